@@ -1,0 +1,41 @@
+"""Shared by all tests: tiny models, videos drawn on the spot, and the optional folder of reference files."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+
+REPO = Path(__file__).resolve().parents[1]
+# Reference checkpoints and real videos live outside the repository; without them the tests that need them are skipped.
+SHARED = Path(os.environ.get("VIDEOMAE_SHARED", REPO.parent / "shared"))
+
+TINY = {
+    "image_size": 32,
+    "patch_size": 8,
+    "num_frames": 4,
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 48,
+    "decoder_hidden_size": 16,
+    "decoder_num_hidden_layers": 2,
+    "decoder_num_attention_heads": 2,
+    "decoder_intermediate_size": 32,
+    "layer_norm_eps": 1e-6,
+}
+
+
+def randomize(model: torch.nn.Module, seed: int = 0, std: float = 0.1) -> torch.nn.Module:
+    """Every parameter away from its initial value, biases and norms too, so that a swapped one is noticed."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * std)
+    return model
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)

@@ -1,0 +1,67 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""VideoMAE V1 and V2 for Hugging Face Transformers: pretrain, finetune and ship masked video transformers."""
+
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForPreTraining,
+    AutoModelForVideoClassification,
+)
+
+# `transformers.AutoVideoProcessor` is a placeholder where torchvision is missing; this one works.
+from transformers.models.auto.video_processing_auto import AutoVideoProcessor
+
+from .configuration_videomae_v2 import VideoMAEV2Config
+from .frame_sampling import sample_clip_indices
+from .image_processing_videomae_v2 import VideoMAEV2ImageProcessor, VideoMAEV2VideoProcessor
+from .layers_videomae_v2 import patchify, unpatchify
+from .masking import draw_masks, token_counts
+from .modeling_videomae_v2 import (
+    VideoMAEV2ForPreTraining,
+    VideoMAEV2ForPreTrainingOutput,
+    VideoMAEV2ForVideoClassification,
+    VideoMAEV2Model,
+    VideoMAEV2PreTrainedModel,
+)
+from .video_decoding import VideoDecodeError, VideoInfo, read_frames
+
+
+__version__ = "0.1.0"
+
+# `register`: the Auto classes find ours wherever this package is imported. `register_for_auto_class`: what is saved
+# takes its code along, so that the checkpoint also loads where the package is not installed (`trust_remote_code=True`).
+AutoConfig.register(VideoMAEV2Config.model_type, VideoMAEV2Config, exist_ok=True)
+VideoMAEV2Config.register_for_auto_class()
+for _auto_class, _model_class in (
+    (AutoModel, VideoMAEV2Model),
+    (AutoModelForPreTraining, VideoMAEV2ForPreTraining),
+    (AutoModelForVideoClassification, VideoMAEV2ForVideoClassification),
+):
+    _auto_class.register(VideoMAEV2Config, _model_class, exist_ok=True)
+    _model_class.register_for_auto_class(_auto_class.__name__)
+# Under both of the names that transformers knows image backends by, since ours needs neither.
+_processors = dict.fromkeys(("torchvision", "pil"), VideoMAEV2ImageProcessor)
+AutoImageProcessor.register(VideoMAEV2Config, image_processor_classes=_processors, exist_ok=True)
+VideoMAEV2ImageProcessor.register_for_auto_class()
+AutoVideoProcessor.register(VideoMAEV2Config, VideoMAEV2VideoProcessor, exist_ok=True)
+VideoMAEV2VideoProcessor.register_for_auto_class()
+
+__all__ = [
+    "VideoDecodeError",
+    "VideoInfo",
+    "VideoMAEV2Config",
+    "VideoMAEV2ForPreTraining",
+    "VideoMAEV2ForPreTrainingOutput",
+    "VideoMAEV2ForVideoClassification",
+    "VideoMAEV2ImageProcessor",
+    "VideoMAEV2Model",
+    "VideoMAEV2PreTrainedModel",
+    "VideoMAEV2VideoProcessor",
+    "draw_masks",
+    "patchify",
+    "read_frames",
+    "sample_clip_indices",
+    "token_counts",
+    "unpatchify",
+]

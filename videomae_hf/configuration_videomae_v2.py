@@ -1,0 +1,262 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""Configuration of VideoMAE V1 and V2.
+
+VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video Pre-Training
+(https://arxiv.org/abs/2203.12602), V1.
+VideoMAE V2: Scaling Video Masked Autoencoders with Dual Masking (https://arxiv.org/abs/2303.16727), V2.
+
+One configuration serves both: V1 is `decoder_mask_ratio=0`.
+"""
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+MASK_TYPES = ("tube", "random", "frame")
+DECODER_MASK_TYPES = ("running_cell", "random", "frame")
+POSITION_EMBEDDING_TYPES = ("sinusoidal", "learned")
+
+# The official sizes: v1/modeling_pretrain.py, v2/models/modeling_pretrain.py and the pretraining scripts of both,
+# which set the decoder's depth. No V2 script pretrains "small": its row is V1's.
+_SIZE_FIELDS = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "patch_size",
+    "decoder_hidden_size", "decoder_num_hidden_layers", "decoder_num_attention_heads", "decoder_intermediate_size",
+)  # fmt: skip
+_SIZES = {
+    # (size, version): encoder width, depth, heads, MLP, patch | decoder width, depth, heads, MLP
+    ("small", 1): (384, 12, 6, 1536, 16, 192, 4, 3, 768),
+    ("base", 1): (768, 12, 12, 3072, 16, 384, 4, 6, 1536),
+    ("large", 1): (1024, 24, 16, 4096, 16, 512, 12, 8, 2048),
+    ("huge", 1): (1280, 32, 16, 5120, 16, 640, 12, 8, 2560),
+    ("small", 2): (384, 12, 6, 1536, 16, 192, 4, 3, 768),
+    ("base", 2): (768, 12, 12, 3072, 16, 384, 4, 6, 1536),
+    ("large", 2): (1024, 24, 16, 4096, 16, 512, 4, 8, 2048),
+    ("huge", 2): (1280, 32, 16, 5120, 16, 512, 4, 8, 2048),
+    ("giant", 2): (1408, 40, 16, 6144, 14, 512, 4, 8, 2234),
+}
+
+
+@strict
+class VideoMAEV2Config(PreTrainedConfig):
+    r"""
+    Configuration of `VideoMAEV2Model`, `VideoMAEV2ForPreTraining` and `VideoMAEV2ForVideoClassification`.
+
+    The first block of fields is that of transformers' `VideoMAEConfig`, with its names and defaults. The rest:
+
+    Args:
+        mask_ratio (`float`, defaults to 0.9): part of the tokens that the encoder does not see.
+        mask_type (`str`, defaults to `"tube"`):
+            `"tube"` masks the same places in all slices of a tube, `"random"` any tokens, `"frame"` whole slices.
+        tube_length (`int`, *optional*):
+            Frames that share a tube mask; a multiple of `tubelet_size`. `None` is the whole clip (official).
+        decoder_mask_ratio (`float`, defaults to 0.0):
+            Part of the tokens that the decoder does not reconstruct. 0 is V1: it reconstructs every masked token.
+        decoder_mask_type (`str`, defaults to `"running_cell"`): `"running_cell"` (V2), `"random"` or `"frame"`.
+        drop_path_rate (`float`, defaults to 0.0):
+            Stochastic depth of the last block; it grows linearly from 0 at the first one.
+        layer_scale_init_value (`float`, defaults to 0.0): start of the layer scale; 0 builds none.
+        use_cosine_attention (`bool`, defaults to `False`): cosine attention with a learned scale for each head.
+        position_embedding_type (`str`, defaults to `"sinusoidal"`): `"sinusoidal"` (fixed) or `"learned"`.
+        classifier_dropout (`float`, defaults to 0.0): dropout before the classifier.
+        image_mean, image_std (`tuple[float]`, *optional*):
+            How the pixels were normalised, one value a channel; the reconstruction targets undo it. Defaults to
+            ImageNet's for 3 channels, as transformers assumes, and to 0 and 1 (nothing to undo) otherwise.
+        use_mean_pooling (`bool`, *optional*, defaults to `True`):
+            As in transformers: `True` classifies the mean of all tokens and has no final norm in the encoder, `False`
+            has that norm and classifies the first token. `None`, which `from_size` sets, is the official code: a
+            final norm while pretraining, none and mean pooling for classification.
+        head_layer_norm_eps (`float`, *optional*):
+            Epsilon of `fc_norm` and of the decoder's norm. `None` is `layer_norm_eps`, as in the official code;
+            transformers' VideoMAE has 1e-5 there whatever `layer_norm_eps` says, and so have its checkpoints here.
+
+    Raises:
+        ValueError: where fields do not fit together; the message names them.
+
+    Example:
+
+    ```python
+    >>> from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining
+
+    >>> config = VideoMAEV2Config.from_size("base", version=2)
+    >>> model = VideoMAEV2ForPreTraining(config)
+    ```"""
+
+    model_type = "videomae_v2"
+
+    image_size: int | list[int] | tuple[int, int] = 224
+    patch_size: int | list[int] | tuple[int, int] = 16
+    num_channels: int = 3
+    num_frames: int = 16
+    tubelet_size: int = 2
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float | int = 0.0
+    attention_probs_dropout_prob: float | int = 0.0
+    initializer_range: float = 0.02
+    layer_norm_eps: float | int = 1e-12
+    qv_bias: bool = True
+    use_mean_pooling: bool | None = True
+    decoder_num_attention_heads: int = 6
+    decoder_hidden_size: int = 384
+    decoder_num_hidden_layers: int = 4
+    decoder_intermediate_size: int = 1536
+    norm_pix_loss: bool = True
+
+    mask_ratio: float | int = 0.9
+    mask_type: str = "tube"
+    tube_length: int | None = None
+    decoder_mask_ratio: float | int = 0.0
+    decoder_mask_type: str = "running_cell"
+    drop_path_rate: float | int = 0.0
+    layer_scale_init_value: float | int = 0.0
+    use_cosine_attention: bool = False
+    position_embedding_type: str = "sinusoidal"
+    classifier_dropout: float | int = 0.0
+    image_mean: list[float | int] | tuple[float | int, ...] | None = None
+    image_std: list[float | int] | tuple[float | int, ...] | None = None
+    head_layer_norm_eps: float | int | None = None
+
+    def __post_init__(self, **kwargs):
+        if "qkv_bias" in kwargs:  # transformers' legacy name
+            self.qv_bias = kwargs.pop("qkv_bias")
+        rgb = self.num_channels == 3
+        if self.image_mean is None:
+            self.image_mean = IMAGENET_MEAN if rgb else (0.0,) * self.num_channels
+        if self.image_std is None:
+            self.image_std = IMAGENET_STD if rgb else (1.0,) * self.num_channels
+        self.image_mean, self.image_std = tuple(self.image_mean), tuple(self.image_std)  # lists when read from JSON
+        # Called here, before the validators of `@strict`, so that what the user sees is a plain ValueError.
+        self.validate_fields()
+        super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_size(cls, size: str, version: int = 2, **overrides) -> "VideoMAEV2Config":
+        """The official configuration of a size.
+
+        Args:
+            size: `"small"`, `"base"`, `"large"`, `"huge"` or, in V2 only, `"giant"`.
+            version: 1, or 2, which adds the running-cell decoder mask at ratio 0.5.
+            overrides: any field of the configuration.
+        """
+        if (size, version) not in _SIZES:
+            known = ", ".join(f"{name} (version {number})" for name, number in _SIZES)
+            raise ValueError(f"size={size!r} with version={version!r} is unknown; there are {known}.")
+        fields = dict(zip(_SIZE_FIELDS, _SIZES[size, version]))
+        fields.update(layer_norm_eps=1e-6, use_mean_pooling=None, decoder_mask_ratio=0.5 if version == 2 else 0.0)
+        return cls(**{**fields, **overrides})
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
+        """Reads config.json; that of a transformers VideoMAE checkpoint (`model_type` "videomae") becomes ours."""
+        config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        if config_dict.get("model_type") == "videomae":
+            config_dict = {**config_dict, "model_type": cls.model_type, "head_layer_norm_eps": 1e-5}
+        return config_dict, kwargs
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """(height, width) of a frame in pixels."""
+        return _pair(self.image_size)
+
+    @property
+    def patch_hw(self) -> tuple[int, int]:
+        """(height, width) of a patch in pixels."""
+        return _pair(self.patch_size)
+
+    @property
+    def grid_size(self) -> tuple[int, int, int]:
+        """(slices, rows, columns) of tokens: their product is the sequence length, flattened in this order."""
+        (height, width), (patch_height, patch_width) = self.image_hw, self.patch_hw
+        return self.num_frames // self.tubelet_size, height // patch_height, width // patch_width
+
+    @property
+    def sequence_length(self) -> int:
+        """Number of tokens in a clip, masked ones included."""
+        slices, rows, columns = self.grid_size
+        return slices * rows * columns
+
+    def validate_fields(self):
+        """Raises ValueError where fields do not fit together. Models call it again: a field may have been set since."""
+        self._validate_geometry()
+        self._validate_masking()
+        for width, heads in (
+            ("hidden_size", "num_attention_heads"),
+            ("decoder_hidden_size", "decoder_num_attention_heads"),
+        ):
+            _require_divisible(self, width, getattr(self, width), heads, getattr(self, heads))
+        _require_choice(self, "position_embedding_type", POSITION_EMBEDDING_TYPES)
+        for name in ("drop_path_rate", "classifier_dropout", "hidden_dropout_prob", "attention_probs_dropout_prob"):
+            _require_ratio(self, name)
+        for name in ("image_mean", "image_std"):
+            if len(getattr(self, name)) != self.num_channels:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} has {len(getattr(self, name))} values for num_channels="
+                    f"{self.num_channels}; give one value a channel."
+                )
+
+    def _validate_geometry(self):
+        for name in ("num_frames", "tubelet_size", "num_channels", "num_hidden_layers", "decoder_num_hidden_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        for name in ("image_size", "patch_size"):
+            if min(_pair(getattr(self, name))) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        _require_divisible(self, "num_frames", self.num_frames, "tubelet_size", self.tubelet_size)
+        for pixels, patch in zip(self.image_hw, self.patch_hw):
+            _require_divisible(self, "image_size", pixels, "patch_size", patch)
+
+    def _validate_masking(self):
+        _require_choice(self, "mask_type", MASK_TYPES)
+        _require_choice(self, "decoder_mask_type", DECODER_MASK_TYPES)
+        _require_ratio(self, "mask_ratio")
+        _require_ratio(self, "decoder_mask_ratio")
+        if self.tube_length is not None:
+            if self.tube_length < 1:
+                raise ValueError(f"tube_length={self.tube_length} must be at least 1, or None for the whole clip.")
+            _require_divisible(self, "tube_length", self.tube_length, "tubelet_size", self.tubelet_size)
+        if self.decoder_mask_ratio > 0 and self.decoder_mask_type == "running_cell":
+            _, rows, columns = self.grid_size
+            if rows % 2 or columns % 2:
+                # v2/masking_generator.py lets an odd grid pass and makes a mask that is too small.
+                raise ValueError(
+                    f"decoder_mask_type='running_cell' works in cells of 2x2 patches, but image_size={self.image_size} "
+                    f"and patch_size={self.patch_size} give a grid of {rows}x{columns}; make both even, or take "
+                    f"another decoder_mask_type."
+                )
+            if int(4 * self.decoder_mask_ratio) < 1:
+                raise ValueError(
+                    f"decoder_mask_ratio={self.decoder_mask_ratio} leaves no cell out: with decoder_mask_type="
+                    f"'running_cell' it is rounded down to quarters; use 0.25, 0.5 or 0.75 (or 0 for V1)."
+                )
+
+
+def _pair(value) -> tuple[int, int]:
+    """An int, or a list or tuple of two, as (height, width)."""
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2:
+        raise ValueError(f"{value} is neither one size nor (height, width).")
+    return pair
+
+
+def _require_divisible(config, name: str, value: int, divisor_name: str, divisor: int):
+    if divisor < 1 or value % divisor:
+        raise ValueError(
+            f"{name}={getattr(config, name)} is not divisible by {divisor_name}={getattr(config, divisor_name)}; "
+            f"change one of the two."
+        )
+
+
+def _require_ratio(config, name: str):
+    if not 0 <= getattr(config, name) < 1:
+        raise ValueError(f"{name}={getattr(config, name)} must lie in [0, 1).")
+
+
+def _require_choice(config, name: str, choices: tuple[str, ...]):
+    if getattr(config, name) not in choices:
+        raise ValueError(f"{name}={getattr(config, name)!r} is unknown; choose one of {', '.join(choices)}.")

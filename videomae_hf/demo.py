@@ -1,0 +1,178 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""A video data set drawn on the spot, to try everything on.
+
+    python -m videomae_hf.demo data/demo/train --videos_per_class 100
+    python -m videomae_hf.demo data/demo/val --videos_per_class 25 --seed 1
+
+A shape moves over a background; the class is the motion alone: left, right, up, down, clockwise, counter_clockwise,
+grow, shrink. Shape, colours, place and size are drawn the same way for every class and the world wraps around at its
+borders, so that no single frame says anything about the class. Videos are H.264 in mp4, in a folder for each class.
+"""
+
+import argparse
+import math
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+
+CLASSES = ("clockwise", "counter_clockwise", "down", "grow", "left", "right", "shrink", "up")
+SHAPES = ("circle", "square", "triangle", "cross", "ring")
+DIFFICULTIES = ("plain", "textured", "moving")
+
+
+def draw_dataset(
+    folder: str | Path,
+    videos_per_class: int = 100,
+    seed: int = 0,
+    size: int = 80,
+    num_frames: int = 32,
+    difficulty: str = "plain",
+    workers: int | None = None,
+):
+    """Writes `videos_per_class` videos of each class below `folder`.
+
+    Args:
+        folder: gets a folder for each class.
+        videos_per_class: how many of each.
+        seed: the same seed gives the same videos; another seed gives other ones.
+        size: height and width in pixels, even.
+        num_frames: length, at 25 frames a second.
+        difficulty: `"plain"` backgrounds of one colour, `"textured"` ones, or textured and `"moving"` ones.
+        workers: processes; None takes one for each core.
+    """
+    if difficulty not in DIFFICULTIES:
+        raise ValueError(f"difficulty={difficulty!r} is unknown; choose one of {', '.join(DIFFICULTIES)}.")
+    if size % 2 or size < 16:
+        raise ValueError(f"size={size} must be even (H.264) and at least 16.")
+    jobs = []
+    for number, label in enumerate(CLASSES):
+        Path(folder, label).mkdir(parents=True, exist_ok=True)
+        for index in range(videos_per_class):
+            jobs.append((Path(folder, label, f"{label}_{index:05d}.mp4"), label, (seed, number, index)))
+    write = partial(_write_video, size=size, num_frames=num_frames, difficulty=difficulty)
+    with ProcessPoolExecutor(workers) as pool:
+        list(tqdm(pool.map(write, jobs, chunksize=16), total=len(jobs), desc=f"Drawing {folder}", unit="video"))
+
+
+def draw_video(
+    label: str, rng: np.random.Generator, size: int = 80, num_frames: int = 32, difficulty: str = "plain"
+) -> np.ndarray:
+    """uint8 (num_frames, size, size, 3): one video of a class."""
+    shape = SHAPES[rng.integers(len(SHAPES))]
+    color, background = _contrasting_colors(rng)
+    centers, radii = _trajectory(label, rng, size, num_frames)
+    canvas = np.broadcast_to(background, (size, size, 3))
+    if difficulty != "plain":
+        canvas = np.clip(canvas + 45 * _smooth_noise(rng, size), 0, 255)
+    drift = rng.normal(0, 1.2, 2) if difficulty == "moving" else np.zeros(2)
+    video = np.empty((num_frames, size, size, 3), dtype=np.uint8)
+    for t in range(num_frames):
+        shift = np.round(drift * t).astype(int)
+        moved = np.roll(canvas, shift, axis=(0, 1))
+        coverage = _coverage(shape, centers[t], radii[t], size)[..., None]  # (H, W, 1)
+        video[t] = np.round(coverage * color + (1 - coverage) * moved)
+    return video
+
+
+def _trajectory(label: str, rng: np.random.Generator, size: int, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """Centres (num_frames, 2), row and column, and radii (num_frames,) in pixels.
+
+    At each moment the centre is uniform over the frame and the radius uniform over its range, in every class.
+    """
+    time = np.arange(num_frames)
+    smallest, largest = 0.1 * size, 0.24 * size
+    speed = size * rng.uniform(0.03, 0.045)  # pixels a frame
+    centers = np.tile(rng.uniform(0, size, 2), (num_frames, 1))
+    phase = rng.uniform(0, 1)
+    radii = np.full(num_frames, smallest + phase * (largest - smallest))
+    if label in ("grow", "shrink"):
+        sign = 1 if label == "grow" else -1
+        radii = smallest + (phase + sign * time / rng.uniform(28, 40)) % 1 * (largest - smallest)
+    elif label in ("clockwise", "counter_clockwise"):
+        orbit = size * rng.uniform(0.16, 0.24)
+        angle = 2 * math.pi * phase + (1 if label == "clockwise" else -1) * speed / orbit * time
+        radii = np.full(num_frames, smallest + rng.uniform(0, 1) * (largest - smallest))
+        # Rows grow downwards, so that a growing angle turns clockwise.
+        centers = centers + orbit * np.stack([np.sin(angle), np.cos(angle)], axis=1)
+    else:
+        direction = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}[label]
+        centers = centers + speed * time[:, None] * np.array(direction)
+    return centers % size, radii
+
+
+def _coverage(shape: str, center: np.ndarray, radius: float, size: int) -> np.ndarray:
+    """(size, size) in [0, 1]: how much of each pixel the shape covers, on a frame whose borders meet."""
+    axis = np.arange(size) + 0.5
+    row = (axis[:, None] - center[0] + size / 2) % size - size / 2
+    column = (axis[None, :] - center[1] + size / 2) % size - size / 2
+    if shape == "circle":
+        distance = np.hypot(row, column) - radius
+    elif shape == "ring":
+        distance = np.abs(np.hypot(row, column) - 0.75 * radius) - 0.3 * radius
+    elif shape == "square":
+        distance = np.maximum(np.abs(row), np.abs(column)) - 0.85 * radius
+    elif shape == "cross":
+        bar = np.minimum(np.maximum(np.abs(row) * 3, np.abs(column)), np.maximum(np.abs(row), np.abs(column) * 3))
+        distance = bar - radius
+    else:  # triangle
+        distance = np.maximum(row - 0.7 * radius, np.abs(column) * 0.87 - 0.5 * row - 0.6 * radius)
+    return np.clip(0.5 - distance, 0, 1)
+
+
+def _contrasting_colors(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Two RGB colours that differ clearly."""
+    while True:
+        first, second = rng.uniform(0, 255, (2, 3))
+        if np.abs(first - second).sum() > 220:
+            return first, second
+
+
+def _smooth_noise(rng: np.random.Generator, size: int) -> np.ndarray:
+    """(size, size, 3), a few soft waves that fit together at the borders, in [-1, 1]."""
+    axis = 2 * math.pi * np.arange(size) / size
+    noise = np.zeros((size, size, 3))
+    for _ in range(6):
+        rows, columns = rng.integers(-4, 5, 2)
+        wave = np.sin(rows * axis[:, None] + columns * axis[None] + rng.uniform(0, 2 * math.pi))
+        noise += wave[..., None] * rng.uniform(-1, 1, 3)
+    return noise / np.abs(noise).max()
+
+
+def write_video(path: Path, frames: np.ndarray, fps: int = 25, codec: str = "libx264"):
+    """uint8 (T, H, W, 3) -> a video file."""
+    import av  # not at the top: drawing needs it, training on other data does not
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=fps)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.thread_count = 1
+        stream.options = {"crf": "12", "preset": "veryfast"}
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _write_video(job, size: int, num_frames: int, difficulty: str):
+    path, label, seed = job
+    write_video(path, draw_video(label, np.random.default_rng(seed), size, num_frames, difficulty))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder")
+    parser.add_argument("--videos_per_class", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--size", type=int, default=80)
+    parser.add_argument("--num_frames", type=int, default=32)
+    parser.add_argument("--difficulty", choices=DIFFICULTIES, default="plain")
+    parser.add_argument("--workers", type=int)
+    draw_dataset(**vars(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,314 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""The layers of VideoMAE, from pixels to hidden states and back.
+
+Modules and parameters have the names of transformers' VideoMAE, so that its checkpoints load; what V2 adds (drop path,
+layer scale, cosine attention) has none there. Shapes in comments: B videos, T frames, C channels, L tokens of a clip
+(T' slices x H' rows x W' columns, in this order), N of them gathered, D hidden size.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .configuration_videomae_v2 import VideoMAEV2Config
+
+
+def patchify(
+    pixel_values: torch.Tensor,
+    tubelet_size: int,
+    patch_size: tuple[int, int],
+    token_ids: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Cuts clips into tubelets, in the layout of the official targets (v1/engine_for_pretraining.py).
+
+    Args:
+        pixel_values: (B, T, C, H, W).
+        tubelet_size: frames of a tubelet.
+        patch_size: (height, width) of a patch.
+        token_ids: int64 (B, N), the tokens to take; None takes all L. Only these are copied.
+
+    Returns:
+        (B, N or L, tubelet_size * patch_height * patch_width * C), channel fastest.
+    """
+    height, width = patch_size
+    # (B, T, C, H, W) -> (B, T', t, C, H', h, W', w) -> (B, T', H', W', t, h, w, C), still a view
+    tubelets = pixel_values.unflatten(4, (-1, width)).unflatten(3, (-1, height)).unflatten(1, (-1, tubelet_size))
+    tubelets = tubelets.permute(0, 1, 4, 6, 2, 5, 7, 3)
+    if token_ids is None:
+        return tubelets.flatten(1, 3).flatten(2)  # (B, L, t * h * w * C)
+    rows, columns = tubelets.shape[2:4]
+    batch = torch.arange(tubelets.shape[0], device=token_ids.device)[:, None]
+    tubelets = tubelets[batch, token_ids // (rows * columns), token_ids // columns % rows, token_ids % columns]
+    return tubelets.flatten(2)  # (B, N, t, h, w, C) -> (B, N, t * h * w * C)
+
+
+def unpatchify(
+    patches: torch.Tensor, grid_size: tuple[int, int, int], tubelet_size: int, patch_size: tuple[int, int]
+) -> torch.Tensor:
+    """The inverse of `patchify` for all tokens: (B, L, tubelet_size * height * width * C) -> (B, T, C, H, W)."""
+    # (B, L, t * h * w * C) -> (B, T', H', W', t, h, w, C) -> (B, T', t, C, H', h, W', w) -> (B, T, C, H, W)
+    tubelets = patches.unflatten(2, (tubelet_size, *patch_size, -1)).unflatten(1, grid_size)
+    return tubelets.permute(0, 1, 4, 7, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(1, 2)
+
+
+def sinusoid_table(num_positions: int, hidden_size: int) -> torch.Tensor:
+    """Fixed position table (1, num_positions, hidden_size), float32.
+
+    One-dimensional over the flattened token index, base 10000, sine on even channels and cosine on odd ones, computed
+    in float64 (v1/modeling_finetune.py, get_sinusoid_encoding_table).
+    """
+    position = torch.arange(num_positions, dtype=torch.float64)[:, None]
+    channel = torch.arange(hidden_size, dtype=torch.float64)
+    angle = position / 10000 ** (2 * torch.floor(channel / 2) / hidden_size)  # (num_positions, hidden_size)
+    return torch.where(channel % 2 == 0, angle.sin(), angle.cos()).float()[None]
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention written out, in the signature of transformers' interface: all of (B, heads, N, D / heads)."""
+    weights = (query @ key.transpose(2, 3) * scaling).softmax(dim=-1)  # (B, heads, N, N)
+    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights  # (B, N, heads, D / heads)
+
+
+class VideoMAEV2DropPath(nn.Module):
+    """Stochastic depth: leaves out a residual branch for a whole video, in training only."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        if self.rate == 0.0 or not self.training:
+            return hidden_states
+        kept = torch.rand(hidden_states.shape[0], 1, 1, device=hidden_states.device) >= self.rate
+        return hidden_states * kept.to(hidden_states.dtype) / (1 - self.rate)
+
+
+class VideoMAEV2PatchEmbeddings(nn.Module):
+    """Projects tubelets. The weight is that of a Conv3d whose stride is its kernel, applied as a matrix product to the
+    gathered tubelets alone: with 90 % masked, a tenth of the convolution."""
+
+    def __init__(self, config: VideoMAEV2Config):
+        super().__init__()
+        self.config = config
+        kernel = (config.tubelet_size, *config.patch_hw)
+        self.projection = nn.Conv3d(config.num_channels, config.hidden_size, kernel_size=kernel, stride=kernel)
+
+    def forward(self, pixel_values: torch.Tensor, token_ids: torch.Tensor | None = None) -> torch.Tensor:
+        config = self.config
+        expected = (config.num_frames, config.num_channels, *config.image_hw)
+        if tuple(pixel_values.shape[1:]) != expected:
+            raise ValueError(
+                f"pixel_values of shape {tuple(pixel_values.shape)} do not fit the model, which takes (batch, "
+                f"num_frames, num_channels, height, width) = (batch, {', '.join(map(str, expected))})."
+            )
+        weight = self.projection.weight
+        patches = patchify(pixel_values, config.tubelet_size, config.patch_hw, token_ids).to(weight.dtype)
+        # (D, C, t, h, w) -> (D, t * h * w * C), the order of patchify
+        return nn.functional.linear(patches, weight.permute(0, 2, 3, 4, 1).flatten(1), self.projection.bias)
+
+
+class VideoMAEV2Embeddings(nn.Module):
+    def __init__(self, config: VideoMAEV2Config):
+        super().__init__()
+        self.patch_embeddings = VideoMAEV2PatchEmbeddings(config)
+        self.num_patches = config.sequence_length
+        self.learned = config.position_embedding_type == "learned"
+        if self.learned:
+            # The official `use_learnable_pos_emb` detaches its table, which so stays as it began; ours is trained.
+            self.position_embeddings = nn.Parameter(torch.zeros(1, self.num_patches, config.hidden_size))
+        else:
+            table = sinusoid_table(self.num_patches, config.hidden_size)
+            self.register_buffer("position_embeddings", table, persistent=False)
+
+    def forward(self, pixel_values: torch.Tensor, visible_ids: torch.Tensor | None = None) -> torch.Tensor:
+        embeddings = self.patch_embeddings(pixel_values, visible_ids)  # (B, N, D)
+        positions = self.position_embeddings.to(self.patch_embeddings.projection.weight.dtype)
+        # (1, L, D), or (B, N, D) for the visible tokens
+        return embeddings + (positions if visible_ids is None else positions[0][visible_ids])
+
+
+class VideoMAEV2SelfAttention(nn.Module):
+    def __init__(self, config: VideoMAEV2Config, hidden_size: int, num_attention_heads: int):
+        super().__init__()
+        # The one config of the model, for the decoder too, so that `set_attn_implementation` reaches all layers.
+        self.config = config
+        self.head_dim = hidden_size // num_attention_heads
+        self.scaling = self.head_dim**-0.5
+        self.is_causal = False
+        # The key has no bias, in the official code and in transformers: softmax would not see it.
+        self.query = nn.Linear(hidden_size, hidden_size, bias=config.qv_bias)
+        self.key = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.value = nn.Linear(hidden_size, hidden_size, bias=config.qv_bias)
+        for projection in (self.query, self.key, self.value):
+            # The official code initialises the three as one (3 D, D) matrix: bound sqrt(6 / 4 D), not sqrt(6 / 2 D).
+            projection.xavier_gain = 2**-0.5
+        if config.use_cosine_attention:
+            self.scale = nn.Parameter(torch.full((num_attention_heads, 1, 1), math.log(10.0)))
+
+    def forward(self, hidden_states: torch.Tensor, output_attentions: bool = False, num_queries: int | None = None):
+        """(B, N, D) -> (B, Q, D), weights (B, heads, Q, N) or None; Q is N, or the last `num_queries` tokens."""
+        queried = hidden_states if num_queries is None else hidden_states[:, -num_queries:]
+        # (B, N, D) -> (B, N, heads, D / heads) -> (B, heads, N, D / heads)
+        query = self.query(queried).unflatten(2, (-1, self.head_dim)).transpose(1, 2)
+        key = self.key(hidden_states).unflatten(2, (-1, self.head_dim)).transpose(1, 2)
+        value = self.value(hidden_states).unflatten(2, (-1, self.head_dim)).transpose(1, 2)
+        scaling = self.scaling
+        if self.config.use_cosine_attention:  # CosAttention, v2/models/modeling_finetune.py
+            query = nn.functional.normalize(query, dim=-1) * self.scale.clamp(max=math.log(100.0)).exp()
+            query, key, scaling = query.to(value.dtype), nn.functional.normalize(key, dim=-1), 1.0
+        attention_interface: Callable = eager_attention_forward
+        if not output_attentions:  # no other implementation returns the weights
+            attention_interface = ALL_ATTENTION_FUNCTIONS.get_interface(
+                self.config._attn_implementation, eager_attention_forward
+            )
+        dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
+        context, weights = attention_interface(
+            self, query, key, value, None, is_causal=False, scaling=scaling, dropout=dropout
+        )
+        return context.flatten(2), weights  # (B, Q, heads, D / heads) -> (B, Q, D)
+
+
+class VideoMAEV2SelfOutput(nn.Module):
+    def __init__(self, config: VideoMAEV2Config, hidden_size: int):
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.dropout(self.dense(hidden_states))
+
+
+class VideoMAEV2Attention(nn.Module):
+    def __init__(self, config: VideoMAEV2Config, hidden_size: int, num_attention_heads: int):
+        super().__init__()
+        self.attention = VideoMAEV2SelfAttention(config, hidden_size, num_attention_heads)
+        self.output = VideoMAEV2SelfOutput(config, hidden_size)
+
+    def forward(
+        self, hidden_states: torch.Tensor, output_attentions: bool = False, num_queries: int | None = None
+    ) -> torch.Tensor:
+        return self.output(self.attention(hidden_states, output_attentions, num_queries)[0])
+
+
+class VideoMAEV2Intermediate(nn.Module):
+    def __init__(self, config: VideoMAEV2Config, hidden_size: int, intermediate_size: int):
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, intermediate_size)
+        self.intermediate_act_fn = ACT2FN[config.hidden_act]
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.intermediate_act_fn(self.dense(hidden_states))
+
+
+class VideoMAEV2Output(nn.Module):
+    def __init__(self, config: VideoMAEV2Config, hidden_size: int, intermediate_size: int):
+        super().__init__()
+        self.dense = nn.Linear(intermediate_size, hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.dropout(self.dense(hidden_states))
+
+
+class VideoMAEV2Layer(GradientCheckpointingLayer):
+    """A pre-norm transformer block of the encoder or of the decoder."""
+
+    def __init__(
+        self,
+        config: VideoMAEV2Config,
+        hidden_size: int,
+        num_attention_heads: int,
+        intermediate_size: int,
+        drop_path_rate: float,
+    ):
+        super().__init__()
+        self.attention = VideoMAEV2Attention(config, hidden_size, num_attention_heads)
+        self.intermediate = VideoMAEV2Intermediate(config, hidden_size, intermediate_size)
+        self.output = VideoMAEV2Output(config, hidden_size, intermediate_size)
+        self.layernorm_before = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.layernorm_after = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.drop_path = VideoMAEV2DropPath(drop_path_rate)
+        self.lambda_1 = self.lambda_2 = None  # layer scale, the official gamma_1 and gamma_2
+        if config.layer_scale_init_value > 0:
+            self.lambda_1 = nn.Parameter(torch.full((hidden_size,), float(config.layer_scale_init_value)))
+            self.lambda_2 = nn.Parameter(torch.full((hidden_size,), float(config.layer_scale_init_value)))
+
+    def forward(
+        self, hidden_states: torch.Tensor, output_attentions: bool = False, num_queries: int | None = None
+    ) -> torch.Tensor:
+        """(B, N, D) -> (B, N, D), or (B, num_queries, D): the last tokens alone, which still attend to all."""
+        branch = self.attention(self.layernorm_before(hidden_states), output_attentions, num_queries)
+        if num_queries is not None:
+            hidden_states = hidden_states[:, -num_queries:]
+        branch = branch if self.lambda_1 is None else self.lambda_1 * branch
+        hidden_states = hidden_states + self.drop_path(branch)
+        branch = self.output(self.intermediate(self.layernorm_after(hidden_states)))
+        branch = branch if self.lambda_2 is None else self.lambda_2 * branch
+        return hidden_states + self.drop_path(branch)
+
+
+def _build_layers(config: VideoMAEV2Config, depth: int, *sizes: int) -> nn.ModuleList:
+    """`depth` blocks of `sizes` (see VideoMAEV2Layer), whose drop path grows linearly from 0 to `drop_path_rate`."""
+    rates = [config.drop_path_rate * index / max(depth - 1, 1) for index in range(depth)]
+    return nn.ModuleList([VideoMAEV2Layer(config, *sizes, drop_path_rate=rate) for rate in rates])
+
+
+def head_norm(config: VideoMAEV2Config, hidden_size: int) -> nn.LayerNorm:
+    eps = config.layer_norm_eps if config.head_layer_norm_eps is None else config.head_layer_norm_eps
+    return nn.LayerNorm(hidden_size, eps=eps)
+
+
+class VideoMAEV2Encoder(nn.Module):
+    def __init__(self, config: VideoMAEV2Config):
+        super().__init__()
+        self.layer = _build_layers(
+            config,
+            config.num_hidden_layers,
+            config.hidden_size,
+            config.num_attention_heads,
+            config.intermediate_size,
+        )
+
+    def forward(self, hidden_states: torch.Tensor, output_attentions: bool = False) -> torch.Tensor:
+        for layer in self.layer:
+            hidden_states = layer(hidden_states, output_attentions)
+        return hidden_states
+
+
+class VideoMAEV2Decoder(nn.Module):
+    def __init__(self, config: VideoMAEV2Config):
+        super().__init__()
+        hidden_size = config.decoder_hidden_size
+        self.decoder_layers = _build_layers(
+            config,
+            config.decoder_num_hidden_layers,
+            hidden_size,
+            config.decoder_num_attention_heads,
+            config.decoder_intermediate_size,
+        )
+        self.norm = head_norm(config, hidden_size)
+        self.head = nn.Linear(hidden_size, config.tubelet_size * math.prod(config.patch_hw) * config.num_channels)
+
+    def forward(self, hidden_states: torch.Tensor, num_decoded: int) -> torch.Tensor:
+        """(B, N_visible + N_decoded, decoder_hidden_size) -> (B, N_decoded, tubelet_size * h * w * C)."""
+        for layer in self.decoder_layers[:-1]:
+            hidden_states = layer(hidden_states)
+        # The official decoder cuts the visible tokens off after the last layer; no one reads them, so that here they
+        # are not queried in it either. The result is the same.
+        hidden_states = self.decoder_layers[-1](hidden_states, num_queries=num_decoded)
+        return self.head(self.norm(hidden_states))

@@ -1,0 +1,175 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""The masks of VideoMAE V1 and V2.
+
+One convention everywhere: bool, (B, L), tokens flattened in the order slice, row, column. In `bool_masked_pos` True is
+hidden from the encoder. In `bool_decoded_pos` True is reconstructed by the decoder, the inverse of the official
+decoder mask, whose 1 means "not decoded".
+
+The decoded positions may include visible ones, as in the official code (v2/models/modeling_pretrain.py): the decoder
+gets a mask token there, and the loss leaves it out. Every mask has the same number of True in each row, known from the
+configuration alone (`token_counts`), so that all shapes are static.
+"""
+
+import torch
+
+
+def token_counts(config) -> tuple[int, int]:
+    """(visible tokens, decoded tokens) of each clip, for the masks that `draw_masks` draws from `config`."""
+    slices, rows, columns = config.grid_size
+    patches, length = rows * columns, config.sequence_length
+    masked = {
+        # int() is per slice for tubes: 176 of 14 x 14 at ratio 0.9, so 1408 of 1568 tokens and not 1411.
+        "tube": slices * int(config.mask_ratio * patches),
+        "random": int(config.mask_ratio * length),
+        "frame": int(config.mask_ratio * slices) * patches,
+    }[config.mask_type]
+    if masked == 0:
+        raise ValueError(
+            f"mask_ratio={config.mask_ratio} with mask_type={config.mask_type!r} hides none of the "
+            f"{slices}x{rows}x{columns} tokens, so that there is nothing to reconstruct; raise it."
+        )
+    if config.decoder_mask_ratio == 0:
+        return length - masked, masked
+    skipped = {
+        "running_cell": length // 4 * int(4 * config.decoder_mask_ratio),
+        "random": int(config.decoder_mask_ratio * length),
+        "frame": int(config.decoder_mask_ratio * slices) * patches,
+    }[config.decoder_mask_type]
+    return length - masked, length - skipped
+
+
+def draw_masks(
+    config, batch_size: int, generator: torch.Generator | None = None, device: torch.device | str | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draws the masks of a batch.
+
+    Args:
+        config: a `VideoMAEV2Config`; its mask fields and geometry say which masks.
+        batch_size: B.
+        generator: makes the draw repeatable; it must live on `device`. None is torch's global generator.
+        device: where the masks are made. None is the generator's device, or the CPU.
+
+    Returns:
+        `bool_masked_pos` and `bool_decoded_pos`, both bool (B, L).
+    """
+    bool_masked_pos = draw_encoder_mask(config, batch_size, generator, device)
+    if config.decoder_mask_ratio == 0:
+        return bool_masked_pos, bool_masked_pos
+    return bool_masked_pos, draw_decoder_mask(config, batch_size, generator, device)
+
+
+def draw_encoder_mask(config, batch_size: int, generator=None, device=None) -> torch.Tensor:
+    """`bool_masked_pos` (B, L); the arguments are those of `draw_masks`."""
+    token_counts(config)  # raises where the configuration masks nothing
+    device = _draw_device(generator, device)
+    slices, rows, columns = config.grid_size
+    if config.mask_type == "tube":
+        slices_per_tube = slices if config.tube_length is None else config.tube_length // config.tubelet_size
+        return tube_mask(batch_size, config.grid_size, config.mask_ratio, slices_per_tube, generator, device)
+    if config.mask_type == "random":
+        return random_mask(batch_size, config.sequence_length, config.mask_ratio, generator, device)
+    return frame_mask(batch_size, config.grid_size, config.mask_ratio, generator, device)
+
+
+def draw_decoder_mask(config, batch_size: int, generator=None, device=None) -> torch.Tensor:
+    """`bool_decoded_pos` (B, L) of a configuration with `decoder_mask_ratio` > 0; arguments as in `draw_masks`."""
+    device = _draw_device(generator, device)
+    ratio = config.decoder_mask_ratio
+    if config.decoder_mask_type == "running_cell":
+        phase = torch.randint(4, (batch_size,), generator=generator, device=device)
+        return ~running_cell_mask(phase, config.grid_size, ratio)
+    if config.decoder_mask_type == "random":
+        return ~random_mask(batch_size, config.sequence_length, ratio, generator, device)
+    return ~frame_mask(batch_size, config.grid_size, ratio, generator, device)
+
+
+def _draw_device(generator, device):
+    if device is not None:
+        return device
+    return "cpu" if generator is None else generator.device
+
+
+def random_mask(batch_size: int, length: int, ratio: float, generator=None, device="cpu") -> torch.Tensor:
+    """bool (B, length) with `int(ratio * length)` True in each row (v2/masking_generator.py, RandomMaskingGenerator)."""
+    order = torch.rand(batch_size, length, generator=generator, device=device).argsort(dim=1)
+    # The rank of each place in its row's random order is a random permutation too; the lowest ranks are masked.
+    return order.argsort(dim=1) < int(ratio * length)
+
+
+def tube_mask(
+    batch_size: int,
+    grid_size: tuple[int, int, int],
+    ratio: float,
+    slices_per_tube: int | None = None,
+    generator=None,
+    device="cpu",
+) -> torch.Tensor:
+    """bool (B, L): the same `int(ratio * rows * columns)` places in every slice of a tube, one draw a tube.
+
+    Official tubes (v1/masking_generator.py) last the whole clip: `slices_per_tube=None`.
+    """
+    slices, rows, columns = grid_size
+    slices_per_tube = slices_per_tube or slices
+    tubes = -(-slices // slices_per_tube)  # the last tube may be shorter
+    places = random_mask(batch_size * tubes, rows * columns, ratio, generator, device)
+    # (B * tubes, rows * columns) -> (B, tubes, rows * columns) -> (B, slices, rows * columns) -> (B, L)
+    places = places.view(batch_size, tubes, rows * columns)
+    return places.repeat_interleave(slices_per_tube, dim=1)[:, :slices].flatten(1)
+
+
+def frame_mask(
+    batch_size: int, grid_size: tuple[int, int, int], ratio: float, generator=None, device="cpu"
+) -> torch.Tensor:
+    """bool (B, L): `int(ratio * slices)` whole slices (the "frame" row of the ablation in the V2 paper)."""
+    slices, rows, columns = grid_size
+    masked_slices = random_mask(batch_size, slices, ratio, generator, device)
+    return masked_slices.repeat_interleave(rows * columns, dim=1)  # (B, slices) -> (B, L)
+
+
+def running_cell_mask(phase: torch.Tensor, grid_size: tuple[int, int, int], ratio: float) -> torch.Tensor:
+    """bool (B, L): V2's running cell, `int(4 * ratio)` of each 2x2 cell, moving on by one place a slice.
+
+    Follows RunningCellMaskingGenerator (v2/masking_generator.py), where a queue of four (first the masked places) is
+    rolled left once more for each slice, before it is read: at ratio 0.5 and phase 0 the cells of slices 0 to 3 are
+
+        # .    . .    . #    # #
+        . #    # #    # .    . .      (# masked; then again from the first)
+
+    Args:
+        phase: int (B,), 0 to 3, one of the official generator's four variants for each clip.
+        grid_size: (slices, rows, columns); rows and columns even.
+        ratio: 0.25, 0.5 or 0.75; other values are rounded down to quarters.
+    """
+    slices, rows, columns = (torch.arange(size, device=phase.device) for size in grid_size)
+    place_in_cell = 2 * (rows % 2)[:, None] + columns % 2  # (rows, columns)
+    turn = phase[:, None] + 1 + slices  # (B, slices)
+    # (B, slices, 1, 1) + (rows, columns) -> (B, slices, rows, columns) -> (B, L)
+    return ((turn[:, :, None, None] + place_in_cell) % 4 < int(4 * ratio)).flatten(1)
+
+
+def mask_to_ids(mask: torch.Tensor, count: int) -> torch.Tensor:
+    """(B, L) bool with `count` True in each row -> (B, count) int64: their positions, ascending."""
+    return mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count]
+
+
+def ids_to_mask(ids: torch.Tensor, length: int) -> torch.Tensor:
+    """(B, N) positions -> (B, length) bool, True at them."""
+    mask = torch.zeros(ids.shape[0], length, dtype=torch.bool, device=ids.device)
+    return mask.scatter(1, ids, True)
+
+
+def count_per_row(mask: torch.Tensor, name: str) -> int:
+    """The number of True in each row of a mask (B, L), read from the device.
+
+    Raises:
+        ValueError: where rows differ (`reshape(B, -1)` would then move tokens from one video into another) or are empty.
+    """
+    counts = mask.sum(dim=1).tolist()
+    if min(counts) != max(counts):
+        raise ValueError(
+            f"{name} must have the same number of True in every row, but the rows have {counts}; videos of one batch "
+            f"need the same number of tokens."
+        )
+    if counts[0] == 0:
+        raise ValueError(f"{name} has no True at all: no token is left to work on.")
+    return counts[0]

@@ -1,0 +1,489 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""The models of VideoMAE V1 and V2: encoder, masked pretraining, classification.
+
+VideoMAE (https://arxiv.org/abs/2203.12602) is V1, VideoMAE V2 (https://arxiv.org/abs/2303.16727) adds dual masking.
+Each model takes the inputs of its counterpart in transformers' VideoMAE and returns the same outputs, and more.
+"""
+
+import logging
+import math
+import re
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutput, ImageClassifierOutput
+from transformers.modeling_utils import PreTrainedModel
+from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_videomae_v2 import VideoMAEV2Config
+from .layers_videomae_v2 import (
+    VideoMAEV2Decoder,
+    VideoMAEV2Embeddings,
+    VideoMAEV2Encoder,
+    VideoMAEV2Layer,
+    VideoMAEV2SelfAttention,
+    head_norm,
+    patchify,
+    sinusoid_table,
+)
+from .masking import count_per_row, draw_decoder_mask, draw_encoder_mask, ids_to_mask, mask_to_ids, token_counts
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class VideoMAEV2ForPreTrainingOutput(ModelOutput):
+    """
+    Args:
+        loss (`torch.FloatTensor` of shape `(1,)`): mean squared error of the decoded tokens that the encoder missed.
+        logits (`torch.FloatTensor` of shape `(B, N_decoded, tubelet_size * patch_height * patch_width * C)`):
+            The reconstruction, normalised per patch where `norm_pix_loss`; tokens in ascending order, channel fastest.
+        hidden_states, attentions (`tuple(torch.FloatTensor)`, *optional*): of the encoder, if asked for.
+        bool_masked_pos (`torch.BoolTensor` of shape `(B, L)`): True where the encoder saw nothing.
+        bool_decoded_pos (`torch.BoolTensor` of shape `(B, L)`): True where the decoder made a reconstruction.
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+    bool_masked_pos: torch.BoolTensor | None = None
+    bool_decoded_pos: torch.BoolTensor | None = None
+
+
+@contextmanager
+def _load_report_silenced():
+    """transformers prints a table of all keys that differ; `from_pretrained` below says it in a line or an error."""
+    report_logger = logging.getLogger("transformers.modeling_utils")
+
+    def not_the_report(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    report_logger.addFilter(not_the_report)
+    try:
+        yield
+    finally:
+        report_logger.removeFilter(not_the_report)
+
+
+class VideoMAEV2PreTrainedModel(PreTrainedModel):
+    config: VideoMAEV2Config
+    base_model_prefix = "videomae"
+    main_input_name = "pixel_values"
+    input_modalities = "video"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["VideoMAEV2Embeddings", "VideoMAEV2Layer"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_record_outputs = {"hidden_states": VideoMAEV2Layer, "attentions": VideoMAEV2SelfAttention}
+    # The Trainer takes `**kwargs` in forward for "divides the loss itself"; without this it would multiply the loss by
+    # the accumulation steps and the processes.
+    accepts_loss_kwargs = False
+
+    # What a checkpoint may lack or have too much: everything but the encoder.
+    _head_pattern = re.compile(r"^(decoder|mask_token|encoder_to_decoder|fc_norm|classifier)(\.|$)")
+    # The names of q and v biases on disk in transformers' VideoMAE, all releases but 5.6 to 5.17.
+    _transformers_bias_names = {r"attention\.q_bias$": "attention.query.bias", r"attention\.v_bias$": "attention.value.bias"}
+
+    def __init__(self, config: VideoMAEV2Config, *args, **kwargs):
+        config.validate_fields()  # `from_pretrained(..., num_frames=7)` sets fields without looking at the others
+        super().__init__(config, *args, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, strict: bool = True, **kwargs):
+        """Loads our checkpoints and those of transformers' VideoMAE (`model_type` "videomae").
+
+        Args:
+            pretrained_model_name_or_path: folder or Hub id, as everywhere in transformers.
+            strict: raise where an encoder weight is missing, of another shape or unknown. A head that the checkpoint
+                lacks is new, one that the model lacks is left out, and one logged line says so. `False` leaves all to
+                transformers' own report.
+            kwargs: those of `PreTrainedModel.from_pretrained`.
+
+        Raises:
+            ValueError: in strict mode, with the names of the weights at fault.
+        """
+        return_info = kwargs.pop("output_loading_info", False)
+        kwargs["key_mapping"] = {**cls._transformers_bias_names, **(kwargs.get("key_mapping") or {})}
+        if not strict:
+            model, info = super().from_pretrained(
+                pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
+            )
+        else:
+            new_head = kwargs.pop("ignore_mismatched_sizes", False)
+            with _load_report_silenced():
+                model, info = super().from_pretrained(
+                    pretrained_model_name_or_path,
+                    *model_args,
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,
+                    **kwargs,
+                )
+            model._check_loaded(pretrained_model_name_or_path, info, new_head)
+        # Otherwise transformers would rename back when saving, and the Trainer could not resume from the result.
+        model._weight_conversions = None
+        return (model, info) if return_info else model
+
+    def _check_loaded(self, name, info: dict, new_head_allowed: bool):
+        """Raises for what the encoder lacks; says in one line which heads are new and what was left out."""
+        pools = self.base_model.layernorm is None
+
+        def is_head(key):
+            # The official finetuning drops the final norm of pretraining: it pools the mean, then norms (`fc_norm`).
+            dropped_norm = pools and key.removeprefix("videomae.").startswith("layernorm.")
+            return dropped_norm or self._head_pattern.match(key) is not None
+
+        faults = [f"missing {key}" for key in sorted(info["missing_keys"]) if not is_head(key)]
+        faults += [f"unexpected {key}" for key in sorted(info["unexpected_keys"]) if not is_head(key)]
+        for key, found, wanted in sorted(info["mismatched_keys"]):
+            if not (new_head_allowed and is_head(key)):
+                faults.append(f"{key} has shape {tuple(found)} where the model has {tuple(wanted)}")
+        if faults:
+            shown = "; ".join(faults[:4]) + (f"; and {len(faults) - 4} more" if len(faults) > 4 else "")
+            raise ValueError(
+                f"{name} does not fit {type(self).__name__}: {shown}. Is it a checkpoint of another size or model? "
+                f"`ignore_mismatched_sizes=True` allows a new head, `strict=False` anything."
+            )
+        new = {key.split(".")[0] for key in info["missing_keys"]} | {k[0].split(".")[0] for k in info["mismatched_keys"]}
+        left_out = {key.removeprefix("videomae.").split(".")[0] for key in info["unexpected_keys"]}
+        if new or left_out:
+            parts = [f"new, untrained: {', '.join(sorted(new))}"] if new else []
+            parts += [f"left out: {', '.join(sorted(left_out))}"] if left_out else []
+            logger.warning("%s from %s: %s", type(self).__name__, name, "; ".join(parts))
+
+    def _token_ids(self, mask: torch.Tensor, name: str) -> torch.Tensor:
+        """(B, L) bool -> (B, N) positions of True, where N is a Python int, so that all that follows is static.
+
+        A mask may have any N, the same in each row: it is read from the mask, which waits for the device. Under
+        `torch.compile`, where reading would break the graph, N is what the configuration implies, and an assertion on
+        the device guards it. The training loop passes ids, whose shape says N.
+        """
+        if mask.ndim != 2 or mask.shape[1] != self.config.sequence_length:
+            raise ValueError(
+                f"{name} of shape {tuple(mask.shape)} does not fit: (batch, {self.config.sequence_length}) is needed."
+            )
+        if torch.compiler.is_compiling():
+            num_visible, num_decoded = token_counts(self.config)
+            count = num_decoded if name == "bool_decoded_pos" else num_visible
+            message = f"{name} must have {count} True in each row, as the configuration implies; or pass token ids."
+            torch._assert_async((mask.sum(dim=1) == count).all(), message)
+        else:
+            count = count_per_row(mask, name)
+        return mask_to_ids(mask, count)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        """The official initialisation (v1/modeling_pretrain.py, v1/modeling_finetune.py), for all models.
+
+        Deviation: official finetuning from scratch draws every Linear from a normal of std 0.02; here the blocks are
+        xavier uniform as in pretraining. Each module sets only what it holds itself: transformers skips the others.
+        """
+        if isinstance(module, nn.Linear) and module is getattr(self, "classifier", None):
+            # `--init_scale 0.001` of the official finetuning
+            init.trunc_normal_(module.weight, std=self.config.initializer_range * 0.001)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv3d) or module is getattr(self, "encoder_to_decoder", None):
+            _init_like_pytorch(module)
+        elif isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight, gain=getattr(module, "xavier_gain", 1.0))
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, VideoMAEV2SelfAttention) and self.config.use_cosine_attention:
+            init.constant_(module.scale, math.log(10.0))
+        elif isinstance(module, VideoMAEV2Layer) and module.lambda_1 is not None:
+            init.constant_(module.lambda_1, self.config.layer_scale_init_value)
+            init.constant_(module.lambda_2, self.config.layer_scale_init_value)
+        elif isinstance(module, VideoMAEV2Embeddings) and module.learned:
+            init.trunc_normal_(module.position_embeddings, std=self.config.initializer_range)
+        elif isinstance(module, VideoMAEV2Embeddings | VideoMAEV2ForPreTraining):
+            # A buffer that no file holds: after a build on the meta device this is what fills it.
+            init.copy_(module.position_embeddings, sinusoid_table(*module.position_embeddings.shape[1:]))
+            if isinstance(module, VideoMAEV2ForPreTraining):
+                init.trunc_normal_(module.mask_token, std=0.02, a=-0.02, b=0.02)  # cut at one standard deviation
+
+
+def _init_like_pytorch(module: nn.Linear | nn.Conv3d):
+    """PyTorch's own initialisation, which the official code leaves to the patch projection and encoder_to_decoder."""
+    init.kaiming_uniform_(module.weight, a=math.sqrt(5))
+    if module.bias is not None:
+        bound = module.weight[0].numel() ** -0.5
+        init.uniform_(module.bias, -bound, bound)
+
+
+class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
+    """The encoder."""
+
+    def __init__(self, config: VideoMAEV2Config):
+        super().__init__(config)
+        self.embeddings = VideoMAEV2Embeddings(config)
+        self.encoder = VideoMAEV2Encoder(config)
+        self.layernorm = None
+        if not config.use_mean_pooling:
+            self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings.patch_embeddings
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        pixel_values: torch.FloatTensor,
+        bool_masked_pos: torch.BoolTensor | None = None,
+        visible_ids: torch.LongTensor | None = None,
+        **kwargs,
+    ) -> BaseModelOutput:
+        """Encodes clips, all tokens or the visible ones alone.
+
+        Args:
+            pixel_values: (B, T, C, H, W).
+            bool_masked_pos: bool (B, L), True = hidden; the same number in every row.
+            visible_ids: int64 (B, N), the visible tokens in place of a mask; the number is read off the shape, so
+                that nothing has to be read back from the device.
+            kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
+
+        Returns:
+            `last_hidden_state` (B, N, D), tokens in ascending order.
+        """
+        if visible_ids is None and bool_masked_pos is not None:
+            visible_ids = self._token_ids(~bool_masked_pos.bool(), "~bool_masked_pos")
+        output_attentions = bool(kwargs.get("output_attentions", self.config.output_attentions))
+        hidden_states = self.encoder(self.embeddings(pixel_values, visible_ids), output_attentions)
+        if self.layernorm is not None:
+            hidden_states = self.layernorm(hidden_states)
+        return BaseModelOutput(last_hidden_state=hidden_states)
+
+
+class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
+    """Encoder, and a decoder that reconstructs pixels: V1, or V2 with `config.decoder_mask_ratio` > 0."""
+
+    def __init__(self, config: VideoMAEV2Config):
+        super().__init__(config)
+        self.videomae = VideoMAEV2Model(config)
+        self.encoder_to_decoder = nn.Linear(config.hidden_size, config.decoder_hidden_size, bias=False)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, config.decoder_hidden_size))
+        # Sinusoidal whatever the encoder has, as in the official code.
+        table = sinusoid_table(config.sequence_length, config.decoder_hidden_size)
+        self.register_buffer("position_embeddings", table, persistent=False)
+        self.decoder = VideoMAEV2Decoder(config)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.FloatTensor,
+        bool_masked_pos: torch.BoolTensor | None = None,
+        bool_decoded_pos: torch.BoolTensor | None = None,
+        visible_ids: torch.LongTensor | None = None,
+        decoded_ids: torch.LongTensor | None = None,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
+        **kwargs,
+    ) -> VideoMAEV2ForPreTrainingOutput:
+        """Reconstructs masked clips. Masks that are not given are drawn from the configuration.
+
+        Args:
+            pixel_values: (B, T, C, H, W), normalised by `config.image_mean` and `config.image_std`.
+            bool_masked_pos: bool (B, L), True = hidden from the encoder; the same number in every row.
+            bool_decoded_pos: bool (B, L), True = reconstructed by the decoder; the same number in every row. Without
+                it, all masked tokens (`decoder_mask_ratio` 0) or a draw.
+            visible_ids, decoded_ids: int64 (B, N), positions in place of the masks, ascending. Counts are read off
+                their shapes, so that nothing waits for the device: what the collator here passes.
+            generator, seed: make the draw repeatable; by default torch's global generator.
+            kwargs: `output_hidden_states`, `output_attentions` (of the encoder), `return_dict`.
+
+        Raises:
+            ValueError: ragged masks, or masks of another length.
+
+        Example:
+
+        ```python
+        >>> import torch
+        >>> from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining
+
+        >>> model = VideoMAEV2ForPreTraining(VideoMAEV2Config.from_size("small"))
+        >>> outputs = model(torch.randn(1, 16, 3, 224, 224), seed=0)
+        >>> list(outputs.logits.shape)
+        [1, 784, 1536]
+        ```"""
+        if seed is not None:
+            generator = torch.Generator(pixel_values.device).manual_seed(seed)
+        bool_masked_pos, visible_ids = self._encoder_mask(pixel_values, bool_masked_pos, visible_ids, generator)
+        if decoded_ids is None:
+            decoded_ids = self._decoded_ids(bool_masked_pos, bool_decoded_pos, visible_ids.shape[1], generator)
+        outputs = self.videomae(pixel_values, visible_ids=visible_ids, **kwargs)
+        logits = self.forward_decoder(outputs.last_hidden_state, visible_ids, decoded_ids)
+        return VideoMAEV2ForPreTrainingOutput(
+            loss=self.forward_loss(pixel_values, logits, bool_masked_pos, decoded_ids),
+            logits=logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            bool_masked_pos=bool_masked_pos,
+            bool_decoded_pos=ids_to_mask(decoded_ids, self.config.sequence_length),
+        )
+
+    def _encoder_mask(self, pixel_values, bool_masked_pos, visible_ids, generator):
+        """`bool_masked_pos` (B, L) and `visible_ids` (B, N), from whichever of the two is given, or drawn."""
+        if visible_ids is not None:
+            return ~ids_to_mask(visible_ids, self.config.sequence_length), visible_ids
+        if bool_masked_pos is not None:
+            bool_masked_pos = bool_masked_pos.to(pixel_values.device).bool()
+            return bool_masked_pos, self._token_ids(~bool_masked_pos, "~bool_masked_pos")
+        device = pixel_values.device if generator is None else generator.device
+        bool_masked_pos = draw_encoder_mask(self.config, pixel_values.shape[0], generator, device)
+        bool_masked_pos = bool_masked_pos.to(pixel_values.device)
+        return bool_masked_pos, mask_to_ids(~bool_masked_pos, token_counts(self.config)[0])
+
+    def _decoded_ids(self, bool_masked_pos, bool_decoded_pos, num_visible, generator):
+        """`decoded_ids` (B, N): from the mask if given; all masked tokens in V1; drawn in V2."""
+        device = bool_masked_pos.device
+        if bool_decoded_pos is not None:
+            bool_decoded_pos = bool_decoded_pos.to(device).bool()
+            if not torch.compiler.is_compiling() and not (bool_decoded_pos & bool_masked_pos).any():
+                raise ValueError("bool_decoded_pos has no token that bool_masked_pos hides, so that there is no loss.")
+            return self._token_ids(bool_decoded_pos, "bool_decoded_pos")
+        if self.config.decoder_mask_ratio == 0:
+            return mask_to_ids(bool_masked_pos, self.config.sequence_length - num_visible)
+        draw_device = device if generator is None else generator.device
+        bool_decoded_pos = draw_decoder_mask(self.config, bool_masked_pos.shape[0], generator, draw_device)
+        return mask_to_ids(bool_decoded_pos.to(device), token_counts(self.config)[1])
+
+    def forward_decoder(
+        self, hidden_states: torch.Tensor, visible_ids: torch.Tensor, decoded_ids: torch.Tensor
+    ) -> torch.Tensor:
+        """(B, N_visible, D) -> logits (B, N_decoded, tubelet_size * h * w * C).
+
+        The decoder's sequence is the visible tokens and then a mask token for each decoded position, visible ones
+        among them included; it is never put back in order (v2/models/modeling_pretrain.py).
+        """
+        positions = self.position_embeddings[0].to(self.mask_token.dtype)  # (L, D_decoder)
+        visible = self.encoder_to_decoder(hidden_states) + positions[visible_ids]
+        decoded = self.mask_token + positions[decoded_ids]
+        return self.decoder(torch.cat([visible, decoded.to(visible.dtype)], dim=1), decoded_ids.shape[1])
+
+    def forward_loss(
+        self,
+        pixel_values: torch.Tensor,
+        logits: torch.Tensor,
+        bool_masked_pos: torch.Tensor,
+        decoded_ids: torch.Tensor,
+    ) -> torch.Tensor:
+        """Mean squared error in float32 over the tokens decoded and hidden from the encoder, in the whole batch."""
+        with torch.no_grad():
+            targets = self.reconstruction_targets(pixel_values, decoded_ids)
+            weights = bool_masked_pos.gather(1, decoded_ids).float()  # (B, N_decoded)
+            weights = weights / (weights.sum() * targets.shape[-1])
+        # (B, N_decoded, t * h * w * C) -> (B, N_decoded); a sum, whose gradient needs no pass of its own
+        token_losses = nn.functional.mse_loss(logits.float(), targets, reduction="none").sum(dim=-1)
+        return (token_losses * weights).sum()
+
+    def reconstruction_targets(self, pixel_values: torch.Tensor, token_ids: torch.Tensor | None = None) -> torch.Tensor:
+        """What the decoder shall predict for these tokens (None: all): (B, N, tubelet_size * h * w * C), float32.
+
+        Pixels in [0, 1], with `norm_pix_loss` normalised for each patch and each channel over its pixels: unbiased
+        variance, epsilon added to the standard deviation (v1/engine_for_pretraining.py). Any number of channels.
+        """
+        config = self.config
+        patches = patchify(pixel_values, config.tubelet_size, config.patch_hw, token_ids).float()
+        patches = patches.unflatten(2, (-1, config.num_channels))  # (B, N, t * h * w, C)
+        std, mean = _channels(config.image_std, patches), _channels(config.image_mean, patches)
+        if not config.norm_pix_loss:
+            return torch.addcmul(mean, patches, std).flatten(2)
+        # Un-normalising first, as the official code does, cancels out but for the epsilon: it is 1e-6 in [0, 1].
+        variance, mean = torch.var_mean(patches, dim=2, unbiased=True, keepdim=True)  # (B, N, 1, C)
+        return (patches - mean).div_(variance.sqrt() + 1e-6 / std).flatten(2)
+
+
+def _channels(values: tuple[float, ...], like: torch.Tensor) -> torch.Tensor:
+    """(C,) on the device of `like`, made there: `torch.tensor(values)` would copy from the host in every step."""
+    return torch.stack([like.new_full((), value) for value in values])
+
+
+class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
+    """Encoder and a linear classifier, on the mean of all tokens (or on the first, see `config.use_mean_pooling`)."""
+
+    def __init__(self, config: VideoMAEV2Config):
+        if config.use_mean_pooling is None:  # the official choice; pretraining checkpoints leave it open
+            config = deepcopy(config)
+            config.use_mean_pooling = True
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.videomae = VideoMAEV2Model(config)
+        self.fc_norm = head_norm(config, config.hidden_size) if config.use_mean_pooling else None
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels) if config.num_labels > 0 else nn.Identity()
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self, pixel_values: torch.FloatTensor, labels: torch.Tensor | None = None, **kwargs
+    ) -> ImageClassifierOutput:
+        """Classifies videos.
+
+        Args:
+            pixel_values: (B, T, C, H, W), or (B, V, T, C, H, W) with V views of each video, whose predicted
+                probabilities are averaged as in the official test (v2/engine_for_finetuning.py, `merge`).
+            labels: int64 (B,) class indices; float (B, num_labels) for several labels a video, or, with
+                `problem_type="single_label_classification"`, class probabilities; float (B,) for regression.
+            kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
+
+        Returns:
+            `loss` (with labels) and `logits` (B, num_labels); hidden states and attentions of single views.
+        """
+        hidden_states = attentions = None
+        if pixel_values.ndim == 6:
+            # One view after the other: (B, V, T, C, H, W) -> V x (B, num_labels) -> (B, V, num_labels)
+            views = [self._classify(view, **kwargs)[0] for view in pixel_values.unbind(1)]
+            logits = _average_views(torch.stack(views, dim=1), self._problem_type(labels))
+        else:
+            logits, outputs = self._classify(pixel_values, **kwargs)
+            hidden_states, attentions = outputs.hidden_states, outputs.attentions
+        loss = None if labels is None else self._classification_loss(logits, labels)
+        return ImageClassifierOutput(loss=loss, logits=logits, hidden_states=hidden_states, attentions=attentions)
+
+    def _classify(self, pixel_values, **kwargs):
+        outputs = self.videomae(pixel_values, **kwargs)
+        tokens = outputs.last_hidden_state  # (B, L, D)
+        pooled = tokens[:, 0] if self.fc_norm is None else self.fc_norm(tokens.mean(dim=1))  # (B, D)
+        return self.classifier(self.dropout(pooled)), outputs
+
+    def _problem_type(self, labels: torch.Tensor | None) -> str:
+        """`config.problem_type`, or what transformers would infer; it also writes it into the config, we do not."""
+        if self.config.problem_type is not None:
+            return self.config.problem_type
+        if self.num_labels == 1:
+            return "regression"
+        soft = labels is not None and labels.is_floating_point()
+        return "multi_label_classification" if soft else "single_label_classification"
+
+    def _classification_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The loss of the problem type, in float32."""
+        logits, problem_type = logits.float(), self._problem_type(labels)
+        if problem_type == "regression":
+            return nn.functional.mse_loss(logits.squeeze(-1) if self.num_labels == 1 else logits, labels.float())
+        if problem_type == "multi_label_classification":
+            return nn.functional.binary_cross_entropy_with_logits(logits, labels.float())
+        return nn.functional.cross_entropy(logits, labels.float() if labels.is_floating_point() else labels)
+
+
+def _average_views(logits: torch.Tensor, problem_type: str) -> torch.Tensor:
+    """(B, V, num_labels) -> (B, num_labels): logits whose probabilities are the mean of the views' probabilities."""
+    logits = logits.float()
+    if problem_type == "regression":
+        return logits.mean(dim=1)
+    if problem_type == "multi_label_classification":
+        return torch.logit(logits.sigmoid().mean(dim=1), eps=1e-7)
+    return logits.log_softmax(dim=-1).logsumexp(dim=1) - math.log(logits.shape[1])

@@ -1,0 +1,152 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""A recipe (YAML) and the command line, read into three groups of settings.
+
+Keys are flat. A key is a field of `DataArguments`, of `VideoMAETrainingArguments` (and so of transformers'
+TrainingArguments) or of `VideoMAEV2Config`; the command line goes before the recipe. Anything else is refused.
+"""
+
+import argparse
+import dataclasses
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from transformers import HfArgumentParser
+
+from .configuration_videomae_v2 import VideoMAEV2Config
+from .trainer import VideoMAETrainingArguments
+
+
+@dataclass
+class DataArguments:
+    train_data: str | None = field(default=None, metadata={"help": "Folder of class folders, or a list of videos."})
+    eval_data: str | None = field(default=None, metadata={"help": "The same, for evaluation."})
+    data_root: str | None = field(default=None, metadata={"help": "Folder of relative paths in lists."})
+    checkpoint: str | None = field(
+        default=None, metadata={"help": "Folder or Hub id of the weights to start from, or to evaluate."}
+    )
+    model_size: str = field(default="base", metadata={"help": "small, base, large, huge or giant."})
+    model_version: int = field(default=2, metadata={"help": "1, or 2 with dual masking."})
+    frame_sampling: str = field(default="dense", metadata={"help": "dense, or uniform over the whole video."})
+    sampling_rate: float = field(default=4.0, metadata={"help": "Distance of neighbouring frames of a dense clip."})
+    fps: float | None = field(default=None, metadata={"help": "The same in frames a second; goes before it."})
+    short_video: str = field(default="repeat_last", metadata={"help": "repeat_last, loop or error."})
+    video_backend: str = field(default="auto", metadata={"help": "auto, pyav, torchcodec or decord."})
+    crop_scale: list[float] = field(
+        default_factory=lambda: [0.08, 1.0], metadata={"help": "Part of the area that finetuning crops, from and to."}
+    )
+    horizontal_flip: bool = field(default=True, metadata={"help": "Mirror half of the clips in finetuning."})
+    num_clips: int = field(default=5, metadata={"help": "Clips of each video that `evaluate` averages."})
+    num_crops: int = field(default=3, metadata={"help": "Crops of each of these clips."})
+    shuffle_frames: bool = field(
+        default=False, metadata={"help": "Shuffle the frames of each clip in `evaluate`: what is left without motion?"}
+    )
+    demo_videos: int = field(
+        default=0, metadata={"help": "Draw the demo data, so many videos a class, where train_data does not exist."}
+    )
+
+
+CONFIG_FIELDS = frozenset(VideoMAEV2Config.__annotations__) | {"problem_type"}
+
+
+def parse_command_line(
+    arguments: list[str], commands: tuple[str, ...], description: str
+) -> tuple[str, DataArguments, VideoMAETrainingArguments, dict]:
+    """Reads `COMMAND [RECIPE.yaml] [--key value ...]`.
+
+    Returns:
+        The command, data settings, training settings and the fields for `VideoMAEV2Config`.
+
+    Raises:
+        ValueError, FileNotFoundError: a recipe that is missing or no mapping, an unknown key (with the nearest known
+        one), a value of another type.
+    """
+    parser = HfArgumentParser(
+        [DataArguments, VideoMAETrainingArguments],
+        usage=f"train.py {{{','.join(commands)}}} [recipe.yaml] [--key value ...]",
+        description=description,
+        epilog=f"Every field of the model configuration is an option, too: {', '.join(sorted(CONFIG_FIELDS))}.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        exit_on_error=False,
+    )
+    parser.add_argument("command", choices=commands)
+    parser.add_argument("recipe", nargs="?", help="YAML file; options on the command line go before it")
+    actions = {action.dest: action for action in parser._actions if action.option_strings}
+    try:
+        options, _ = parser.parse_known_args(arguments)
+        recipe = read_recipe(options.recipe, actions) if options.recipe else {}
+        if any(argument.split("=")[0].replace("-", "_") == "__learning_rate" for argument in arguments):
+            recipe.pop("base_learning_rate", None)
+            recipe.pop("base_min_learning_rate", None)
+        parser.set_defaults(**{name: value for name, value in recipe.items() if name in actions})
+        data, training, _, rest = parser.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
+    except argparse.ArgumentError as error:
+        raise ValueError(str(error)) from error
+    model = {name: value for name, value in recipe.items() if name in CONFIG_FIELDS}
+    model.update(_config_options(rest, actions))
+    return options.command, data, training, model
+
+
+def read_recipe(path: str | Path, actions: dict[str, argparse.Action]) -> dict:
+    """The keys and values of a recipe; refuses keys that neither `actions` nor the configuration has."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"No recipe {path}.")
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(recipe, dict):
+        raise ValueError(f"{path} must be a mapping of keys to values.")
+    checked = {}
+    for name, value in recipe.items():
+        _require_known(str(name), actions, f"{path}: unknown key {str(name)!r}")
+        if name not in actions:
+            checked[name] = _number_if_text(value)
+        elif isinstance(value, list) and actions[name].nargs is None:
+            raise ValueError(f"{path}: {name} takes one value, not {value}.")
+        else:  # as text, so that argparse converts and checks it like one from the command line
+            checked[name] = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    return checked
+
+
+def _config_options(rest: list[str], known: Iterable[str]) -> dict:
+    """`--field value` pairs of the model configuration, values written as in YAML."""
+    fields, rest = {}, list(rest)
+    while rest:
+        option = rest.pop(0)
+        if not option.startswith("--"):
+            raise ValueError(f"Unexpected argument {option!r}; options are written --key value.")
+        option, _, value = option.partition("=")
+        name = option[2:].replace("-", "_")
+        _require_known(name, known, f"unknown option {option}")
+        if not value:
+            if not rest:
+                raise ValueError(f"{option} needs a value.")
+            value = rest.pop(0)
+        fields[name] = _number_if_text(yaml.safe_load(value))
+    return fields
+
+
+def _number_if_text(value):
+    """YAML reads 1e-6, without a dot, as text; a number is meant."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _require_known(name: str, known: Iterable[str], problem: str):
+    if name not in known and name not in CONFIG_FIELDS:
+        near = difflib.get_close_matches(name, [*known, *CONFIG_FIELDS], n=1)
+        raise ValueError(problem + (f"; did you mean {near[0]!r}?" if near else "; see train.py --help for all."))
+
+
+def as_recipe(data: DataArguments, model: dict) -> dict:
+    """The settings that a run was started with, to be kept beside its results."""
+    return {**dataclasses.asdict(data), **model}
