@@ -5,8 +5,8 @@
     python -m videomae_hf.demo data/demo/val --videos_per_class 25 --seed 1
 
 A shape moves over a background; the class is the motion alone: left, right, up, down, clockwise, counter_clockwise,
-grow, shrink. Shape, colours, place and size are drawn the same way for every class and the world wraps around at its
-borders, so that no single frame says anything about the class. Videos are H.264 in mp4, in a folder for each class.
+grow, shrink. Shape, colours, place and size have the same distribution in every class at every moment, so that no single
+frame says anything about the class. Videos are H.264 in mp4, in a folder for each class.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 
 CLASSES = ("clockwise", "counter_clockwise", "down", "grow", "left", "right", "shrink", "up")
-SHAPES = ("circle", "square", "triangle", "cross", "ring")
+SHAPES = ("bar", "half_disc", "angle", "arrow")  # none looks the same after a quarter turn
 DIFFICULTIES = ("plain", "textured", "moving")
 
 
@@ -63,72 +63,67 @@ def draw_video(
 ) -> np.ndarray:
     """uint8 (num_frames, size, size, 3): one video of a class."""
     shape = SHAPES[rng.integers(len(SHAPES))]
-    color, background = _contrasting_colors(rng)
-    centers, radii = _trajectory(label, rng, size, num_frames)
+    color, background = _colors(rng)
+    centers, radii, angles = _trajectory(label, rng, size, num_frames)
     canvas = np.broadcast_to(background, (size, size, 3))
     if difficulty != "plain":
         canvas = np.clip(canvas + 45 * _smooth_noise(rng, size), 0, 255)
     drift = rng.normal(0, 1.2, 2) if difficulty == "moving" else np.zeros(2)
     video = np.empty((num_frames, size, size, 3), dtype=np.uint8)
     for t in range(num_frames):
-        shift = np.round(drift * t).astype(int)
-        moved = np.roll(canvas, shift, axis=(0, 1))
-        coverage = _coverage(shape, centers[t], radii[t], size)[..., None]  # (H, W, 1)
+        moved = np.roll(canvas, np.round(drift * t).astype(int), axis=(0, 1))
+        coverage = _coverage(shape, centers[t], radii[t], angles[t], size)[..., None]  # (H, W, 1)
         video[t] = np.round(coverage * color + (1 - coverage) * moved)
     return video
 
 
-def _trajectory(label: str, rng: np.random.Generator, size: int, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Centres (num_frames, 2), row and column, and radii (num_frames,) in pixels.
+def _trajectory(label: str, rng: np.random.Generator, size: int, num_frames: int):
+    """Centres (num_frames, 2), row and column, and radii (num_frames,) in pixels, and angles (num_frames,).
 
-    At each moment the centre is uniform over the frame and the radius uniform over its range, in every class.
+    At each moment all three are uniform over their range, in every class: the frame has no borders (what leaves on one
+    side comes in on the other), and a size that reaches an end of its range begins again at the other end.
     """
     time = np.arange(num_frames)
-    smallest, largest = 0.1 * size, 0.24 * size
-    speed = size * rng.uniform(0.03, 0.045)  # pixels a frame
     centers = np.tile(rng.uniform(0, size, 2), (num_frames, 1))
-    phase = rng.uniform(0, 1)
-    radii = np.full(num_frames, smallest + phase * (largest - smallest))
-    if label in ("grow", "shrink"):
-        sign = 1 if label == "grow" else -1
-        radii = smallest + (phase + sign * time / rng.uniform(28, 40)) % 1 * (largest - smallest)
-    elif label in ("clockwise", "counter_clockwise"):
-        orbit = size * rng.uniform(0.16, 0.24)
-        angle = 2 * math.pi * phase + (1 if label == "clockwise" else -1) * speed / orbit * time
-        radii = np.full(num_frames, smallest + rng.uniform(0, 1) * (largest - smallest))
-        # Rows grow downwards, so that a growing angle turns clockwise.
-        centers = centers + orbit * np.stack([np.sin(angle), np.cos(angle)], axis=1)
-    else:
-        direction = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}[label]
-        centers = centers + speed * time[:, None] * np.array(direction)
-    return centers % size, radii
+    size_phase, angle = rng.uniform(), 2 * math.pi * rng.uniform()
+    step, growth, turn = size * rng.uniform(0.03, 0.045), 1 / rng.uniform(28, 40), rng.uniform(0.14, 0.22)  # a frame
+    directions = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}
+    if label in directions:
+        centers = centers + step * time[:, None] * np.array(directions[label])
+    growth *= {"grow": 1, "shrink": -1}.get(label, 0)
+    # Rows grow downwards, so that a growing angle turns clockwise.
+    turn *= {"clockwise": 1, "counter_clockwise": -1}.get(label, 0)
+    smallest, largest = 0.13 * size, 0.27 * size
+    radii = smallest + (size_phase + growth * time) % 1 * (largest - smallest)
+    return centers % size, radii, angle + turn * time
 
 
-def _coverage(shape: str, center: np.ndarray, radius: float, size: int) -> np.ndarray:
+def _coverage(shape: str, center: np.ndarray, radius: float, angle: float, size: int) -> np.ndarray:
     """(size, size) in [0, 1]: how much of each pixel the shape covers, on a frame whose borders meet."""
     axis = np.arange(size) + 0.5
     row = (axis[:, None] - center[0] + size / 2) % size - size / 2
     column = (axis[None, :] - center[1] + size / 2) % size - size / 2
-    if shape == "circle":
-        distance = np.hypot(row, column) - radius
-    elif shape == "ring":
-        distance = np.abs(np.hypot(row, column) - 0.75 * radius) - 0.3 * radius
-    elif shape == "square":
-        distance = np.maximum(np.abs(row), np.abs(column)) - 0.85 * radius
-    elif shape == "cross":
-        bar = np.minimum(np.maximum(np.abs(row) * 3, np.abs(column)), np.maximum(np.abs(row), np.abs(column) * 3))
-        distance = bar - radius
-    else:  # triangle
-        distance = np.maximum(row - 0.7 * radius, np.abs(column) * 0.87 - 0.5 * row - 0.6 * radius)
-    return np.clip(0.5 - distance, 0, 1)
+    x = (column * math.cos(angle) + row * math.sin(angle)) / radius
+    y = (row * math.cos(angle) - column * math.sin(angle)) / radius
+
+    def box(left: float, right: float, top: float, bottom: float) -> np.ndarray:
+        """Distance from the border of a box, negative inside; in radii."""
+        return np.maximum(np.maximum(left - x, x - right), np.maximum(top - y, y - bottom))
+
+    if shape == "bar":
+        distance = box(-1, 1, -0.3, 0.3)
+    elif shape == "half_disc":
+        distance = np.maximum(np.hypot(x, y) - 1, -y - 0.1)
+    elif shape == "angle":
+        distance = np.minimum(box(-1, 1, -0.3, 0.2), box(0.5, 1, -0.3, 1))
+    else:  # arrow
+        distance = np.maximum(np.abs(y) - 0.7, np.abs(x) + 0.5 * y - 0.6)
+    return np.clip(0.5 - distance * radius, 0, 1)
 
 
-def _contrasting_colors(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two RGB colours that differ clearly."""
-    while True:
-        first, second = rng.uniform(0, 255, (2, 3))
-        if np.abs(first - second).sum() > 220:
-            return first, second
+def _colors(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """RGB of the shape and of the background: a light one and a dark one, in any class."""
+    return rng.uniform(160, 255, 3), rng.uniform(0, 70, 3)
 
 
 def _smooth_noise(rng: np.random.Generator, size: int) -> np.ndarray:
