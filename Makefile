@@ -1,19 +1,27 @@
-# make demo   pretrains, finetunes, scores and ships a small VideoMAE on videos drawn on the spot
-# make test   the tests; make test-slow those that take minutes each
+# make demo       pretrains, finetunes, scores and ships a small VideoMAE on videos drawn on the spot
+# make test       the tests; make test-slow: those that take minutes each
 #
-# Both create .venv on first use. PYTHON names the interpreter it is made with (3.11 or newer).
+# All create .venv on first use. PYTHON names the interpreter it is made with (3.11 or newer).
 
 PYTHON ?= python3
 VENV ?= .venv
 PY = $(VENV)/bin/python
-DEMO ?= demo
+RECIPES = examples/recipes
+EVALUATE = $(PY) train.py evaluate --checkpoint demo/finetune --eval_data demo/data/val --num_clips 2 --num_crops 1 \
+	--use_cpu true --per_device_eval_batch_size 16
 
 .PHONY: demo test test-slow clean
 
-$(VENV)/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install -q -c constraints.txt -e '.[demo,test]'
-	touch $@
+demo: $(VENV)/installed
+	rm -rf demo/pretrain demo/finetune demo/evaluation demo/evaluation_shuffled demo/bundle
+	$(PY) train.py pretrain $(RECIPES)/demo_pretrain.yaml
+	$(PY) train.py finetune $(RECIPES)/demo_finetune.yaml
+	$(EVALUATE) --output_dir demo/evaluation
+	$(EVALUATE) --output_dir demo/evaluation_shuffled --shuffle_frames true
+	$(PY) push_to_hub.py demo/finetune me/videomae-demo --dry_run demo/bundle \
+		--metrics demo/evaluation/metrics.json --dataset "drawn motions (videomae_hf.demo)"
+	$(PY) -m videomae_hf.report demo/report.html --pretrain demo/pretrain --finetune demo/finetune \
+		--evaluation demo/evaluation --shuffled demo/evaluation_shuffled --videos demo/data/val
 
 test: $(VENV)/installed
 	$(PY) -m pytest -q
@@ -21,5 +29,10 @@ test: $(VENV)/installed
 test-slow: $(VENV)/installed
 	$(PY) -m pytest -q -m slow
 
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q -c constraints.txt -e '.[demo,test]'
+	touch $@
+
 clean:
-	rm -rf $(DEMO) output
+	rm -rf demo output

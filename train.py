@@ -98,7 +98,10 @@ def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     model = VideoMAEV2ForVideoClassification.from_pretrained(data.checkpoint, dtype=torch.float32, **fields)
     classes = [model.config.id2label[number] for number in range(model.config.num_labels)]
     samples, _ = listed(data, args, "eval_data", classes)
-    processor = VideoMAEV2ImageProcessor.from_pretrained(data.checkpoint, video_backend=data.video_backend)
+    # The processors of transformers' checkpoints say nothing of frames: the model does.
+    processor = VideoMAEV2ImageProcessor.from_pretrained(
+        data.checkpoint, num_frames=model.config.num_frames, video_backend=data.video_backend
+    )
     views = EvaluationViews(processor, data.num_clips, data.num_crops, data.shuffle_frames)
     trainer = VideoMAETrainer(
         model=model, args=args, data_collator=ClipCollator(model.config), compute_metrics=classification_metrics
@@ -173,11 +176,13 @@ def run(model, data: DataArguments, args: VideoMAETrainingArguments, fields: dic
     trainer.save_state()
     metrics = result.metrics
     if eval_set is not None:
-        metrics.update(trainer.evaluate())
+        scores = trainer.evaluate()
+        trainer.log_metrics("eval", scores)
+        metrics.update(scores)
     trainer.save_metrics("all", metrics)
     if trainer.is_world_process_zero():
-        settings = {**as_recipe(data, fields), "seed": args.seed, "learning_rate": args.learning_rate}
-        Path(args.output_dir, "settings.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+        settings = yaml.safe_dump(as_recipe(data, args, fields), sort_keys=False)
+        Path(args.output_dir, "settings.yaml").write_text(settings, encoding="utf-8")
     say(args, f"Saved to {args.output_dir}")
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from .configuration_videomae_v2 import VideoMAEV2Config
-from .frame_sampling import dense_clip, random_start, random_uniform_clip
+from .frame_sampling import SHORT_VIDEO_POLICIES, dense_clip, random_start, random_uniform_clip
 from .image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from .masking import draw_masks, mask_to_ids, token_counts
 from .transforms import multi_scale_crop, normalize, random_horizontal_flip, random_resized_crop
@@ -108,7 +108,7 @@ def _list_folder(folder: Path, labelled: bool) -> list[tuple[str, str]]:
 
 
 def _read_list(source: Path, root: Path, labelled: bool) -> list[tuple[str, str]]:
-    lines = [line.strip() for line in source.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line.strip() for line in source.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     delimiter = next((mark for mark in ("\t", ",", ";") if lines and mark in lines[0]), None)
     rows = list(csv.reader(lines, delimiter=delimiter)) if delimiter else [_split_at_spaces(line, labelled) for line in lines]
     path_column, label_column = 0, -1
@@ -131,7 +131,8 @@ def _split_at_spaces(line: str, labelled: bool) -> list[str]:
         return next(csv.reader([line], delimiter=" ", skipinitialspace=True))
     if labelled:
         return line.rsplit(maxsplit=1)
-    return [re.sub(r"(\s+-?\d+)+$", "", line)]
+    video = re.match(rf".*(?:{'|'.join(map(re.escape, VIDEO_SUFFIXES))})(?=\s|$)", line, re.IGNORECASE)
+    return [video.group() if video else re.sub(r"(\s+-?\d+)+$", "", line)]
 
 
 def _sorted_classes(labels: set[str]) -> list[str]:
@@ -180,6 +181,15 @@ class ClipSampling:
     fps: float | None = None
     short_video: str = "repeat_last"
     video_backend: str = "auto"
+
+    def __post_init__(self):
+        if self.frame_sampling not in ("dense", "uniform"):
+            raise ValueError(f"frame_sampling={self.frame_sampling!r} is unknown; choose dense or uniform.")
+        if self.short_video not in SHORT_VIDEO_POLICIES:
+            raise ValueError(f"short_video={self.short_video!r}: choose one of {', '.join(SHORT_VIDEO_POLICIES)}.")
+        for name in ("sampling_rate", "fps"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be positive.")
 
     def random_clip(self, path: str, generator: torch.Generator) -> torch.Tensor:
         """uint8 (T, C, H, W): a window at a random place, or a random frame of each segment ("uniform").
@@ -280,21 +290,23 @@ class VideoDataset(torch.utils.data.Dataset):
         self.epoch.fill_(epoch)
 
     def __getitem__(self, index: int) -> dict:
-        generator = self._generator(index)
-        item = self._load(index, generator)
+        item = self._load(index, self._generator(index))
         if item is None and not self.replace_bad:
             return {"pixel_values": None, "labels": UNREADABLE}
-        # A random walk over the set that stays the same when repeated; the trainer stops it long before it has gone
-        # through everything (`max_bad_fraction`).
-        for _ in range(len(self)):
+        if item is not None:
+            return item
+        # A walk over the set that stays the same when repeated; the trainer stops it long before it has gone through
+        # everything (`max_bad_fraction`). Each step has its own generator: one that a bad video has drawn from would
+        # go on differently once the video is known and left out.
+        order = torch.randperm(len(self), generator=self._generator(index))
+        for step, replacement in enumerate(order.tolist(), start=1):
+            item = None if self.bad[replacement] else self._load(replacement, self._generator(index, step))
             if item is not None:
                 return item
-            replacement = int(torch.randint(len(self), (), generator=generator))
-            item = None if self.bad[replacement] else self._load(replacement, generator)
         raise BadVideosError(f"No readable video among {len(self)}: {int(self.bad.sum())} are known to be bad.")
 
-    def _generator(self, index: int) -> torch.Generator:
-        state = np.random.SeedSequence([self.seed, int(self.epoch), index]).generate_state(1, np.uint64)
+    def _generator(self, index: int, step: int = 0) -> torch.Generator:
+        state = np.random.SeedSequence([self.seed, int(self.epoch), index, step]).generate_state(1, np.uint64)
         return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
     def _load(self, index: int, generator: torch.Generator) -> dict | None:
@@ -314,14 +326,16 @@ class ClipCollator:
     config: VideoMAEV2Config
 
     def __call__(self, items: list[dict]) -> dict[str, torch.Tensor]:
-        shape = next((item["pixel_values"].shape for item in items if item["pixel_values"] is not None), None)
-        if shape is None:  # a batch of unreadable videos
-            shape = (self.config.num_frames, self.config.num_channels, *self.config.image_hw)
+        readable = [item["pixel_values"] for item in items if item["pixel_values"] is not None]
+        if readable:
+            empty = torch.zeros_like(readable[0])
+        else:
+            empty = torch.zeros(self.config.num_frames, self.config.num_channels, *self.config.image_hw)
         batch = {}
         for name in items[0]:
             values = [item[name] for item in items]
             if name == "pixel_values":
-                values = [torch.zeros(shape) if value is None else value for value in values]
+                values = [empty if value is None else value for value in values]
             batch[name] = torch.stack([torch.as_tensor(value) for value in values])
         if batch["pixel_values"].dtype == torch.uint8:
             batch["pixel_values"] = normalize(batch["pixel_values"], self.config.image_mean, self.config.image_std)

@@ -11,6 +11,7 @@ frame says anything about the class. Videos are H.264 in mp4, in a folder for ea
 
 import argparse
 import math
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -36,7 +37,7 @@ def draw_dataset(
     """Writes `videos_per_class` videos of each class below `folder`.
 
     Args:
-        folder: gets a folder for each class.
+        folder: new; gets a folder for each class.
         videos_per_class: how many of each.
         seed: the same seed gives the same videos; another seed gives other ones.
         size: height and width in pixels, even.
@@ -48,14 +49,20 @@ def draw_dataset(
         raise ValueError(f"difficulty={difficulty!r} is unknown; choose one of {', '.join(DIFFICULTIES)}.")
     if size % 2 or size < 16:
         raise ValueError(f"size={size} must be even (H.264) and at least 16.")
+    folder = Path(folder)
+    if folder.exists():
+        raise ValueError(f"{folder} exists; give another folder or remove it.")
+    partial_folder = folder.with_name(folder.name + ".partial")  # an interrupted drawing leaves no half data set
+    shutil.rmtree(partial_folder, ignore_errors=True)
     jobs = []
     for number, label in enumerate(CLASSES):
-        Path(folder, label).mkdir(parents=True, exist_ok=True)
+        (partial_folder / label).mkdir(parents=True)
         for index in range(videos_per_class):
-            jobs.append((Path(folder, label, f"{label}_{index:05d}.mp4"), label, (seed, number, index)))
+            jobs.append((partial_folder / label / f"{label}_{index:05d}.mp4", label, (seed, number, index)))
     write = partial(_write_video, size=size, num_frames=num_frames, difficulty=difficulty)
     with ProcessPoolExecutor(workers) as pool:
         list(tqdm(pool.map(write, jobs, chunksize=16), total=len(jobs), desc=f"Drawing {folder}", unit="video"))
+    partial_folder.rename(folder)
 
 
 def draw_video(
@@ -93,7 +100,7 @@ def _trajectory(label: str, rng: np.random.Generator, size: int, num_frames: int
     growth *= {"grow": 1, "shrink": -1}.get(label, 0)
     # Rows grow downwards, so that a growing angle turns clockwise.
     turn *= {"clockwise": 1, "counter_clockwise": -1}.get(label, 0)
-    smallest, largest = 0.13 * size, 0.27 * size
+    smallest, largest = 0.18 * size, 0.36 * size
     radii = smallest + (size_phase + growth * time) % 1 * (largest - smallest)
     return centers % size, radii, angle + turn * time
 

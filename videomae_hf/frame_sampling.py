@@ -59,6 +59,8 @@ def sample_clip_indices(
         raise ValueError(f"frame_sampling={frame_sampling!r} is unknown; choose one of {', '.join(FRAME_SAMPLINGS)}.")
     if frame_sampling == "uniform":
         return [uniform_clip(num_video_frames, num_frames, clip, num_clips) for clip in range(num_clips)]
+    if sampling_rate <= 0:
+        raise ValueError(f"sampling_rate={sampling_rate} must be positive.")
     if frame_sampling == "random":
         starts = [random_start(num_video_frames, num_frames, sampling_rate, generator) for _ in range(num_clips)]
     else:

@@ -22,7 +22,7 @@ from .video_decoding import VideoInfo, read_frames
 
 
 _INTERPOLATIONS = {
-    PILImageResampling.NEAREST: "nearest",
+    PILImageResampling.NEAREST: "nearest-exact",  # the pixel centres, as PIL and transformers take them
     PILImageResampling.BILINEAR: "bilinear",
     PILImageResampling.BICUBIC: "bicubic",
 }
@@ -231,7 +231,8 @@ def stack_frames(video, input_data_format: str | None = None) -> torch.Tensor:
         if len({tuple(frame.shape) for frame in frames}) != 1:
             raise ValueError(f"The frames of a video differ in shape: {sorted({tuple(f.shape) for f in frames})}.")
         video = torch.stack(frames)
-    video = torch.as_tensor(video)
+    else:
+        video = _frame_to_tensor(video)
     if video.ndim == 3:  # grey frames (T, H, W)
         video = video[:, None]
     elif _channels_last(video.shape[1:], input_data_format):
@@ -244,7 +245,14 @@ def stack_frames(video, input_data_format: str | None = None) -> torch.Tensor:
 
 
 def _frame_to_tensor(frame) -> torch.Tensor:
-    return torch.as_tensor(np.array(frame.convert("RGB")) if isinstance(frame, Image.Image) else frame)
+    if isinstance(frame, Image.Image):
+        frame = np.array(frame.convert("RGB"))
+    if isinstance(frame, np.ndarray):
+        # torch has neither negative strides (OpenCV's BGR as `frame[..., ::-1]`) nor arithmetic on uint16.
+        frame = np.ascontiguousarray(frame.astype(np.int64) if frame.dtype in (np.uint16, np.uint32) else frame)
+    elif not isinstance(frame, torch.Tensor):
+        raise ValueError(f"A frame is a PIL image or a numpy or torch array, not {type(frame).__name__} {frame!r:.80}.")
+    return torch.as_tensor(frame)
 
 
 def _channels_last(shape: torch.Size, input_data_format: str | None) -> bool:
@@ -272,7 +280,7 @@ def resize(frames: torch.Tensor, size: SizeDict, resample: PILImageResampling | 
     if target == (height, width):
         return frames
     mode = _INTERPOLATIONS[resample]
-    if mode == "nearest":
+    if mode == "nearest-exact":
         return torch.nn.functional.interpolate(frames, target, mode=mode)
     return torch.nn.functional.interpolate(frames, target, mode=mode, antialias=True)
 
@@ -283,6 +291,8 @@ def crop_views(frames: torch.Tensor, crop_size: SizeDict, num_crops: int) -> tor
     Crop k of K begins at int(k * spare / (K - 1)) of the longer side (v1/kinetics.py, test mode), the other side is
     centred. Frames smaller than the crop are padded with black, as in transformers.
     """
+    if num_crops < 1:
+        raise ValueError(f"num_crops={num_crops} must be at least 1.")
     crop_height, crop_width = crop_size.height, crop_size.width
     pad_height, pad_width = max(crop_height - frames.shape[-2], 0), max(crop_width - frames.shape[-1], 0)
     if pad_height or pad_width:

@@ -381,7 +381,12 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
         bool_masked_pos: torch.Tensor,
         decoded_ids: torch.Tensor,
     ) -> torch.Tensor:
-        """Mean squared error in float32 over the tokens decoded and hidden from the encoder, in the whole batch."""
+        """Mean squared error in float32 over the tokens decoded and hidden from the encoder, in the whole batch.
+
+        As in the official code clips count by their tokens in the loss. With tubes over the whole clip, running cells
+        and a multiple of four slices (16 frames make 8) all have equally many, and splitting a batch over processes
+        or accumulation steps changes nothing; otherwise it shifts the weights of clips a little.
+        """
         with torch.no_grad():
             targets = self.reconstruction_targets(pixel_values, decoded_ids)
             weights = bool_masked_pos.gather(1, decoded_ids).float()  # (B, N_decoded)

@@ -8,6 +8,7 @@ TrainingArguments) or of `VideoMAEV2Config`; the command line goes before the re
 import argparse
 import dataclasses
 import difflib
+import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,9 @@ class DataArguments:
     )
 
 
+_PLAIN = str | int | float | bool | list | dict  # what YAML can say
+# A secret; derived from others; of one run only
+_NOT_KEPT = {"hub_token", "dataloader_pin_memory", "label_names", "prediction_loss_only", "resume_from_checkpoint"}
 CONFIG_FIELDS = frozenset(VideoMAEV2Config.__annotations__) | {"problem_type"}
 
 
@@ -147,6 +151,16 @@ def _require_known(name: str, known: Iterable[str], problem: str):
         raise ValueError(problem + (f"; did you mean {near[0]!r}?" if near else "; see train.py --help for all."))
 
 
-def as_recipe(data: DataArguments, model: dict) -> dict:
-    """The settings that a run was started with, to be kept beside its results."""
-    return {**dataclasses.asdict(data), **model}
+def as_recipe(data: DataArguments, training: VideoMAETrainingArguments, model: dict) -> dict:
+    """The recipe that repeats a run: what differs from the defaults. Kept beside its results."""
+    recipe = dict(model)
+    for settings, default in ((data, DataArguments()), (training, VideoMAETrainingArguments())):
+        for name in (spec.name for spec in dataclasses.fields(settings)):
+            value = getattr(settings, name)
+            value = value.value if isinstance(value, enum.Enum) else value
+            if value != getattr(default, name) and isinstance(value, _PLAIN) and name not in _NOT_KEPT:
+                recipe[name] = value
+    if training.base_learning_rate is not None:  # which says these
+        for name in ("learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs"):
+            recipe.pop(name, None)
+    return recipe

@@ -6,6 +6,7 @@ Rules from v1/run_mae_pretraining.py, v1/run_class_finetuning.py, v1/optim_facto
 
 import re
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -36,7 +37,7 @@ class VideoMAETrainingArguments(TrainingArguments):
     output_dir: str | None = field(default="output", metadata={"help": "Where checkpoints and results go."})
     weight_decay: float = field(default=0.05, metadata={"help": "Weight decay; not of biases, norms and tokens."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Keep False: inputs are built here."})
-    dataloader_drop_last: bool = field(default=True, metadata={"help": "Leave out the incomplete last batch."})
+    dataloader_drop_last: bool = field(default=True, metadata={"help": "Leave out the incomplete last batch of training."})
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Every parameter is used."})
     logging_steps: float = field(default=10, metadata={"help": "Steps between lines of the log."})
 
@@ -137,6 +138,14 @@ class VideoMAETrainer(Trainer):
             self.optimizer_cls_and_kwargs = (optimizer_class, options)
         return super().create_optimizer(model)
 
+    def get_eval_dataloader(self, *args, **kwargs):
+        with _last_batch_kept(self.args):
+            return super().get_eval_dataloader(*args, **kwargs)
+
+    def get_test_dataloader(self, *args, **kwargs):
+        with _last_batch_kept(self.args):
+            return super().get_test_dataloader(*args, **kwargs)
+
     def get_batch_samples(self, *args, **kwargs):
         start = time.perf_counter()
         batches = super().get_batch_samples(*args, **kwargs)
@@ -169,6 +178,16 @@ class VideoMAETrainer(Trainer):
                 f"{bad} of {total} videos cannot be read, more than max_bad_fraction={self.args.max_bad_fraction} "
                 f"allows. Their names are in the log above; mend the data or raise the limit."
             )
+
+
+@contextmanager
+def _last_batch_kept(args: VideoMAETrainingArguments):
+    """`dataloader_drop_last` is meant for training; transformers would leave videos out of evaluations too."""
+    drop_last, args.dataloader_drop_last = args.dataloader_drop_last, False
+    try:
+        yield
+    finally:
+        args.dataloader_drop_last = drop_last
 
 
 class _DataCallback(TrainerCallback):

@@ -57,7 +57,7 @@ def read_frames(
         VideoDecodeError: the video is damaged, or has no such frame.
         ImportError: the backend is not installed or does not load.
     """
-    name = str(source) if isinstance(source, str | Path) else f"<{len(source)} bytes>"
+    name = f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source)
     source = _fetch(source)
     reader = {"pyav": _read_pyav, "torchcodec": _read_torchcodec, "decord": _read_decord}[usable_backend(backend)]
 

@@ -1,0 +1,175 @@
+"""Which frames of a video make a clip: literal answers."""
+
+import pytest
+import torch
+
+from videomae_hf.frame_sampling import (
+    dense_clip,
+    dense_starts,
+    random_start,
+    random_uniform_clip,
+    sample_clip_indices,
+    uniform_clip,
+)
+
+
+@pytest.mark.parametrize(
+    ("num_video_frames", "num_frames", "sampling_rate", "expected"),
+    [
+        (100, 4, 4, [40, 44, 48, 52]),
+        (16, 4, 4, [0, 4, 8, 12]),
+        (300, 16, 4, [116, 120, 124, 128, 132, 136, 140, 144, 148, 152, 156, 160, 164, 168, 172, 176]),
+        (100, 4, 1, [48, 49, 50, 51]),
+        (100, 4, 3.75, [41, 45, 48, 52]),  # 8 of 30 frames a second
+        (14, 5, 10 / 3, [0, 3, 6, 10, 13]),
+        (31, 12, 30 / 11, [0, 2, 5, 8, 10, 13, 16, 19, 21, 24, 27, 30]),  # 11 * 30 / 11 is 29.999999999999996
+        (10, 4, 0.5, [4, 4, 5, 5]),  # 50 from a video of 25 frames a second
+        (1, 4, 4, [0, 0, 0, 0]),
+    ],
+)
+def test_single_dense_clip_lies_in_the_middle(num_video_frames, num_frames, sampling_rate, expected):
+    clips = sample_clip_indices(num_video_frames, num_frames=num_frames, sampling_rate=sampling_rate)
+    assert clips == [expected]
+
+
+@pytest.mark.parametrize(
+    ("num_video_frames", "num_clips", "starts"),
+    [
+        (100, 2, [0, 84]),
+        (100, 3, [0, 40, 84]),
+        (100, 5, [0, 20, 40, 60, 84]),  # of 25 frames at stride 4, clips begin at int(k * 21 / 4)
+        (10, 3, [0, 0, 0]),
+    ],
+)
+def test_dense_clips_go_from_the_first_to_the_last_frame(num_video_frames, num_clips, starts):
+    assert dense_starts(num_video_frames, 4, 4, num_clips) == starts
+    clips = sample_clip_indices(num_video_frames, num_frames=4, sampling_rate=4, num_clips=num_clips)
+    assert [clip[0] for clip in clips] == starts
+
+
+def test_dense_clips_literal():
+    clips = sample_clip_indices(20, num_frames=4, sampling_rate=2, num_clips=3)
+    assert clips == [[0, 2, 4, 6], [6, 8, 10, 12], [12, 14, 16, 18]]
+
+
+@pytest.mark.parametrize(
+    ("short_video", "expected"),
+    [
+        # Official (v1/kinetics.py): the last frame that was reached and not the last of the video, 39.
+        ("repeat_last", [0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 36, 36, 36, 36, 36, 36]),
+        ("loop", [0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 0, 4, 8, 12, 16, 20]),
+    ],
+)
+@pytest.mark.parametrize("frame_sampling", ["dense", "random"])
+def test_short_videos(frame_sampling, short_video, expected):
+    clips = sample_clip_indices(
+        40, num_frames=16, sampling_rate=4, frame_sampling=frame_sampling, short_video=short_video
+    )
+    assert clips == [expected]
+
+
+def test_loop_meets_other_frames_the_second_time():
+    assert dense_clip(5, 0, 5, 2, "loop") == [0, 2, 4, 1, 3]
+
+
+@pytest.mark.parametrize("frame_sampling", ["dense", "random"])
+def test_short_video_error_names_the_values(frame_sampling):
+    options = {"num_frames": 16, "sampling_rate": 4, "frame_sampling": frame_sampling, "short_video": "error"}
+    with pytest.raises(ValueError, match=r"num_frames=16 at sampling_rate=4 needs 61 frames, the video has 60"):
+        sample_clip_indices(60, **options)
+    assert sample_clip_indices(61, **options) == [list(range(0, 61, 4))]
+
+
+@pytest.mark.parametrize(
+    ("num_video_frames", "num_frames", "num_clips", "expected"),
+    [
+        (10, 5, 1, [[1, 3, 5, 7, 9]]),
+        (100, 4, 1, [[12, 37, 62, 87]]),
+        (100, 4, 2, [[0, 25, 50, 75], [12, 37, 62, 87]]),
+        (60, 4, 3, [[0, 15, 30, 45], [5, 20, 35, 50], [10, 25, 40, 55]]),
+        (2, 4, 1, [[0, 0, 1, 1]]),
+        (1, 3, 2, [[0, 0, 0], [0, 0, 0]]),
+    ],
+)
+def test_uniform(num_video_frames, num_frames, num_clips, expected):
+    clips = sample_clip_indices(
+        num_video_frames, num_frames=num_frames, frame_sampling="uniform", num_clips=num_clips
+    )
+    assert clips == expected
+
+
+def test_uniform_takes_the_whole_video_whatever_the_sampling_rate():
+    assert sample_clip_indices(8, num_frames=4, frame_sampling="uniform", sampling_rate=100) == [uniform_clip(8, 4)]
+
+
+def test_random_clips_stay_inside_and_reach_both_ends(generator):
+    clips = sample_clip_indices(
+        24, num_frames=4, sampling_rate=4, frame_sampling="random", num_clips=300, generator=generator
+    )
+    # A clip spans 16 frames, so that it can start at 0 to 8.
+    assert {clip[0] for clip in clips} == set(range(9))
+    assert all(clip == list(range(clip[0], clip[0] + 13, 4)) for clip in clips)
+
+
+def test_random_start_of_a_fractional_rate(generator):
+    starts = [random_start(100, 4, 3.75, generator) for _ in range(2000)]  # spans 15 frames
+    assert (min(starts), max(starts)) == (0, 85)
+
+
+def test_random_uniform_takes_each_frame_from_its_segment(generator):
+    clips = torch.tensor([random_uniform_clip(20, 4, generator) for _ in range(300)])
+    assert clips.amin(0).tolist() == [0, 5, 10, 15]
+    assert clips.amax(0).tolist() == [4, 9, 14, 19]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda generator: sample_clip_indices(
+            500, num_frames=4, frame_sampling="random", num_clips=8, generator=generator
+        ),
+        lambda generator: random_uniform_clip(500, 8, generator),
+    ],
+)
+def test_a_generator_makes_random_places_repeatable(draw):
+    first, again, other = (draw(torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.parametrize("frame_sampling", ["dense", "random", "uniform"])
+@pytest.mark.parametrize("num_clips", [1, 3])
+@pytest.mark.parametrize("short_video", ["repeat_last", "loop"])
+def test_every_index_is_a_frame_of_the_video(frame_sampling, num_clips, short_video, generator):
+    for num_video_frames in (1, 2, 7, 15, 16, 17, 64, 101):
+        for sampling_rate in (0.4, 1, 29.97 / 7, 8):
+            clips = sample_clip_indices(
+                num_video_frames,
+                num_frames=8,
+                frame_sampling=frame_sampling,
+                sampling_rate=sampling_rate,
+                num_clips=num_clips,
+                short_video=short_video,
+                generator=generator,
+            )
+            assert [len(clip) for clip in clips] == [8] * num_clips
+            assert all(0 <= index < num_video_frames for clip in clips for index in clip)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_video_frames": 0}, "num_video_frames=0"),
+        ({"num_frames": 0}, "num_frames=0"),
+        ({"num_clips": 0}, "num_clips=0"),
+        ({"frame_sampling": "sparse"}, "frame_sampling='sparse' is unknown; choose one of dense, uniform, random"),
+        ({"short_video": "mirror"}, "short_video='mirror' is unknown; choose one of repeat_last, loop, error"),
+        ({"sampling_rate": -1}, "sampling_rate=-1 must be positive"),
+        ({"sampling_rate": 0}, "sampling_rate=0 must be positive"),
+        ({"sampling_rate": 0, "frame_sampling": "random"}, "sampling_rate=0 must be positive"),
+    ],
+)
+def test_invalid_options(options, message):
+    options = {"num_video_frames": 30, "num_frames": 4, **options}
+    with pytest.raises(ValueError, match=message):
+        sample_clip_indices(options.pop("num_video_frames"), **options)

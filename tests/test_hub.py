@@ -1,0 +1,213 @@
+"""Shipping: the bundle of push_to_hub.py, loaded where the package is not, from a folder and over the Hub's protocol."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import REPO, TINY, randomize
+from hub_server import TOKEN, Hub
+from transformers.dynamic_module_utils import check_imports
+
+from videomae_hf import (
+    VideoMAEV2Config,
+    VideoMAEV2ForPreTraining,
+    VideoMAEV2ForVideoClassification,
+    VideoMAEV2ImageProcessor,
+    VideoMAEV2Model,
+)
+from videomae_hf.demo import draw_video, write_video
+
+
+SHIPPED = {
+    "configuration_videomae_v2.py",
+    "frame_sampling.py",
+    "image_processing_videomae_v2.py",
+    "layers_videomae_v2.py",
+    "masking.py",
+    "modeling_videomae_v2.py",
+    "video_decoding.py",
+}
+WITHOUT_PACKAGE = "import sys; sys.modules['videomae_hf'] = None\n"
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory) -> Path:
+    """A folder for each kind of model, as `train.py` leaves them."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    names = {"id2label": {0: "jump", 1: "run"}, "label2id": {"jump": 0, "run": 1}}
+    for kind, model_class in (
+        ("pretrained", VideoMAEV2ForPreTraining),
+        ("finetuned", VideoMAEV2ForVideoClassification),
+        ("encoder", VideoMAEV2Model),
+    ):
+        model = randomize(model_class(VideoMAEV2Config(**TINY, decoder_mask_ratio=0.5, **names)))
+        model.save_pretrained(folder / kind)
+        processor = VideoMAEV2ImageProcessor(
+            num_frames=4, size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, sampling_rate=2
+        )
+        processor.save_pretrained(folder / kind)
+    metrics = {"eval_top1": 0.75, "eval_top5": 1.0, "eval_mean_class_accuracy": 0.7}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    settings = {"learning_rate": 5e-4, "train_data": "/home/someone/secret", "checkpoint": "MCG-NJU/videomae-base"}
+    (folder / "finetuned" / "settings.yaml").write_text(yaml.safe_dump(settings))
+    return folder
+
+
+def push(*arguments, **environment) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "push_to_hub.py", *map(str, arguments)],
+        cwd=REPO,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def python(code: str, folder: Path, **environment) -> str:
+    """Runs code in a process that cannot import the package, in an empty folder with a module cache of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_PACKAGE + code],
+        cwd=folder,
+        env={**os.environ, "HF_MODULES_CACHE": str(folder / "modules"), **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", sorted(SHIPPED))
+def test_shipped_files_import_only_siblings_and_installed_packages(name):
+    relative = check_imports(REPO / "videomae_hf" / name)  # raises for packages that are missing
+    assert {f"{module}.py" for module in relative} <= SHIPPED
+    source = (REPO / "videomae_hf" / name).read_text()
+    assert "videomae_hf" not in re.sub(r">>> .*", "", source).replace("The videomae_hf authors", "")
+
+
+def test_dry_run_builds_a_bundle_and_a_card(checkpoints, tmp_path):
+    bundle = tmp_path / "bundle"
+    arguments = ["--dry_run", bundle, "--metrics", checkpoints / "metrics.json", "--dataset", "two moves"]
+    done = push(checkpoints / "finetuned", "me/moves", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "nothing uploaded" in done.stdout
+    weights = {"README.md", "config.json", "model.safetensors", "preprocessor_config.json"}
+    assert {path.name for path in bundle.iterdir()} == SHIPPED | weights
+    config = json.loads((bundle / "config.json").read_text())
+    assert config["auto_map"] == {
+        "AutoConfig": "configuration_videomae_v2.VideoMAEV2Config",
+        "AutoModel": "modeling_videomae_v2.VideoMAEV2Model",
+        "AutoModelForPreTraining": "modeling_videomae_v2.VideoMAEV2ForPreTraining",
+        "AutoModelForVideoClassification": "modeling_videomae_v2.VideoMAEV2ForVideoClassification",
+    }
+    card = (bundle / "README.md").read_text()
+    header = yaml.safe_load(card.split("---")[1])
+    assert header["license"] == "apache-2.0" and header["pipeline_tag"] == "video-classification"
+    assert header["base_model"] == "MCG-NJU/videomae-base"
+    values = {metric["name"]: metric["value"] for metric in header["model-index"][0]["results"][0]["metrics"]}
+    assert values == {"top-1 accuracy": 0.75, "top-5 accuracy": 1.0, "mean class accuracy": 0.7}
+    assert "jump, run" in card and "| learning_rate | 0.0005 |" in card and "4 frames, 2 apart" in card
+    assert "secret" not in card  # a path of this machine
+
+
+@pytest.mark.parametrize("kind", ["pretrained", "encoder"])
+def test_other_models_are_proved_too(checkpoints, tmp_path, kind):
+    done = push(checkpoints / kind, f"me/{kind}", "--dry_run", tmp_path / "bundle")
+    assert done.returncode == 0, done.stderr
+    assert "agree without videomae_hf" in done.stdout
+
+
+def test_bundle_that_does_not_load_is_not_shipped(checkpoints, tmp_path, monkeypatch):
+    """The proof can fail: a bundle whose code is broken is refused with the reason."""
+    monkeypatch.syspath_prepend(str(REPO))
+    import push_to_hub
+
+    checkpoint = push_to_hub.read_checkpoint(str(checkpoints / "finetuned"), None)
+    push_to_hub.build_bundle(checkpoint, "me/moves", tmp_path / "bundle", "apache-2.0", None)
+    push_to_hub.verify_bundle(checkpoint, tmp_path / "bundle")
+    with torch.no_grad():
+        checkpoint.model.classifier.bias += 1
+    with pytest.raises(ValueError, match="does not work without videomae_hf"):
+        push_to_hub.verify_bundle(checkpoint, tmp_path / "bundle")
+    (tmp_path / "bundle" / "masking.py").unlink()
+    with pytest.raises(ValueError, match="masking"):
+        push_to_hub.verify_bundle(checkpoint, tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no/such/folder", "me/x", "--dry_run", "{tmp}/b"], "no/such/folder"),
+        (["{checkpoints}/finetuned", "not a name", "--dry_run", "{tmp}/b"], "not a name"),
+        (["{checkpoints}/finetuned", "me/x", "--dry_run", "{checkpoints}"], "not empty"),
+        (["{checkpoints}/finetuned", "me/x", "--dry_run", "{tmp}/b", "--metrics", "{tmp}/none.json"], "none.json"),
+    ],
+)
+def test_mistakes_end_in_one_line(checkpoints, tmp_path, arguments, message):
+    filled = [argument.format(checkpoints=checkpoints, tmp=tmp_path) for argument in arguments]
+    done = push(*filled, HF_HUB_OFFLINE="1")
+    assert done.returncode == 1
+    assert "push_to_hub.py: error:" in done.stderr and message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_pipeline_from_a_folder_without_the_package(checkpoints, tmp_path):
+    write_video(tmp_path / "clip.mp4", draw_video("left", np.random.default_rng(0)))
+    code = f"""
+from transformers import pipeline
+classify = pipeline("video-classification", model={str(checkpoints / "finetuned")!r}, trust_remote_code=True)
+print(sorted(row["label"] for row in classify("clip.mp4")))
+"""
+    assert "['jump', 'run']" in python(code, tmp_path, HF_HUB_OFFLINE="1")
+
+
+@pytest.fixture
+def hub():
+    server = Hub()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_push_and_load_over_the_hub_protocol(checkpoints, tmp_path, hub):
+    environment = hub.environment(tmp_path)
+    done = push(checkpoints / "finetuned", "me/moves", **environment)
+    assert done.returncode == 0, done.stderr
+    assert f"{hub.url}/me/moves/commit/" in done.stdout
+    assert set(hub.repositories["me/moves"]) >= SHIPPED | {"README.md", "model.safetensors"}
+    assert sum("/commit/" in request for request in hub.requests) == 1  # all in one
+
+    code = """
+import torch
+from transformers import AutoImageProcessor, AutoModel, AutoModelForVideoClassification
+options = {"trust_remote_code": True}
+model = AutoModelForVideoClassification.from_pretrained("me/moves", **options).eval()
+processor = AutoImageProcessor.from_pretrained("me/moves", **options)
+frames = torch.arange(4 * 32 * 32 * 3).reshape(4, 32, 32, 3) % 256
+with torch.no_grad():
+    print(model(**processor(frames, return_tensors="pt")).logits.tolist())
+AutoModel.from_pretrained("me/moves", **options)
+"""
+    fetched = json.loads(python(code, tmp_path, **environment).splitlines()[-1])
+    model = VideoMAEV2ForVideoClassification.from_pretrained(checkpoints / "finetuned").eval()
+    processor = VideoMAEV2ImageProcessor.from_pretrained(checkpoints / "finetuned")
+    frames = torch.arange(4 * 32 * 32 * 3).reshape(4, 32, 32, 3) % 256
+    with torch.no_grad():
+        expected = model(**processor(frames, return_tensors="pt")).logits
+    torch.testing.assert_close(torch.tensor(fetched), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_wrong_token_is_one_line(checkpoints, tmp_path, hub):
+    done = push(checkpoints / "finetuned", "me/moves", **{**hub.environment(tmp_path), "HF_TOKEN": "hf_wrong"})
+    assert TOKEN != "hf_wrong" and done.returncode == 1
+    assert "401" in done.stderr and "Traceback" not in done.stderr
+    assert hub.repositories == {}

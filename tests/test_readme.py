@@ -1,0 +1,162 @@
+"""What the README says: its commands and code run as they stand, and its claims about transformers hold."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from conftest import REPO, TINY, randomize
+from transformers import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
+
+from videomae_hf.demo import CLASSES, draw_dataset, draw_video, write_video
+
+
+README = (REPO / "README.md").read_text()
+BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
+# So that each takes seconds, on a machine without a GPU
+SHORT = ["--use_cpu", "true", "--bf16", "false", "--max_steps", "1", "--dataloader_num_workers", "0"]
+
+
+def transformers_model(model_class, **fields):
+    names = {name: value for name, value in TINY.items() if name != "layer_norm_eps"}
+    return randomize(model_class(VideoMAEConfig(**{**names, **fields}))).eval()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A clone as the user of the README sees it: their videos, and the Hub's checkpoints (tiny ones) by their names."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("train.py", "push_to_hub.py", "examples"):
+        (folder / name).symlink_to(REPO / name)
+    draw_dataset(folder / "my_videos" / "train", videos_per_class=4, size=40, num_frames=16)
+    draw_dataset(folder / "my_videos" / "val", videos_per_class=1, size=40, num_frames=16, seed=1)
+    write_video(folder / "video.mp4", draw_video("left", np.random.default_rng(0), 40, 16))
+    labels = {"id2label": dict(enumerate(CLASSES)), "label2id": {name: i for i, name in enumerate(CLASSES)}}
+    for name, model_class in (
+        ("videomae-base", VideoMAEForPreTraining),
+        ("videomae-base-finetuned-kinetics", VideoMAEForVideoClassification),
+    ):
+        transformers_model(model_class, num_frames=16, **labels).save_pretrained(folder / "MCG-NJU" / name)
+        processor = transformers.VideoMAEImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+        processor.save_pretrained(folder / "MCG-NJU" / name)
+    return folder
+
+
+def command_lines(text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines() if line.strip()]
+
+
+def execute(command: list[str], folder: Path) -> str:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO)}
+    environment["HF_MODULES_CACHE"] = str(folder / "modules")
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def test_every_block_runs_in_order(folder):
+    """What a reader types from top to bottom. `make` is below."""
+    ran = 0
+    for language, text in BLOCKS:
+        if language == "python":
+            if "me/my-videomae" in text:  # built by the dry run above it, as if it had been uploaded
+                shutil.move(folder / "bundle", folder / "me" / "my-videomae")
+                text += 'print(classify("video.mp4")[0]["label"])'
+                assert execute([sys.executable, "-c", text], folder).split()[-1] in CLASSES
+            else:
+                assert execute([sys.executable, "-c", text], folder)
+            ran += 1
+            continue
+        for command in command_lines(text):
+            if command[0] == "make":
+                continue
+            launcher = {"python": [], "torchrun": ["-m", "torch.distributed.run", "--standalone"]}[command[0]]
+            short = SHORT if "train.py" in command else []
+            execute([sys.executable, *launcher, *command[1:], *short], folder)
+            ran += 1
+    assert ran == 9
+
+
+def test_examples_run(folder):
+    checkpoint = "MCG-NJU/videomae-base-finetuned-kinetics"
+    assert "%" in execute([sys.executable, "examples/classify.py", checkpoint, "video.mp4"], folder)
+    assert "8 clips x 24 values" in execute([sys.executable, "examples/features.py", checkpoint, "video.mp4"], folder)
+    assert "8 tubelets" in execute([sys.executable, "examples/masks.py"], folder)
+    assert (folder / "masks.png").stat().st_size > 10_000
+    assert "8 tubelets" in execute([sys.executable, "examples/masks.py", "MCG-NJU/videomae-base", "video.mp4"], folder)
+    assert "train_loss" in execute([sys.executable, "examples/finetune.py", "--steps", "2"], folder)
+    execute([sys.executable, "examples/finetune.py", "MCG-NJU/videomae-base", "--steps", "2"], folder)
+
+
+def make(*arguments) -> str:
+    """make in the repository, with the environment of these tests in place of .venv."""
+    command = ["make", *arguments, f"VENV={sys.prefix}", "-o", f"{sys.prefix}/installed"]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_make_targets_are_there():
+    assert "pytest" in make("-n", "test")
+    steps = re.findall(r"(train\.py \w+|push_to_hub\.py|videomae_hf\.report)", make("-n", "demo"))
+    wanted = ["train.py pretrain", "train.py finetune", "train.py evaluate", "train.py evaluate"]
+    assert steps == [*wanted, "push_to_hub.py", "videomae_hf.report"]
+
+
+@pytest.mark.slow
+def test_make_demo():
+    last = make("demo").strip().splitlines()[-1]
+    accuracy, shuffled = (float(value) for value in re.findall(r"([\d.]+) % (?:on|with)", last))
+    assert "on 600 held-out videos" in last
+    assert accuracy >= 85 and shuffled < 50
+    page = (REPO / "demo" / "report.html").read_text()
+    assert page.count("data:image/svg") == 2 and page.count("data:image/png") == 3
+    assert (REPO / "demo" / "bundle" / "model.safetensors").is_file()
+
+
+def test_versions_in_the_readme_are_those_of_the_constraints():
+    constraints = (REPO / "constraints.txt").read_text()
+    for package, version in re.findall(r"(transformers|torch) (?:[\d.]+ and )?(\d+\.\d+)", README.split("Tested with")[1]):
+        assert f"{package}=={version}" in constraints
+
+
+# ------------------------------------------------------------------------------------- the table, transformers' column
+
+
+def test_transformers_moves_tokens_between_videos_where_masks_are_ragged():
+    model = transformers_model(VideoMAEForPreTraining)
+    pixels = torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    masks = torch.zeros(2, 32, dtype=torch.bool)
+    masks[0, :20] = masks[1, :12] = True
+    other = pixels.clone()
+    other[1] = 0
+    with torch.no_grad():
+        before, after = (model.videomae(clip, bool_masked_pos=masks).last_hidden_state[0] for clip in (pixels, other))
+    assert not torch.allclose(before, after)  # the first video's features changed with the second's pixels
+
+
+def test_transformers_pretraining_does_not_compile_whole():
+    model = transformers_model(VideoMAEForPreTraining)
+    masks = torch.arange(32).expand(1, 32) < 24
+    with pytest.raises(Exception, match="(?i)graph break|dynamic|data.dependent|unsupported"):
+        torch.compile(model, fullgraph=True, backend="eager")(torch.randn(1, 4, 3, 32, 32), bool_masked_pos=masks)
+
+
+def test_transformers_targets_of_other_channels_need_norm_pix_loss():
+    masks = torch.arange(32).expand(1, 32) < 24
+    model = transformers_model(VideoMAEForPreTraining, num_channels=4, norm_pix_loss=False)
+    with pytest.raises(ValueError, match="norm_pix_loss"):
+        model(torch.randn(1, 4, 4, 32, 32), bool_masked_pos=masks)
+
+
+def test_transformers_needs_a_mask_and_has_one_kind_of_decoding():
+    model = transformers_model(VideoMAEForPreTraining)
+    with pytest.raises(TypeError, match="bool_masked_pos"):
+        model(torch.randn(1, 4, 3, 32, 32))
+    assert not [name for name in vars(VideoMAEConfig()) if "mask" in name]

@@ -1,0 +1,122 @@
+"""Recipes and the command line: what is read, what is refused and how."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import REPO
+
+from videomae_hf import VideoMAEV2Config
+from videomae_hf.recipes import DataArguments, as_recipe, parse_command_line
+from videomae_hf.trainer import VideoMAETrainingArguments
+
+
+RECIPES = sorted((REPO / "examples" / "recipes").glob("*.yaml"))
+
+
+def parse(*arguments):
+    return parse_command_line(["pretrain", *map(str, arguments)], ("pretrain", "finetune"), "")
+
+
+def write(folder: Path, **settings) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump({"use_cpu": True, **settings}))
+    return path
+
+
+def test_keys_go_to_data_training_and_model(tmp_path):
+    recipe = write(tmp_path, train_data="videos", num_train_epochs=3, mask_ratio=0.75, image_size=[64, 96])
+    command, data, training, model = parse(recipe)
+    assert command == "pretrain"
+    assert data.train_data == "videos"
+    assert training.num_train_epochs == 3
+    assert model == {"mask_ratio": 0.75, "image_size": [64, 96]}
+
+
+def test_command_line_goes_before_the_recipe(tmp_path):
+    recipe = write(tmp_path, train_data="videos", num_frames=16, horizontal_flip=True)
+    options = ["--train_data", "others", "--num-frames", "8", "--horizontal_flip", "false", "--crop_scale", "0.5", "1"]
+    _, data, _, model = parse(recipe, *options)
+    assert (data.train_data, data.horizontal_flip, data.crop_scale) == ("others", False, [0.5, 1.0])
+    assert model == {"num_frames": 8}
+
+
+def test_numbers_that_yaml_takes_for_text(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("use_cpu: true\nlearning_rate: 5e-4\nlayer_norm_eps: 1e-6\n")
+    _, _, training, model = parse(recipe)
+    assert training.learning_rate == 5e-4 and model == {"layer_norm_eps": 1e-6}
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "message"),
+    [
+        ({"learning_rat": 1}, [], "unknown key 'learning_rat'; did you mean 'learning_rate'"),
+        ({"mask_rato": 1}, [], "did you mean 'mask_ratio'"),
+        ({"train_data": ["a", "b"]}, [], "train_data takes one value"),
+        ({"num_train_epochs": "many"}, [], "num_train_epochs"),
+        ({}, ["--learning_rte", "1"], "unknown option --learning_rte; did you mean 'learning_rate'"),
+        ({}, ["--mask_ratio"], "--mask_ratio needs a value"),
+        ({}, ["other.yaml"], "Unexpected argument 'other.yaml'"),
+        ({"base_learning_rate": 1e-3, "learning_rate": 1e-3}, [], "both set"),
+        ({"warmup_epochs": 5, "num_train_epochs": 3}, [], "warmup_epochs=5.0 is longer"),
+        ({"base_min_learning_rate": 1e-5}, [], "base_min_learning_rate"),
+    ],
+)
+def test_mistakes_raise_value_error(tmp_path, settings, arguments, message):
+    with pytest.raises(ValueError, match="(?s)" + message.replace("(", r"\(")):
+        parse(write(tmp_path, **settings), *arguments)
+
+
+def test_recipe_that_is_no_mapping(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("- a\n- b\n")
+    with pytest.raises(ValueError, match="must be a mapping"):
+        parse(path)
+    path.write_text("a: [1\n")
+    with pytest.raises(ValueError, match="not valid YAML"):
+        parse(path)
+    with pytest.raises(FileNotFoundError, match="none.yaml"):
+        parse(tmp_path / "none.yaml")
+
+
+def test_learning_rate_on_the_command_line_replaces_the_base_rate(tmp_path):
+    recipe = write(tmp_path, base_learning_rate=1e-3, base_min_learning_rate=1e-5, per_device_train_batch_size=64)
+    assert parse(recipe)[2].learning_rate == pytest.approx(2.5e-4)  # 1e-3 * 64 / 256
+    assert parse(recipe, "--learning_rate", "0.1")[2].learning_rate == 0.1
+
+
+def test_settings_kept_beside_the_results_repeat_the_run(tmp_path):
+    recipe = write(
+        tmp_path, train_data="videos", base_learning_rate=1e-3, num_frames=8, save_strategy="no", hub_token="secret"
+    )
+    _, data, training, model = parse(recipe)
+    kept = as_recipe(data, training, model)
+    assert kept == {
+        "train_data": "videos",
+        "base_learning_rate": 1e-3,
+        "num_frames": 8,
+        "save_strategy": "no",
+        "use_cpu": True,
+    }
+    again = tmp_path / "settings.yaml"
+    again.write_text(yaml.safe_dump(kept))
+    _, data_again, training_again, model_again = parse(again)
+    assert (data_again, model_again) == (data, model)
+    assert training_again.learning_rate == training.learning_rate
+
+
+def test_defaults_keep_nothing():
+    assert as_recipe(DataArguments(), VideoMAETrainingArguments(), {}) == {}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipes_are_valid_and_say_where_they_come_from(recipe):
+    text = recipe.read_text()
+    for word in ("Source", "Command", "Cost", "Expected"):
+        assert f"# {word}" in text
+    assert f"examples/recipes/{recipe.name}" in text
+    _, data, training, model = parse(recipe, "--use_cpu", "true", "--bf16", "false")
+    if not data.checkpoint:
+        VideoMAEV2Config.from_size(data.model_size, data.model_version, **model)
+    assert data.train_data

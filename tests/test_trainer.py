@@ -1,0 +1,170 @@
+"""Parameter groups, the learning rate rule, the log, bad videos, and a resumed run that equals one without a break."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+
+from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
+from videomae_hf.data import BadVideosError, ClipCollator, ClipSampling, PretrainingClips, Sample, VideoDataset
+from videomae_hf.demo import draw_video, write_video
+from videomae_hf.trainer import VideoMAETrainer, VideoMAETrainingArguments, layer_number, parameter_groups
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    for index in range(8):
+        write_video(folder / f"{index}.mp4", draw_video("left", np.random.default_rng(index), 32, 8))
+    return [Sample(str(path)) for path in sorted(folder.iterdir())]
+
+
+def trainer(folder, samples, **arguments) -> VideoMAETrainer:
+    torch.manual_seed(0)
+    # 8 frames are 4 slices, over which a running cell decodes each place equally often: every clip has the same number
+    # of tokens in the loss, so that a batch may be split in any way.
+    model = VideoMAEV2ForPreTraining(VideoMAEV2Config(**{**TINY, "num_frames": 8}, decoder_mask_ratio=0.5))
+    data = VideoDataset(samples, PretrainingClips(model.config, ClipSampling(num_frames=8, sampling_rate=1)), seed=42)
+    defaults = {"per_device_train_batch_size": 2, "learning_rate": 1e-3, "use_cpu": True, "disable_tqdm": True}
+    args = VideoMAETrainingArguments(
+        **{**defaults, "output_dir": str(folder), "logging_steps": 1, "save_strategy": "no", **arguments}
+    )
+    return VideoMAETrainer(model=model, args=args, train_dataset=data, data_collator=ClipCollator(model.config))
+
+
+def losses(run: VideoMAETrainer) -> list[float]:
+    return [entry["loss"] for entry in run.state.log_history if "loss" in entry]
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("videomae.embeddings.patch_embeddings.projection.weight", 0),
+        ("videomae.encoder.layer.0.attention.attention.query.weight", 1),
+        ("videomae.encoder.layer.11.output.dense.bias", 12),
+        ("videomae.layernorm.weight", 13),
+        ("decoder.decoder_layers.3.output.dense.weight", 13),
+        ("mask_token", 13),
+        ("fc_norm.weight", 13),
+        ("classifier.bias", 13),
+    ],
+)
+def test_layer_numbers(name, number):
+    assert layer_number(name, depth=12) == number
+
+
+def test_groups_decay_weights_only_and_scale_rates_by_layer():
+    config = VideoMAEV2Config(**TINY, use_cosine_attention=True, position_embedding_type="learned")
+    model = VideoMAEV2ForVideoClassification(config)
+    groups = parameter_groups(model, learning_rate=1.0, weight_decay=0.05, layer_decay=0.5)
+    found = {id(parameter): group for group in groups for parameter in group["params"]}
+    assert len(found) == len(list(model.parameters()))
+    settings = {name: (found[id(p)]["lr"], found[id(p)]["weight_decay"]) for name, p in model.named_parameters()}
+    assert settings["classifier.weight"] == (1.0, 0.05)
+    assert settings["classifier.bias"] == (1.0, 0.0)
+    assert settings["fc_norm.weight"] == (1.0, 0.0)
+    assert settings["videomae.encoder.layer.1.attention.attention.query.weight"] == (0.5, 0.05)
+    assert settings["videomae.encoder.layer.1.attention.attention.query.bias"] == (0.5, 0.0)
+    assert settings["videomae.encoder.layer.0.attention.attention.scale"] == (0.25, 0.0)
+    assert settings["videomae.embeddings.position_embeddings"] == (0.125, 0.0)
+    assert settings["videomae.embeddings.patch_embeddings.projection.weight"] == (0.125, 0.05)
+    assert groups[0]["lr"] == 1.0  # the one the Trainer logs
+
+
+def test_mask_token_has_no_weight_decay():
+    model = VideoMAEV2ForPreTraining(VideoMAEV2Config(**TINY))
+    groups = parameter_groups(model, 1e-3, 0.05, 1.0)
+    without = next(group for group in groups if group["weight_decay"] == 0)
+    assert any(parameter is model.mask_token for parameter in without["params"])
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulation", "effective"),
+    [(64, 1, 1.5e-4 * 64 / 256), (16, 4, 1.5e-4 * 64 / 256), (256, 8, 1.2e-3)],  # the last: V1 K400 base, 2048 clips
+)
+def test_learning_rate_rule(batch, accumulation, effective):
+    args = VideoMAETrainingArguments(
+        use_cpu=True,
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=accumulation,
+        base_learning_rate=1.5e-4,
+        base_min_learning_rate=1e-5,
+    )
+    assert args.total_batch_size == batch * accumulation
+    assert args.learning_rate == pytest.approx(effective)
+    assert args.lr_scheduler_kwargs == {"min_lr_rate": pytest.approx(1e-5 / 1.5e-4)}
+
+
+def test_schedule_warms_up_from_zero_and_ends_at_the_minimum(tmp_path, videos):
+    run = trainer(
+        tmp_path,
+        videos,
+        num_train_epochs=4,
+        warmup_epochs=1,
+        base_learning_rate=0.128,
+        base_min_learning_rate=0.0128,
+        learning_rate=5e-5,
+    )
+    run.create_optimizer_and_scheduler(num_training_steps=16)
+    rates = []
+    for _ in range(17):
+        rates.append(run.lr_scheduler.get_last_lr()[0])
+        run.optimizer.step()
+        run.lr_scheduler.step()
+    assert rates[0] == 0
+    assert rates[2] == pytest.approx(0.5e-3)
+    assert rates[4] == pytest.approx(1e-3)  # 0.128 * 2 / 256
+    assert rates[10] == pytest.approx(1e-4 + 0.9e-3 / 2)
+    assert rates[16] == pytest.approx(1e-4)
+
+
+def test_loss_falls_and_the_log_has_throughput(tmp_path, videos):
+    run = trainer(tmp_path, videos, num_train_epochs=100, per_device_train_batch_size=8, learning_rate=1e-2)
+    run.train()
+    history = losses(run)
+    assert sum(history[-8:]) < 0.93 * sum(history[:8])
+    entry = next(entry for entry in run.state.log_history if "loss" in entry)
+    assert entry["clips_per_second"] > 0 and 0 <= entry["data_wait"] <= 1
+
+
+def test_accumulation_equals_one_large_batch(tmp_path, videos):
+    whole = trainer(tmp_path / "a", videos, num_train_epochs=2, per_device_train_batch_size=8)
+    parts = trainer(tmp_path / "b", videos, num_train_epochs=2, gradient_accumulation_steps=4)
+    whole.train()
+    parts.train()
+    assert losses(parts) == pytest.approx(losses(whole), abs=1e-5)
+    for one, other in zip(whole.model.parameters(), parts.model.parameters()):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_resumed_run_equals_an_unbroken_one(tmp_path, videos, workers):
+    options = {"num_train_epochs": 3, "save_strategy": "steps", "save_steps": 6, "dataloader_num_workers": workers}
+    unbroken = trainer(tmp_path / "a", videos, **options)
+    unbroken.train()
+    broken = trainer(tmp_path / "a", videos, **options)
+    broken.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-6"))  # in the middle of the second epoch
+    assert len(losses(unbroken)) == 12
+    assert losses(broken)[-6:] == losses(unbroken)[-6:]
+    for one, other in zip(unbroken.model.parameters(), broken.model.parameters()):
+        assert torch.equal(one, other)
+
+
+def test_bad_videos_are_counted_and_stop_the_run_past_the_limit(tmp_path, videos):
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    samples = [*videos[:7], Sample(str(tmp_path / "bad.mp4"))]
+    run = trainer(tmp_path, samples, num_train_epochs=1, max_bad_fraction=0.2)
+    run.train()
+    assert run.state.global_step == 4  # the epoch has its length
+    logged = [entry.get("bad_videos", 0) for entry in run.state.log_history if "loss" in entry]
+    assert logged[-1] == 1
+    with pytest.raises(BadVideosError, match="1 of 8 videos cannot be read, more than max_bad_fraction=0.1"):
+        trainer(tmp_path, samples, num_train_epochs=1, max_bad_fraction=0.1).train()
+
+
+def test_evaluation_keeps_the_incomplete_last_batch(tmp_path, videos):
+    run = trainer(tmp_path, videos, per_device_eval_batch_size=3)
+    assert run.args.dataloader_drop_last
+    for loader in (run.get_eval_dataloader(run.train_dataset), run.get_test_dataloader(run.train_dataset)):
+        assert sum(len(batch["pixel_values"]) for batch in loader) == 8
+    assert run.args.dataloader_drop_last

@@ -1,0 +1,176 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""One page about a pretraining, a finetuning and its scores, from what `train.py` wrote.
+
+    python -m videomae_hf.report demo/report.html --pretrain demo/pretrain --finetune demo/finetune \\
+        --evaluation demo/evaluation --shuffled demo/evaluation_shuffled --videos demo/data/val
+
+The checkpoints are loaded back through the Auto classes: a page means that they do load.
+"""
+
+import argparse
+import base64
+import io
+import json
+from pathlib import Path
+
+import jinja2
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModelForPreTraining, AutoModelForVideoClassification
+
+from . import __version__
+from .data import read_samples
+from .visualization import STRIP_ROWS, reconstruction_strip
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>VideoMAE report</title>
+<style>
+  body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+  img { max-width: 100% } td, th { padding: .1rem .8rem .1rem 0; text-align: left }
+  .strip { display: flex; gap: .6rem; margin-bottom: 1.2rem } .strip img { image-rendering: pixelated; height: 24rem }
+  .names { display: flex; flex-direction: column; justify-content: space-around; width: 7rem; text-align: right }
+  .wrong { color: #b00 } small { color: #666 }
+</style>
+<h1>VideoMAE report</h1>
+<table>
+  <tr><th>top-1</th><td>{{ "%.1f" % (100 * metrics.eval_top1) }} % of {{ metrics.eval_videos }} videos
+      (chance {{ "%.1f" % (100 / metrics.classes | length) }} %)</td></tr>
+  {% if shuffled %}<tr><th>frames shuffled</th><td>{{ "%.1f" % (100 * shuffled.eval_top1) }} %</td></tr>{% endif %}
+  <tr><th>mean class accuracy</th><td>{{ "%.1f" % (100 * metrics.eval_mean_class_accuracy) }} %</td></tr>
+  <tr><th>unreadable videos</th><td>{{ metrics.eval_unreadable }}</td></tr>
+</table>
+<h2>Training</h2><img src="{{ curves }}" alt="loss curves">
+<h2>Confusion matrix</h2><img src="{{ confusion }}" alt="confusion matrix">
+<h2>Masked reconstruction</h2>
+<p>A column for each tubelet. The third row is what counts in the loss. The fourth is the model's guess at every masked
+token{% if norm_pix_loss %}; the model predicts patches without their mean and contrast, which are taken from the
+original here, so that only the shapes are its own{% endif %}.</p>
+{% for strip in strips %}<div class="strip"><div class="names">{% for name in rows %}<span>{{ name }}</span>{% endfor %}
+</div><img src="{{ strip }}" alt="reconstruction"></div>{% endfor %}
+<h2>Some predictions</h2>
+<table><tr><th>video</th><th>class</th><th>predicted</th><th>probability</th></tr>
+{% for row in predictions %}<tr{% if row.label != row.predicted %} class="wrong"{% endif %}><td>{{ row.path }}</td>
+<td>{{ row.label }}</td><td>{{ row.predicted }}</td><td>{{ "%.3f" % row.probability }}</td></tr>{% endfor %}
+</table>
+<p><small>videomae_hf {{ version }}, torch {{ torch_version }}</small></p></html>
+"""
+
+
+def write_report(page: Path, pretrain: Path, finetune: Path, evaluation: Path, shuffled: Path | None, videos: Path):
+    """Writes the page and returns the metrics of `evaluation` and `shuffled` (None without)."""
+    metrics = _read_json(evaluation / "metrics.json")
+    shuffled_metrics = _read_json(shuffled / "metrics.json") if shuffled else None
+    samples, classes = read_samples(videos, metrics["classes"])
+    first_of_each = list({sample.label: sample for sample in reversed(samples)}.values())[::-1]
+    model = AutoModelForPreTraining.from_pretrained(pretrain).eval()
+    html = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(_PAGE).render(
+        metrics=metrics,
+        shuffled=shuffled_metrics,
+        curves=_loss_curves(pretrain, finetune),
+        confusion=_confusion_picture(metrics["confusion_matrix"], classes),
+        rows=STRIP_ROWS,
+        strips=_strips(model, pretrain, first_of_each[:3]),
+        norm_pix_loss=model.config.norm_pix_loss,
+        predictions=_predictions(finetune, first_of_each),
+        version=__version__,
+        torch_version=torch.__version__,
+    )
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(html, encoding="utf-8")
+    return metrics, shuffled_metrics
+
+
+def _read_json(path: Path) -> dict:
+    if not path.is_file():
+        raise FileNotFoundError(f"No {path}: run the step of train.py that writes it first.")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _strips(model, checkpoint: Path, samples) -> list[str]:
+    processor = AutoImageProcessor.from_pretrained(checkpoint)
+    pictures = []
+    for number, sample in enumerate(samples):
+        clip = processor(sample.path, return_tensors="pt").pixel_values
+        picture = reconstruction_strip(model, clip, torch.Generator().manual_seed(number))
+        pictures.append(_data_url(picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.NEAREST)))
+    return pictures
+
+
+@torch.no_grad()
+def _predictions(checkpoint: Path, samples) -> list[dict]:
+    processor = AutoImageProcessor.from_pretrained(checkpoint)
+    model = AutoModelForVideoClassification.from_pretrained(checkpoint).eval()
+    rows = []
+    for sample in samples:
+        logits = model(**processor(sample.path, return_tensors="pt")).logits[0]
+        probability, number = logits.softmax(dim=-1).max(dim=-1)
+        names = model.config.id2label
+        row = {"path": sample.path, "label": names[sample.label], "predicted": names[int(number)]}
+        rows.append({**row, "probability": float(probability)})
+    return rows
+
+
+def _loss_curves(pretrain: Path, finetune: Path) -> str:
+    from matplotlib.figure import Figure  # in the extra "demo"
+
+    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    for axes, folder, title in zip(figure.subplots(1, 2), (pretrain, finetune), ("Pretraining", "Finetuning")):
+        history = _read_json(folder / "trainer_state.json")["log_history"]
+        for key, name in (("loss", "training loss"), ("eval_loss", "evaluation loss"), ("eval_top1", "top-1")):
+            points = [(entry["step"], entry[key]) for entry in history if key in entry]
+            if points:
+                axes.plot(*zip(*points), label=name, marker="." if len(points) < 30 else None)
+        axes.set(title=title, xlabel="step", ylim=(0, None))
+        axes.legend()
+    return _figure_url(figure)
+
+
+def _confusion_picture(matrix: list[list[int]], classes: list[str]) -> str:
+    from matplotlib.figure import Figure
+
+    side = 2.5 + 0.45 * len(classes)
+    figure = Figure(figsize=(side + 0.5, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(matrix, cmap="Blues")
+    if len(classes) <= 30:  # more cannot be read
+        darkest = max(map(max, matrix))
+        for row, counts in enumerate(matrix):
+            for column, count in enumerate(counts):
+                color = "white" if count > darkest / 2 else "black"
+                axes.text(column, row, count, ha="center", va="center", color=color, fontsize=8)
+        axes.set_xticks(range(len(classes)), classes, rotation=60, ha="right")
+        axes.set_yticks(range(len(classes)), classes)
+    axes.set(xlabel="predicted", ylabel="class")
+    return _figure_url(figure)
+
+
+def _figure_url(figure) -> str:
+    file = io.BytesIO()
+    figure.savefig(file, format="svg")
+    return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _data_url(picture: Image.Image) -> str:
+    file = io.BytesIO()
+    picture.save(file, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("page", type=Path, help="the file to write, .html")
+    for name in ("pretrain", "finetune", "evaluation", "videos"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--shuffled", type=Path)
+    args = parser.parse_args()
+    metrics, shuffled = write_report(**vars(args))
+    print(f"Report: {args.page}")
+    line = f"Top-1 accuracy {100 * metrics['eval_top1']:.1f} % on {metrics['eval_videos']} held-out videos"
+    if shuffled:
+        line += f"; {100 * shuffled['eval_top1']:.1f} % with their frames shuffled"
+    print(f"{line} (chance {100 / len(metrics['classes']):.1f} %)")
+
+
+if __name__ == "__main__":
+    main()
