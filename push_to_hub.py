@@ -74,8 +74,10 @@ The code travels with the weights: `trust_remote_code=True` runs the Python file
 
 ## Sources
 
-- Tong et al., [VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video Pre-Training](https://arxiv.org/abs/2203.12602), NeurIPS 2022
-- Wang et al., [VideoMAE V2: Scaling Video Masked Autoencoders with Dual Masking](https://arxiv.org/abs/2303.16727), CVPR 2023
+- Tong et al., VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video Pre-Training,
+  NeurIPS 2022, https://arxiv.org/abs/2203.12602
+- Wang et al., VideoMAE V2: Scaling Video Masked Autoencoders with Dual Masking, CVPR 2023,
+  https://arxiv.org/abs/2303.16727
 """
 
 USAGE = {
@@ -108,10 +110,11 @@ sys.modules["videomae_hf"] = None
 import torch
 from safetensors.torch import load_file
 import transformers
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 folder, sample, auto_class = sys.argv[1:]
 options = {"trust_remote_code": True, "local_files_only": True}
 model = getattr(transformers, auto_class).from_pretrained(folder, dtype="auto", **options).eval()
-processor = transformers.AutoImageProcessor.from_pretrained(folder, **options)
+processor = AutoImageProcessor.from_pretrained(folder, **options)
 sample = load_file(sample)
 inputs = processor(sample["video"], return_tensors="pt").to(model.dtype)
 with torch.no_grad():
@@ -250,7 +253,9 @@ def _data_section(checkpoint: Checkpoint, dataset: str | None) -> str:
 
 def _table(rows: dict) -> str:
     shown = {name: value for name, value in rows.items() if value is not None}
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in shown.items())]) if shown else ""
+    return (
+        "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in shown.items())]) if shown else ""
+    )
 
 
 @torch.no_grad()

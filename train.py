@@ -79,9 +79,7 @@ def finetune(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
         config = VideoMAEV2Config.from_size(data.model_size, data.model_version, **labels, **fields)
         model = VideoMAEV2ForVideoClassification(config)
     check_readable(samples, classes, data.video_backend)
-    load = TrainingClips(
-        model.config, clip_sampling(data, model.config), tuple(data.crop_scale), data.horizontal_flip
-    )
+    load = TrainingClips(model.config, clip_sampling(data, model.config), tuple(data.crop_scale), data.horizontal_flip)
     train_set = VideoDataset(samples, load, args.seed)
     eval_set = None
     if data.eval_data:
@@ -106,7 +104,10 @@ def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     trainer = VideoMAETrainer(
         model=model, args=args, data_collator=ClipCollator(model.config), compute_metrics=classification_metrics
     )
-    say(args, f"{len(samples)} videos, {data.num_clips} clips x {data.num_crops} crops each, {args.world_size} processes")
+    say(
+        args,
+        f"{len(samples)} videos, {data.num_clips} clips x {data.num_crops} crops each, {args.world_size} processes",
+    )
     result = trainer.predict(VideoDataset(samples, views, args.seed, replace_bad=False), metric_key_prefix="eval")
     trainer.log_metrics("eval", result.metrics)
     if trainer.is_world_process_zero():
@@ -189,7 +190,10 @@ def run(model, data: DataArguments, args: VideoMAETrainingArguments, fields: dic
 def describe_run(trainer: VideoMAETrainer, train_set: VideoDataset):
     args, config = trainer.args, trainer.model.config
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
-    say(args, f"{type(trainer.model).__name__}: {parameters:,} parameters, {config.num_frames} frames of {config.image_hw}")
+    say(
+        args,
+        f"{type(trainer.model).__name__}: {parameters:,} parameters, {config.num_frames} frames of {config.image_hw}",
+    )
     say(args, f"{args.world_size} processes on {args.device.type}, {len(train_set)} videos")
     say(
         args,

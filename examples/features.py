@@ -1,6 +1,6 @@
 """One vector for each stretch of a video, from the encoder alone: for retrieval, probing, temporal detection.
 
-    python examples/features.py CHECKPOINT VIDEO [--num_clips 8] [--out features.safetensors]
+python examples/features.py CHECKPOINT VIDEO [--num_clips 8] [--out features.safetensors]
 """
 
 import argparse

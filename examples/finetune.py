@@ -2,8 +2,8 @@
 
     python examples/finetune.py [CHECKPOINT] [--steps 20]
 
-Runs on videos drawn here; put your own (path, label) pairs in their place. Without a checkpoint a tiny model starts from
-random weights.
+Runs on videos drawn here; put your own (path, label) pairs in their place. Without a checkpoint a tiny model starts
+from random weights.
 """
 
 import argparse

@@ -92,9 +92,7 @@ def test_short_video_error_names_the_values(frame_sampling):
     ],
 )
 def test_uniform(num_video_frames, num_frames, num_clips, expected):
-    clips = sample_clip_indices(
-        num_video_frames, num_frames=num_frames, frame_sampling="uniform", num_clips=num_clips
-    )
+    clips = sample_clip_indices(num_video_frames, num_frames=num_frames, frame_sampling="uniform", num_clips=num_clips)
     assert clips == expected
 
 

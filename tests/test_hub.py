@@ -1,4 +1,4 @@
-"""Shipping: the bundle of push_to_hub.py, loaded where the package is not, from a folder and over the Hub's protocol."""
+"""Shipping: the bundle of push_to_hub.py, loaded where the package is not, from a folder and over HTTP."""
 
 import json
 import os

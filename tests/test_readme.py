@@ -43,7 +43,9 @@ def folder(tmp_path_factory) -> Path:
         ("videomae-base-finetuned-kinetics", VideoMAEForVideoClassification),
     ):
         transformers_model(model_class, num_frames=16, **labels).save_pretrained(folder / "MCG-NJU" / name)
-        processor = transformers.VideoMAEImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+        processor = transformers.VideoMAEImageProcessor(
+            size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+        )
         processor.save_pretrained(folder / "MCG-NJU" / name)
     return folder
 
@@ -122,7 +124,9 @@ def test_make_demo():
 
 def test_versions_in_the_readme_are_those_of_the_constraints():
     constraints = (REPO / "constraints.txt").read_text()
-    for package, version in re.findall(r"(transformers|torch) (?:[\d.]+ and )?(\d+\.\d+)", README.split("Tested with")[1]):
+    for package, version in re.findall(
+        r"(transformers|torch) (?:[\d.]+ and )?(\d+\.\d+)", README.split("Tested with")[1]
+    ):
         assert f"{package}=={version}" in constraints
 
 

@@ -18,7 +18,18 @@ from videomae_hf.demo import draw_dataset
 
 
 MODEL = [
-    *("--num_frames", "8", "--image_size", "32", "--patch_size", "8", "--hidden_size", "24", "--num_hidden_layers", "2"),
+    *(
+        "--num_frames",
+        "8",
+        "--image_size",
+        "32",
+        "--patch_size",
+        "8",
+        "--hidden_size",
+        "24",
+        "--num_hidden_layers",
+        "2",
+    ),
     *("--num_attention_heads", "3", "--intermediate_size", "48", "--decoder_hidden_size", "16"),
     *("--decoder_num_hidden_layers", "1", "--decoder_num_attention_heads", "2", "--decoder_intermediate_size", "32"),
 ]
@@ -79,7 +90,10 @@ def test_finetune_evaluate_and_load_back(pretrained, videos, tmp_path):
     data = ["--train_data", videos, "--eval_data", videos]
     run = train("finetune", *data, "--checkpoint", pretrained, *options, "--output_dir", tmp_path / "ft")
     output = succeeded(run)
-    assert "new, untrained: classifier, fc_norm; left out: decoder, encoder_to_decoder, layernorm, mask_token" in run.stderr
+    assert (
+        "new, untrained: classifier, fc_norm; left out: decoder, encoder_to_decoder, layernorm, mask_token"
+        in run.stderr
+    )
     results = json.loads((tmp_path / "ft" / "all_results.json").read_text())
     assert results["eval_videos"] == 16 and 0 <= results["eval_top1"] <= 1
     assert re.search(r"eval_videos += +16\n", output)
@@ -160,7 +174,10 @@ MISTAKES = {
     "no data": ([], "train_data is not set"),
     "empty folder": (["--train_data", "{tmp}/empty"], "empty holds no video"),
     "class without a readable video": (["--train_data", "{tmp}/bad"], "Class 'run' has no readable video"),
-    "odd frame count": (["--train_data", "{videos}", "--num_frames", "7"], "num_frames=7 is not divisible by tubelet_size=2"),
+    "odd frame count": (
+        ["--train_data", "{videos}", "--num_frames", "7"],
+        "num_frames=7 is not divisible by tubelet_size=2",
+    ),
     "recipe typo": (["{tmp}/typo.yaml"], "unknown key 'train_dta'; did you mean 'train_data'?"),
     "missing recipe": (["{tmp}/none.yaml"], "No recipe"),
     "another size": (

@@ -3,13 +3,13 @@
 
 from transformers import (
     AutoConfig,
-    AutoImageProcessor,
     AutoModel,
     AutoModelForPreTraining,
     AutoModelForVideoClassification,
 )
 
-# `transformers.AutoVideoProcessor` is a placeholder where torchvision is missing; this one works.
+# Where torchvision is missing `transformers.AutoVideoProcessor` is a placeholder, in 5.17 `AutoImageProcessor` too.
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 
 from .configuration_videomae_v2 import VideoMAEV2Config

@@ -205,7 +205,10 @@ class VideoMAEV2Config(PreTrainedConfig):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
         for name in ("image_size", "patch_size"):
-            if min(_pair(getattr(self, name))) < 1:
+            value = getattr(self, name)
+            if not isinstance(value, int) and len(value) != 2:
+                raise ValueError(f"{name}={value} is neither one size nor (height, width).")
+            if min(_pair(value)) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
         _require_divisible(self, "num_frames", self.num_frames, "tubelet_size", self.tubelet_size)
         for pixels, patch in zip(self.image_hw, self.patch_hw):
@@ -220,6 +223,14 @@ class VideoMAEV2Config(PreTrainedConfig):
             if self.tube_length < 1:
                 raise ValueError(f"tube_length={self.tube_length} must be at least 1, or None for the whole clip.")
             _require_divisible(self, "tube_length", self.tube_length, "tubelet_size", self.tubelet_size)
+        if self.decoder_mask_ratio > 0 and self.mask_type == self.decoder_mask_type == "frame":
+            slices = self.grid_size[0]
+            if int(self.mask_ratio * slices) <= int(self.decoder_mask_ratio * slices):
+                raise ValueError(
+                    f"mask_ratio={self.mask_ratio} and decoder_mask_ratio={self.decoder_mask_ratio} of {slices} slices "
+                    f"could decode only what the encoder sees, without a loss; with frame masks the first must be "
+                    f"larger by a slice."
+                )
         if self.decoder_mask_ratio > 0 and self.decoder_mask_type == "running_cell":
             _, rows, columns = self.grid_size
             if rows % 2 or columns % 2:
@@ -238,10 +249,7 @@ class VideoMAEV2Config(PreTrainedConfig):
 
 def _pair(value) -> tuple[int, int]:
     """An int, or a list or tuple of two, as (height, width)."""
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2:
-        raise ValueError(f"{value} is neither one size nor (height, width).")
-    return pair
+    return (value, value) if isinstance(value, int) else tuple(value)
 
 
 def _require_divisible(config, name: str, value: int, divisor_name: str, divisor: int):

@@ -110,7 +110,11 @@ def _list_folder(folder: Path, labelled: bool) -> list[tuple[str, str]]:
 def _read_list(source: Path, root: Path, labelled: bool) -> list[tuple[str, str]]:
     lines = [line.strip() for line in source.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     delimiter = next((mark for mark in ("\t", ",", ";") if lines and mark in lines[0]), None)
-    rows = list(csv.reader(lines, delimiter=delimiter)) if delimiter else [_split_at_spaces(line, labelled) for line in lines]
+    rows = (
+        list(csv.reader(lines, delimiter=delimiter))
+        if delimiter
+        else [_split_at_spaces(line, labelled) for line in lines]
+    )
     path_column, label_column = 0, -1
     header = [name.strip().lower() for name in rows[0]] if rows else []
     if "path" in header:

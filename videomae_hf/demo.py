@@ -5,8 +5,8 @@
     python -m videomae_hf.demo data/demo/val --videos_per_class 25 --seed 1
 
 A shape moves over a background; the class is the motion alone: left, right, up, down, clockwise, counter_clockwise,
-grow, shrink. Shape, colours, place and size have the same distribution in every class at every moment, so that no single
-frame says anything about the class. Videos are H.264 in mp4, in a folder for each class.
+grow, shrink. Shape, colours, place and size have the same distribution in every class at every moment, so that no
+single frame says anything about the class. Videos are H.264 in mp4, in a folder for each class.
 """
 
 import argparse

@@ -125,9 +125,7 @@ def uniform_clip(num_video_frames: int, num_frames: int, clip: int = 0, num_clip
     return [min(int(offset + segment * index), num_video_frames - 1) for index in range(num_frames)]
 
 
-def random_uniform_clip(
-    num_video_frames: int, num_frames: int, generator: torch.Generator | None = None
-) -> list[int]:
+def random_uniform_clip(num_video_frames: int, num_frames: int, generator: torch.Generator | None = None) -> list[int]:
     """A random frame from each of `num_frames` equal segments, for training (v1/ssv2.py)."""
     segment = num_video_frames / num_frames
     offsets = torch.rand(num_frames, generator=generator).tolist()

@@ -143,7 +143,9 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
         if options["do_resize"]:
             frames = resize(frames, options["size"], options["resample"])
         if options["do_center_crop"]:
-            crops = crop_views(frames, options["crop_size"], options["num_crops"])  # (num_crops, num_clips * T, C, H, W)
+            crops = crop_views(
+                frames, options["crop_size"], options["num_crops"]
+            )  # (num_crops, num_clips * T, C, H, W)
         elif options["num_crops"] > 1:
             raise ValueError(f"num_crops={options['num_crops']} needs do_center_crop=True.")
         else:
@@ -168,7 +170,9 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
             return [index for clip in self.sample_clips(info, options) for index in clip]
 
         if is_file:
-            frames = read_frames(video, indices, options["video_backend"]).permute(0, 3, 1, 2)  # (T, H, W, C) -> (T, C, H, W)
+            frames = read_frames(video, indices, options["video_backend"]).permute(
+                0, 3, 1, 2
+            )  # (T, H, W, C) -> (T, C, H, W)
         else:
             frames = stack_frames(video, options["input_data_format"])
             frames = frames[indices(VideoInfo(len(frames), fps=None))]

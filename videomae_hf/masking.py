@@ -90,7 +90,7 @@ def _draw_device(generator, device):
 
 
 def random_mask(batch_size: int, length: int, ratio: float, generator=None, device="cpu") -> torch.Tensor:
-    """bool (B, length) with `int(ratio * length)` True in each row (v2/masking_generator.py, RandomMaskingGenerator)."""
+    """bool (B, length) with `int(ratio * length)` True in each row (v2/masking_generator.py)."""
     order = torch.rand(batch_size, length, generator=generator, device=device).argsort(dim=1)
     # The rank of each place in its row's random order is a random permutation too; the lowest ranks are masked.
     return order.argsort(dim=1) < int(ratio * length)
@@ -162,7 +162,7 @@ def count_per_row(mask: torch.Tensor, name: str) -> int:
     """The number of True in each row of a mask (B, L), read from the device.
 
     Raises:
-        ValueError: where rows differ (`reshape(B, -1)` would then move tokens from one video into another) or are empty.
+        ValueError: where rows differ (`reshape(B, -1)` would move tokens from one video into another) or are empty.
     """
     counts = mask.sum(dim=1).tolist()
     if min(counts) != max(counts):

@@ -92,7 +92,10 @@ class VideoMAEV2PreTrainedModel(PreTrainedModel):
     # What a checkpoint may lack or have too much: everything but the encoder.
     _head_pattern = re.compile(r"^(decoder|mask_token|encoder_to_decoder|fc_norm|classifier)(\.|$)")
     # The names of q and v biases on disk in transformers' VideoMAE, all releases but 5.6 to 5.17.
-    _transformers_bias_names = {r"attention\.q_bias$": "attention.query.bias", r"attention\.v_bias$": "attention.value.bias"}
+    _transformers_bias_names = {
+        r"attention\.q_bias$": "attention.query.bias",
+        r"attention\.v_bias$": "attention.value.bias",
+    }
 
     def __init__(self, config: VideoMAEV2Config, *args, **kwargs):
         config.validate_fields()  # `from_pretrained(..., num_frames=7)` sets fields without looking at the others
@@ -153,12 +156,20 @@ class VideoMAEV2PreTrainedModel(PreTrainedModel):
                 f"{name} does not fit {type(self).__name__}: {shown}. Is it a checkpoint of another size or model? "
                 f"`ignore_mismatched_sizes=True` allows a new head, `strict=False` anything."
             )
-        new = {key.split(".")[0] for key in info["missing_keys"]} | {k[0].split(".")[0] for k in info["mismatched_keys"]}
+        new = {key.split(".")[0] for key in info["missing_keys"]} | {
+            k[0].split(".")[0] for k in info["mismatched_keys"]
+        }
         left_out = {key.removeprefix("videomae.").split(".")[0] for key in info["unexpected_keys"]}
         if new or left_out:
             parts = [f"new, untrained: {', '.join(sorted(new))}"] if new else []
             parts += [f"left out: {', '.join(sorted(left_out))}"] if left_out else []
             logger.warning("%s from %s: %s", type(self).__name__, name, "; ".join(parts))
+
+    def _check_mask(self, mask: torch.Tensor, name: str, batch_size: int):
+        """Raises ValueError for a mask that is not one of (batch_size, L)."""
+        expected = (batch_size, self.config.sequence_length)
+        if tuple(mask.shape) != expected:
+            raise ValueError(f"{name} of shape {tuple(mask.shape)} does not fit the videos: {expected} is needed.")
 
     def _token_ids(self, mask: torch.Tensor, name: str) -> torch.Tensor:
         """(B, L) bool -> (B, N) positions of True, where N is a Python int, so that all that follows is static.
@@ -167,10 +178,6 @@ class VideoMAEV2PreTrainedModel(PreTrainedModel):
         `torch.compile`, where reading would break the graph, N is what the configuration implies, and an assertion on
         the device guards it. The training loop passes ids, whose shape says N.
         """
-        if mask.ndim != 2 or mask.shape[1] != self.config.sequence_length:
-            raise ValueError(
-                f"{name} of shape {tuple(mask.shape)} does not fit: (batch, {self.config.sequence_length}) is needed."
-            )
         if torch.compiler.is_compiling():
             num_visible, num_decoded = token_counts(self.config)
             count = num_decoded if name == "bool_decoded_pos" else num_visible
@@ -259,6 +266,7 @@ class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
             `last_hidden_state` (B, N, D), tokens in ascending order.
         """
         if visible_ids is None and bool_masked_pos is not None:
+            self._check_mask(bool_masked_pos, "bool_masked_pos", pixel_values.shape[0])
             visible_ids = self._token_ids(~bool_masked_pos.bool(), "~bool_masked_pos")
         output_attentions = bool(kwargs.get("output_attentions", self.config.output_attentions))
         hidden_states = self.encoder(self.embeddings(pixel_values, visible_ids), output_attentions)
@@ -340,8 +348,12 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
         if visible_ids is not None:
             return ~ids_to_mask(visible_ids, self.config.sequence_length), visible_ids
         if bool_masked_pos is not None:
+            self._check_mask(bool_masked_pos, "bool_masked_pos", pixel_values.shape[0])
             bool_masked_pos = bool_masked_pos.to(pixel_values.device).bool()
-            return bool_masked_pos, self._token_ids(~bool_masked_pos, "~bool_masked_pos")
+            visible_ids = self._token_ids(~bool_masked_pos, "~bool_masked_pos")
+            if visible_ids.shape[1] == self.config.sequence_length:
+                raise ValueError("bool_masked_pos hides no token, so that there is nothing to reconstruct.")
+            return bool_masked_pos, visible_ids
         device = pixel_values.device if generator is None else generator.device
         bool_masked_pos = draw_encoder_mask(self.config, pixel_values.shape[0], generator, device)
         bool_masked_pos = bool_masked_pos.to(pixel_values.device)
@@ -351,6 +363,7 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
         """`decoded_ids` (B, N): from the mask if given; all masked tokens in V1; drawn in V2."""
         device = bool_masked_pos.device
         if bool_decoded_pos is not None:
+            self._check_mask(bool_decoded_pos, "bool_decoded_pos", bool_masked_pos.shape[0])
             bool_decoded_pos = bool_decoded_pos.to(device).bool()
             if not torch.compiler.is_compiling() and not (bool_decoded_pos & bool_masked_pos).any():
                 raise ValueError("bool_decoded_pos has no token that bool_masked_pos hides, so that there is no loss.")
@@ -478,10 +491,10 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
         """The loss of the problem type, in float32."""
         logits, problem_type = logits.float(), self._problem_type(labels)
         if problem_type == "regression":
-            return nn.functional.mse_loss(logits.squeeze(-1) if self.num_labels == 1 else logits, labels.float())
+            return nn.functional.mse_loss(logits, labels.float().view_as(logits))
         if problem_type == "multi_label_classification":
             return nn.functional.binary_cross_entropy_with_logits(logits, labels.float())
-        return nn.functional.cross_entropy(logits, labels.float() if labels.is_floating_point() else labels)
+        return nn.functional.cross_entropy(logits, labels.float() if labels.is_floating_point() else labels.view(-1))
 
 
 def _average_views(logits: torch.Tensor, problem_type: str) -> torch.Tensor:

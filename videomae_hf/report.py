@@ -16,9 +16,9 @@ from pathlib import Path
 import jinja2
 import torch
 from PIL import Image
-from transformers import AutoImageProcessor, AutoModelForPreTraining, AutoModelForVideoClassification
+from transformers import AutoModelForPreTraining, AutoModelForVideoClassification
 
-from . import __version__
+from . import VideoMAEV2ImageProcessor, __version__
 from .data import read_samples
 from .visualization import STRIP_ROWS, reconstruction_strip
 
@@ -64,17 +64,21 @@ def write_report(page: Path, pretrain: Path, finetune: Path, evaluation: Path, s
     samples, classes = read_samples(videos, metrics["classes"])
     first_of_each = list({sample.label: sample for sample in reversed(samples)}.values())[::-1]
     model = AutoModelForPreTraining.from_pretrained(pretrain).eval()
-    html = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(_PAGE).render(
-        metrics=metrics,
-        shuffled=shuffled_metrics,
-        curves=_loss_curves(pretrain, finetune),
-        confusion=_confusion_picture(metrics["confusion_matrix"], classes),
-        rows=STRIP_ROWS,
-        strips=_strips(model, pretrain, first_of_each[:3]),
-        norm_pix_loss=model.config.norm_pix_loss,
-        predictions=_predictions(finetune, first_of_each),
-        version=__version__,
-        torch_version=torch.__version__,
+    html = (
+        jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+        .from_string(_PAGE)
+        .render(
+            metrics=metrics,
+            shuffled=shuffled_metrics,
+            curves=_loss_curves(pretrain, finetune),
+            confusion=_confusion_picture(metrics["confusion_matrix"], classes),
+            rows=STRIP_ROWS,
+            strips=_strips(model, pretrain, first_of_each[:3]),
+            norm_pix_loss=model.config.norm_pix_loss,
+            predictions=_predictions(finetune, first_of_each),
+            version=__version__,
+            torch_version=torch.__version__,
+        )
     )
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(html, encoding="utf-8")
@@ -88,7 +92,7 @@ def _read_json(path: Path) -> dict:
 
 
 def _strips(model, checkpoint: Path, samples) -> list[str]:
-    processor = AutoImageProcessor.from_pretrained(checkpoint)
+    processor = VideoMAEV2ImageProcessor.from_pretrained(checkpoint)
     pictures = []
     for number, sample in enumerate(samples):
         clip = processor(sample.path, return_tensors="pt").pixel_values
@@ -99,7 +103,7 @@ def _strips(model, checkpoint: Path, samples) -> list[str]:
 
 @torch.no_grad()
 def _predictions(checkpoint: Path, samples) -> list[dict]:
-    processor = AutoImageProcessor.from_pretrained(checkpoint)
+    processor = VideoMAEV2ImageProcessor.from_pretrained(checkpoint)
     model = AutoModelForVideoClassification.from_pretrained(checkpoint).eval()
     rows = []
     for sample in samples:

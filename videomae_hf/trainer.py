@@ -37,7 +37,9 @@ class VideoMAETrainingArguments(TrainingArguments):
     output_dir: str | None = field(default="output", metadata={"help": "Where checkpoints and results go."})
     weight_decay: float = field(default=0.05, metadata={"help": "Weight decay; not of biases, norms and tokens."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Keep False: inputs are built here."})
-    dataloader_drop_last: bool = field(default=True, metadata={"help": "Leave out the incomplete last batch of training."})
+    dataloader_drop_last: bool = field(
+        default=True, metadata={"help": "Leave out the incomplete last batch of training."}
+    )
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Every parameter is used."})
     logging_steps: float = field(default=10, metadata={"help": "Steps between lines of the log."})
 
@@ -77,13 +79,15 @@ class VideoMAETrainingArguments(TrainingArguments):
         return self.base_learning_rate * self.total_batch_size / 256
 
     def get_warmup_steps(self, num_training_steps: int) -> int:
-        """Steps of `warmup_epochs`. Where `max_steps` cuts a run short, warmup keeps its share of `num_train_epochs`."""
+        """Steps of `warmup_epochs`: their share of `num_train_epochs`, also where `max_steps` cuts a run short."""
         if self.warmup_epochs == 0:
             return super().get_warmup_steps(num_training_steps)
         return round(self.warmup_epochs / self.num_train_epochs * num_training_steps)
 
 
-def parameter_groups(model: torch.nn.Module, learning_rate: float, weight_decay: float, layer_decay: float) -> list[dict]:
+def parameter_groups(
+    model: torch.nn.Module, learning_rate: float, weight_decay: float, layer_decay: float
+) -> list[dict]:
     """Optimizer groups: weight decay as in the official code, and a learning rate for each layer.
 
     No decay for biases, vectors (norms, layer scale), the mask token and position tables (v1/optim_factory.py), nor

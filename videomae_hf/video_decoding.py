@@ -97,7 +97,9 @@ def usable_backend(backend: str = "auto") -> str:
             return candidate
         # An installed torchcodec that does not find its FFmpeg or fits another torch raises RuntimeError or OSError.
         except (ImportError, RuntimeError, OSError) as error:
-            reasons.append(f"{candidate} ({str(error).strip().splitlines()[0] if str(error) else type(error).__name__})")
+            reasons.append(
+                f"{candidate} ({str(error).strip().splitlines()[0] if str(error) else type(error).__name__})"
+            )
     raise ImportError(f"No video decoding backend loads here: {', '.join(reasons)}. `pip install av` is enough.")
 
 
@@ -183,9 +185,7 @@ def _packet_index(container, stream) -> tuple[list[int] | None, list[int]]:
     return sorted(timestamps), sorted(key_timestamps)
 
 
-def _seek_and_decode(
-    container, stream, timestamps, key_timestamps, wanted: set[int], to_rgb
-) -> dict[int, np.ndarray]:
+def _seek_and_decode(container, stream, timestamps, key_timestamps, wanted: set[int], to_rgb) -> dict[int, np.ndarray]:
     """Decodes each group of pictures that holds a wanted frame from its key frame to the last wanted one."""
     frames, remaining = {}, sorted(wanted)
     while remaining:
