@@ -188,7 +188,8 @@ def test_push_and_load_over_the_hub_protocol(checkpoints, tmp_path, hub):
 
     code = """
 import torch
-from transformers import AutoImageProcessor, AutoModel, AutoModelForVideoClassification
+from transformers import AutoModel, AutoModelForVideoClassification
+from transformers.models.auto.image_processing_auto import AutoImageProcessor  # also without torchvision in 5.17
 options = {"trust_remote_code": True}
 model = AutoModelForVideoClassification.from_pretrained("me/moves", **options).eval()
 processor = AutoImageProcessor.from_pretrained("me/moves", **options)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from indexed_video import frame_indices, write_indexed_video
-from transformers import AutoImageProcessor
+from transformers.models.auto.image_processing_auto import AutoImageProcessor  # also without torchvision in 5.17
 from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 
 from videomae_hf import VideoMAEV2ImageProcessor, VideoMAEV2VideoProcessor

@@ -85,6 +85,7 @@ class VideoMAEV2Config(PreTrainedConfig):
     ```"""
 
     model_type = "videomae_v2"
+    attribute_map = {"qkv_bias": "qv_bias"}  # its name in transformers before 5.18
 
     image_size: int | list[int] | tuple[int, int] = 224
     patch_size: int | list[int] | tuple[int, int] = 16
@@ -123,8 +124,6 @@ class VideoMAEV2Config(PreTrainedConfig):
     head_layer_norm_eps: float | int | None = None
 
     def __post_init__(self, **kwargs):
-        if "qkv_bias" in kwargs:  # transformers' legacy name
-            self.qv_bias = kwargs.pop("qkv_bias")
         rgb = self.num_channels == 3
         if self.image_mean is None:
             self.image_mean = IMAGENET_MEAN if rgb else (0.0,) * self.num_channels

@@ -144,16 +144,17 @@ def _smooth_noise(rng: np.random.Generator, size: int) -> np.ndarray:
     return noise / np.abs(noise).max()
 
 
-def write_video(path: Path, frames: np.ndarray, fps: int = 25, codec: str = "libx264"):
-    """uint8 (T, H, W, 3) -> a video file."""
+def write_video(path: Path, frames: np.ndarray, fps: int = 25):
+    """uint8 (T, H, W, 3), H and W even -> a video file (H.264)."""
     import av  # not at the top: drawing needs it, training on other data does not
 
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=fps)
+        stream = container.add_stream("libx264", rate=fps)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.thread_count = 1
-        stream.options = {"crf": "12", "preset": "veryfast"}
+        # No look-ahead: with it x264 gives the same frames other bytes from one run to the next.
+        stream.options = {"crf": "12", "preset": "ultrafast"}
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
