@@ -33,6 +33,7 @@ SHIPPED = {
     "layers_videomae_v2.py",
     "masking.py",
     "modeling_videomae_v2.py",
+    "official_checkpoints.py",
     "video_decoding.py",
 }
 WITHOUT_PACKAGE = "import sys; sys.modules['videomae_hf'] = None\n"

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, needs_dynamo
 from tiny_models import V1, V2, assert_same_step, build, masks, step, videos
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -211,6 +211,7 @@ def test_loss_is_float32_in_bfloat16(fields):
 # compilation
 
 
+@needs_dynamo
 @pytest.mark.parametrize("form", ["masks", "ids", "drawn"])
 @pytest.mark.parametrize("fields", [V1, V2], ids=["v1", "v2"])
 def test_compiled_step_has_no_graph_break(fields, form):
@@ -233,6 +234,7 @@ def test_compiled_step_has_no_graph_break(fields, form):
     assert_same_step((outputs.loss.detach(), {n: p.grad for n, p in model.named_parameters()}), (loss, compiled_grads))
 
 
+@needs_dynamo
 def test_compiled_model_still_refuses_ragged_masks():
     model = build(**V2)
     torch.compiler.reset()

@@ -11,6 +11,8 @@ One configuration serves both: V1 is `decoder_mask_ratio=0`.
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from .official_checkpoints import config_from_opengvlab
+
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -21,11 +23,11 @@ POSITION_EMBEDDING_TYPES = ("sinusoidal", "learned")
 
 # The official sizes: v1/modeling_pretrain.py, v2/models/modeling_pretrain.py and the pretraining scripts of both,
 # which set the decoder's depth. No V2 script pretrains "small": its row is V1's.
-_SIZE_FIELDS = (
+SIZE_FIELDS = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "patch_size",
     "decoder_hidden_size", "decoder_num_hidden_layers", "decoder_num_attention_heads", "decoder_intermediate_size",
 )  # fmt: skip
-_SIZES = {
+SIZES = {
     # (size, version): encoder width, depth, heads, MLP, patch | decoder width, depth, heads, MLP
     ("small", 1): (384, 12, 6, 1536, 16, 192, 4, 3, 768),
     ("base", 1): (768, 12, 12, 3072, 16, 384, 4, 6, 1536),
@@ -143,19 +145,21 @@ class VideoMAEV2Config(PreTrainedConfig):
             version: 1, or 2, which adds the running-cell decoder mask at ratio 0.5.
             overrides: any field of the configuration.
         """
-        if (size, version) not in _SIZES:
-            known = ", ".join(f"{name} (version {number})" for name, number in _SIZES)
+        if (size, version) not in SIZES:
+            known = ", ".join(f"{name} (version {number})" for name, number in SIZES)
             raise ValueError(f"size={size!r} with version={version!r} is unknown; there are {known}.")
-        fields = dict(zip(_SIZE_FIELDS, _SIZES[size, version]))
+        fields = dict(zip(SIZE_FIELDS, SIZES[size, version]))
         fields.update(layer_norm_eps=1e-6, use_mean_pooling=None, decoder_mask_ratio=0.5 if version == 2 else 0.0)
         return cls(**{**fields, **overrides})
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
-        """Reads config.json; that of a transformers VideoMAE checkpoint (`model_type` "videomae") becomes ours."""
+        """Reads config.json; those of transformers' VideoMAE ("videomae") and of OpenGVLab's V2 become ours."""
         config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         if config_dict.get("model_type") == "videomae":
             config_dict = {**config_dict, "model_type": cls.model_type, "head_layer_norm_eps": 1e-5}
+        elif "model_config" in config_dict:
+            config_dict = {"model_type": cls.model_type, **config_from_opengvlab(config_dict)}
         return config_dict, kwargs
 
     @property

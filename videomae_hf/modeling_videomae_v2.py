@@ -33,6 +33,7 @@ from .layers_videomae_v2 import (
     sinusoid_table,
 )
 from .masking import count_per_row, draw_decoder_mask, draw_encoder_mask, ids_to_mask, mask_to_ids, token_counts
+from .official_checkpoints import opengvlab_weights
 
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,9 @@ class VideoMAEV2ForPreTrainingOutput(ModelOutput):
     attentions: tuple[torch.FloatTensor, ...] | None = None
     bool_masked_pos: torch.BoolTensor | None = None
     bool_decoded_pos: torch.BoolTensor | None = None
+
+
+_HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
 
 @contextmanager
@@ -103,7 +107,8 @@ class VideoMAEV2PreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, strict: bool = True, **kwargs):
-        """Loads our checkpoints and those of transformers' VideoMAE (`model_type` "videomae").
+        """Loads our checkpoints, those of transformers' VideoMAE (`model_type` "videomae") and those of OpenGVLab's V2 on
+        the Hub (whose own code is not run; without a head the features come out as `logits` of the classifier).
 
         Args:
             pretrained_model_name_or_path: folder or Hub id, as everywhere in transformers.
@@ -115,26 +120,39 @@ class VideoMAEV2PreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: in strict mode, with the names of the weights at fault.
         """
-        return_info = kwargs.pop("output_loading_info", False)
+        name, return_info = pretrained_model_name_or_path, kwargs.pop("output_loading_info", False)
         kwargs["key_mapping"] = {**cls._transformers_bias_names, **(kwargs.get("key_mapping") or {})}
+        kwargs["output_loading_info"] = True
+        source = name
+        if name is not None and kwargs.get("state_dict") is None:
+            source, kwargs = cls._without_opengvlab_layout(name, kwargs)
         if not strict:
-            model, info = super().from_pretrained(
-                pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
-            )
+            model, info = super().from_pretrained(source, *model_args, **kwargs)
         else:
             new_head = kwargs.pop("ignore_mismatched_sizes", False)
             with _load_report_silenced():
-                model, info = super().from_pretrained(
-                    pretrained_model_name_or_path,
-                    *model_args,
-                    output_loading_info=True,
-                    ignore_mismatched_sizes=True,
-                    **kwargs,
-                )
-            model._check_loaded(pretrained_model_name_or_path, info, new_head)
+                model, info = super().from_pretrained(source, *model_args, ignore_mismatched_sizes=True, **kwargs)
+            model._check_loaded(name or "The state_dict", info, new_head)
         # Otherwise transformers would rename back when saving, and the Trainer could not resume from the result.
         model._weight_conversions = None
         return (model, info) if return_info else model
+
+    @classmethod
+    def _without_opengvlab_layout(cls, name, kwargs: dict):
+        """The name and the arguments as they are or, for that layout, None and arguments with weights of our names."""
+        hub_options = {option: kwargs[option] for option in _HUB_OPTIONS if option in kwargs}
+        weights = opengvlab_weights(name, hub_options)
+        if weights is None:
+            return name, kwargs
+        # "auto" would be looked up in a file
+        kwargs = dict(kwargs)
+        if kwargs.get("dtype") == "auto":
+            kwargs["dtype"] = next(iter(weights.values())).dtype
+        if kwargs.get("config") is None:
+            config, kwargs = cls.config_class.from_pretrained(name, return_unused_kwargs=True, **kwargs)
+            kwargs["config"] = config
+        kwargs = {option: value for option, value in kwargs.items() if option not in _HUB_OPTIONS}
+        return None, {**kwargs, "state_dict": weights}
 
     def _check_loaded(self, name, info: dict, new_head_allowed: bool):
         """Raises for what the encoder lacks; says in one line which heads are new and what was left out."""

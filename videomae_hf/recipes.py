@@ -90,7 +90,7 @@ def parse_command_line(
     except argparse.ArgumentError as error:
         raise ValueError(str(error)) from error
     model = {name: value for name, value in recipe.items() if name in CONFIG_FIELDS}
-    model.update(_config_options(rest, actions))
+    model.update(config_options(rest, actions))
     return options.command, data, training, model
 
 
@@ -117,7 +117,7 @@ def read_recipe(path: str | Path, actions: dict[str, argparse.Action]) -> dict:
     return checked
 
 
-def _config_options(rest: list[str], known: Iterable[str]) -> dict:
+def config_options(rest: list[str], known: Iterable[str]) -> dict:
     """`--field value` pairs of the model configuration, values written as in YAML."""
     fields, rest = {}, list(rest)
     while rest:

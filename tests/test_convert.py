@@ -1,0 +1,299 @@
+"""`videomae convert`: official files in and out, transformers and back, OpenGVLab's layout, and what is refused."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import REPO, SHARED, TINY, randomize
+from safetensors.torch import load_file, save_file
+from transformers import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
+
+from videomae_hf import (
+    VideoMAEV2Config,
+    VideoMAEV2ForPreTraining,
+    VideoMAEV2ForVideoClassification,
+    VideoMAEV2ImageProcessor,
+    VideoMAEV2Model,
+    convert,
+)
+from videomae_hf.configuration_videomae_v2 import SIZES
+from videomae_hf.official_checkpoints import from_official, to_official
+
+
+GOLDEN = SHARED / "golden"
+needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no reference files in {GOLDEN}")
+OFFICIAL = {**TINY, "use_mean_pooling": None}
+HEADS = ["--num_attention_heads", "3", "--num_frames", "4", "--image_size", "32"]
+PRETRAINING = [*HEADS, "--decoder_num_attention_heads", "2"]
+
+
+def run(*arguments):
+    convert.main([str(argument) for argument in arguments])
+
+
+def model_of(model_class, **fields):
+    return randomize(model_class(VideoMAEV2Config(**{**OFFICIAL, **fields}))).eval()
+
+
+def official_file(path, model, nest="model", prefix="", **script):
+    """What the official code would have saved of this model."""
+    weights = to_official(model.state_dict(), isinstance(model, VideoMAEV2ForPreTraining))
+    content = {nest: {prefix + name: value for name, value in weights.items()}, "epoch": 1}
+    torch.save({**content, "args": argparse.Namespace(model="tiny", **script)}, path)
+    return path
+
+
+def outputs(model):
+    config = model.config
+    shape = (2, config.num_frames, config.num_channels, config.image_size, config.image_size)
+    inputs = {"pixel_values": torch.randn(shape, generator=torch.Generator().manual_seed(0))}
+    if "PreTraining" in type(model).__name__:
+        inputs["bool_masked_pos"] = (torch.arange(config.num_frames // config.tubelet_size * 16) % 4 > 0).expand(2, -1)
+    if isinstance(model, VideoMAEV2ForPreTraining):
+        inputs["bool_decoded_pos"] = inputs["bool_masked_pos"]
+    with torch.no_grad():
+        return model.eval()(**inputs)[0 if type(model).__name__.endswith("Model") else "logits"]
+
+
+VARIANTS = [
+    (VideoMAEV2ForPreTraining, {}),
+    (VideoMAEV2ForPreTraining, {"decoder_mask_ratio": 0.75, "norm_pix_loss": False}),
+    (VideoMAEV2ForPreTraining, {"layer_scale_init_value": 0.1, "qv_bias": False}),
+    (VideoMAEV2ForPreTraining, {"position_embedding_type": "learned", "num_channels": 4}),
+    (VideoMAEV2ForVideoClassification, {"num_labels": 5}),
+    (VideoMAEV2ForVideoClassification, {"use_mean_pooling": False}),
+    (VideoMAEV2ForVideoClassification, {"use_cosine_attention": True, "layer_scale_init_value": 0.1}),
+]
+
+
+@pytest.mark.parametrize("nest, prefix", [("model", ""), ("module", "_orig_mod."), ("model", "module.")])
+@pytest.mark.parametrize("model_class, fields", VARIANTS, ids=str)
+def test_official_files_of_every_kind(tmp_path, model_class, fields, nest, prefix):
+    model = model_of(model_class, **fields)
+    pretraining = model_class is VideoMAEV2ForPreTraining
+    script = {name: fields[name] for name in ("decoder_mask_ratio",) if name in fields}
+    path = official_file(tmp_path / "a.pth", model, nest, prefix, **script)
+    options = [] if fields.get("norm_pix_loss", True) else ["--norm_pix_loss", "false"]
+    run(path, tmp_path / "ours", *(PRETRAINING if pretraining else HEADS), *options)
+    loaded = model_class.from_pretrained(tmp_path / "ours")
+    assert torch.equal(outputs(loaded), outputs(model))
+    for name in ("decoder_mask_ratio", "norm_pix_loss", "num_labels", "position_embedding_type", "num_channels"):
+        assert getattr(loaded.config, name) == getattr(model.config, name)
+    assert VideoMAEV2ImageProcessor.from_pretrained(tmp_path / "ours").num_frames == 4
+
+    # And out again: the same names and values as the file had.
+    run(tmp_path / "ours", tmp_path / "b.pth", "--to", "official")
+    again = torch.load(tmp_path / "b.pth", weights_only=True)["model"]
+    before = to_official(model.state_dict(), pretraining)
+    assert again.keys() == before.keys()
+    assert all(torch.equal(again[name], before[name]) for name in before)
+
+
+@needs_golden
+@pytest.mark.parametrize("name, frames", [("v1_pretrain", 16), ("v2_pretrain_dual", 8)])
+def test_golden_pretraining(tmp_path, name, frames):
+    options = ["--num_attention_heads", 3, "--decoder_num_attention_heads", 3, "--image_size", 64]
+    run(GOLDEN / f"{name}.pth", tmp_path / "ours", *options, "--num_frames", frames)
+    expected = load_file(GOLDEN / f"{name}.safetensors")
+    model = VideoMAEV2ForPreTraining.from_pretrained(tmp_path / "ours").eval()
+    decoded = ~expected["decoder_mask"].bool() if "decoder_mask" in expected else None
+    pixel_values, masked = expected["pixel_values_bcthw"].transpose(1, 2), expected["encoder_mask"].bool()
+    found = model(pixel_values, bool_masked_pos=masked, bool_decoded_pos=decoded)
+    torch.testing.assert_close(found.logits, expected["prediction"], rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.loss, expected["loss"].squeeze(), rtol=0, atol=1e-5)
+    assert model.config.decoder_mask_ratio == (0.5 if "decoder_mask" in expected else 0)
+
+
+@needs_golden
+@pytest.mark.parametrize("name", ["v1_finetune", "v2_finetune"])
+def test_golden_finetuning(tmp_path, name):
+    run(GOLDEN / f"{name}.pth", tmp_path / "ours", "--num_attention_heads", 3, "--image_size", 64, "--num_frames", 8)
+    expected = load_file(GOLDEN / f"{name}.safetensors")
+    model = VideoMAEV2ForVideoClassification.from_pretrained(tmp_path / "ours").eval()
+    logits = model(expected["pixel_values_bcthw"].transpose(1, 2)).logits
+    torch.testing.assert_close(logits, expected["logits"], rtol=0, atol=1e-5)
+
+
+@needs_golden
+def test_golden_opengvlab_layout(tmp_path, caplog):
+    expected = load_file(GOLDEN / "v2_hub_layout.expected.safetensors")
+    pixel_values = expected["pixel_values_bcthw"].transpose(1, 2)
+    model = VideoMAEV2ForVideoClassification.from_pretrained(GOLDEN / "v2_hub_layout", dtype="auto").eval()
+    assert caplog.records == []
+    torch.testing.assert_close(model(pixel_values).logits, expected["features"], rtol=0, atol=1e-5)
+    run(GOLDEN / "v2_hub_layout", tmp_path / "ours")
+    model = VideoMAEV2ForVideoClassification.from_pretrained(tmp_path / "ours").eval()
+    torch.testing.assert_close(model(pixel_values).logits, expected["features"], rtol=0, atol=1e-5)
+
+
+def opengvlab_folder(folder, model):
+    """OpenGVLab's layout of a model, with a head or without."""
+    config = model.config
+    nested = {
+        **{"img_size": config.image_size, "patch_size": config.patch_size, "in_chans": config.num_channels},
+        **{"embed_dim": config.hidden_size, "depth": config.num_hidden_layers, "num_heads": config.num_attention_heads},
+        **{"mlp_ratio": config.intermediate_size / config.hidden_size, "qkv_bias": True, "qk_scale": None},
+        **{"num_classes": config.num_labels, "tubelet_size": config.tubelet_size, "num_frames": config.num_frames},
+        **{"use_mean_pooling": True, "layer_norm_eps": 1e-6, "init_values": 0.0, "cos_attn": False},
+    }
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "VideoMAEv2_Base", "model_config": nested}))
+    weights = to_official(model.state_dict(), pretraining=False)
+    weights = {f"model.{name}": value for name, value in weights.items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_opengvlab_layout_is_loaded_without_its_code(tmp_path):
+    model = model_of(VideoMAEV2ForVideoClassification, num_labels=5)
+    folder = opengvlab_folder(tmp_path / "hub", model)
+    loaded = VideoMAEV2ForVideoClassification.from_pretrained(folder)
+    assert torch.equal(outputs(loaded), outputs(model))
+    assert loaded.config.model_type == "videomae_v2"
+    encoder = VideoMAEV2Model.from_pretrained(folder)
+    assert torch.equal(outputs(encoder), outputs(model.videomae))
+    longer = VideoMAEV2ForVideoClassification.from_pretrained(folder, num_frames=8)
+    assert longer.config.num_frames == 8 and longer.config.sequence_length == 64
+    broken = load_file(folder / "model.safetensors")
+    del broken["model.blocks.0.attn.qkv.weight"]
+    save_file(broken, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="missing videomae.encoder.layer.0.attention.attention.key.weight"):
+        VideoMAEV2ForVideoClassification.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "our_class, their_class, fields",
+    [
+        (VideoMAEV2ForPreTraining, VideoMAEForPreTraining, {"decoder_mask_ratio": 0.5}),
+        (VideoMAEV2ForPreTraining, VideoMAEForPreTraining, {"use_mean_pooling": True}),
+        (VideoMAEV2ForVideoClassification, VideoMAEForVideoClassification, {"num_labels": 5}),
+        (VideoMAEV2ForVideoClassification, VideoMAEForVideoClassification, {"use_mean_pooling": False}),
+        (VideoMAEV2Model, VideoMAEModel, {"qv_bias": False}),
+    ],
+)
+def test_to_transformers_and_back(tmp_path, our_class, their_class, fields):
+    model = model_of(our_class, **{**fields, "head_layer_norm_eps": 1e-5})
+    model.save_pretrained(tmp_path / "ours")
+    run(tmp_path / "ours", tmp_path / "theirs", "--to", "transformers")
+    config = json.loads((tmp_path / "theirs" / "config.json").read_text())
+    assert config["model_type"] == "videomae" and "auto_map" not in config
+    theirs = their_class.from_pretrained(tmp_path / "theirs")
+    expected = model
+    if our_class is VideoMAEV2ForPreTraining:  # transformers decodes all masked tokens
+        expected = our_class.from_pretrained(tmp_path / "ours", decoder_mask_ratio=0.0)
+    torch.testing.assert_close(outputs(theirs), outputs(expected), rtol=0, atol=1e-6)
+    back = our_class.from_pretrained(tmp_path / "theirs", decoder_mask_ratio=0.0)
+    assert torch.equal(outputs(back), outputs(expected))
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"layer_scale_init_value": 0.1}, "layer scale"),
+        ({"use_cosine_attention": True}, "cosine attention"),
+        ({"position_embedding_type": "learned"}, "learned positions"),
+    ],
+)
+def test_what_transformers_cannot_express(tmp_path, fields, message):
+    model_of(VideoMAEV2ForVideoClassification, **fields).save_pretrained(tmp_path / "ours")
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "ours", tmp_path / "theirs", "--to", "transformers")
+    assert not (tmp_path / "theirs").exists()
+
+
+@pytest.mark.parametrize("size, version", SIZES)
+def test_official_sizes_need_no_option(size, version):
+    """From shapes alone, on the meta device: heads, frames and input size are those of the table."""
+    config = VideoMAEV2Config.from_size(size, version)
+    with torch.device("meta"):
+        weights = from_official(to_official(VideoMAEV2ForPreTraining(config).state_dict(), pretraining=True))
+    fields, lines = convert.complete_fields(convert.inferred_fields(weights), None, {}, {})
+    assert {name: fields[name] for name in fields} == {name: getattr(config, name) for name in fields}
+    assert f"num_attention_heads = {config.num_attention_heads}, from the official size {size}" in lines
+    assert {"num_frames", "image_size", "decoder_num_attention_heads"} <= fields.keys()
+
+
+def test_distilled_and_encoder_only_files(tmp_path):
+    """V1's ViT-H pretraining file has an encoder alone."""
+    model = model_of(VideoMAEV2ForPreTraining)
+    weights = to_official(model.state_dict(), pretraining=True)
+    torch.save({"model": {name: weights[name] for name in weights if name.startswith("encoder.")}}, tmp_path / "a.pth")
+    run(tmp_path / "a.pth", tmp_path / "ours", *HEADS)
+    assert torch.equal(outputs(VideoMAEV2Model.from_pretrained(tmp_path / "ours")), outputs(model.videomae))
+
+
+def test_labels_and_kinetics_710_head(tmp_path):
+    model = model_of(VideoMAEV2ForVideoClassification, num_labels=5)
+    path = official_file(tmp_path / "a.pth", model)
+    (tmp_path / "names.txt").write_text("a\nb\nc\nd\ne\n")
+    (tmp_path / "map.json").write_text("[4, 0, 2]")
+    run(path, tmp_path / "x", *HEADS, "--id2label", tmp_path / "names.txt", "--label_map", tmp_path / "map.json")
+    loaded = VideoMAEV2ForVideoClassification.from_pretrained(tmp_path / "x")
+    assert loaded.config.id2label == {0: "e", 1: "a", 2: "c"} and loaded.config.num_labels == 3
+    torch.testing.assert_close(outputs(loaded), outputs(model)[:, [4, 0, 2]])
+
+
+class Code:
+    def __reduce__(self):
+        return os.system, ("touch pwned",)
+
+
+def write_truncated(path, model):
+    official_file(path, model)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+MISTAKES = {
+    "truncated": (write_truncated, HEADS, "damaged"),
+    "code": (lambda path, model: torch.save({"model": Code()}, path), HEADS, "refused: it needs"),
+    "another model": (lambda path, model: torch.save({"fc.weight": torch.ones(2)}, path), HEADS, "no VideoMAE"),
+    "no weights": (lambda path, model: torch.save({"epoch": 3}, path), HEADS, "holds no weights"),
+    "wrong size": (official_file, ["--size", "base"], "--size base has hidden_size=768, the tensors have 24"),
+    "unknown size": (official_file, ["--size", "tiny"], "--size tiny is unknown"),
+    "nothing said": (official_file, [], "give --num_attention_heads VALUE --num_frames VALUE --image_size VALUE"),
+    "contradiction": (official_file, [*HEADS, "--num_hidden_layers", "3"], "contradicts the tensors"),
+    "typo": (official_file, ["--num_attention_head", "3"], "did you mean 'num_attention_heads'"),
+    "heads": (official_file, [*HEADS[2:], "--num_attention_heads", "5"], "not divisible by num_attention_heads=5"),
+    "labels": (official_file, [*HEADS, "--id2label", "{tmp}/names.txt"], "names 1 classes"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_refused_and_nothing_is_written(tmp_path, monkeypatch, mistake):
+    monkeypatch.chdir(tmp_path)
+    write, options, message = MISTAKES[mistake]
+    write(tmp_path / "a.pth", model_of(VideoMAEV2ForVideoClassification))
+    (tmp_path / "names.txt").write_text("a\n")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ValueError) as caught:
+        run(tmp_path / "a.pth", tmp_path / "ours", *[option.format(tmp=tmp_path) for option in options])
+    assert message in str(caught.value)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("change, message", [("missing", "missing videomae.enc"), ("unexpected", "unexpected extra")])
+def test_tensors_that_do_not_fit_are_named(tmp_path, change, message):
+    weights = to_official(model_of(VideoMAEV2ForVideoClassification).state_dict(), pretraining=False)
+    if change == "missing":
+        del weights["blocks.1.mlp.fc1.bias"]
+    else:
+        weights["extra.weight"] = torch.ones(1)
+    torch.save({"model": weights}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "a.pth", tmp_path / "ours", *HEADS)
+
+
+def test_command_line(tmp_path):
+    path = official_file(tmp_path / "a.pth", model_of(VideoMAEV2ForVideoClassification))
+    command = [sys.executable, "-m", "videomae_hf.cli", "convert", path, tmp_path / "ours"]
+    options = {"cwd": REPO, "capture_output": True, "text": True}
+    done = subprocess.run([*command, *HEADS], **options)
+    assert done.returncode == 0, done.stderr
+    assert "36 of 36 tensors mapped" in done.stdout and "num_frames = 4, from an option" in done.stdout
+    done = subprocess.run([*command, *HEADS], **options)  # it exists now
+    assert done.returncode == 1
+    assert "videomae: error:" in done.stderr and "exists" in done.stderr and "Traceback" not in done.stderr

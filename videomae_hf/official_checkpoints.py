@@ -1,0 +1,145 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""Weights under the names of the official V1 and V2 code, to ours and back, and OpenGVLab's layout on the Hub.
+
+Official files nest their weights under "model" or "module"; names may have prefixes of the wrapper they were trained in
+(`module.`, `_orig_mod.`), of OpenGVLab's Hub class (`model.`) or of the encoder (`encoder.`, `backbone.`). One matrix
+`qkv.weight` holds query, key and value, q and v have biases of their own, and k has none.
+"""
+
+import re
+
+import torch
+from transformers import PreTrainedConfig
+from transformers.utils import cached_file
+
+
+_WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod|model|backbone)\.)+")
+_BLOCK = re.compile(r"^(encoder\.|decoder\.)?blocks\.(\d+)\.(.+)$")
+# (official, ours), in a block and outside of it
+_BLOCK_NAMES = {
+    "norm1": "layernorm_before",
+    "norm2": "layernorm_after",
+    "attn.q_bias": "attention.attention.query.bias",
+    "attn.v_bias": "attention.attention.value.bias",
+    "attn.scale": "attention.attention.scale",
+    "attn.proj": "attention.output.dense",
+    "mlp.fc1": "intermediate.dense",
+    "mlp.fc2": "output.dense",
+    "gamma_1": "lambda_1",
+    "gamma_2": "lambda_2",
+}
+_NAMES = {
+    "patch_embed.proj": "videomae.embeddings.patch_embeddings.projection",
+    "pos_embed": "videomae.embeddings.position_embeddings",
+    "norm": "videomae.layernorm",
+    "head": "classifier",
+}
+_QKV = ("query", "key", "value")
+
+
+def from_official(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Official weights under our names, qkv split. A name that no official model has stays, for the caller to refuse.
+
+    Raises:
+        ValueError: two names that become one.
+    """
+    ours = {}
+    for name, value in weights.items():
+        for new_name, part in _from_official(_WRAPPERS.sub("", name), value):
+            if new_name in ours:
+                raise ValueError(f"The checkpoint holds {new_name} twice, the second time as {name}.")
+            ours[new_name] = part
+    return ours
+
+
+def _from_official(name: str, value: torch.Tensor):
+    block = _BLOCK.match(name)
+    if block is None:
+        yield _rename(name.removeprefix("encoder."), _NAMES), value
+        return
+    where, number, rest = block.groups()
+    layer = f"decoder.decoder_layers.{number}." if where == "decoder." else f"videomae.encoder.layer.{number}."
+    if rest in ("attn.qkv.weight", "attn.qkv.bias"):
+        kind = rest.rsplit(".", 1)[1]
+        for part, piece in zip(_QKV, value.chunk(3)):  # (3 * D, D) or (3 * D,), the rows of q, of k and of v
+            yield f"{layer}attention.attention.{part}.{kind}", piece
+    else:
+        yield layer + _rename(rest, _BLOCK_NAMES), value
+
+
+def to_official(weights: dict[str, torch.Tensor], pretraining: bool) -> dict[str, torch.Tensor]:
+    """Our weights under the official names of a pretraining model (`encoder.`) or of a classifier (none)."""
+    official, waiting = {}, {}
+    encoder = "encoder." if pretraining else ""
+    block_names = {ours: name for name, ours in _BLOCK_NAMES.items()}
+    names = {ours: name for name, ours in _NAMES.items()}
+    for name, value in weights.items():
+        block = re.match(r"^(videomae\.encoder\.layer|decoder\.decoder_layers)\.(\d+)\.(.+)$", name)
+        if block is None:
+            renamed = _rename(name, names)
+            official[encoder + renamed if name.startswith("videomae.") else renamed] = value
+            continue
+        prefix = f"decoder.blocks.{block[2]}." if block[1].startswith("decoder") else f"{encoder}blocks.{block[2]}."
+        part = re.fullmatch(r"attention\.attention\.(query|key|value)\.weight", block[3])
+        if part is None:
+            official[prefix + _rename(block[3], block_names)] = value
+            continue
+        parts = waiting.setdefault(prefix, {})
+        parts[part[1]] = value
+        if len(parts) == 3:
+            official[prefix + "attn.qkv.weight"] = torch.cat([parts[key] for key in _QKV])
+    return official
+
+
+def _rename(name: str, names: dict[str, str]) -> str:
+    """Replaces the beginning of a dotted name, whole parts only."""
+    for old, new in names.items():
+        if name == old or name.startswith(old + "."):
+            return new + name[len(old) :]
+    return name
+
+
+def config_from_opengvlab(config: dict) -> dict:
+    """Our fields from the config.json of OpenGVLab's Hub repositories, which nests those of the model.
+
+    Raises:
+        ValueError: a `qk_scale`, which no released model has.
+    """
+    model = config["model_config"]
+    if model.get("qk_scale") is not None:
+        raise ValueError(f"qk_scale={model['qk_scale']} of the checkpoint is not supported; released models have none.")
+    fields = {
+        "image_size": model["img_size"],
+        "patch_size": model["patch_size"],
+        "num_channels": model["in_chans"],
+        "num_frames": model["num_frames"],
+        "tubelet_size": model["tubelet_size"],
+        "hidden_size": model["embed_dim"],
+        "num_hidden_layers": model["depth"],
+        "num_attention_heads": model["num_heads"],
+        "intermediate_size": int(model["embed_dim"] * model["mlp_ratio"]),
+        "qv_bias": model["qkv_bias"],
+        "layer_norm_eps": model.get("layer_norm_eps", 1e-6),
+        "layer_scale_init_value": model.get("init_values") or 0.0,
+        "use_cosine_attention": model.get("cos_attn", False),
+        "position_embedding_type": "learned" if model.get("use_learnable_pos_emb") else "sinusoidal",
+        "use_mean_pooling": model.get("use_mean_pooling", True),
+        "hidden_dropout_prob": model.get("drop_rate", 0.0),
+        "attention_probs_dropout_prob": model.get("attn_drop_rate", 0.0),
+        "drop_path_rate": model.get("drop_path_rate", 0.0),
+    }
+    if "id2label" in config:
+        fields.update(id2label=config["id2label"], label2id=config.get("label2id"))
+    else:
+        fields["num_labels"] = model.get("num_classes", 0)
+    return fields
+
+
+def opengvlab_weights(name_or_path, hub_options: dict) -> dict[str, torch.Tensor] | None:
+    """The weights of a folder or Hub id in OpenGVLab's layout, under our names; None for any other layout."""
+    config, _ = PreTrainedConfig.get_config_dict(name_or_path, **hub_options)
+    if "model_config" not in config:
+        return None
+    from safetensors.torch import load_file
+
+    return from_official(load_file(cached_file(name_or_path, "model.safetensors", **hub_options)))
