@@ -21,23 +21,18 @@ from pathlib import Path
 import torch
 import yaml
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
-from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils import HFValidationError, validate_repo_id
+from huggingface_hub.utils import validate_repo_id
 from safetensors.torch import save_file
 
-from videomae_hf import (
-    VideoMAEV2Config,
-    VideoMAEV2ForPreTraining,
-    VideoMAEV2ForVideoClassification,
-    VideoMAEV2ImageProcessor,
-    VideoMAEV2Model,
-)
+from videomae_hf import VideoMAEV2ImageProcessor
+from videomae_hf.cli import run_command
+from videomae_hf.convert import load_any
 
 
 AUTO_CLASSES = {
-    "VideoMAEV2ForVideoClassification": ("AutoModelForVideoClassification", VideoMAEV2ForVideoClassification),
-    "VideoMAEV2ForPreTraining": ("AutoModelForPreTraining", VideoMAEV2ForPreTraining),
-    "VideoMAEV2Model": ("AutoModel", VideoMAEV2Model),
+    "VideoMAEV2ForVideoClassification": "AutoModelForVideoClassification",
+    "VideoMAEV2ForPreTraining": "AutoModelForPreTraining",
+    "VideoMAEV2Model": "AutoModel",
 }
 
 # Of settings.yaml, what only this machine knows; it is not for a public card
@@ -136,16 +131,11 @@ class Checkpoint:
 
     @property
     def auto_class(self) -> str:
-        return AUTO_CLASSES[type(self.model).__name__][0]
+        return AUTO_CLASSES[type(self.model).__name__]
 
 
 def read_checkpoint(source: str, metrics_file: str | None) -> Checkpoint:
-    architecture = (VideoMAEV2Config.from_pretrained(source).architectures or ["none"])[0]
-    # Checkpoints of transformers' VideoMAE are shipped as ours
-    name = architecture.replace("VideoMAEFor", "VideoMAEV2For").replace("VideoMAEModel", "VideoMAEV2Model")
-    if name not in AUTO_CLASSES:
-        raise ValueError(f"{source} says architecture {architecture!r}; one of {', '.join(AUTO_CLASSES)} is needed.")
-    model = AUTO_CLASSES[name][1].from_pretrained(source, dtype="auto").eval()
+    model = load_any(source)
     settings, metrics = Path(source, "settings.yaml"), Path(metrics_file or Path(source, "all_results.json"))
     if metrics_file and not metrics.is_file():
         raise FileNotFoundError(f"No metrics file {metrics_file}; `train.py evaluate` writes metrics.json.")
@@ -168,7 +158,7 @@ def build_bundle(checkpoint: Checkpoint, repo_id: str, folder: Path, license_nam
     config_file = folder / "config.json"
     config = json.loads(config_file.read_text(encoding="utf-8"))
     file = config["auto_map"][checkpoint.auto_class].split(".")[0]
-    config["auto_map"].update({auto: f"{file}.{name}" for name, (auto, _) in AUTO_CLASSES.items()})
+    config["auto_map"].update({auto: f"{file}.{name}" for name, auto in AUTO_CLASSES.items()})
     config_file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     model_card(checkpoint, repo_id, license_name, dataset).save(folder / "README.md")
 
@@ -326,10 +316,4 @@ def main(arguments: list[str]):
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (ValueError, OSError, HfHubHTTPError, HFValidationError) as problem:
-        if os.environ.get("VIDEOMAE_TRACEBACK"):
-            raise
-        print(f"push_to_hub.py: error: {problem}\n(VIDEOMAE_TRACEBACK=1 shows where.)", file=sys.stderr)
-        sys.exit(1)
+    run_command("push_to_hub.py", main, sys.argv[1:])

@@ -15,13 +15,11 @@ A recipe is a YAML file of the same keys. All options: python train.py --help
 
 import csv
 import json
-import os
 import sys
 from pathlib import Path
 
 import torch
 import yaml
-from huggingface_hub.errors import StrictDataclassError
 from transformers import set_seed
 
 from videomae_hf import (
@@ -30,9 +28,9 @@ from videomae_hf import (
     VideoMAEV2ForVideoClassification,
     VideoMAEV2ImageProcessor,
 )
+from videomae_hf.cli import run_command
 from videomae_hf.data import (
     UNREADABLE,
-    BadVideosError,
     ClipCollator,
     ClipSampling,
     EvaluationViews,
@@ -235,10 +233,4 @@ def main(arguments: list[str]):
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (ValueError, OSError, ImportError, BadVideosError, StrictDataclassError) as problem:
-        if os.environ.get("VIDEOMAE_TRACEBACK"):
-            raise
-        print(f"train.py: error: {problem}\n(VIDEOMAE_TRACEBACK=1 shows where.)", file=sys.stderr)
-        sys.exit(1)
+    run_command("train.py", main, sys.argv[1:])

@@ -37,6 +37,7 @@ def test_own_defaults():
         "layer_scale_init_value": 0.0,
         "use_cosine_attention": False,
         "position_embedding_type": "sinusoidal",
+        "position_grid": None,
         "classifier_dropout": 0.0,
         "image_mean": (0.485, 0.456, 0.406),
         "image_std": (0.229, 0.224, 0.225),

@@ -29,8 +29,10 @@ from videomae_hf.demo import draw_video, write_video
 SHIPPED = {
     "configuration_videomae_v2.py",
     "frame_sampling.py",
+    "geometry.py",
     "image_processing_videomae_v2.py",
     "layers_videomae_v2.py",
+    "loading.py",
     "masking.py",
     "modeling_videomae_v2.py",
     "official_checkpoints.py",

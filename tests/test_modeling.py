@@ -12,7 +12,7 @@ from videomae_hf import (
     patchify,
     unpatchify,
 )
-from videomae_hf.layers_videomae_v2 import sinusoid_table
+from videomae_hf.geometry import sinusoid_table
 from videomae_hf.masking import mask_to_ids
 
 

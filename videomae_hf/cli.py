@@ -2,29 +2,41 @@
 """The `videomae` command: `videomae convert SRC DST`; each subcommand has its own --help."""
 
 import os
-import pickle
 import sys
+from collections.abc import Callable
 
-from huggingface_hub.errors import StrictDataclassError
+from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
+from huggingface_hub.utils import HFValidationError
 
-from . import convert
+from .data import BadVideosError
 
 
-COMMANDS = {"convert": convert.main}
+# What a user can mend. Anything else is a fault of ours and keeps its traceback.
+_USER_ERRORS = (
+    ValueError, OSError, ImportError, BadVideosError, StrictDataclassError, HfHubHTTPError, HFValidationError,
+)  # fmt: skip
+
+
+def run_command(program: str, function: Callable[[list[str]], None], arguments: list[str]):
+    """Runs a command; what the user can mend ends in one line and exit status 1."""
+    try:
+        function(arguments)
+    except _USER_ERRORS as problem:
+        if os.environ.get("VIDEOMAE_TRACEBACK"):
+            raise
+        print(f"{program}: error: {problem}\n(VIDEOMAE_TRACEBACK=1 shows where.)", file=sys.stderr)
+        sys.exit(1)
 
 
 def main():
-    if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
-        wanted = len(sys.argv) > 1 and sys.argv[1] not in ("-h", "--help")
-        print(f"usage: videomae {{{','.join(COMMANDS)}}} ...   (videomae COMMAND --help)", file=sys.stderr)
-        sys.exit(2 if wanted else 0)
-    try:
-        COMMANDS[sys.argv[1]](sys.argv[2:])
-    except (ValueError, OSError, pickle.UnpicklingError, StrictDataclassError) as problem:
-        if os.environ.get("VIDEOMAE_TRACEBACK"):
-            raise
-        print(f"videomae: error: {problem}\n(VIDEOMAE_TRACEBACK=1 shows where.)", file=sys.stderr)
-        sys.exit(1)
+    from . import convert
+
+    commands = {"convert": convert.main}
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] not in commands:
+        print(f"usage: videomae {{{','.join(commands)}}} ...   (videomae COMMAND --help)", file=sys.stderr)
+        sys.exit(0 if arguments in (["-h"], ["--help"]) else 2)
+    run_command("videomae", commands[arguments[0]], arguments[1:])
 
 
 if __name__ == "__main__":

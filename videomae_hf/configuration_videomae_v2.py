@@ -62,6 +62,10 @@ class VideoMAEV2Config(PreTrainedConfig):
         layer_scale_init_value (`float`, defaults to 0.0): start of the layer scale; 0 builds none.
         use_cosine_attention (`bool`, defaults to `False`): cosine attention with a learned scale for each head.
         position_embedding_type (`str`, defaults to `"sinusoidal"`): `"sinusoidal"` (fixed) or `"learned"`.
+        position_grid (`tuple[int, int, int]`, *optional*):
+            (slices, rows, columns) of the grid that the fixed table is made for and interpolated from, that of
+            pretraining: (8, 14, 14) for 16 frames of 224 x 224 in patches of 16. `None` makes a fresh table for this
+            model's own grid, as the official code does.
         classifier_dropout (`float`, defaults to 0.0): dropout before the classifier.
         image_mean, image_std (`tuple[float]`, *optional*):
             How the pixels were normalised, one value a channel; the reconstruction targets undo it. Defaults to
@@ -120,6 +124,7 @@ class VideoMAEV2Config(PreTrainedConfig):
     layer_scale_init_value: float | int = 0.0
     use_cosine_attention: bool = False
     position_embedding_type: str = "sinusoidal"
+    position_grid: list[int] | tuple[int, ...] | None = None
     classifier_dropout: float | int = 0.0
     image_mean: list[float | int] | tuple[float | int, ...] | None = None
     image_std: list[float | int] | tuple[float | int, ...] | None = None
@@ -214,6 +219,10 @@ class VideoMAEV2Config(PreTrainedConfig):
             if min(_pair(value)) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
         _require_divisible(self, "num_frames", self.num_frames, "tubelet_size", self.tubelet_size)
+        if self.position_grid is not None and (len(self.position_grid) != 3 or min(self.position_grid) < 1):
+            raise ValueError(f"position_grid={self.position_grid} must be (slices, rows, columns).")
+        if self.position_grid is not None and self.position_embedding_type == "learned":
+            raise ValueError("position_grid is for position_embedding_type='sinusoidal'; learned tables need none.")
         for pixels, patch in zip(self.image_hw, self.patch_hw):
             _require_divisible(self, "image_size", pixels, "patch_size", patch)
 

@@ -24,8 +24,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from .configuration_videomae_v2 import SIZE_FIELDS, SIZES, VideoMAEV2Config
+from .geometry import position_table, resize_projection, sinusoid_table
 from .image_processing_videomae_v2 import VideoMAEV2ImageProcessor
-from .layers_videomae_v2 import sinusoid_table
 from .modeling_videomae_v2 import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, VideoMAEV2Model
 from .official_checkpoints import from_official, to_official
 from .recipes import config_options
@@ -89,11 +89,8 @@ def inferred_fields(weights: dict[str, torch.Tensor]) -> dict:
         ValueError: they are not those of a VideoMAE.
     """
     missing = [name for name in (_PROJECTION, _LAYER + "intermediate.dense.weight") if name not in weights]
-    if missing or weights[_PROJECTION].ndim != 5:
-        raise ValueError(
-            f"This is no VideoMAE checkpoint: it lacks {missing[0] if missing else 'a Conv3d patch projection'}. It has "
-            f"{', '.join(list(weights)[:4])}, .."
-        )
+    if missing:
+        raise ValueError(f"This is no VideoMAE checkpoint: no {missing[0]}, but {', '.join(list(weights)[:4])}, ..")
     width, channels, tubelet, patch_height, patch_width = weights[_PROJECTION].shape
     fields = {
         "hidden_size": width,
@@ -226,16 +223,11 @@ def build_model(weights: dict[str, torch.Tensor], fields: dict):
         more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise ValueError(f"The tensors do not make a {type(model).__name__}: {'; '.join(faults[:5])}{more}.")
     model.load_state_dict(weights, assign=True)
-    fill_position_tables(model)
-    return model.eval()
-
-
-def fill_position_tables(model):
-    """What no file holds and a build on the meta device leaves empty."""
-    for module in model.modules():
+    for module in model.modules():  # what no file holds and a build on the meta device leaves empty
         table = dict(module.named_buffers(recurse=False)).get("position_embeddings")
         if table is not None:
-            module.position_embeddings = sinusoid_table(*table.shape[1:])
+            module.position_embeddings = position_table(config, table.shape[-1])
+    return model.eval()
 
 
 def drop_on_purpose(weights: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[str]]:
@@ -254,11 +246,31 @@ def drop_on_purpose(weights: dict[str, torch.Tensor]) -> tuple[dict[str, torch.T
     return {name: value for name, value in weights.items() if name not in dropped}, lines
 
 
+def inflate_image_model(
+    weights: dict[str, torch.Tensor], tubelet_size: int
+) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """An image ViT or ViT-MAE as the encoder of a video model; other weights as they are.
+
+    The patch projection is spread over the tubelet, so that a static clip gives what its frame gave. The class token,
+    the positions, the decoder and the head go: they have no counterpart, or one of another shape.
+    """
+    if _PROJECTION not in weights or weights[_PROJECTION].ndim == 5:
+        return weights, []
+    encoder = ("videomae.embeddings.patch_embeddings.", "videomae.encoder.", "videomae.layernorm.")
+    kept = {name: value for name, value in weights.items() if name.startswith(encoder)}
+    projection = weights[_PROJECTION]
+    kept[_PROJECTION] = resize_projection(projection, projection.shape[1], tubelet_size)
+    left_out = sorted({name.rsplit(".", 1)[-1 if name == _POSITIONS else 0] for name in weights.keys() - kept.keys()})
+    return kept, [f"of an image model, inflated to tubelets of {tubelet_size} frames: {', '.join(left_out)}"]
+
+
 def convert_official(source: Path, size: str | None, options: dict) -> tuple[torch.nn.Module, list[str]]:
     """An official file as one of our models, and the report."""
     weights, script = read_weights(source)
     total = len(weights)
+    weights, inflated = inflate_image_model(weights, options.get("tubelet_size", 2))
     weights, dropped = drop_on_purpose(weights)
+    dropped = inflated + dropped
     fields, lines = complete_fields(inferred_fields(weights), size, options, script)
     model = build_model(weights, fields)
     report = [

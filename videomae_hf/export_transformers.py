@@ -50,6 +50,7 @@ def refuse_inexpressible(config: VideoMAEV2Config):
         "layer scale (layer_scale_init_value > 0)": config.layer_scale_init_value > 0,
         "cosine attention (use_cosine_attention)": config.use_cosine_attention,
         "learned positions (position_embedding_type='learned')": config.position_embedding_type == "learned",
+        "interpolated positions (position_grid)": config.position_grid not in (None, list(config.grid_size)),
         "a model without a head (num_labels=0)": config.num_labels == 0,
     }
     present = [name for name, has in features.items() if has]

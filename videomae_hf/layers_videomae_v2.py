@@ -16,6 +16,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .configuration_videomae_v2 import VideoMAEV2Config
+from .geometry import interpolate_positions, position_table
 
 
 def patchify(
@@ -54,18 +55,6 @@ def unpatchify(
     # (B, L, t * h * w * C) -> (B, T', H', W', t, h, w, C) -> (B, T', t, C, H', h, W', w) -> (B, T, C, H, W)
     tubelets = patches.unflatten(2, (tubelet_size, *patch_size, -1)).unflatten(1, grid_size)
     return tubelets.permute(0, 1, 4, 7, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(1, 2)
-
-
-def sinusoid_table(num_positions: int, hidden_size: int) -> torch.Tensor:
-    """Fixed position table (1, num_positions, hidden_size), float32.
-
-    One-dimensional over the flattened token index, base 10000, sine on even channels and cosine on odd ones, computed
-    in float64 (v1/modeling_finetune.py, get_sinusoid_encoding_table).
-    """
-    position = torch.arange(num_positions, dtype=torch.float64)[:, None]
-    channel = torch.arange(hidden_size, dtype=torch.float64)
-    angle = position / 10000 ** (2 * torch.floor(channel / 2) / hidden_size)  # (num_positions, hidden_size)
-    return torch.where(channel % 2 == 0, angle.sin(), angle.cos()).float()[None]
 
 
 def eager_attention_forward(
@@ -108,13 +97,29 @@ class VideoMAEV2PatchEmbeddings(nn.Module):
         kernel = (config.tubelet_size, *config.patch_hw)
         self.projection = nn.Conv3d(config.num_channels, config.hidden_size, kernel_size=kernel, stride=kernel)
 
-    def forward(self, pixel_values: torch.Tensor, token_ids: torch.Tensor | None = None) -> torch.Tensor:
+    def grid_of(self, pixel_values: torch.Tensor) -> tuple[int, int, int]:
+        """(slices, rows, columns) of clips (B, T, C, H, W) of any size."""
+        _, frames, _, height, width = pixel_values.shape
+        patch_height, patch_width = self.config.patch_hw
+        return frames // self.config.tubelet_size, height // patch_height, width // patch_width
+
+    def forward(
+        self, pixel_values: torch.Tensor, token_ids: torch.Tensor | None = None, any_size: bool = False
+    ) -> torch.Tensor:
         config = self.config
+        if any_size:
+            multiples = (config.tubelet_size, config.num_channels, *config.patch_hw)
+            if any(size % multiple for size, multiple in zip(pixel_values.shape[1:], multiples)):
+                raise ValueError(
+                    f"pixel_values of shape {tuple(pixel_values.shape)}: frames, channels, height and width must be "
+                    f"multiples of {multiples}."
+                )
         expected = (config.num_frames, config.num_channels, *config.image_hw)
-        if tuple(pixel_values.shape[1:]) != expected:
+        if not any_size and tuple(pixel_values.shape[1:]) != expected:
             raise ValueError(
                 f"pixel_values of shape {tuple(pixel_values.shape)} do not fit the model, which takes (batch, "
-                f"num_frames, num_channels, height, width) = (batch, {', '.join(map(str, expected))})."
+                f"num_frames, num_channels, height, width) = (batch, {', '.join(map(str, expected))}); "
+                f"`interpolate_pos_encoding=True` takes others."
             )
         weight = self.projection.weight
         patches = patchify(pixel_values, config.tubelet_size, config.patch_hw, token_ids).to(weight.dtype)
@@ -132,12 +137,20 @@ class VideoMAEV2Embeddings(nn.Module):
             # The official `use_learnable_pos_emb` detaches its table, which so stays as it began; ours is trained.
             self.position_embeddings = nn.Parameter(torch.zeros(1, self.num_patches, config.hidden_size))
         else:
-            table = sinusoid_table(self.num_patches, config.hidden_size)
-            self.register_buffer("position_embeddings", table, persistent=False)
+            self.register_buffer("position_embeddings", position_table(config, config.hidden_size), persistent=False)
 
-    def forward(self, pixel_values: torch.Tensor, visible_ids: torch.Tensor | None = None) -> torch.Tensor:
-        embeddings = self.patch_embeddings(pixel_values, visible_ids)  # (B, N, D)
-        positions = self.position_embeddings.to(self.patch_embeddings.projection.weight.dtype)
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        visible_ids: torch.Tensor | None = None,
+        interpolate_pos_encoding: bool = False,
+    ) -> torch.Tensor:
+        embeddings = self.patch_embeddings(pixel_values, visible_ids, interpolate_pos_encoding)  # (B, N, D)
+        positions = self.position_embeddings
+        if interpolate_pos_encoding:
+            grid = self.patch_embeddings.grid_of(pixel_values)
+            positions = interpolate_positions(positions, self.patch_embeddings.config.grid_size, grid)
+        positions = positions.to(self.patch_embeddings.projection.weight.dtype)
         # (1, L, D), or (B, N, D) for the visible tokens
         return embeddings + (positions if visible_ids is None else positions[0][visible_ids])
 

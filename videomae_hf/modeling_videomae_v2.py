@@ -5,10 +5,7 @@ VideoMAE (https://arxiv.org/abs/2203.12602) is V1, VideoMAE V2 (https://arxiv.or
 Each model takes the inputs of its counterpart in transformers' VideoMAE and returns the same outputs, and more.
 """
 
-import logging
 import math
-import re
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -22,6 +19,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_videomae_v2 import VideoMAEV2Config
+from .geometry import position_table
 from .layers_videomae_v2 import (
     VideoMAEV2Decoder,
     VideoMAEV2Embeddings,
@@ -30,13 +28,9 @@ from .layers_videomae_v2 import (
     VideoMAEV2SelfAttention,
     head_norm,
     patchify,
-    sinusoid_table,
 )
+from .loading import StrictLoading
 from .masking import count_per_row, draw_decoder_mask, draw_encoder_mask, ids_to_mask, mask_to_ids, token_counts
-from .official_checkpoints import opengvlab_weights
-
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -59,25 +53,7 @@ class VideoMAEV2ForPreTrainingOutput(ModelOutput):
     bool_decoded_pos: torch.BoolTensor | None = None
 
 
-_HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
-
-
-@contextmanager
-def _load_report_silenced():
-    """transformers prints a table of all keys that differ; `from_pretrained` below says it in a line or an error."""
-    report_logger = logging.getLogger("transformers.modeling_utils")
-
-    def not_the_report(record: logging.LogRecord) -> bool:
-        return "LOAD REPORT" not in record.getMessage()
-
-    report_logger.addFilter(not_the_report)
-    try:
-        yield
-    finally:
-        report_logger.removeFilter(not_the_report)
-
-
-class VideoMAEV2PreTrainedModel(PreTrainedModel):
+class VideoMAEV2PreTrainedModel(StrictLoading, PreTrainedModel):
     config: VideoMAEV2Config
     base_model_prefix = "videomae"
     main_input_name = "pixel_values"
@@ -93,98 +69,9 @@ class VideoMAEV2PreTrainedModel(PreTrainedModel):
     # the accumulation steps and the processes.
     accepts_loss_kwargs = False
 
-    # What a checkpoint may lack or have too much: everything but the encoder.
-    _head_pattern = re.compile(r"^(decoder|mask_token|encoder_to_decoder|fc_norm|classifier)(\.|$)")
-    # The names of q and v biases on disk in transformers' VideoMAE, all releases but 5.6 to 5.17.
-    _transformers_bias_names = {
-        r"attention\.q_bias$": "attention.query.bias",
-        r"attention\.v_bias$": "attention.value.bias",
-    }
-
     def __init__(self, config: VideoMAEV2Config, *args, **kwargs):
         config.validate_fields()  # `from_pretrained(..., num_frames=7)` sets fields without looking at the others
         super().__init__(config, *args, **kwargs)
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, strict: bool = True, **kwargs):
-        """Loads our checkpoints, those of transformers' VideoMAE (`model_type` "videomae") and those of OpenGVLab's V2 on
-        the Hub (whose own code is not run; without a head the features come out as `logits` of the classifier).
-
-        Args:
-            pretrained_model_name_or_path: folder or Hub id, as everywhere in transformers.
-            strict: raise where an encoder weight is missing, of another shape or unknown. A head that the checkpoint
-                lacks is new, one that the model lacks is left out, and one logged line says so. `False` leaves all to
-                transformers' own report.
-            kwargs: those of `PreTrainedModel.from_pretrained`.
-
-        Raises:
-            ValueError: in strict mode, with the names of the weights at fault.
-        """
-        name, return_info = pretrained_model_name_or_path, kwargs.pop("output_loading_info", False)
-        kwargs["key_mapping"] = {**cls._transformers_bias_names, **(kwargs.get("key_mapping") or {})}
-        kwargs["output_loading_info"] = True
-        source = name
-        if name is not None and kwargs.get("state_dict") is None:
-            source, kwargs = cls._without_opengvlab_layout(name, kwargs)
-        if not strict:
-            model, info = super().from_pretrained(source, *model_args, **kwargs)
-        else:
-            new_head = kwargs.pop("ignore_mismatched_sizes", False)
-            with _load_report_silenced():
-                model, info = super().from_pretrained(source, *model_args, ignore_mismatched_sizes=True, **kwargs)
-            model._check_loaded(name or "The state_dict", info, new_head)
-        # Otherwise transformers would rename back when saving, and the Trainer could not resume from the result.
-        model._weight_conversions = None
-        return (model, info) if return_info else model
-
-    @classmethod
-    def _without_opengvlab_layout(cls, name, kwargs: dict):
-        """The name and the arguments as they are or, for that layout, None and arguments with weights of our names."""
-        hub_options = {option: kwargs[option] for option in _HUB_OPTIONS if option in kwargs}
-        weights = opengvlab_weights(name, hub_options)
-        if weights is None:
-            return name, kwargs
-        # "auto" would be looked up in a file
-        kwargs = dict(kwargs)
-        if kwargs.get("dtype") == "auto":
-            kwargs["dtype"] = next(iter(weights.values())).dtype
-        if kwargs.get("config") is None:
-            config, kwargs = cls.config_class.from_pretrained(name, return_unused_kwargs=True, **kwargs)
-            kwargs["config"] = config
-        kwargs = {option: value for option, value in kwargs.items() if option not in _HUB_OPTIONS}
-        return None, {**kwargs, "state_dict": weights}
-
-    def _check_loaded(self, name, info: dict, new_head_allowed: bool):
-        """Raises for what the encoder lacks; says in one line which heads are new and what was left out."""
-        pools = self.base_model.layernorm is None
-
-        def is_head(key):
-            # The official finetuning drops the final norm of pretraining: it pools the mean, then norms (`fc_norm`).
-            dropped_norm = pools and key.removeprefix("videomae.").startswith("layernorm.")
-            return dropped_norm or self._head_pattern.match(key) is not None
-
-        # transformers 5.6 to 5.17 built and saved key biases. They add the same to all scores of a query, which softmax
-        # ignores, so that leaving them out changes nothing; cosine attention is not of those releases.
-        info["unexpected_keys"] = {key for key in info["unexpected_keys"] if not key.endswith("attention.key.bias")}
-        faults = [f"missing {key}" for key in sorted(info["missing_keys"]) if not is_head(key)]
-        faults += [f"unexpected {key}" for key in sorted(info["unexpected_keys"]) if not is_head(key)]
-        for key, found, wanted in sorted(info["mismatched_keys"]):
-            if not (new_head_allowed and is_head(key)):
-                faults.append(f"{key} has shape {tuple(found)} where the model has {tuple(wanted)}")
-        if faults:
-            shown = "; ".join(faults[:4]) + (f"; and {len(faults) - 4} more" if len(faults) > 4 else "")
-            raise ValueError(
-                f"{name} does not fit {type(self).__name__}: {shown}. Is it a checkpoint of another size or model? "
-                f"`ignore_mismatched_sizes=True` allows a new head, `strict=False` anything."
-            )
-        new = {key.split(".")[0] for key in info["missing_keys"]} | {
-            k[0].split(".")[0] for k in info["mismatched_keys"]
-        }
-        left_out = {key.removeprefix("videomae.").split(".")[0] for key in info["unexpected_keys"]}
-        if new or left_out:
-            parts = [f"new, untrained: {', '.join(sorted(new))}"] if new else []
-            parts += [f"left out: {', '.join(sorted(left_out))}"] if left_out else []
-            logger.warning("%s from %s: %s", type(self).__name__, name, "; ".join(parts))
 
     def _check_mask(self, mask: torch.Tensor, name: str, batch_size: int):
         """Raises ValueError for a mask that is not one of (batch_size, L)."""
@@ -237,7 +124,7 @@ class VideoMAEV2PreTrainedModel(PreTrainedModel):
             init.trunc_normal_(module.position_embeddings, std=self.config.initializer_range)
         elif isinstance(module, VideoMAEV2Embeddings | VideoMAEV2ForPreTraining):
             # A buffer that no file holds: after a build on the meta device this is what fills it.
-            init.copy_(module.position_embeddings, sinusoid_table(*module.position_embeddings.shape[1:]))
+            init.copy_(module.position_embeddings, position_table(self.config, module.position_embeddings.shape[-1]))
             if isinstance(module, VideoMAEV2ForPreTraining):
                 init.trunc_normal_(module.mask_token, std=0.02, a=-0.02, b=0.02)  # cut at one standard deviation
 
@@ -272,6 +159,7 @@ class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
         pixel_values: torch.FloatTensor,
         bool_masked_pos: torch.BoolTensor | None = None,
         visible_ids: torch.LongTensor | None = None,
+        interpolate_pos_encoding: bool = False,
         **kwargs,
     ) -> BaseModelOutput:
         """Encodes clips, all tokens or the visible ones alone.
@@ -281,6 +169,8 @@ class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
             bool_masked_pos: bool (B, L), True = hidden; the same number in every row.
             visible_ids: int64 (B, N), the visible tokens in place of a mask; the number is read off the shape, so
                 that nothing has to be read back from the device.
+            interpolate_pos_encoding: take clips of any size, with positions interpolated from the model's own grid;
+                without masks.
             kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Returns:
@@ -290,7 +180,8 @@ class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
             self._check_mask(bool_masked_pos, "bool_masked_pos", pixel_values.shape[0])
             visible_ids = self._token_ids(~bool_masked_pos.bool(), "~bool_masked_pos")
         output_attentions = bool(kwargs.get("output_attentions", self.config.output_attentions))
-        hidden_states = self.encoder(self.embeddings(pixel_values, visible_ids), output_attentions)
+        embeddings = self.embeddings(pixel_values, visible_ids, interpolate_pos_encoding)
+        hidden_states = self.encoder(embeddings, output_attentions)
         if self.layernorm is not None:
             hidden_states = self.layernorm(hidden_states)
         return BaseModelOutput(last_hidden_state=hidden_states)
@@ -305,7 +196,7 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
         self.encoder_to_decoder = nn.Linear(config.hidden_size, config.decoder_hidden_size, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.decoder_hidden_size))
         # Sinusoidal whatever the encoder has, as in the official code.
-        table = sinusoid_table(config.sequence_length, config.decoder_hidden_size)
+        table = position_table(config, config.decoder_hidden_size)
         self.register_buffer("position_embeddings", table, persistent=False)
         self.decoder = VideoMAEV2Decoder(config)
         self.post_init()
@@ -477,7 +368,7 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
                 probabilities are averaged as in the official test (v2/engine_for_finetuning.py, `merge`).
             labels: int64 (B,) class indices; float (B, num_labels) for several labels a video, or, with
                 `problem_type="single_label_classification"`, class probabilities; float (B,) for regression.
-            kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
+            kwargs: `interpolate_pos_encoding`, `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Returns:
             `loss` (with labels) and `logits` (B, num_labels); hidden states and attentions of single views.
