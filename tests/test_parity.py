@@ -243,3 +243,43 @@ def test_documented_example_of_classification(checkpoint, video_path):
     # model predicts one of the 400 Kinetics-400 classes
     predicted_label = logits.argmax(-1).item()
     assert model.config.id2label[predicted_label] == "eating spaghetti"
+
+
+def random_fields(seed: int) -> dict:
+    """A small configuration that both can express."""
+    rng = np.random.default_rng(seed)
+    heads, decoder_heads = int(rng.integers(1, 4)), int(rng.integers(1, 4))
+    patch, tubelet = int(rng.choice([4, 8])), int(rng.choice([1, 2, 4]))
+    return {
+        "patch_size": patch,
+        "image_size": patch * 2 * int(rng.integers(1, 4)),
+        "tubelet_size": tubelet,
+        "num_frames": tubelet * int(rng.integers(1, 4)),
+        "num_channels": int(rng.choice([1, 3, 4])),
+        "num_attention_heads": heads,
+        "hidden_size": heads * 4 * int(rng.integers(1, 4)),
+        "num_hidden_layers": int(rng.integers(1, 4)),
+        "intermediate_size": int(rng.integers(8, 40)),
+        "decoder_num_attention_heads": decoder_heads,
+        "decoder_hidden_size": decoder_heads * 4 * int(rng.integers(1, 4)),
+        "decoder_num_hidden_layers": int(rng.integers(1, 3)),
+        "decoder_intermediate_size": int(rng.integers(8, 40)),
+        "layer_norm_eps": float(rng.choice([1e-12, 1e-6, 1e-5])),
+        "hidden_act": str(rng.choice(["gelu", "relu"])),
+        "use_mean_pooling": bool(rng.integers(2)),
+        "qv_bias": bool(rng.integers(2)),
+    }
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_checkpoint_of_a_random_configuration(tmp_path, seed):
+    fields = random_fields(seed)
+    theirs = VideoMAEForPreTraining(VideoMAEConfig(**{QV_BIAS.get(name, name): fields[name] for name in fields}))
+    randomize(theirs, seed).eval().save_pretrained(tmp_path)
+    ours = VideoMAEV2ForPreTraining.from_pretrained(tmp_path).eval()
+    length = ours.config.sequence_length
+    hidden = torch.rand(2, length, generator=torch.Generator().manual_seed(seed)).argsort(dim=1) < max(length // 2, 1)
+    inputs = {"pixel_values": videos(theirs.config), "bool_masked_pos": hidden, "output_hidden_states": True}
+    expected, actual = theirs(**inputs), ours(**inputs)
+    assert_close(actual.loss, expected.loss)
+    assert_close(actual.hidden_states, expected.hidden_states)
