@@ -94,9 +94,9 @@ def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     model = VideoMAEV2ForVideoClassification.from_pretrained(data.checkpoint, dtype=torch.float32, **fields)
     classes = [model.config.id2label[number] for number in range(model.config.num_labels)]
     samples, _ = listed(data, args, "eval_data", classes)
-    # The processors of transformers' checkpoints say nothing of frames: the model does.
+    # What the model takes goes before what the processor was saved with: options may have changed it.
     processor = VideoMAEV2ImageProcessor.from_pretrained(
-        data.checkpoint, num_frames=model.config.num_frames, video_backend=data.video_backend
+        data.checkpoint, video_backend=data.video_backend, **clip_shape(model.config)
     )
     views = EvaluationViews(processor, data.num_clips, data.num_crops, data.shuffle_frames)
     trainer = VideoMAETrainer(
@@ -138,18 +138,25 @@ def clip_sampling(data: DataArguments, config: VideoMAEV2Config) -> ClipSampling
 
 def image_processor(data: DataArguments, config: VideoMAEV2Config) -> VideoMAEV2ImageProcessor:
     """The processor that prepares a video for this model as training does; saved with every checkpoint."""
-    height, width = config.image_hw
     return VideoMAEV2ImageProcessor(
-        num_frames=config.num_frames,
         frame_sampling=data.frame_sampling,
         sampling_rate=data.sampling_rate,
         fps=data.fps,
         short_video=data.short_video,
-        size={"shortest_edge": max(height, width)},
-        crop_size={"height": height, "width": width},
         image_mean=config.image_mean,
         image_std=config.image_std,
+        **clip_shape(config),
     )
+
+
+def clip_shape(config: VideoMAEV2Config) -> dict:
+    """The processor's options for clips of this model's frames, height and width."""
+    height, width = config.image_hw
+    return {
+        "num_frames": config.num_frames,
+        "size": {"shortest_edge": max(height, width)},
+        "crop_size": {"height": height, "width": width},
+    }
 
 
 def run(model, data: DataArguments, args: VideoMAETrainingArguments, fields: dict, train_set, eval_set):

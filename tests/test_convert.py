@@ -287,6 +287,12 @@ def test_tensors_that_do_not_fit_are_named(tmp_path, change, message):
         run(tmp_path / "a.pth", tmp_path / "ours", *HEADS)
 
 
+def test_size_is_for_official_files(tmp_path):
+    model_of(VideoMAEV2Model).save_pretrained(tmp_path / "ours")
+    with pytest.raises(ValueError, match="--size is for official files"):
+        run(tmp_path / "ours", tmp_path / "other", "--size", "base")
+
+
 def test_command_line(tmp_path):
     path = official_file(tmp_path / "a.pth", model_of(VideoMAEV2ForVideoClassification))
     command = [sys.executable, "-m", "videomae_hf.cli", "convert", path, tmp_path / "ours"]

@@ -374,6 +374,8 @@ def main(arguments: list[str]):
         raise ValueError(f"{args.destination} exists; give a new name, so that nothing is mixed.")
     if Path(args.source).is_file():
         model, report = convert_official(Path(args.source), args.size, fields)
+    elif args.size:
+        raise ValueError(f"--size is for official files; the configuration of {args.source} says the size.")
     else:
         model = load_any(args.source, **fields)
         report = [f"{type(model).__name__} from {args.source}, {len(model.state_dict())} tensors"]
