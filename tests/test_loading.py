@@ -250,3 +250,11 @@ def test_more_frames_need_no_other_weights(pretrained):
     model = VideoMAEV2ForPreTraining.from_pretrained(pretrained, num_frames=8)
     assert model(**inputs_of(model)).logits.shape == (2, 56, 384)
     assert torch.equal(model.position_embeddings[:, :32], build(use_mean_pooling=None).position_embeddings)
+
+
+def test_weights_alone_with_a_configuration_of_ones_own(tmp_path):
+    model = build(VideoMAEV2ForVideoClassification)
+    model.save_pretrained(tmp_path)
+    (tmp_path / "config.json").unlink()
+    loaded = VideoMAEV2ForVideoClassification.from_pretrained(tmp_path, config=model.config)
+    assert torch.equal(loaded.classifier.weight, model.classifier.weight)

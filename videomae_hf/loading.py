@@ -64,7 +64,7 @@ class StrictLoading:
         kwargs["key_mapping"] = {**cls._transformers_bias_names, **(kwargs.get("key_mapping") or {})}
         kwargs["output_loading_info"] = True
         source, hub_options = name, {key: kwargs[key] for key in _HUB_OPTIONS if key in kwargs}
-        if name is not None and kwargs.get("state_dict") is None:
+        if name is not None and kwargs.get("state_dict") is None and kwargs.get("config") is None:
             source, kwargs = cls._without_opengvlab_layout(name, kwargs, hub_options)
         if not strict:
             model, info = super().from_pretrained(source, *model_args, **kwargs)
@@ -89,11 +89,9 @@ class StrictLoading:
         kwargs = dict(kwargs)
         if kwargs.get("dtype") == "auto":
             kwargs["dtype"] = next(iter(weights.values())).dtype
-        if kwargs.get("config") is None:
-            config, kwargs = cls.config_class.from_pretrained(name, return_unused_kwargs=True, **kwargs)
-            kwargs["config"] = config
+        config, kwargs = cls.config_class.from_pretrained(name, return_unused_kwargs=True, **kwargs)
         kwargs = {option: value for option, value in kwargs.items() if option not in _HUB_OPTIONS}
-        return None, {**kwargs, "state_dict": weights}
+        return None, {**kwargs, "config": config, "state_dict": weights}
 
     @torch.no_grad()
     def _resize_loaded(self, name, info: dict, hub_options: dict):
@@ -103,11 +101,11 @@ class StrictLoading:
         embeddings = "embeddings." if self.base_model is self else "videomae.embeddings."
         projection, positions = embeddings + "patch_embeddings.projection.weight", embeddings + "position_embeddings"
         mismatched = {key: (tuple(found), tuple(wanted)) for key, found, wanted in info["mismatched_keys"]}
-        resizable = {positions} & mismatched.keys()
-        if projection in mismatched:
-            found, wanted = mismatched[projection]
-            if (found[0], *found[3:]) == (wanted[0], *wanted[3:]):  # width and patch
-                resizable.add(projection)
+        resizable = set()
+        # What may differ: the number of positions, and channels and frames of the projection, not its width and patch
+        for key, fixed in ((positions, (2,)), (projection, (0, 3, 4))):
+            if key in mismatched and all(mismatched[key][0][axis] == mismatched[key][1][axis] for axis in fixed):
+                resizable.add(key)
         if not resizable:
             return
         with _load_report_silenced():
