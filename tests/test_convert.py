@@ -8,8 +8,9 @@ import sys
 
 import pytest
 import torch
-from conftest import REPO, SHARED, TINY, randomize
+from conftest import REPO, TINY, randomize
 from safetensors.torch import load_file, save_file
+from tiny_models import opengvlab_folder
 from transformers import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
 
 from videomae_hf import (
@@ -24,8 +25,6 @@ from videomae_hf.configuration_videomae_v2 import SIZES
 from videomae_hf.official_checkpoints import from_official, to_official
 
 
-GOLDEN = SHARED / "golden"
-needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no reference files in {GOLDEN}")
 OFFICIAL = {**TINY, "use_mean_pooling": None}
 HEADS = ["--num_attention_heads", "3", "--num_frames", "4", "--image_size", "32"]
 PRETRAINING = [*HEADS, "--decoder_num_attention_heads", "2"]
@@ -91,61 +90,6 @@ def test_official_files_of_every_kind(tmp_path, model_class, fields, nest, prefi
     before = to_official(model.state_dict(), pretraining)
     assert again.keys() == before.keys()
     assert all(torch.equal(again[name], before[name]) for name in before)
-
-
-@needs_golden
-@pytest.mark.parametrize("name, frames", [("v1_pretrain", 16), ("v2_pretrain_dual", 8)])
-def test_golden_pretraining(tmp_path, name, frames):
-    options = ["--num_attention_heads", 3, "--decoder_num_attention_heads", 3, "--image_size", 64]
-    run(GOLDEN / f"{name}.pth", tmp_path / "ours", *options, "--num_frames", frames)
-    expected = load_file(GOLDEN / f"{name}.safetensors")
-    model = VideoMAEV2ForPreTraining.from_pretrained(tmp_path / "ours").eval()
-    decoded = ~expected["decoder_mask"].bool() if "decoder_mask" in expected else None
-    pixel_values, masked = expected["pixel_values_bcthw"].transpose(1, 2), expected["encoder_mask"].bool()
-    found = model(pixel_values, bool_masked_pos=masked, bool_decoded_pos=decoded)
-    torch.testing.assert_close(found.logits, expected["prediction"], rtol=0, atol=1e-5)
-    torch.testing.assert_close(found.loss, expected["loss"].squeeze(), rtol=0, atol=1e-5)
-    assert model.config.decoder_mask_ratio == (0.5 if "decoder_mask" in expected else 0)
-
-
-@needs_golden
-@pytest.mark.parametrize("name", ["v1_finetune", "v2_finetune"])
-def test_golden_finetuning(tmp_path, name):
-    run(GOLDEN / f"{name}.pth", tmp_path / "ours", "--num_attention_heads", 3, "--image_size", 64, "--num_frames", 8)
-    expected = load_file(GOLDEN / f"{name}.safetensors")
-    model = VideoMAEV2ForVideoClassification.from_pretrained(tmp_path / "ours").eval()
-    logits = model(expected["pixel_values_bcthw"].transpose(1, 2)).logits
-    torch.testing.assert_close(logits, expected["logits"], rtol=0, atol=1e-5)
-
-
-@needs_golden
-def test_golden_opengvlab_layout(tmp_path, caplog):
-    expected = load_file(GOLDEN / "v2_hub_layout.expected.safetensors")
-    pixel_values = expected["pixel_values_bcthw"].transpose(1, 2)
-    model = VideoMAEV2ForVideoClassification.from_pretrained(GOLDEN / "v2_hub_layout", dtype="auto").eval()
-    assert caplog.records == []
-    torch.testing.assert_close(model(pixel_values).logits, expected["features"], rtol=0, atol=1e-5)
-    run(GOLDEN / "v2_hub_layout", tmp_path / "ours")
-    model = VideoMAEV2ForVideoClassification.from_pretrained(tmp_path / "ours").eval()
-    torch.testing.assert_close(model(pixel_values).logits, expected["features"], rtol=0, atol=1e-5)
-
-
-def opengvlab_folder(folder, model):
-    """OpenGVLab's layout of a model, with a head or without."""
-    config = model.config
-    nested = {
-        **{"img_size": config.image_size, "patch_size": config.patch_size, "in_chans": config.num_channels},
-        **{"embed_dim": config.hidden_size, "depth": config.num_hidden_layers, "num_heads": config.num_attention_heads},
-        **{"mlp_ratio": config.intermediate_size / config.hidden_size, "qkv_bias": True, "qk_scale": None},
-        **{"num_classes": config.num_labels, "tubelet_size": config.tubelet_size, "num_frames": config.num_frames},
-        **{"use_mean_pooling": True, "layer_norm_eps": 1e-6, "init_values": 0.0, "cos_attn": False},
-    }
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"model_type": "VideoMAEv2_Base", "model_config": nested}))
-    weights = to_official(model.state_dict(), pretraining=False)
-    weights = {f"model.{name}": value for name, value in weights.items()}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
 
 
 def test_opengvlab_layout_is_loaded_without_its_code(tmp_path):

@@ -1,68 +1,30 @@
 """Outputs, losses and gradients equal those stored from the official V1 and V2 code (../shared/golden)."""
 
-import argparse
-import re
-
 import pytest
 import torch
 from conftest import SHARED
 from safetensors.torch import load_file
 
-from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
+from videomae_hf import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, VideoMAEV2Model, convert
 
 
 GOLDEN = SHARED / "golden"
 pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no reference files in {GOLDEN}")
 
-RENAMES = [
-    (r"^(encoder\.)?patch_embed\.proj\.", "videomae.embeddings.patch_embeddings.projection."),
-    (r"^decoder\.blocks\.", "decoder.decoder_layers."),
-    (r"^(encoder\.)?blocks\.", "videomae.encoder.layer."),
-    (r"^encoder\.norm\.", "videomae.layernorm."),
-    (r"^head\.", "classifier."),
-    (r"\.attn\.q_bias", ".attention.attention.query.bias"),
-    (r"\.attn\.v_bias", ".attention.attention.value.bias"),
-    (r"\.attn\.proj\.", ".attention.output.dense."),
-    (r"\.norm1\.", ".layernorm_before."),
-    (r"\.norm2\.", ".layernorm_after."),
-    (r"\.mlp\.fc1\.", ".intermediate.dense."),
-    (r"\.mlp\.fc2\.", ".output.dense."),
-]
+HEADS = ["--num_attention_heads", "3", "--image_size", "64"]
 
 
-def our_name(official: str) -> str:
-    for pattern, replacement in RENAMES:
-        official = re.sub(pattern, replacement, official)
-    return official
-
-
-def read_official(name: str) -> dict[str, torch.Tensor]:
-    with torch.serialization.safe_globals([argparse.Namespace]):
-        checkpoint = torch.load(GOLDEN / f"{name}.pth", weights_only=True)
-    weights = {}
-    for key, value in checkpoint.get("model", checkpoint.get("module", checkpoint)).items():
-        key = our_name(key)
-        if ".attn.qkv.weight" in key:
-            for part, matrix in zip(("query", "key", "value"), value.chunk(3)):
-                weights[key.replace(".attn.qkv.", f".attention.attention.{part}.")] = matrix
-        else:
-            weights[key] = value
-    return weights
-
-
-def tiny_config(**fields) -> VideoMAEV2Config:
-    sizes = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 192}
-    decoder = {f"decoder_{name}": value for name, value in sizes.items()}
-    decoder.update(decoder_hidden_size=36, decoder_intermediate_size=144)
-    fields = {"image_size": 64, "layer_norm_eps": 1e-6, "use_mean_pooling": None, **sizes, **decoder, **fields}
-    return VideoMAEV2Config(**fields)
+def converted(name: str, folder, *options) -> str:
+    """The official file through the command line's converter."""
+    convert.main([str(GOLDEN / f"{name}.pth"), str(folder / name), *HEADS, *options])
+    return folder / name
 
 
 @pytest.mark.parametrize("name, num_frames", [("v1_pretrain", 16), ("v2_pretrain_dual", 8)])
-def test_pretraining(name, num_frames):
+def test_pretraining(name, num_frames, tmp_path):
     expected = load_file(GOLDEN / f"{name}.safetensors")
-    model = VideoMAEV2ForPreTraining(tiny_config(num_frames=num_frames)).eval()
-    model.load_state_dict(read_official(name))
+    folder = converted(name, tmp_path, "--decoder_num_attention_heads", "3", "--num_frames", str(num_frames))
+    model = VideoMAEV2ForPreTraining.from_pretrained(folder).eval()
     # Ours are (B, T, C, H, W), and a decoder mask of ours is the inverse of an official one.
     pixel_values = expected["pixel_values_bcthw"].transpose(1, 2)
     masked = expected["encoder_mask"].bool()
@@ -78,10 +40,10 @@ def test_pretraining(name, num_frames):
 
 
 @pytest.mark.parametrize("name", ["v1_finetune", "v2_finetune"])
-def test_classification(name):
+def test_classification(name, tmp_path):
     expected = load_file(GOLDEN / f"{name}.safetensors")
-    model = VideoMAEV2ForVideoClassification(tiny_config(num_frames=8, num_labels=5)).eval()
-    model.load_state_dict(read_official(name))
+    folder = converted(name, tmp_path, "--num_frames", "8")
+    model = VideoMAEV2ForVideoClassification.from_pretrained(folder).eval()
     pixel_values = expected["pixel_values_bcthw"].transpose(1, 2)
     outputs = model(pixel_values, labels=expected["labels"])
     outputs.loss.backward()
@@ -103,3 +65,28 @@ def assert_gradients(model, expected):
     assert stored
     for name, gradient in stored.items():
         torch.testing.assert_close(parameters[name].grad, gradient, rtol=0, atol=1e-5)
+
+
+def test_opengvlab_layout(tmp_path, caplog):
+    """Read as it is, and converted."""
+    expected = load_file(GOLDEN / "v2_hub_layout.expected.safetensors")
+    pixel_values = expected["pixel_values_bcthw"].transpose(1, 2)
+    convert.main([str(GOLDEN / "v2_hub_layout"), str(tmp_path / "ours")])
+    for folder in (GOLDEN / "v2_hub_layout", tmp_path / "ours"):
+        model = VideoMAEV2ForVideoClassification.from_pretrained(folder, dtype="auto").eval()
+        torch.testing.assert_close(model(pixel_values).logits, expected["features"], rtol=0, atol=1e-5)
+    assert caplog.records == []
+    encoder = VideoMAEV2Model.from_pretrained(GOLDEN / "v2_hub_layout").eval()
+    features = model.fc_norm(encoder(pixel_values).last_hidden_state.mean(dim=1))
+    torch.testing.assert_close(features, expected["features"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["v1_pretrain", "v2_pretrain_dual", "v1_finetune", "v2_finetune"])
+def test_back_to_the_official_file(name, tmp_path):
+    options = ["--num_frames", "16"] + (["--decoder_num_attention_heads", "3"] if "pretrain" in name else [])
+    convert.main([str(converted(name, tmp_path, *options)), str(tmp_path / "back.pth"), "--to", "official"])
+    before = torch.load(GOLDEN / f"{name}.pth", weights_only=False)
+    before = before.get("model", before.get("module"))
+    after = torch.load(tmp_path / "back.pth", weights_only=True)["model"]
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[key], before[key]) for key in before)

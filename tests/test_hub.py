@@ -14,6 +14,8 @@ import torch
 import yaml
 from conftest import REPO, TINY, randomize
 from hub_server import TOKEN, Hub
+from tiny_models import opengvlab_folder
+from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 from transformers.dynamic_module_utils import check_imports
 
 from videomae_hf import (
@@ -215,3 +217,31 @@ def test_wrong_token_is_one_line(checkpoints, tmp_path, hub):
     assert TOKEN != "hf_wrong" and done.returncode == 1
     assert "401" in done.stderr and "Traceback" not in done.stderr
     assert hub.repositories == {}
+
+
+def test_other_layouts_by_their_hub_id(checkpoints, tmp_path, hub):
+    """transformers' layout and OpenGVLab's, fetched, not found on the disk; OpenGVLab's code is never asked for."""
+    theirs = randomize(VideoMAEForVideoClassification(VideoMAEConfig(**{**TINY, "num_labels": 2}))).eval()
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = VideoMAEV2ForVideoClassification.from_pretrained(checkpoints / "finetuned").eval()
+    opengvlab_folder(tmp_path / "opengvlab", ours)
+    for name in ("theirs", "opengvlab"):
+        files = {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        hub.repositories[f"them/{name}"] = files
+    code = f"""
+import sys, torch
+sys.path.insert(0, {str(REPO)!r})
+from videomae_hf import VideoMAEV2ForVideoClassification
+pixels = (torch.arange(4 * 3 * 32 * 32).reshape(1, 4, 3, 32, 32) % 7).float()
+for name in ("theirs", "opengvlab"):
+    with torch.no_grad():
+        print(VideoMAEV2ForVideoClassification.from_pretrained("them/" + name).eval()(pixels).logits.tolist())
+"""
+    environment = {**os.environ, **hub.environment(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    pixels = (torch.arange(4 * 3 * 32 * 32).reshape(1, 4, 3, 32, 32) % 7).float()
+    for line, model in zip(done.stdout.splitlines(), (theirs, ours), strict=True):
+        with torch.no_grad():
+            torch.testing.assert_close(torch.tensor(json.loads(line)), model(pixels).logits, rtol=0, atol=1e-5)
+    assert not any(".py" in request for request in hub.requests)

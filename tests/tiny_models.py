@@ -3,10 +3,14 @@
 At the default ratios 14 of 16 places are masked: 4 tokens visible, 28 masked, and 28 (V1) or 16 (V2) decoded.
 """
 
+import json
+
 import torch
 from conftest import TINY, randomize
+from safetensors.torch import save_file
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, draw_masks
+from videomae_hf.official_checkpoints import to_official
 
 
 V1, V2 = {"decoder_mask_ratio": 0.0}, {"decoder_mask_ratio": 0.5}
@@ -42,3 +46,21 @@ def step(model, **inputs) -> tuple[torch.Tensor, dict[str, torch.Tensor | None]]
 def assert_same_step(first, second, atol: float = 1e-6):
     torch.testing.assert_close(first[0], second[0], rtol=0, atol=atol)
     torch.testing.assert_close(first[1], second[1], rtol=0, atol=atol)
+
+
+def opengvlab_folder(folder, model):
+    """OpenGVLab's layout of a model, with a head or without."""
+    config = model.config
+    nested = {
+        **{"img_size": config.image_size, "patch_size": config.patch_size, "in_chans": config.num_channels},
+        **{"embed_dim": config.hidden_size, "depth": config.num_hidden_layers, "num_heads": config.num_attention_heads},
+        **{"mlp_ratio": config.intermediate_size / config.hidden_size, "qkv_bias": True, "qk_scale": None},
+        **{"num_classes": config.num_labels, "tubelet_size": config.tubelet_size, "num_frames": config.num_frames},
+        **{"use_mean_pooling": True, "layer_norm_eps": 1e-6, "init_values": 0.0, "cos_attn": False},
+    }
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "VideoMAEv2_Base", "model_config": nested}))
+    weights = to_official(model.state_dict(), pretraining=False)
+    weights = {f"model.{name}": value for name, value in weights.items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder

@@ -24,7 +24,7 @@ def position_table(config, hidden_size: int) -> torch.Tensor:
     Fresh is the default and what the official code does where it works (its interpolation of fixed tables, in
     v2/run_class_finetuning.py, does not). A fresh table counts tokens in one dimension: on a wider grid each row begins
     at another number than in pretraining, which finetuning has to unlearn; interpolated, each place keeps its code.
-    Before any finetuning that is worth little: on the drawn videos of `videomae_hf.demo` a classifier of 64 x 64 pixels
+    Before any finetuning that is worth little: on the drawn videos of the demo a classifier of 64 x 64 pixels
     scores 89.8 % fresh and 90.2 % interpolated at 96 x 96, one of 8 frames 93.8 % and 94.3 % at 16 (600 videos).
     """
     if config.position_grid is None:
