@@ -169,6 +169,16 @@ def test_transformers_targets_of_other_channels_need_norm_pix_loss():
         model(torch.randn(1, 4, 4, 32, 32), bool_masked_pos=masks)
 
 
+def test_transformers_takes_other_frames_at_load_but_no_other_channels(tmp_path):
+    transformers_model(VideoMAEForVideoClassification).save_pretrained(tmp_path)
+    longer = VideoMAEForVideoClassification.from_pretrained(tmp_path, num_frames=8)
+    assert longer(torch.randn(1, 8, 3, 32, 32)).logits.shape == (1, 2)
+    with pytest.raises((RuntimeError, ValueError)):
+        longer(torch.randn(1, 4, 3, 32, 32))
+    with pytest.raises((RuntimeError, ValueError)):
+        VideoMAEForVideoClassification.from_pretrained(tmp_path, num_channels=1)
+
+
 def test_transformers_needs_a_mask_and_has_one_kind_of_decoding():
     model = transformers_model(VideoMAEForPreTraining)
     with pytest.raises(TypeError, match="bool_masked_pos"):
