@@ -231,6 +231,15 @@ def test_tensors_that_do_not_fit_are_named(tmp_path, change, message):
         run(tmp_path / "a.pth", tmp_path / "ours", *HEADS)
 
 
+def test_opengvlab_configuration_that_lacks_a_field(tmp_path):
+    folder = opengvlab_folder(tmp_path / "hub", model_of(VideoMAEV2ForVideoClassification))
+    config = json.loads((folder / "config.json").read_text())
+    del config["model_config"]["depth"]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="model_config of the checkpoint lacks depth"):
+        VideoMAEV2ForVideoClassification.from_pretrained(folder)
+
+
 def test_size_is_for_official_files(tmp_path):
     model_of(VideoMAEV2Model).save_pretrained(tmp_path / "ours")
     with pytest.raises(ValueError, match="--size is for official files"):
@@ -247,3 +256,8 @@ def test_command_line(tmp_path):
     done = subprocess.run([*command, *HEADS], **options)  # it exists now
     assert done.returncode == 1
     assert "videomae: error:" in done.stderr and "exists" in done.stderr and "Traceback" not in done.stderr
+    weights = tmp_path / "ours" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    command = [sys.executable, "-m", "videomae_hf.cli", "convert", tmp_path / "ours", tmp_path / "again"]
+    done = subprocess.run(command, **options)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and not (tmp_path / "again").exists()

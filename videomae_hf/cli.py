@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
 from huggingface_hub.utils import HFValidationError
+from safetensors import SafetensorError
 
 from .data import BadVideosError
 
@@ -14,6 +15,7 @@ from .data import BadVideosError
 # What a user can mend. Anything else is a fault of ours and keeps its traceback.
 _USER_ERRORS = (
     ValueError, OSError, ImportError, BadVideosError, StrictDataclassError, HfHubHTTPError, HFValidationError,
+    SafetensorError,
 )  # fmt: skip
 
 

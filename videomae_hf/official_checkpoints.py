@@ -35,6 +35,10 @@ _NAMES = {
     "head": "classifier",
 }
 _QKV = ("query", "key", "value")
+_OPENGVLAB_FIELDS = (
+    "img_size", "patch_size", "in_chans", "num_frames", "tubelet_size", "embed_dim", "depth", "num_heads", "mlp_ratio",
+    "qkv_bias",
+)  # fmt: skip
 
 
 def from_official(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -103,9 +107,12 @@ def config_from_opengvlab(config: dict) -> dict:
     """Our fields from the config.json of OpenGVLab's Hub repositories, which nests those of the model.
 
     Raises:
-        ValueError: a `qk_scale`, which no released model has.
+        ValueError: a field that is missing, or a `qk_scale`, which no released model has.
     """
     model = config["model_config"]
+    missing = [name for name in _OPENGVLAB_FIELDS if name not in model]
+    if missing:
+        raise ValueError(f"model_config of the checkpoint lacks {', '.join(missing)}.")
     if model.get("qk_scale") is not None:
         raise ValueError(f"qk_scale={model['qk_scale']} of the checkpoint is not supported; released models have none.")
     fields = {
