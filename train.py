@@ -41,6 +41,7 @@ from videomae_hf.data import (
     read_samples,
 )
 from videomae_hf.demo import draw_dataset
+from videomae_hf.image_processing_videomae_v2 import clip_options, normalization_options
 from videomae_hf.metrics import classification_metrics, confusion_matrix
 from videomae_hf.recipes import DataArguments, as_recipe, parse_command_line
 from videomae_hf.trainer import VideoMAETrainer, VideoMAETrainingArguments
@@ -96,7 +97,7 @@ def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     samples, _ = listed(data, args, "eval_data", classes)
     # What the model takes goes before what the processor was saved with: options may have changed it.
     processor = VideoMAEV2ImageProcessor.from_pretrained(
-        data.checkpoint, video_backend=data.video_backend, **clip_shape(model.config)
+        data.checkpoint, video_backend=data.video_backend, **clip_options(model.config)
     )
     views = EvaluationViews(processor, data.num_clips, data.num_crops, data.shuffle_frames)
     trainer = VideoMAETrainer(
@@ -143,20 +144,9 @@ def image_processor(data: DataArguments, config: VideoMAEV2Config) -> VideoMAEV2
         sampling_rate=data.sampling_rate,
         fps=data.fps,
         short_video=data.short_video,
-        image_mean=config.image_mean,
-        image_std=config.image_std,
-        **clip_shape(config),
+        **clip_options(config),
+        **normalization_options(config),
     )
-
-
-def clip_shape(config: VideoMAEV2Config) -> dict:
-    """The processor's options for clips of this model's frames, height and width."""
-    height, width = config.image_hw
-    return {
-        "num_frames": config.num_frames,
-        "size": {"shortest_edge": max(height, width)},
-        "crop_size": {"height": height, "width": width},
-    }
 
 
 def run(model, data: DataArguments, args: VideoMAETrainingArguments, fields: dict, train_set, eval_set):

@@ -125,6 +125,8 @@ def test_to_transformers_and_back(tmp_path, our_class, their_class, fields):
     run(tmp_path / "ours", tmp_path / "theirs", "--to", "transformers")
     config = json.loads((tmp_path / "theirs" / "config.json").read_text())
     assert config["model_type"] == "videomae" and "auto_map" not in config
+    processor = json.loads((tmp_path / "theirs" / "preprocessor_config.json").read_text())
+    assert processor["crop_size"] == {"height": 32, "width": 32} and processor["image_mean"] == [0.485, 0.456, 0.406]
     theirs = their_class.from_pretrained(tmp_path / "theirs")
     expected = model
     if our_class is VideoMAEV2ForPreTraining:  # transformers decodes all masked tokens

@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 
 from .configuration_videomae_v2 import SIZE_FIELDS, SIZES, VideoMAEV2Config
 from .geometry import position_table, resize_projection, sinusoid_table
-from .image_processing_videomae_v2 import VideoMAEV2ImageProcessor
+from .image_processing_videomae_v2 import VideoMAEV2ImageProcessor, clip_options, normalization_options
 from .modeling_videomae_v2 import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, VideoMAEV2Model
 from .official_checkpoints import from_official, to_official
 from .recipes import config_options
@@ -328,20 +328,10 @@ def gather_head(model, rows: list[int]):
     model.config.label2id = {name: number for number, name in enumerate(names)}
 
 
-def processor_of(config: VideoMAEV2Config) -> VideoMAEV2ImageProcessor:
-    height, width = config.image_hw
-    return VideoMAEV2ImageProcessor(
-        num_frames=config.num_frames,
-        size={"shortest_edge": max(height, width)},
-        crop_size={"height": height, "width": width},
-        image_mean=config.image_mean,
-        image_std=config.image_std,
-    )
-
-
 def save_ours(model, destination: Path):
     model.save_pretrained(destination)
-    processor_of(model.config).save_pretrained(destination)
+    processor = VideoMAEV2ImageProcessor(**clip_options(model.config), **normalization_options(model.config))
+    processor.save_pretrained(destination)
 
 
 def save_official(model, destination: Path):

@@ -8,6 +8,7 @@ import torch
 from transformers import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
 
 from .configuration_videomae_v2 import VideoMAEV2Config
+from .image_processing_videomae_v2 import clip_options, normalization_options
 
 
 COUNTERPARTS = {
@@ -33,14 +34,10 @@ def save_transformers(model, destination: Path) -> list[str]:
             weights[name] = torch.zeros_like(value)
     theirs.load_state_dict(weights)
     theirs.save_pretrained(destination)
-    height, width = model.config.image_hw
-    processor = {
-        "image_processor_type": "VideoMAEImageProcessor",  # its class is another with torchvision than without
-        "size": {"shortest_edge": max(height, width)},
-        "crop_size": {"height": height, "width": width},
-        "image_mean": list(model.config.image_mean),
-        "image_std": list(model.config.image_std),
-    }
+    # By hand: the class that writes it is another with torchvision than without
+    processor = {"image_processor_type": "VideoMAEImageProcessor", **clip_options(model.config)}
+    processor.update(normalization_options(model.config))
+    processor.pop("num_frames")  # which theirs does not know
     (destination / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n", encoding="utf-8")
     return differences(model, theirs)
 

@@ -213,6 +213,21 @@ class VideoMAEV2VideoProcessor(VideoMAEV2ImageProcessor):
         super().register_for_auto_class(auto_class)
 
 
+def clip_options(config) -> dict[str, Any]:
+    """The processor's options for the shape of the clips that a model of this configuration takes."""
+    height, width = config.image_hw
+    return {
+        "num_frames": config.num_frames,
+        "size": {"shortest_edge": max(height, width)},
+        "crop_size": {"height": height, "width": width},
+    }
+
+
+def normalization_options(config) -> dict[str, Any]:
+    """The processor's options for the normalisation that this configuration states."""
+    return {"image_mean": list(config.image_mean), "image_std": list(config.image_std)}
+
+
 def split_batch(videos) -> list:
     """One video or a batch, in any form that `preprocess` takes, as a list of videos."""
     if isinstance(videos, str | Path | bytes | Image.Image):
