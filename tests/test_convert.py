@@ -198,6 +198,13 @@ MISTAKES = {
     "code": (lambda path, model: torch.save({"model": Code()}, path), HEADS, "refused: it needs"),
     "another model": (lambda path, model: torch.save({"fc.weight": torch.ones(2)}, path), HEADS, "no VideoMAE"),
     "no weights": (lambda path, model: torch.save({"epoch": 3}, path), HEADS, "holds no weights"),
+    "no dictionary": (lambda path, model: torch.save([torch.ones(2)], path), HEADS, "holds a list"),
+    "no decoder": (
+        lambda path, model: torch.save({"mask_token": torch.ones(2), "patch_embed.proj.weight": torch.ones(2)}, path),
+        HEADS,
+        "no VideoMAE",
+    ),
+    "label map": (official_file, [*HEADS, "--label_map", "{tmp}/map.json"], "JSON list of row numbers"),
     "wrong size": (official_file, ["--size", "base"], "--size base has hidden_size=768, the tensors have 24"),
     "unknown size": (official_file, ["--size", "tiny"], "--size tiny is unknown"),
     "nothing said": (official_file, [], "give --num_attention_heads VALUE --num_frames VALUE --image_size VALUE"),
@@ -214,6 +221,7 @@ def test_mistakes_are_refused_and_nothing_is_written(tmp_path, monkeypatch, mist
     write, options, message = MISTAKES[mistake]
     write(tmp_path / "a.pth", model_of(VideoMAEV2ForVideoClassification))
     (tmp_path / "names.txt").write_text("a\n")
+    (tmp_path / "map.json").write_text('{"0": 1}')
     before = sorted(tmp_path.iterdir())
     with pytest.raises(ValueError) as caught:
         run(tmp_path / "a.pth", tmp_path / "ours", *[option.format(tmp=tmp_path) for option in options])

@@ -37,7 +37,7 @@ MODEL_CLASSES = {
 }
 _PROJECTION = "videomae.embeddings.patch_embeddings.projection.weight"
 _POSITIONS = "videomae.embeddings.position_embeddings"
-_LAYER = "videomae.encoder.layer.0."
+_LAYER, _DECODER_LAYER = "videomae.encoder.layer.0.", "decoder.decoder_layers.0."
 # Settings of the official training scripts, kept in their files, and the fields that they are here
 _SCRIPT_SETTINGS = {
     "mask_ratio": "mask_ratio",
@@ -71,15 +71,16 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
         ) from error
     except (RuntimeError, EOFError, OSError) as error:
         raise ValueError(f"{path} is damaged or no PyTorch file: {str(error).splitlines()[0]}") from error
-    nested = next((content[key] for key in ("model", "module", "state_dict") if _is_dict(content.get(key))), content)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, not the weights of a model.")
+    nested = next(
+        (content[key] for key in ("model", "module", "state_dict") if isinstance(content.get(key), dict)), content
+    )
     weights = {name: value for name, value in nested.items() if isinstance(value, torch.Tensor)}
     if not weights:
         raise ValueError(f"{path} holds no weights; its entries are {', '.join(map(str, list(content)[:8]))}.")
-    return from_official(weights), vars(content.get("args") or argparse.Namespace())
-
-
-def _is_dict(value) -> bool:
-    return isinstance(value, dict) and bool(value)
+    script = content.get("args")
+    return from_official(weights), vars(script) if isinstance(script, argparse.Namespace) else {}
 
 
 def inferred_fields(weights: dict[str, torch.Tensor]) -> dict:
@@ -88,9 +89,16 @@ def inferred_fields(weights: dict[str, torch.Tensor]) -> dict:
     Raises:
         ValueError: they are not those of a VideoMAE.
     """
-    missing = [name for name in (_PROJECTION, _LAYER + "intermediate.dense.weight") if name not in weights]
+    needed = [_PROJECTION, _LAYER + "intermediate.dense.weight"]
+    if model_class_of(weights) is VideoMAEV2ForPreTraining:
+        needed += ["decoder.norm.weight", _DECODER_LAYER + "intermediate.dense.weight"]
+    missing = [name for name in needed if name not in weights]
     if missing:
         raise ValueError(f"This is no VideoMAE checkpoint: no {missing[0]}, but {', '.join(list(weights)[:4])}, ..")
+    if weights[_PROJECTION].ndim != 5:
+        raise ValueError(
+            f"This is no VideoMAE checkpoint: its patch projection is {tuple(weights[_PROJECTION].shape)}."
+        )
     width, channels, tubelet, patch_height, patch_width = weights[_PROJECTION].shape
     fields = {
         "hidden_size": width,
@@ -109,7 +117,7 @@ def inferred_fields(weights: dict[str, torch.Tensor]) -> dict:
         fields.update(
             decoder_hidden_size=weights["decoder.norm.weight"].shape[0],
             decoder_num_hidden_layers=_depth(weights, r"decoder\.decoder_layers\.(\d+)\."),
-            decoder_intermediate_size=weights["decoder.decoder_layers.0.intermediate.dense.weight"].shape[0],
+            decoder_intermediate_size=weights[_DECODER_LAYER + "intermediate.dense.weight"].shape[0],
         )
     if "classifier.weight" in weights:
         fields["num_labels"] = weights["classifier.weight"].shape[0]
@@ -254,7 +262,7 @@ def inflate_image_model(
     The patch projection is spread over the tubelet, so that a static clip gives what its frame gave. The class token,
     the positions, the decoder and the head go: they have no counterpart, or one of another shape.
     """
-    if _PROJECTION not in weights or weights[_PROJECTION].ndim == 5:
+    if _PROJECTION not in weights or weights[_PROJECTION].ndim != 4:
         return weights, []
     encoder = ("videomae.embeddings.patch_embeddings.", "videomae.encoder.", "videomae.layernorm.")
     kept = {name: value for name, value in weights.items() if name.startswith(encoder)}
@@ -317,7 +325,9 @@ def gather_head(model, rows: list[int]):
     """
     if not isinstance(model, VideoMAEV2ForVideoClassification):
         raise ValueError(f"--label_map needs a classifier; this is a {type(model).__name__}.")
-    if not rows or len(set(rows)) < len(rows) or not 0 <= min(rows) <= max(rows) < model.num_labels:
+    if not isinstance(rows, list) or not rows or not all(type(row) is int for row in rows):
+        raise ValueError("--label_map must be a JSON list of row numbers.")
+    if len(set(rows)) < len(rows) or not 0 <= min(rows) <= max(rows) < model.num_labels:
         raise ValueError(f"--label_map must list different rows from 0 to {model.num_labels - 1}.")
     names = [model.config.id2label[row] for row in rows]
     head = torch.nn.Linear(model.config.hidden_size, len(rows), device="meta")
