@@ -197,7 +197,7 @@ def _read_pyav(source, pick) -> tuple[torch.Tensor, float | None]:
     av = importlib.import_module("av")
     to_rgb = partial(_to_rgb, importlib.import_module("av.video.reformatter").VideoReformatter())
     # `with` always: a container left open deadlocks the DataLoader's forked workers.
-    with av.open(_openable(source), metadata_errors="ignore") as container:
+    with _open(av, source) as container:
         stream = _video_stream(container)
         timestamps, keys = _packet_index(container, stream)
         if timestamps:
@@ -208,6 +208,12 @@ def _read_pyav(source, pick) -> tuple[torch.Tensor, float | None]:
             except (_IndexNotConfirmed, av.FFmpegError):
                 pass  # a full decode shows what the file really holds
     return _decode_from_the_start(av, source, pick, to_rgb)
+
+
+def _open(av, source: str | bytes):
+    # Titles in unknown encodings are no reason to refuse a video; since PyAV 19 they are none anyway.
+    options = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+    return av.open(_openable(source), **options)
 
 
 def _video_stream(container):
@@ -306,7 +312,7 @@ def _decode_group(container, stream, key: int, group: dict[int, int]):
 def _decode_from_the_start(av, source, pick, to_rgb) -> tuple[torch.Tensor, float | None]:
     """Decodes everything to know what there is, once, or again where the frames do not all fit in memory meanwhile."""
     kept, kept_bytes, timestamps = [], 0, []
-    with av.open(_openable(source), metadata_errors="ignore") as container:
+    with _open(av, source) as container:
         stream = _video_stream(container)
         for frame in container.decode(stream):
             timestamps.append(frame.pts)
@@ -321,7 +327,7 @@ def _decode_from_the_start(av, source, pick, to_rgb) -> tuple[torch.Tensor, floa
         if kept_bytes <= _KEPT_BYTES:
             frames = {index: to_rgb(kept[index]) for index in set(wanted)}
             return _in_order(wanted, frames), _pixel_aspect_ratio(stream, frames)
-    with av.open(_openable(source), metadata_errors="ignore") as container:
+    with _open(av, source) as container:
         stream = _video_stream(container)
         decoded = islice(container.decode(stream), max(wanted) + 1)
         needed = set(wanted)
