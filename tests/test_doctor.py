@@ -109,7 +109,7 @@ def test_everything_broken_at_once(tmp_path):
         "- torch 2.13.0 does not load: libtorch_global_deps.so: cannot open shared object file.",
         "- torchvision 0.28.0 does not load (operator torchvision::nms does not exist), and with it transformers.",
         "(0.28, for the same CPU or CUDA)",
-        f"- `import videomae_hf` fails: {broken_torchvision}.",
+        f"- videomae_hf itself fails: {broken_torchvision}.",
         "- transformers 5.17.0: its own VideoMAE classes load the q and v biases of published checkpoints as zeros",
     ):
         assert problem in text

@@ -25,8 +25,7 @@ from pathlib import Path
 
 DESCRIPTION = """\
 Says what works on this machine and what to do about what does not: video decoding (each backend decodes a tiny
-video), package versions, memory, GPUs. The exit status is 0 if a decoding backend works and this package imports,
-otherwise 1.
+video), package versions, memory, GPUs. The exit status is 0 if a decoding backend and this package work, otherwise 1.
 """
 BACKENDS = {"pyav": "av", "torchcodec": "torchcodec", "decord": "decord"}  # the order of `auto`, and the modules
 DISTRIBUTIONS = {"decord": ("decord", "decord2", "eva-decord")}  # whose package has another name than the module
@@ -35,7 +34,7 @@ PACKAGES = (
     "numpy",
 )  # fmt: skip
 ENCODERS = ("libx264", "libx265", "libsvtav1", "mpeg4")
-FFMPEG_OF_LIBAVCODEC = {58: 4, 59: 5, 60: 6, 61: 7, 62: 8}
+FFMPEG_OF_LIBAVCODEC = {58: 4, 59: 5, 60: 6, 61: 7, 62: 8, 63: 9}
 # The table of torchcodec's README. From 0.12 on any torch from 2.11 on; 0.13 is the last that loads with CPU torch.
 TORCHCODEC_OF_TORCH = {"2.6": "0.2", "2.7": "0.5", "2.8": "0.7", "2.9": "0.9", "2.10": "0.10"}
 GREYS = tuple(range(30, 230, 25))  # of the frames of the test video
@@ -113,12 +112,16 @@ def _probe_torchvision(video: Path) -> dict:
 
 
 def _probe_videomae_hf(video: Path) -> dict:
+    from videomae_hf import read_frames
     from videomae_hf.video_decoding import usable_backend
 
     try:
-        return {"auto": usable_backend()}
+        backend = usable_backend()
     except ImportError:
         return {"auto": None}
+    if video.is_file():
+        read_frames(str(video), [0, len(GREYS) - 1])
+    return {"auto": backend}
 
 
 _PROBES = {
@@ -336,7 +339,7 @@ def find_problems(facts: dict, answers: dict) -> list[str]:
         elif error:
             problems.append(f"torch {versions[name]} does not load: {_first_line(error)}.")
     if "error" in answers["videomae_hf"]:
-        problems.append(f"`import videomae_hf` fails: {_first_line(answers['videomae_hf']['error'])}.")
+        problems.append(f"videomae_hf itself fails: {_first_line(answers['videomae_hf']['error'])}.")
     problems += unmet_requirements()
     release = _release(versions["transformers"])
     if (5, 6) <= release <= (5, 17):

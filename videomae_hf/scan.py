@@ -36,15 +36,15 @@ Decodes every frame of every video, writes a report (csv) and prints a summary.
 PATH is a video, a folder (searched at any depth) or a list as train.py reads it. Verdicts:
 
   ok       all frames decode
-  warning  all frames decode, but something is odd: far more or fewer frames than the header claims
-           (more than 2 and more than 2 %), cut off, damage that the decoder covered up, no duration or
-           timestamps in the file, timestamps out of order, a rate that varies (gaps of over 5 % of the
-           duration; rounding to milliseconds is none), frames of several sizes, a single frame
+  warning  all frames decode, but something is odd: far more or fewer than the header claims (by more
+           than 2 and 2 %), cut off, damage that the decoder covered up, no duration or timestamps in
+           the file, timestamps out of order, a rate that varies (gaps make over 5 % of the duration;
+           rounding to milliseconds is none), frames of several sizes, a single frame
   partial  some frames, then an error
   error    no frame at all, no such file, or a decoder that died or stopped
 
-Rotation, pixel format and non-square pixels are columns of the report, no warnings. The exit status is 0 if no
-video is partial or error, otherwise 1.
+Rotation, pixel format and non-square pixels are columns of the report, no warnings. The exit
+status is 0 if no video is partial or error, otherwise 1.
 
   videomae scan my_videos --fix_list good.csv
   videomae scan train.csv --root /data --fix_list train_good.csv --report train_scan.csv
@@ -95,8 +95,9 @@ def scan_file(path: str, alive: Callable[[], None] = lambda: None) -> ScannedVid
     with _decoder_messages() as messages:
         try:
             _refuse_no_file(found)
-            # `with`: an open container may keep a thread and a file of its own.
-            with av.open(path, metadata_errors="ignore") as container:
+            # PyAV 19 has no such option any more, and no trouble with titles in other encodings.
+            lenient = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+            with av.open(path, **lenient) as container:
                 _decode_all(container, found, remarks, alive)
         # What PyAV raises for files it cannot read; see video_decoding.py.
         except (OSError, ValueError, RuntimeError, IndexError, TypeError, ArithmeticError, MemoryError) as error:
@@ -109,12 +110,12 @@ def scan_file(path: str, alive: Callable[[], None] = lambda: None) -> ScannedVid
         remarks = [f"stops after {found.frames} frames: {problem}" if found.frames else problem]
         if said:
             remarks[0] += f" ({said[-1]})"
-    elif said:
-        more = f" (and {len(said) - 1} more messages)" if len(said) > 1 else ""
-        remarks.append(f"damage: {said[0]}{more}")
-    if remarks:
-        found.verdict = found.verdict if problem is not None else "warning"
-        found.reason = "; ".join(remarks)
+    else:
+        if said:
+            more = f" (and {len(said) - 1} more messages)" if len(said) > 1 else ""
+            remarks.append(f"damage: {said[0]}{more}")
+        found.verdict = "warning" if remarks else "ok"
+    found.reason = "; ".join(remarks)
     return found
 
 
@@ -254,15 +255,15 @@ def scan_files(
             if not busy:
                 return
             pause = max(0, min(worker.deadline for worker in busy) - time.monotonic())
-            ready = wait([worker.connection for worker in busy], None if math.isinf(pause) else pause)
+            wait([worker.connection for worker in busy], None if math.isinf(pause) else pause)
             for worker in busy:
-                found = worker.check(worker.connection in ready, timeout)
+                found = worker.check(timeout)
                 if found is None:
                     continue
-                yield worker.job[0], found
-                worker.job = None
-                if not worker.process.is_alive():
+                index, worker.job = worker.job[0], None
+                if waiting and not worker.process.is_alive():
                     crew[crew.index(worker)] = _Worker(context, scan)
+                yield index, found
     finally:
         for worker in crew:
             worker.stop()
@@ -286,13 +287,14 @@ class _Worker:
         except OSError:
             pass  # it is dead, as `check` will find
 
-    def check(self, ready: bool, timeout: float) -> ScannedVideo | None:
+    def check(self, timeout: float) -> ScannedVideo | None:
         """What it found, or what became of it; None while it is at work."""
-        if ready:
+        if self.connection.poll():
             try:
                 found = self.connection.recv()
             except (EOFError, OSError):
                 self.process.join()
+                self.stop()
                 return ScannedVideo(self.job[1], "error", f"the decoder process died{_signal(self.process.exitcode)}")
             if found is None:
                 self.deadline = time.monotonic() + timeout
@@ -431,7 +433,7 @@ def summarize(videos: list[ScannedVideo], limit: int = 10) -> list[str]:
     if bad:
         lines += ["", "Bad videos"]
     for video in bad[:limit]:
-        lines += [f"  {video.verdict:<8} {_printable(video.path)}", f"           {_shorten(video.reason)}"]
+        lines += [f"  {video.verdict:<8} {_printable(video.path)}", f"           {video.reason}"]
     if len(bad) > limit:
         lines.append(f"  .. and {len(bad) - limit} more")
     return lines
@@ -468,10 +470,6 @@ def _peculiarities(decoded: list[ScannedVideo]) -> list[str]:
 
 def _kinds(reason: str) -> list[str]:
     return [remark.split(":")[0] for remark in reason.split("; ")]
-
-
-def _shorten(text: str, width: int = 88) -> str:
-    return text if len(text) <= width else text[: width - 2] + ".."
 
 
 def _printable(path: str) -> str:
