@@ -406,7 +406,10 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
         if problem_type == "regression":
             return nn.functional.mse_loss(logits, labels.float().view_as(logits))
         if problem_type == "multi_label_classification":
-            return nn.functional.binary_cross_entropy_with_logits(logits, labels.float())
+            counts = labels != -100  # leaves out what cross entropy would
+            return nn.functional.binary_cross_entropy_with_logits(
+                logits, labels.float(), weight=counts.float(), reduction="sum"
+            ) / counts.sum().clamp(min=1)
         return nn.functional.cross_entropy(logits, labels.float() if labels.is_floating_point() else labels.view(-1))
 
 
