@@ -346,7 +346,7 @@ def _read_row(row: list[str], labelled: bool, multi_label: bool) -> tuple[str, t
             return path, (None, int(rest[0])), rest[1:]
         if rest[1].isdigit():  # path, number of the first image, number of images
             return path, (int(rest[0]), int(rest[1])), []
-    return path, (None, None), rest if multi_label else rest[-1:]
+    return path, (None, None), [label for label in (rest if multi_label else rest[-1:]) if label]
 
 
 def _delimiter(lines: list[str]) -> str | None:
