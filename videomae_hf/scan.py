@@ -15,20 +15,20 @@ import signal
 import statistics
 import sys
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from multiprocessing.connection import wait
 from pathlib import Path
 
+from PIL import Image
 from tqdm import tqdm
 
-from .data import VIDEO_SUFFIXES, read_samples
+from .scan_report import BAD, ScannedVideo, summarize, write_report
+from .sources import VIDEO_SUFFIXES, read_samples
+from .video_decoding import FrameFolder, image_paths
 
-
-VERDICTS = ("ok", "warning", "partial", "error")
-BAD = ("partial", "error")
 
 DESCRIPTION = """\
 Decodes every frame of every video, writes a report (csv) and prints a summary.
@@ -52,33 +52,6 @@ status is 0 if no video is partial or error, otherwise 1.
 """
 
 
-@dataclass
-class ScannedVideo:
-    """What a full decode found in a file; None where it found nothing to say.
-
-    `frames` are those that decoded, `claimed_frames` those of the header. `fps` and `duration` (seconds) come from the
-    timestamps of the frames, from the header only without them. `width` and `height` are those after `rotation`
-    (degrees, counterclockwise, as PyAV gives it). `pixel_aspect` is the width of a pixel over its height.
-    """
-
-    path: str
-    verdict: str = "ok"
-    reason: str = ""
-    frames: int = 0
-    claimed_frames: int | None = None
-    fps: float | None = None
-    duration: float | None = None
-    variable_rate: bool | None = None
-    width: int | None = None
-    height: int | None = None
-    rotation: int | None = None
-    pixel_aspect: float | None = None
-    pixel_format: str | None = None
-    codec: str | None = None
-    container: str | None = None
-    bytes: int | None = None
-
-
 # --------------------------------------------------------------------------------------------------------- one file
 
 
@@ -94,6 +67,9 @@ def scan_file(path: str, alive: Callable[[], None] = lambda: None) -> ScannedVid
     found, remarks, problem = ScannedVideo(path), [], None
     with _decoder_messages() as messages:
         try:
+            if os.path.isdir(path):
+                _decode_images(found, alive)
+                return found
             _refuse_no_file(found)
             # PyAV 19 has no such option any more, and no trouble with titles in other encodings.
             lenient = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
@@ -177,6 +153,31 @@ def _decode_all(container, found: ScannedVideo, remarks: list[str], alive: Calla
         remarks.append(f"damaged frames: {damaged} of {found.frames}")
     if found.frames == 1:
         remarks.append("a single frame")
+
+
+def _decode_images(found: ScannedVideo, alive: Callable[[], None]):
+    """Fills `found` for a folder of images, up to the first that does not open."""
+    found.container, found.codec, found.rotation = "folder", "images", 0
+    paths = image_paths(FrameFolder(found.path))
+    found.bytes = sum(path.stat().st_size for path in paths)
+    sizes = set()
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                image.load()
+                sizes.add(image.size)
+                found.pixel_format = image.mode
+        except (OSError, SyntaxError) as error:  # the latter for broken PNG chunks
+            found.verdict = "partial" if found.frames else "error"
+            found.reason = f"{path.name}: {error}"
+            return
+        found.width, found.height = image.size
+        found.frames += 1
+        alive()
+    if len(sizes) > 1:
+        found.verdict, found.reason = "partial", f"images of different sizes: {sorted(sizes)}"
+    elif not found.frames:
+        found.verdict, found.reason = "error", "no image in the folder"
 
 
 def _read_picture(frame, stream, found: ScannedVideo):
@@ -351,11 +352,7 @@ def find_videos(sources: list[str], root: str | None = None) -> list[str]:
         if _is_video(source):
             paths.append(str(Path(source).expanduser()))
             continue
-        try:
-            paths += [sample.path for sample in read_samples(source, root=root, labelled=False)[0]]
-        except UnicodeDecodeError as error:
-            suffixes = ", ".join(VIDEO_SUFFIXES)
-            raise ValueError(f"{source} is neither a list in UTF-8 nor named as a video ({suffixes}).") from error
+        paths += [sample.path for sample in read_samples(source, root=root, labelled=False)[0]]
     return list(dict.fromkeys(paths))
 
 
@@ -404,84 +401,6 @@ def _filter_list(destination: Path, source: Path, root: str | None, bad: set[str
     if relative and base.resolve() != destination.parent.resolve():
         line += f"\nIts paths start at {base}: train.py needs --data_root {base} with it."
     return line
-
-
-# ----------------------------------------------------------------------------------------------------------- summary
-
-
-def summarize(videos: list[ScannedVideo], limit: int = 10) -> list[str]:
-    """Lines about a scan, for people."""
-    lines = [_totals(videos), ""]
-    counts = Counter(video.verdict for video in videos)
-    lines += [f"  {verdict:<8}{counts[verdict]:>8,}" for verdict in VERDICTS]
-    decoded = [video for video in videos if video.frames]
-    for title, kind in (
-        ("Codec in container", lambda video: f"{video.codec} in {video.container}"),
-        ("Size", lambda video: f"{video.width}x{video.height}"),
-        ("Frames a second", lambda video: "unknown" if video.fps is None else f"{video.fps:.4g}"),
-    ):
-        lines += _table(title, Counter(map(kind, decoded)))
-    lines += _peculiarities(decoded)
-    if decoded:
-        lines += ["", "Shortest clips (frames, seconds)"]
-        for video in sorted(decoded, key=lambda video: video.frames)[:3]:
-            seconds = "?" if video.duration is None else f"{video.duration:.2f}"
-            lines.append(f"  {video.frames:>6,} {seconds:>9}  {_printable(video.path)}")
-    odd = Counter(remark for video in videos if video.verdict == "warning" for remark in _kinds(video.reason))
-    lines += _table("Warnings", odd)
-    bad = [video for video in videos if video.verdict in BAD]
-    if bad:
-        lines += ["", "Bad videos"]
-    for video in bad[:limit]:
-        lines += [f"  {video.verdict:<8} {_printable(video.path)}", f"           {video.reason}"]
-    if len(bad) > limit:
-        lines.append(f"  .. and {len(bad) - limit} more")
-    return lines
-
-
-def _totals(videos: list[ScannedVideo]) -> str:
-    seconds = round(sum(video.duration or 0 for video in videos))
-    frames = sum(video.frames for video in videos)
-    size = sum(video.bytes or 0 for video in videos)
-    power = min(int(math.log(max(size, 1), 1000)), 4)
-    time_text = f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} h"
-    unit = ("bytes", "kB", "MB", "GB", "TB")[power]
-    return f"{len(videos):,} videos, {frames:,} frames, {time_text}, {size / 1000**power:.4g} {unit}"
-
-
-def _table(title: str, counts: Counter, limit: int = 6) -> list[str]:
-    if not counts:
-        return []
-    rows = counts.most_common(limit)
-    if len(counts) > limit:
-        rows.append((f"{len(counts) - limit} others", counts.total() - sum(count for _, count in rows)))
-    return ["", f"{title:<30}videos", *(f"  {name:<28}{count:>6,}" for name, count in rows)]
-
-
-def _peculiarities(decoded: list[ScannedVideo]) -> list[str]:
-    counts = Counter()
-    for video in decoded:
-        counts["rotated"] += video.rotation != 0
-        counts["non-square pixels"] += video.pixel_aspect != 1
-        counts["more than 8 bits a channel"] += any(f"p{bits}" in video.pixel_format for bits in (10, 12, 14, 16))
-        counts["no frame count in the header"] += video.claimed_frames is None
-    return _table("Worth knowing", +counts)
-
-
-def _kinds(reason: str) -> list[str]:
-    return [remark.split(":")[0] for remark in reason.split("; ")]
-
-
-def _printable(path: str) -> str:
-    return path.encode(errors="backslashreplace").decode()
-
-
-def write_report(destination: Path, videos: list[ScannedVideo]):
-    """A csv file with a column for each field of `ScannedVideo`."""
-    with destination.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(ScannedVideo)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(map(asdict, videos))
 
 
 # ----------------------------------------------------------------------------------------------------------- command
