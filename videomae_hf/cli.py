@@ -31,9 +31,9 @@ def run_command(program: str, function: Callable[[list[str]], None], arguments: 
 
 
 def main():
-    from . import convert
+    from . import convert, prepare
 
-    commands = {"convert": convert.main}
+    commands = {"convert": convert.main, "prepare": prepare.main}
     arguments = sys.argv[1:]
     if not arguments or arguments[0] not in commands:
         print(f"usage: videomae {{{','.join(commands)}}} ...   (videomae COMMAND --help)", file=sys.stderr)
