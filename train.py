@@ -14,6 +14,7 @@ A recipe is a YAML file of the same keys. All options: python train.py --help
 """
 
 import csv
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -29,22 +30,17 @@ from videomae_hf import (
     VideoMAEV2ImageProcessor,
 )
 from videomae_hf.cli import run_command
-from videomae_hf.data import (
-    UNREADABLE,
-    ClipCollator,
-    ClipSampling,
-    EvaluationViews,
-    PretrainingClips,
-    TrainingClips,
-    VideoDataset,
-    check_readable,
-    read_samples,
-)
+from videomae_hf.clips import ClipSampling, EvaluationViews, PretrainingClips, TrainingClips
+from videomae_hf.data import UNREADABLE, ClipCollator, VideoDataset
 from videomae_hf.demo import draw_dataset
 from videomae_hf.image_processing_videomae_v2 import clip_options, normalization_options
 from videomae_hf.metrics import classification_metrics, confusion_matrix
+from videomae_hf.mixing import Mixing
+from videomae_hf.preflight import check_data
 from videomae_hf.recipes import DataArguments, as_recipe, parse_command_line
+from videomae_hf.sources import read_samples, read_sources
 from videomae_hf.trainer import VideoMAETrainer, VideoMAETrainingArguments
+from videomae_hf.transforms import direction_sensitive
 
 
 def pretrain(data: DataArguments, args: VideoMAETrainingArguments, fields: dict):
@@ -54,22 +50,26 @@ def pretrain(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
         model = VideoMAEV2ForPreTraining.from_pretrained(data.checkpoint, dtype=torch.float32, **fields)
     else:
         model = VideoMAEV2ForPreTraining(VideoMAEV2Config.from_size(data.model_size, data.model_version, **fields))
-    load = PretrainingClips(model.config, clip_sampling(data, model.config))
-    samples, _ = listed(data, args, "train_data", labelled=False)
-    check_readable(samples, [], data.video_backend)
-    train_set = VideoDataset(samples, load, args.seed)
+    samples, _, options, weights = train_samples(data, args, labelled=False)
+    samplings = [clip_sampling(data, model.config, **differing) for differing in options]
+    report(args, check_data(samples, [], samplings, args.total_batch_size))
+    train_set = VideoDataset(
+        samples, PretrainingClips(model.config, samplings, data.num_sample), args.seed, weights=weights
+    )
     eval_set = None
     if data.eval_data:
-        eval_set = VideoDataset(listed(data, args, "eval_data", labelled=False)[0], load, args.seed)
-    run(model, data, args, fields, train_set, eval_set)
+        load = PretrainingClips(model.config, clip_sampling(data, model.config))
+        eval_set = VideoDataset(eval_samples(data, args, labelled=False), load, args.seed)
+    run(model, data, args, fields, train_set, eval_set, ClipCollator(model.config))
 
 
 def finetune(data: DataArguments, args: VideoMAETrainingArguments, fields: dict):
     """Classification, from a pretrained checkpoint or, without one, from scratch."""
-    samples, classes = listed(data, args, "train_data")
+    samples, classes, options, weights = train_samples(data, args)
     labels = {"id2label": dict(enumerate(classes)), "label2id": {name: i for i, name in enumerate(classes)}}
+    problem_type = "multi_label_classification" if data.multi_label else "single_label_classification"
     # The official finetuning pools the mean of all tokens, whatever the pretraining checkpoint says.
-    fields = {"problem_type": "single_label_classification", "use_mean_pooling": True, **fields}
+    fields = {"problem_type": problem_type, "use_mean_pooling": True, **fields}
     if data.checkpoint:
         model = VideoMAEV2ForVideoClassification.from_pretrained(
             data.checkpoint, dtype=torch.float32, ignore_mismatched_sizes=True, **labels, **fields
@@ -77,15 +77,17 @@ def finetune(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     else:
         config = VideoMAEV2Config.from_size(data.model_size, data.model_version, **labels, **fields)
         model = VideoMAEV2ForVideoClassification(config)
-    check_readable(samples, classes, data.video_backend)
-    load = TrainingClips(model.config, clip_sampling(data, model.config), tuple(data.crop_scale), data.horizontal_flip)
-    train_set = VideoDataset(samples, load, args.seed)
+    samplings = [clip_sampling(data, model.config, **differing) for differing in options]
+    report(args, check_data(samples, classes, samplings, args.total_batch_size))
+    train_set = VideoDataset(samples, training_clips(data, args, model.config, samplings), args.seed, weights=weights)
     eval_set = None
     if data.eval_data:
-        eval_samples, _ = listed(data, args, "eval_data", classes)
-        load = EvaluationViews(image_processor(data, model.config))
-        eval_set = VideoDataset(eval_samples, load, args.seed, replace_bad=False)
-    run(model, data, args, fields, train_set, eval_set)
+        views = EvaluationViews(
+            image_processor(data, model.config), num_labels=len(classes), frame_template=data.frame_template
+        )
+        eval_set = VideoDataset(eval_samples(data, args, classes), views, args.seed, replace_bad=False)
+    collator = ClipCollator(model.config, mixing(data, args, len(classes)), data.random_erasing)
+    run(model, data, args, fields, train_set, eval_set, collator)
 
 
 def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict):
@@ -94,12 +96,15 @@ def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
         raise ValueError("evaluate needs --checkpoint, the folder or Hub id of a finetuned model.")
     model = VideoMAEV2ForVideoClassification.from_pretrained(data.checkpoint, dtype=torch.float32, **fields)
     classes = [model.config.id2label[number] for number in range(model.config.num_labels)]
-    samples, _ = listed(data, args, "eval_data", classes)
+    data.multi_label = model.config.problem_type == "multi_label_classification"
+    samples = eval_samples(data, args, classes)
     # What the model takes goes before what the processor was saved with: options may have changed it.
     processor = VideoMAEV2ImageProcessor.from_pretrained(
         data.checkpoint, video_backend=data.video_backend, **clip_options(model.config)
     )
-    views = EvaluationViews(processor, data.num_clips, data.num_crops, data.shuffle_frames)
+    views = EvaluationViews(
+        processor, data.num_clips, data.num_crops, len(classes), data.frame_template, data.shuffle_frames
+    )
     trainer = VideoMAETrainer(
         model=model, args=args, data_collator=ClipCollator(model.config), compute_metrics=classification_metrics
     )
@@ -113,27 +118,68 @@ def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
         write_predictions(Path(args.output_dir), samples, classes, result)
 
 
-def listed(data: DataArguments, args, which: str, class_names=None, labelled: bool = True):
-    """The samples of `data.train_data` or `data.eval_data`, and the class names."""
+def train_samples(data: DataArguments, args, labelled: bool = True):
+    """Samples, class names, and the differing sampling and the weight of each source."""
+    require(data, args, "train_data", data.demo_videos, seed=0)
+    return read_sources(data.train_data, None, data.data_root, labelled, data.multi_label and labelled)
+
+
+def eval_samples(data: DataArguments, args, classes: list[str] | None = None, labelled: bool = True):
+    require(data, args, "eval_data", max(data.demo_videos // 4, 4), seed=1)
+    return read_samples(data.eval_data, classes, data.data_root, labelled, data.multi_label and labelled)[0]
+
+
+def require(data: DataArguments, args, which: str, videos_per_class: int, seed: int):
+    """Raises ValueError if `which` is not set; with `demo_videos` draws it if it is not there."""
     source = getattr(data, which)
     if not source:
         raise ValueError(f"{which} is not set: give a folder of class folders or a list of videos with --{which}.")
     if data.demo_videos:
-        videos = data.demo_videos if which == "train_data" else max(data.demo_videos // 4, 4)
         with args.main_process_first():
             if not Path(source).exists():
-                draw_dataset(source, videos_per_class=videos, seed=0 if which == "train_data" else 1)
-    return read_samples(source, class_names, data.data_root, labelled)
+                draw_dataset(source, videos_per_class=videos_per_class, seed=seed)
 
 
-def clip_sampling(data: DataArguments, config: VideoMAEV2Config) -> ClipSampling:
-    return ClipSampling(
-        num_frames=config.num_frames,
-        frame_sampling=data.frame_sampling,
-        sampling_rate=data.sampling_rate,
-        fps=data.fps,
-        short_video=data.short_video,
-        video_backend=data.video_backend,
+def clip_sampling(data: DataArguments, config: VideoMAEV2Config, **differing) -> ClipSampling:
+    """How clips are taken; `differing` are the options of one source of several."""
+    names = [spec.name for spec in dataclasses.fields(ClipSampling) if spec.name != "num_frames"]
+    unknown = sorted(set(differing) - set(names))
+    if unknown:
+        raise ValueError(f"Unknown key {unknown[0]!r} of a source in train_data; choose of {', '.join(names)}.")
+    options = {name: getattr(data, name) for name in names}
+    return ClipSampling(num_frames=config.num_frames, **{**options, **differing})
+
+
+def training_clips(data: DataArguments, args, config: VideoMAEV2Config, samplings: list[ClipSampling]) -> TrainingClips:
+    directions = direction_sensitive(list(config.id2label.values()))
+    if data.horizontal_flip and directions:
+        say(args, f"WARNING: clips are mirrored, and {len(directions)} classes name a direction ({directions[0]!r}, ..): "
+            "consider --horizontal_flip false")  # fmt: skip
+    return TrainingClips(
+        config,
+        samplings,
+        crop_scale=tuple(data.crop_scale),
+        horizontal_flip=data.horizontal_flip,
+        rand_augment=data.rand_augment,
+        color_jitter=data.color_jitter,
+        grayscale=data.grayscale,
+        num_sample=data.num_sample,
+    )
+
+
+def mixing(data: DataArguments, args, num_classes: int) -> Mixing | None:
+    if not (data.mixup_alpha or data.cutmix_alpha or data.label_smoothing):
+        return None
+    if args.label_smoothing_factor:
+        raise ValueError("label_smoothing_factor does not go with soft labels; use label_smoothing.")
+    return Mixing(
+        num_classes,
+        mixup_alpha=data.mixup_alpha,
+        cutmix_alpha=data.cutmix_alpha,
+        probability=data.mix_probability,
+        switch_probability=data.mix_switch_probability,
+        mode=data.mix_mode,
+        label_smoothing=data.label_smoothing,
     )
 
 
@@ -144,28 +190,24 @@ def image_processor(data: DataArguments, config: VideoMAEV2Config) -> VideoMAEV2
         sampling_rate=data.sampling_rate,
         fps=data.fps,
         short_video=data.short_video,
+        square_pixels=data.square_pixels,
         **clip_options(config),
         **normalization_options(config),
     )
 
 
-def run(model, data: DataArguments, args: VideoMAETrainingArguments, fields: dict, train_set, eval_set):
+def run(model, data: DataArguments, args: VideoMAETrainingArguments, fields: dict, train_set, eval_set, collator):
     """Trains, and saves the model, its processor, the settings and the results in `args.output_dir`."""
-    if len(train_set) < args.total_batch_size and args.dataloader_drop_last:
-        raise ValueError(
-            f"{data.train_data} has {len(train_set)} videos, fewer than the {args.total_batch_size} of one step; lower "
-            f"per_device_train_batch_size or gradient_accumulation_steps."
-        )
     trainer = VideoMAETrainer(
         model=model,
         args=args,
         train_dataset=train_set,
         eval_dataset=eval_set,
-        data_collator=ClipCollator(model.config),
+        data_collator=collator,
         processing_class=image_processor(data, model.config),
         compute_metrics=None if args.prediction_loss_only else classification_metrics,
     )
-    describe_run(trainer, train_set)
+    describe_run(trainer, train_set, data.num_sample)
     resume = args.resume_from_checkpoint
     result = trainer.train(resume_from_checkpoint=True if resume == "last" else resume)
     trainer.save_model()
@@ -182,23 +224,29 @@ def run(model, data: DataArguments, args: VideoMAETrainingArguments, fields: dic
     say(args, f"Saved to {args.output_dir}")
 
 
-def describe_run(trainer: VideoMAETrainer, train_set: VideoDataset):
+def describe_run(trainer: VideoMAETrainer, train_set: VideoDataset, num_sample: int):
     args, config = trainer.args, trainer.model.config
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
-    say(
-        args,
-        f"{type(trainer.model).__name__}: {parameters:,} parameters, {config.num_frames} frames of {config.image_hw}",
-    )
-    say(args, f"{args.world_size} processes on {args.device.type}, {len(train_set)} videos")
-    say(
-        args,
-        f"total batch {args.total_batch_size} = {args.train_batch_size} a process x {args.world_size} processes x "
-        f"{args.gradient_accumulation_steps} accumulation steps",
-    )
+    name = type(trainer.model).__name__
     rule = ""
     if args.base_learning_rate is not None:
         rule = f" = {args.base_learning_rate:g} x {args.total_batch_size} / 256"
-    say(args, f"learning rate {args.learning_rate:g}{rule}, layer decay {args.layer_decay:g}")
+    views = f" videos, each as {num_sample} clips" if num_sample > 1 else ""
+    report(
+        args,
+        [
+            f"{name}: {parameters:,} parameters, {config.num_frames} frames of {config.image_hw}",
+            f"{args.world_size} processes on {args.device.type}, {len(train_set)} videos an epoch",
+            f"total batch {args.total_batch_size}{views} = {args.train_batch_size} a process x {args.world_size} "
+            f"processes x {args.gradient_accumulation_steps} accumulation steps",
+            f"learning rate {args.learning_rate:g}{rule}, layer decay {args.layer_decay:g}",
+        ],
+    )
+
+
+def report(args: VideoMAETrainingArguments, lines: list[str]):
+    for line in lines:
+        say(args, line)
 
 
 def write_predictions(folder: Path, samples, classes: list[str], result):

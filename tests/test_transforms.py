@@ -1,10 +1,31 @@
 """Augmentation of clips: one draw for all frames, uint8 in and out."""
 
+import colorsys
+import math
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageEnhance
 
 from videomae_hf import transforms
-from videomae_hf.transforms import multi_scale_crop, normalize, random_horizontal_flip, random_resized_crop
+from videomae_hf.transforms import (
+    adjust_brightness,
+    adjust_contrast,
+    adjust_hue,
+    adjust_saturation,
+    blend,
+    color_jitter,
+    direction_sensitive,
+    lookup,
+    luma,
+    multi_scale_crop,
+    normalize,
+    random_erasing,
+    random_grayscale,
+    random_horizontal_flip,
+    random_resized_crop,
+)
 
 
 def positions(height: int, width: int) -> torch.Tensor:
@@ -37,7 +58,15 @@ def test_crops_have_the_size_asked_for(crop, height_width, generator):
         assert (cropped.shape, cropped.dtype) == ((5, 3, 24, 32), torch.uint8)
 
 
-@pytest.mark.parametrize("transform", [*CROPS, lambda clip, size, generator: random_horizontal_flip(clip, generator)])
+@pytest.mark.parametrize(
+    "transform",
+    [
+        *CROPS,
+        lambda clip, size, generator: random_horizontal_flip(clip, generator),
+        lambda clip, size, generator: random_grayscale(clip, generator, 0.5),
+        lambda clip, size, generator: color_jitter(clip, generator, 0.4, 0.4, 0.4, 0.1),
+    ],
+)
 def test_all_frames_get_the_same_draw_and_seeds_repeat_it(transform, generator):
     frame = torch.randint(0, 256, (1, 3, 40, 60), dtype=torch.uint8, generator=generator)
     clip = frame.expand(6, 3, 40, 60)
@@ -120,3 +149,202 @@ def test_normalize():
     normalized = normalize(clip, mean=(0.5, 0.1, 0.0), std=(0.5, 0.2, 0.25))
     assert normalized.dtype == torch.float32
     torch.testing.assert_close(normalized[0, :, 0, 0], torch.tensor([-1.0, 0.5, 4.0]))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Pushing something from right to left", True),
+        ("turn_left", True),
+        ("LEFT", True),
+        ("TURN_RIGHT_2", True),
+        ("TurnLeft", True),
+        ("left-handed", True),
+        ("counter_clockwise", True),
+        ("clockwise", True),
+        ("bright light", False),
+        ("leftover", False),
+        ("Copyright", False),
+        ("upright", False),
+        ("up", False),
+        ("", False),
+        ("12", False),
+    ],
+)
+def test_direction_sensitive(name, expected):
+    assert direction_sensitive(["walk", name]) == ([name] if expected else [])
+
+
+def test_direction_sensitive_keeps_the_order():
+    assert direction_sensitive(["right", "up", "left", "walk", "left"]) == ["right", "left", "left"]
+
+
+# ------------------------------------------------------------------------------------------------------------ colours
+
+
+def colors(channels: int = 3) -> torch.Tensor:
+    return torch.randint(0, 256, (2, channels, 19, 23), dtype=torch.uint8, generator=seeded(0))
+
+
+def test_lookup_with_a_table_for_all_for_frames_and_for_channels():
+    clip = torch.tensor([[0, 1], [2, 255]], dtype=torch.uint8).view(2, 2, 1, 1).expand(2, 2, 2, 2)
+    values = torch.arange(256)[None]
+    assert lookup(clip, 2 * values)[..., 0, 0].tolist() == [[0, 2], [4, 255]]
+    assert lookup(clip, torch.cat([values + 10, values - 1.5]))[..., 0, 0].tolist() == [[10, 11], [0, 253]]
+    tables = torch.cat([values + 1, values + 2, values + 3, 255 - values])
+    assert lookup(clip, tables)[..., 0, 0].tolist() == [[1, 3], [5, 0]]
+
+
+def test_blend_and_luma():
+    black, grey = torch.zeros(3, 1, 1, dtype=torch.uint8), torch.full((3, 1, 1), 101, dtype=torch.uint8)
+    assert [int(blend(black, grey, factor)[0]) for factor in (0.0, 0.5, 1.0, 2.0, 3.0)] == [0, 50, 101, 202, 255]
+    assert int(blend(grey, black, 1.5)[0]) == 0
+    primaries = 255 * torch.eye(3, dtype=torch.uint8)[..., None]  # three columns (3, 3, 1)
+    assert luma(primaries).flatten().tolist() == [76, 150, 29]
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.3, 1.0, 1.7])
+@pytest.mark.parametrize(
+    ("adjust", "enhance"),
+    [
+        (adjust_brightness, ImageEnhance.Brightness),
+        (adjust_contrast, ImageEnhance.Contrast),
+        (adjust_saturation, ImageEnhance.Color),
+    ],
+)
+def test_adjustments_are_those_of_pil(adjust, enhance, factor):
+    images = [Image.fromarray(frame.permute(1, 2, 0).numpy()) for frame in colors()]
+    expected = [torch.from_numpy(np.array(enhance(image).enhance(factor))).permute(2, 0, 1) for image in images]
+    assert torch.equal(adjust(colors(), factor), torch.stack(expected))
+
+
+@pytest.mark.parametrize("turn", [-0.5, -0.13, 0.0, 0.07, 1 / 3, 0.5])
+def test_hue_is_that_of_colorsys(turn):
+    clip = colors()
+    clip[0, :, 0], clip[0, 0, 1], clip[0, 1:, 2] = 77, 255, 0  # greys, and ties for the largest channel
+    turned = adjust_hue(clip, turn).permute(0, 2, 3, 1).reshape(-1, 3)
+    for before, after in zip(clip.permute(0, 2, 3, 1).reshape(-1, 3).tolist(), turned.tolist()):
+        hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in before))
+        expected = [255 * channel for channel in colorsys.hsv_to_rgb((hue + turn) % 1, saturation, value)]
+        assert after == pytest.approx(expected, abs=0.51)
+
+
+def test_hue_of_primaries():
+    red = torch.tensor([255, 0, 0], dtype=torch.uint8).view(1, 3, 1, 1)
+    turned = [adjust_hue(red, turn).flatten().tolist() for turn in (1 / 6, 1 / 3, 2 / 3, 1.0)]
+    assert turned == [[255, 255, 0], [0, 255, 0], [0, 0, 255], [255, 0, 0]]
+
+
+def test_color_jitter_bounds_and_order(monkeypatch, generator):
+    asked = []
+    for name in ("brightness", "contrast", "saturation", "hue"):
+        monkeypatch.setattr(
+            transforms, f"adjust_{name}", lambda frames, amount, name=name: asked.append((name, amount)) or frames
+        )
+    for _ in range(1200):
+        color_jitter(colors(), generator, brightness=0.4, contrast=2.0, saturation=0.1, hue=0.25)
+    bounds = {"brightness": (0.6, 1.4), "contrast": (0.0, 3.0), "saturation": (0.9, 1.1), "hue": (-0.25, 0.25)}
+    for name, (low, high) in bounds.items():
+        amounts = [amount for asked_name, amount in asked if asked_name == name]
+        assert len(amounts) == 1200 and low <= min(amounts) and max(amounts) <= high
+        assert min(amounts) < low + 0.02 * (high - low) and max(amounts) > high - 0.02 * (high - low)
+    orders = {tuple(name for name, _ in asked[start : start + 4]) for start in range(0, len(asked), 4)}
+    assert len(orders) == math.factorial(4)
+    asked.clear()
+    color_jitter(colors(), generator, saturation=0.5)
+    assert [name for name, _ in asked] == ["saturation"]
+
+
+def test_color_jitter_of_nothing_changes_nothing(generator):
+    assert torch.equal(color_jitter(colors(), generator), colors())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"contrast": -0.1}, "contrast=-0.1 must be at least 0"),
+        ({"hue": 0.6}, r"hue=0.6 must be in \[0, 0.5\]"),
+        ({"hue": -0.1}, r"hue=-0.1 must be in \[0, 0.5\]"),
+    ],
+)
+def test_color_jitter_out_of_range(options, message, generator):
+    with pytest.raises(ValueError, match=message):
+        color_jitter(colors(), generator, **options)
+
+
+def test_grayscale(generator):
+    grey = random_grayscale(colors(), generator, probability=1.0)
+    assert torch.equal(grey, luma(colors()).expand(-1, 3, -1, -1))
+    drawn = [random_grayscale(colors(), generator) for _ in range(400)]
+    assert 16 < sum(torch.equal(clip, grey) for clip in drawn) < 64
+    assert all(torch.equal(clip, grey) or torch.equal(clip, colors()) for clip in drawn)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_other_channels_than_rgb_have_no_colour(channels, generator):
+    clip = colors(channels)
+    assert torch.equal(random_grayscale(clip, generator, probability=1.0), clip)
+    assert torch.equal(color_jitter(clip, generator, saturation=0.9, hue=0.5), clip)
+    assert not torch.equal(color_jitter(clip, generator, contrast=0.9), clip)
+
+
+# ------------------------------------------------------------------------------------------------------------ erasing
+
+
+def erased_box(clip: torch.Tensor) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of what is not 7, the same in all frames and channels."""
+    erased = clip != 7
+    assert torch.equal(erased, erased[:1, :1].expand_as(erased))
+    rows, columns = erased[0, 0].any(dim=1).nonzero().flatten(), erased[0, 0].any(dim=0).nonzero().flatten()
+    assert torch.equal(erased[0, 0].nonzero(), torch.cartesian_prod(rows, columns))
+    return int(rows[0]), int(columns[0]), len(rows), len(columns)
+
+
+def test_erasing_noise_is_fresh_and_standard_normal(generator):
+    clip = torch.full((8, 3, 40, 60), 7.0)
+    erased = random_erasing(clip, generator, probability=1.0)
+    top, left, height, width = erased_box(erased)
+    noise = erased[..., top : top + height, left : left + width]
+    deviation = 1 / math.sqrt(noise.numel())
+    assert abs(noise.mean()) < 4 * deviation and abs(noise.std() - 1) < 4 * deviation
+    for first, second in ((noise[0], noise[1]), (noise[:, 0], noise[:, 1])):
+        assert abs((first * second).mean()) < 4 / math.sqrt(first.numel())
+    assert (clip == 7).all()
+
+
+def test_erasing_area_aspect_and_place(generator):
+    boxes = [
+        erased_box(random_erasing(torch.full((1, 1, 90, 120), 7.0), generator, probability=1.0)) for _ in range(800)
+    ]
+    areas = [height * width / (90 * 120) for _, _, height, width in boxes]
+    aspects = [height / width for _, _, height, width in boxes]
+    assert 0.018 < min(areas) < 0.03 and 0.31 < max(areas) < 0.345
+    assert 0.28 < min(aspects) < 0.34 and 2.9 < max(aspects) < 3.5
+    assert min(box[0] for box in boxes) == min(box[1] for box in boxes) == 0
+    assert max(top + height for top, _, height, _ in boxes) == 90
+    assert max(left + width for _, left, _, width in boxes) == 120
+    # Log-uniform: as many wide boxes as tall ones.
+    assert 340 < sum(aspect > 1 for aspect in aspects) < 460
+
+
+def test_erasing_is_as_frequent_as_asked(generator):
+    clip = torch.full((1, 3, 20, 20), 7.0)
+    drawn = [random_erasing(clip, generator) for _ in range(400)]
+    assert 70 < sum(not torch.equal(result, clip) for result in drawn) < 130
+    assert all(torch.equal(random_erasing(clip, generator, probability=0.0), clip) for _ in range(20))
+
+
+def test_erasing_leaves_a_frame_that_no_box_fits(generator):
+    clip = torch.full((2, 3, 20, 20), 7.0)
+    assert torch.equal(random_erasing(clip, generator, probability=1.0, area=(1.5, 2.0)), clip)
+
+
+def test_erasing_repeats_with_the_seed_and_keeps_the_type():
+    clip = torch.full((2, 3, 20, 20), 7.0, dtype=torch.float16)
+    first, again, other = (random_erasing(clip, seeded(seed), probability=1.0) for seed in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other) and first.dtype == torch.float16
+
+
+def test_erasing_wants_normalised_clips(generator):
+    with pytest.raises(ValueError, match="frames of torch.uint8: random_erasing works on normalised clips"):
+        random_erasing(colors(), generator)

@@ -71,7 +71,7 @@ def test_files_are_what_the_table_says(videos, name):
 def test_all_frames(videos, backend, name):
     seen = []
     frames = read_frames(videos[name], lambda info: seen.append(info) or range(info.num_frames), require(backend))
-    assert set(seen) == {VideoInfo(NUM_FRAMES, 25.0)}
+    assert {(info.num_frames, info.fps) for info in seen} == {(NUM_FRAMES, 25.0)}
     assert frames.dtype == torch.uint8
     assert frame_indices(frames) == list(range(NUM_FRAMES))
     # The others have an FFmpeg of their own, whose colour conversion may round in another way.
@@ -175,14 +175,15 @@ def test_sampling_that_does_not_fit_the_video(videos):
         read_frames(videos["short_gop.mp4"], refuse)
 
 
-@pytest.mark.parametrize("missing", ["nowhere.mp4", ""])
-def test_missing_file(tmp_path, missing):
+def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="No video file"):
-        read_frames(tmp_path / missing, [0])
+        read_frames(tmp_path / "nowhere.mp4", [0])
+    with pytest.raises(FileNotFoundError, match="No video file"):
+        read_frames("", [0])
 
 
 def test_source_of_another_type():
-    with pytest.raises(TypeError, match="source must be a path, a URL or bytes, not int"):
+    with pytest.raises(TypeError, match="source must be a path, a URL, bytes or a FrameFolder, not int"):
         read_frames(3, [0])
 
 

@@ -12,7 +12,9 @@ Dense sampling takes a window of the video, uniform sampling spreads a clip over
 """
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 
@@ -104,6 +106,39 @@ def dense_starts(num_video_frames: int, num_frames: int, sampling_rate: float, n
     if num_clips == 1:
         return [spare // 2 * sampling_rate]
     return [int(clip * spare / (num_clips - 1)) * sampling_rate for clip in range(num_clips)]
+
+
+def constant_rate(
+    num_video_frames: int, video_fps: float | None, timestamps: Sequence[float] | None, fps: float
+) -> tuple[np.ndarray, int]:
+    """A video of any timing as one of constant rate, to sample `fps` frames a second from.
+
+    Args:
+        num_video_frames: frames of the video.
+        video_fps: frames a second on average.
+        timestamps: seconds of each frame from the first one on; None for equally spaced frames.
+        fps: wanted frames a second.
+
+    Returns:
+        The frame on display at each tick of a clock, int64 (number of ticks,), and the ticks between two wanted frames
+        (`sampling_rate` for the functions above). The clock ticks about as often as the video has frames, so that a
+        random start may be anywhere.
+
+    Raises:
+        ValueError: neither the rate nor the timestamps are known.
+    """
+    if not video_fps and (timestamps is None or num_video_frames < 2 or timestamps[-1] <= 0):
+        raise ValueError(f"fps={fps} needs a video of known frame rate; use sampling_rate instead.")
+    if timestamps is None:
+        timestamps = np.arange(num_video_frames) / video_fps
+    frame_duration = timestamps[-1] / (num_video_frames - 1) if num_video_frames > 1 else 1 / video_fps
+    ticks_apart = max(round(1 / (frame_duration * fps)), 1)
+    tick = 1 / (fps * ticks_apart)
+    # The small offset keeps 59.99999999 ticks from becoming 61, as below.
+    moments = np.arange(math.ceil((timestamps[-1] + frame_duration) / tick - 1e-3)) * tick
+    # Containers round timestamps, to milliseconds in Matroska: a frame up to one late is on display.
+    shown = np.searchsorted(timestamps, moments + 1e-3, side="right") - 1
+    return shown, ticks_apart
 
 
 def random_start(

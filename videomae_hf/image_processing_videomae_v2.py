@@ -17,8 +17,8 @@ from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.image_utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD, PILImageResampling, SizeDict
 from transformers.processing_utils import ImagesKwargs
 
-from .frame_sampling import sample_clip_indices
-from .video_decoding import VideoInfo, read_frames
+from .frame_sampling import constant_rate, sample_clip_indices
+from .video_decoding import FrameFolder, VideoInfo, read_frames
 
 
 _INTERPOLATIONS = {
@@ -37,6 +37,7 @@ class VideoMAEV2ProcessorKwargs(ImagesKwargs, total=False):
     num_crops: int | None
     short_video: str | None
     do_sample_frames: bool | None
+    square_pixels: bool | None
     video_backend: str | None
     generator: Any  # torch.Generator of frame_sampling="random"
 
@@ -59,6 +60,7 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
             `None` samples files and takes frames that are given as they are; `True` samples these as well; `False`
             takes all frames of a file.
         video_backend (`str`, defaults to `"auto"`): the decoder, see `read_frames`.
+        square_pixels (`bool`, defaults to `True`): stretch videos whose pixels are not square, see `read_frames`.
         do_resize, size, resample, do_center_crop, crop_size, do_rescale, rescale_factor, do_normalize, image_mean,
         image_std: as in transformers.
 
@@ -97,6 +99,7 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
     short_video = "repeat_last"
     do_sample_frames = None
     video_backend = "auto"
+    square_pixels = True
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -109,9 +112,9 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
         """Prepares one video or a batch.
 
         Args:
-            videos: a path, http(s) URL or the bytes of a file; a list of frames (PIL, or numpy or torch (H, W, C) or
-                (C, H, W)); an array (T, H, W, C) or (T, C, H, W); or a list of any of these, or a 5-D array. Values
-                from 0 to 255; frames of 0 to 1 need `do_rescale=False`.
+            videos: a path, http(s) URL or the bytes of a file; a folder of images; a list of frames (PIL, or numpy or
+                torch (H, W, C) or (C, H, W)); an array (T, H, W, C) or (T, C, H, W); or a list of any of these, or a
+                5-D array. Values from 0 to 255; frames of 0 to 1 need `do_rescale=False`.
             return_tensors: `"pt"`, `"np"` or None (a list of tensors).
             kwargs: options for this call.
 
@@ -161,7 +164,7 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
 
     def _sampled_frames(self, video, options: dict[str, Any]) -> tuple[torch.Tensor, int]:
         """One video -> its frames (num_clips * T, C, H, W), clip after clip, and num_clips."""
-        is_file = isinstance(video, str | Path | bytes)
+        is_file = isinstance(video, str | Path | bytes | FrameFolder)
         sample = is_file if options["do_sample_frames"] is None else options["do_sample_frames"]
 
         def indices(info: VideoInfo) -> list[int]:
@@ -170,9 +173,8 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
             return [index for clip in self.sample_clips(info, options) for index in clip]
 
         if is_file:
-            frames = read_frames(video, indices, options["video_backend"]).permute(
-                0, 3, 1, 2
-            )  # (T, H, W, C) -> (T, C, H, W)
+            frames = read_frames(video, indices, options["video_backend"], options["square_pixels"])
+            frames = frames.permute(0, 3, 1, 2)  # (T, H, W, C) -> (T, C, H, W)
         else:
             frames = stack_frames(video, options["input_data_format"])
             frames = frames[indices(VideoInfo(len(frames), fps=None))]
@@ -181,14 +183,13 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
     @staticmethod
     def sample_clips(info: VideoInfo, options: dict[str, Any]) -> list[list[int]]:
         """The frames of each clip of a video, as the options say."""
-        sampling_rate = options["sampling_rate"]
+        frames, sampling_rate = range(info.num_frames), options["sampling_rate"]
         if options["fps"] is not None:
-            if not info.fps:
-                raise ValueError(f"fps={options['fps']} needs a video of known frame rate; use sampling_rate instead.")
-            sampling_rate = info.fps / options["fps"]
+            frames, sampling_rate = constant_rate(info.num_frames, info.fps, info.timestamps, options["fps"])
         names = ("num_frames", "frame_sampling", "num_clips", "short_video", "generator")
         sampling = {name: options[name] for name in names}
-        return sample_clip_indices(info.num_frames, sampling_rate=sampling_rate, **sampling)
+        clips = sample_clip_indices(len(frames), sampling_rate=sampling_rate, **sampling)
+        return [[int(frames[index]) for index in clip] for clip in clips]
 
     def to_dict(self) -> dict[str, Any]:
         """What preprocessor_config.json holds: both names, so that either Auto class finds its own."""
@@ -230,7 +231,7 @@ def normalization_options(config) -> dict[str, Any]:
 
 def split_batch(videos) -> list:
     """One video or a batch, in any form that `preprocess` takes, as a list of videos."""
-    if isinstance(videos, str | Path | bytes | Image.Image):
+    if isinstance(videos, str | Path | bytes | FrameFolder | Image.Image):
         return [[videos] if isinstance(videos, Image.Image) else videos]
     if isinstance(videos, np.ndarray | torch.Tensor):
         if videos.ndim not in (4, 5):

@@ -57,6 +57,38 @@ def unpatchify(
     return tubelets.permute(0, 1, 4, 7, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(1, 2)
 
 
+def pixel_range(config: VideoMAEV2Config, dtype: torch.dtype) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, std), each C values, such that pixels of this dtype * std + mean are in [0, 1].
+
+    Floats have been normalised by the configuration's mean and std; uint8 pixels are 0 to 255.
+
+    Raises:
+        ValueError: another dtype, of which nobody knows the range.
+    """
+    if dtype == torch.uint8:
+        return (0.0,) * config.num_channels, (1 / 255,) * config.num_channels
+    if dtype.is_floating_point:
+        return config.image_mean, config.image_std
+    raise ValueError(
+        f"pixel_values of dtype {dtype}: pass uint8 pixels (0 to 255), which the model normalises itself, or floats "
+        f"normalised by config.image_mean and config.image_std."
+    )
+
+
+def channel_values(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """(C,) float32, made on the device: `torch.tensor(values, device=...)` would copy from the host in every step."""
+    return torch.stack([torch.full((), value, dtype=torch.float32, device=device) for value in values])
+
+
+def normalize_patches(patches: torch.Tensor, config: VideoMAEV2Config) -> torch.Tensor:
+    """(B, N, t * h * w * C): uint8 -> float32, as `transforms.normalize` makes of whole clips; floats as they are."""
+    if patches.dtype != torch.uint8:
+        return patches
+    pixels = patches.shape[-1] // config.num_channels
+    mean, std = (channel_values(v, patches.device).repeat(pixels) for v in (config.image_mean, config.image_std))
+    return patches.float().div_(255).sub_(mean).div_(std)
+
+
 def eager_attention_forward(
     module: nn.Module,
     query: torch.Tensor,
@@ -107,6 +139,7 @@ class VideoMAEV2PatchEmbeddings(nn.Module):
         self, pixel_values: torch.Tensor, token_ids: torch.Tensor | None = None, any_size: bool = False
     ) -> torch.Tensor:
         config = self.config
+        pixel_range(config, pixel_values.dtype)  # refuses what is neither uint8 nor normalised
         if any_size:
             multiples = (config.tubelet_size, config.num_channels, *config.patch_hw)
             if any(size % multiple for size, multiple in zip(pixel_values.shape[1:], multiples)):
@@ -122,7 +155,9 @@ class VideoMAEV2PatchEmbeddings(nn.Module):
                 f"`interpolate_pos_encoding=True` takes others."
             )
         weight = self.projection.weight
-        patches = patchify(pixel_values, config.tubelet_size, config.patch_hw, token_ids).to(weight.dtype)
+        patches = patchify(pixel_values, config.tubelet_size, config.patch_hw, token_ids)
+        # uint8 clips become floats here, after masking, and in float32 whatever the weights have.
+        patches = normalize_patches(patches, config).to(weight.dtype)
         # (D, C, t, h, w) -> (D, t * h * w * C), the order of patchify
         return nn.functional.linear(patches, weight.permute(0, 2, 3, 4, 1).flatten(1), self.projection.bias)
 

@@ -26,8 +26,10 @@ from .layers_videomae_v2 import (
     VideoMAEV2Encoder,
     VideoMAEV2Layer,
     VideoMAEV2SelfAttention,
+    channel_values,
     head_norm,
     patchify,
+    pixel_range,
 )
 from .loading import StrictLoading
 from .masking import count_per_row, draw_decoder_mask, draw_encoder_mask, ids_to_mask, mask_to_ids, token_counts
@@ -156,7 +158,7 @@ class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
         self,
-        pixel_values: torch.FloatTensor,
+        pixel_values: torch.Tensor,
         bool_masked_pos: torch.BoolTensor | None = None,
         visible_ids: torch.LongTensor | None = None,
         interpolate_pos_encoding: bool = False,
@@ -165,7 +167,8 @@ class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
         """Encodes clips, all tokens or the visible ones alone.
 
         Args:
-            pixel_values: (B, T, C, H, W).
+            pixel_values: (B, T, C, H, W), float and normalised by `config.image_mean` and `config.image_std`, or uint8
+                (0 to 255): these are normalised here, after masking, with the same result.
             bool_masked_pos: bool (B, L), True = hidden; the same number in every row.
             visible_ids: int64 (B, N), the visible tokens in place of a mask; the number is read off the shape, so
                 that nothing has to be read back from the device.
@@ -204,7 +207,7 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        pixel_values: torch.FloatTensor,
+        pixel_values: torch.Tensor,
         bool_masked_pos: torch.BoolTensor | None = None,
         bool_decoded_pos: torch.BoolTensor | None = None,
         visible_ids: torch.LongTensor | None = None,
@@ -216,7 +219,8 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
         """Reconstructs masked clips. Masks that are not given are drawn from the configuration.
 
         Args:
-            pixel_values: (B, T, C, H, W), normalised by `config.image_mean` and `config.image_std`.
+            pixel_values: (B, T, C, H, W), float and normalised by `config.image_mean` and `config.image_std`, or uint8
+                (0 to 255): a quarter of the bytes, and only the patches that are used become floats.
             bool_masked_pos: bool (B, L), True = hidden from the encoder; the same number in every row.
             bool_decoded_pos: bool (B, L), True = reconstructed by the decoder; the same number in every row. Without
                 it, all masked tokens (`decoder_mask_ratio` 0) or a draw.
@@ -226,7 +230,7 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
             kwargs: `output_hidden_states`, `output_attentions` (of the encoder), `return_dict`.
 
         Raises:
-            ValueError: ragged masks, or masks of another length.
+            ValueError: ragged masks, masks of another length, or pixels of another dtype.
 
         Example:
 
@@ -323,23 +327,19 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
     def reconstruction_targets(self, pixel_values: torch.Tensor, token_ids: torch.Tensor | None = None) -> torch.Tensor:
         """What the decoder shall predict for these tokens (None: all): (B, N, tubelet_size * h * w * C), float32.
 
+        Of normalised floats or of uint8 pixels, which are not normalised first: it would only be undone.
         Pixels in [0, 1], with `norm_pix_loss` normalised for each patch and each channel over its pixels: unbiased
         variance, epsilon added to the standard deviation (v1/engine_for_pretraining.py). Any number of channels.
         """
         config = self.config
         patches = patchify(pixel_values, config.tubelet_size, config.patch_hw, token_ids).float()
         patches = patches.unflatten(2, (-1, config.num_channels))  # (B, N, t * h * w, C)
-        std, mean = _channels(config.image_std, patches), _channels(config.image_mean, patches)
+        mean, std = (channel_values(v, patches.device) for v in pixel_range(config, pixel_values.dtype))
         if not config.norm_pix_loss:
             return torch.addcmul(mean, patches, std).flatten(2)
         # Un-normalising first, as the official code does, cancels out but for the epsilon: it is 1e-6 in [0, 1].
         variance, mean = torch.var_mean(patches, dim=2, unbiased=True, keepdim=True)  # (B, N, 1, C)
         return (patches - mean).div_(variance.sqrt() + 1e-6 / std).flatten(2)
-
-
-def _channels(values: tuple[float, ...], like: torch.Tensor) -> torch.Tensor:
-    """(C,) on the device of `like`, made there: `torch.tensor(values)` would copy from the host in every step."""
-    return torch.stack([like.new_full((), value) for value in values])
 
 
 class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
@@ -359,13 +359,14 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
 
     @can_return_tuple
     def forward(
-        self, pixel_values: torch.FloatTensor, labels: torch.Tensor | None = None, **kwargs
+        self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None, **kwargs
     ) -> ImageClassifierOutput:
         """Classifies videos.
 
         Args:
             pixel_values: (B, T, C, H, W), or (B, V, T, C, H, W) with V views of each video, whose predicted
-                probabilities are averaged as in the official test (v2/engine_for_finetuning.py, `merge`).
+                probabilities are averaged as in the official test (v2/engine_for_finetuning.py, `merge`). Float and
+                normalised by `config.image_mean` and `config.image_std`, or uint8 (0 to 255).
             labels: int64 (B,) class indices; float (B, num_labels) for several labels a video, or, with
                 `problem_type="single_label_classification"`, class probabilities; float (B,) for regression.
             kwargs: `interpolate_pos_encoding`, `output_hidden_states`, `output_attentions`, `return_dict`.

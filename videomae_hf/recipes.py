@@ -22,7 +22,10 @@ from .trainer import VideoMAETrainingArguments
 
 @dataclass
 class DataArguments:
-    train_data: str | None = field(default=None, metadata={"help": "Folder of class folders, or a list of videos."})
+    train_data: str | None = field(
+        default=None,
+        metadata={"help": "Folder of class folders, or a list of videos; in a recipe also several, see `read_sources`."},
+    )
     eval_data: str | None = field(default=None, metadata={"help": "The same, for evaluation."})
     data_root: str | None = field(default=None, metadata={"help": "Folder of relative paths in lists."})
     checkpoint: str | None = field(
@@ -35,6 +38,27 @@ class DataArguments:
     fps: float | None = field(default=None, metadata={"help": "The same in frames a second; goes before it."})
     short_video: str = field(default="repeat_last", metadata={"help": "repeat_last, loop or error."})
     video_backend: str = field(default="auto", metadata={"help": "auto, pyav, torchcodec or decord."})
+    square_pixels: bool = field(default=True, metadata={"help": "Stretch videos whose pixels are not square."})
+    frame_template: str | None = field(
+        default=None, metadata={"help": "Names of the images of a video that is a folder of them: img_{:05}.jpg"}
+    )
+    multi_label: bool = field(default=False, metadata={"help": "A video may have any number of labels (lists only)."})
+    num_sample: int = field(
+        default=1,
+        metadata={"help": "Repeated augmentation: clips made of one decoding; the batch size counts videos."},
+    )
+    rand_augment: str | None = field(
+        default=None, metadata={"help": "Finetuning: policy of RandAugment; rand-m7-n4-mstd0.5-inc1 is the official one."}
+    )
+    color_jitter: float = field(default=0.0, metadata={"help": "Finetuning: change of brightness, contrast, colours."})
+    grayscale: float = field(default=0.0, metadata={"help": "Finetuning: part of the clips that lose their colours."})
+    random_erasing: float = field(default=0.0, metadata={"help": "Finetuning: part of the clips with a box of noise."})
+    mixup_alpha: float = field(default=0.0, metadata={"help": "Finetuning: Mixup with Beta(alpha, alpha); 0 is none."})
+    cutmix_alpha: float = field(default=0.0, metadata={"help": "Finetuning: CutMix with Beta(alpha, alpha)."})
+    mix_probability: float = field(default=1.0, metadata={"help": "Of either of the two, where one is on."})
+    mix_switch_probability: float = field(default=0.5, metadata={"help": "Of CutMix, where both are on."})
+    mix_mode: str = field(default="batch", metadata={"help": "What shares one draw: batch, pair or elem."})
+    label_smoothing: float = field(default=0.0, metadata={"help": "Finetuning: part of a label spread over all."})
     crop_scale: list[float] = field(
         default_factory=lambda: [0.08, 1.0], metadata={"help": "Part of the area that finetuning crops, from and to."}
     )
@@ -110,6 +134,8 @@ def read_recipe(path: str | Path, actions: dict[str, argparse.Action]) -> dict:
         _require_known(str(name), actions, f"{path}: unknown key {str(name)!r}")
         if name not in actions:
             checked[name] = _number_if_text(value)
+        elif name == "train_data" and isinstance(value, list):  # several sources
+            checked[name] = value
         elif isinstance(value, list) and actions[name].nargs is None:
             raise ValueError(f"{path}: {name} takes one value, not {value}.")
         else:  # as text, so that argparse converts and checks it like one from the command line

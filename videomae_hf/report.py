@@ -19,7 +19,7 @@ from PIL import Image
 from transformers import AutoModelForPreTraining, AutoModelForVideoClassification
 
 from . import VideoMAEV2ImageProcessor, __version__
-from .data import read_samples
+from .sources import read_samples
 from .visualization import STRIP_ROWS, reconstruction_strip
 
 

@@ -1,17 +1,26 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """Augmentation of clips in training: uint8 (T, C, H, W) in and out, one draw for all frames of a clip.
 
-Every function takes the `torch.Generator` it draws from. Deviation from the official code, for all: frames are resized
-as tensors with antialiasing, where v1/transforms.py goes through PIL (bilinear, which antialiases) and
-v1/video_transforms.py through `interpolate` without it.
+Clips are on the CPU. Every function that draws takes the `torch.Generator` it draws from. Frames are red, green and
+blue; what needs these three (saturation, hue, grayscale) leaves a clip of another number of channels as it is. The
+official finetuning goes: `rand_augment.py`, `random_resized_crop`, `random_horizontal_flip`, `normalize`,
+`random_erasing`, and `mixing.py` on the batch. `color_jitter` and `random_grayscale` are in no official recipe.
+
+Deviation from the official code, for all crops: frames are resized as tensors with antialiasing, where
+v1/transforms.py goes through PIL (bilinear, which antialiases) and v1/video_transforms.py through `interpolate` without
+it.
 """
 
 import math
+import re
 
 import torch
 
 
 MULTI_SCALE_CROP_SCALES = (1.0, 0.875, 0.75, 0.66)
+
+
+# ------------------------------------------------------------------------------------------------- crops and mirrors
 
 
 def random_int(low: int, high: int, generator: torch.Generator) -> int:
@@ -78,11 +87,170 @@ def random_resized_crop(
 
 
 def random_horizontal_flip(frames: torch.Tensor, generator: torch.Generator, probability: float = 0.5) -> torch.Tensor:
-    """Mirrors a clip, or not. Not for classes that name a direction (Something-Something V2, left and right)."""
+    """Mirrors a clip, or not. Not for classes that name a direction: see `direction_sensitive`."""
     return frames.flip(-1) if random_float(0, 1, generator) < probability else frames
+
+
+def direction_sensitive(class_names: list[str]) -> list[str]:
+    """The classes that a mirror turns into others: those with a word such as left or right in their name.
+
+    >>> direction_sensitive(["turn_left", "TurnRight", "bright light", "leftover"])
+    ['turn_left', 'TurnRight']
+    """
+    directions = {"left", "right", "clockwise", "counterclockwise", "anticlockwise"}
+    # Words end at anything that is no letter, and at a capital after a small letter.
+    words = {name: re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name) for name in class_names}
+    return [name for name in class_names if directions & {word.lower() for word in words[name]}]
+
+
+# ------------------------------------------------------------------------------------------------------------ colours
+
+
+def lookup(frames: torch.Tensor, tables: torch.Tensor) -> torch.Tensor:
+    """Replaces every value of uint8 frames by its entry in a table.
+
+    Args:
+        frames: (T, C, H, W).
+        tables: one for all (1, 256), one for each frame (T, 256) or for each channel of each frame (T * C, 256); values
+            are clipped to [0, 255] and their decimals dropped.
+    """
+    tables = tables.clamp(0, 255).byte().numpy()
+    parts = frames.reshape(len(tables), -1).numpy()
+    # `bytes.translate` takes a quarter of the time of indexing, which would make every pixel an integer of 32 bits.
+    replaced = bytearray().join(part.tobytes().translate(table.tobytes()) for part, table in zip(parts, tables))
+    return torch.frombuffer(replaced, dtype=torch.uint8).view(frames.shape)
+
+
+def blend(start: torch.Tensor, frames: torch.Tensor, factor: float) -> torch.Tensor:
+    """uint8 `start + factor * (frames - start)`, clipped, decimals dropped: 0 is `start`, 1 is `frames`."""
+    start = start.float()
+    return frames.float().sub_(start).mul_(factor).add_(start).clamp_(0, 255).byte()
+
+
+def luma(frame: torch.Tensor) -> torch.Tensor:
+    """uint8 RGB (..., 3, H, W) -> grey (..., 1, H, W), ITU-R 601-2 in the fixed point of PIL."""
+    red, green, blue = frame.int().split(1, dim=-3)
+    return (red * 19595 + green * 38470 + blue * 7471 + 0x8000 >> 16).byte()
+
+
+def adjust_brightness(frames: torch.Tensor, factor: float) -> torch.Tensor:
+    """0 is black, 1 the clip itself. As PIL.ImageEnhance, like the next two."""
+    return lookup(frames, factor * torch.arange(256.0)[None])
+
+
+def adjust_contrast(frames: torch.Tensor, factor: float) -> torch.Tensor:
+    """0 is the mean grey of each frame (the mean of all channels where they are not three), 1 the clip itself."""
+    greys = [luma(frame) if len(frame) == 3 else frame for frame in frames]
+    means = torch.stack([grey.float().mean(dtype=torch.float64) for grey in greys])[:, None]  # (T, 1)
+    means = (means + 0.5).floor().float()
+    return lookup(frames, means + factor * (torch.arange(256.0) - means))
+
+
+def adjust_saturation(frames: torch.Tensor, factor: float) -> torch.Tensor:
+    """0 is grey, 1 the clip itself."""
+    if frames.shape[1] != 3:
+        return frames
+    # Frame by frame, here and below: what a frame needs in between stays in the cache.
+    return torch.stack([blend(luma(frame), frame, factor) for frame in frames])
+
+
+def adjust_hue(frames: torch.Tensor, turn: float) -> torch.Tensor:
+    """Turns the colour circle: 0 is the clip itself, 1/3 makes red green, 1 is all the way round."""
+    if frames.shape[1] != 3:
+        return frames
+    return torch.stack([_turn_hue(frame.float(), turn) for frame in frames])
+
+
+def _turn_hue(frame: torch.Tensor, turn: float) -> torch.Tensor:
+    """float (3, H, W) in [0, 255] -> uint8, through hue, saturation and value."""
+    value, brightest = frame.max(dim=0)
+    chroma = value - frame.amin(dim=0)
+    red, green, blue = frame / chroma.clamp(min=1)  # grey, of chroma 0, has no hue to turn
+    # In sixths of the circle, from the channel that is largest: red at 0, green at 2, blue at 4.
+    hue = torch.stack([green - blue, blue - red + 2, red - green + 4]).gather(0, brightest[None]) + 6 * turn
+    distance = (hue + torch.tensor([5.0, 3.0, 1.0])[:, None, None]) % 6  # (3, H, W)
+    return (value - chroma * torch.minimum(distance, 4 - distance).clamp_(0, 1)).round_().byte()
+
+
+def color_jitter(
+    frames: torch.Tensor,
+    generator: torch.Generator,
+    brightness: float = 0.0,
+    contrast: float = 0.0,
+    saturation: float = 0.0,
+    hue: float = 0.0,
+) -> torch.Tensor:
+    """Changes the colours of a clip as torchvision's ColorJitter does: one draw for all frames, in random order.
+
+    Args:
+        frames: uint8 (T, C, H, W).
+        generator: of the draws.
+        brightness, contrast, saturation: the factor is uniform in [max(0, 1 - value), 1 + value]; 0 leaves it out.
+        hue: the turn is uniform in [-hue, hue] parts of the circle, at most 0.5; 0 leaves it out.
+
+    Raises:
+        ValueError: a value is negative, or hue above 0.5.
+    """
+    strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
+    for name, strength in strengths.items():
+        if strength < 0 or (name == "hue" and strength > 0.5):
+            raise ValueError(f"{name}={strength} must be {'in [0, 0.5]' if name == 'hue' else 'at least 0'}.")
+    adjustments = [adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue]
+    bounds = [(max(0.0, 1 - strength), 1 + strength) for strength in (brightness, contrast, saturation)]
+    amounts = [random_float(*bound, generator) for bound in [*bounds, (-hue, hue)]]
+    for number in torch.randperm(4, generator=generator).tolist():
+        if list(strengths.values())[number]:
+            frames = adjustments[number](frames, amounts[number])
+    return frames
+
+
+def random_grayscale(frames: torch.Tensor, generator: torch.Generator, probability: float = 0.1) -> torch.Tensor:
+    """Takes the colours from a clip, or not; it keeps its three channels."""
+    return adjust_saturation(frames, 0.0) if random_float(0, 1, generator) < probability else frames
+
+
+# --------------------------------------------------------------------------------------------------------- normalised
 
 
 def normalize(frames: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
     """uint8 (..., C, H, W) -> float32, scaled to [0, 1] and then normalised for each channel."""
     mean, std = (torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (mean, std))
     return (frames.float() / 255 - mean) / std
+
+
+def random_erasing(
+    frames: torch.Tensor,
+    generator: torch.Generator,
+    probability: float = 0.25,
+    area: tuple[float, float] = (0.02, 1 / 3),
+    aspect: tuple[float, float] = (0.3, 1 / 0.3),
+) -> torch.Tensor:
+    """Puts noise in place of a box of a clip, or not: the same box in all frames (v1/random_erasing.py, mode "pixel").
+
+    Args:
+        frames: float (T, C, H, W), normalised, so that the noise of variance 1 is like the clip.
+        generator: of the draws.
+        probability: of a box.
+        area: bounds of the share of the frame that the box takes.
+        aspect: bounds of its height by its width, log-uniform.
+
+    Returns:
+        A new clip, or `frames` itself where nothing is erased.
+    """
+    if not frames.is_floating_point():
+        raise ValueError(f"frames of {frames.dtype}: random_erasing works on normalised clips; call normalize before.")
+    if random_float(0, 1, generator) >= probability:
+        return frames
+    frame_height, frame_width = frames.shape[-2:]
+    for _ in range(100):  # tries, until a box is smaller than the frame in both directions
+        box_area = frame_height * frame_width * random_float(*area, generator)
+        ratio = math.exp(random_float(math.log(aspect[0]), math.log(aspect[1]), generator))
+        height, width = round(math.sqrt(box_area * ratio)), round(math.sqrt(box_area / ratio))
+        if height < frame_height and width < frame_width:
+            top = random_int(0, frame_height - height, generator)
+            left = random_int(0, frame_width - width, generator)
+            frames = frames.clone()
+            box = frames[..., top : top + height, left : left + width]
+            box.copy_(torch.randn(box.shape, generator=generator))
+            return frames
+    return frames

@@ -1,30 +1,34 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Frames of a video by index, through decord, PyAV or torchcodec.
+"""Frames of a video by index, through decord, PyAV or torchcodec, or from a folder of images.
 
 Frame i is the i-th frame a full decode gives, in presentation order. `read_frames` is the one entry; what it is given
 as `indices` may depend on the video (`VideoInfo`), so that a file is opened once to count, sample and decode.
 
-`backend="auto"` is PyAV, which is right on every file, and without it torchcodec, then decord. PyAV seeks to the key
-frame before a wanted frame where the packets of the file say which frame is which, and decodes from the start where
-they do not (packed B-frames, raw streams, damaged indices).
+`backend="auto"` is PyAV, which is right on every file, and without it torchcodec, then decord (benchmarks/decoding.md
+has the scores and the times). PyAV seeks to the key frame before a wanted frame where the packets of the file say which
+frame is which, and decodes from the start where they do not (AVI, raw streams, damaged indices).
 """
 
+import http.client
 import importlib
+import re
 import urllib.request
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image, UnidentifiedImageError
 
 
 BACKENDS = ("pyav", "torchcodec", "decord")  # the order in which "auto" looks for one
 _MODULES = {"pyav": "av", "torchcodec": "torchcodec.decoders", "decord": "decord"}
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 class VideoDecodeError(ValueError):
@@ -33,21 +37,54 @@ class VideoDecodeError(ValueError):
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What sampling needs to know of a video: its frames, and how many of them make a second (None: unknown)."""
+    """What sampling needs to know of a video.
+
+    Args:
+        num_frames: number of frames.
+        fps: frames a second on average; None if unknown.
+        timestamps: seconds of each frame, from the first one on; None where the file has none that can be trusted, and
+            frames are taken to be equally spaced.
+    """
 
     num_frames: int
-    fps: float | None
+    fps: float | None = None
+    timestamps: Sequence[float] | None = None
+
+
+@dataclass(frozen=True)
+class FrameFolder:
+    """A video as a folder of images, one for each frame.
+
+    Args:
+        path: the folder.
+        template: name of an image by its number, such as `"img_{:05}.jpg"`; None takes all images of the folder in the
+            order of the numbers in their names.
+        first: number of the first image, with a template.
+        num_frames: number of frames; None counts the images that are there.
+        fps: frames a second, if known.
+    """
+
+    path: str
+    template: str | None = None
+    first: int = 1
+    num_frames: int | None = None
+    fps: float | None = None
 
 
 def read_frames(
-    source: str | Path | bytes, indices: Sequence[int] | Callable[[VideoInfo], Sequence[int]], backend: str = "auto"
+    source: str | Path | bytes | FrameFolder,
+    indices: Sequence[int] | Callable[[VideoInfo], Sequence[int]],
+    backend: str = "auto",
+    square_pixels: bool = False,
 ) -> torch.Tensor:
     """Decodes some frames of a video.
 
     Args:
-        source: path, http(s) URL, or the bytes of a video file.
+        source: path or http(s) URL of a video, its bytes, or a folder of images (a path or a `FrameFolder`).
         indices: frame indices, in any order and with repeats, or a function that makes them from a `VideoInfo`.
         backend: `"auto"`, `"pyav"`, `"torchcodec"` or `"decord"`.
+        square_pixels: stretch frames whose pixels are not square to the width they are meant to be shown at; False
+            gives them as stored. decord does not tell the shape of pixels and always gives frames as stored.
 
     Returns:
         uint8 (len(indices), H, W, 3), RGB, rotated as the file says.
@@ -57,9 +94,12 @@ def read_frames(
         VideoDecodeError: the video is damaged, or has no such frame.
         ImportError: the backend is not installed or does not load.
     """
-    name = f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source)
+    name = f"<{len(source)} bytes>" if isinstance(source, bytes) else str(getattr(source, "path", source))
     source = _fetch(source)
-    reader = {"pyav": _read_pyav, "torchcodec": _read_torchcodec, "decord": _read_decord}[usable_backend(backend)]
+    if isinstance(source, FrameFolder):
+        reader = _read_images
+    else:
+        reader = {"pyav": _read_pyav, "torchcodec": _read_torchcodec, "decord": _read_decord}[usable_backend(backend)]
 
     def checked_indices(info: VideoInfo) -> list[int]:
         if info.num_frames < 1:
@@ -73,13 +113,14 @@ def read_frames(
         return chosen
 
     try:
-        return reader(source, checked_indices)
+        frames, pixel_aspect_ratio = reader(source, checked_indices)
     except (VideoDecodeError, MemoryError):
         raise
     # What the three libraries raise for files they cannot read: av its own OSErrors and ValueErrors, torchcodec
     # RuntimeErrors, and each of them now and then one of the others.
     except (OSError, ValueError, RuntimeError, IndexError, TypeError, ArithmeticError) as error:
         raise VideoDecodeError(f"{name} cannot be decoded: {type(error).__name__}: {error}") from error
+    return _stretched(frames, pixel_aspect_ratio) if square_pixels else frames
 
 
 def usable_backend(backend: str = "auto") -> str:
@@ -103,17 +144,22 @@ def usable_backend(backend: str = "auto") -> str:
     raise ImportError(f"No video decoding backend loads here: {', '.join(reasons)}. `pip install av` is enough.")
 
 
-def _fetch(source) -> str | bytes:
+def _fetch(source) -> str | bytes | FrameFolder:
     if isinstance(source, str) and source.startswith(("http://", "https://")):
-        with urllib.request.urlopen(source, timeout=60) as response:
-            return response.read()
+        try:
+            with urllib.request.urlopen(source, timeout=60) as response:
+                return response.read()
+        except http.client.HTTPException as error:  # the connection ended early; other failures are OSErrors
+            raise OSError(f"{source} could not be fetched: {type(error).__name__}: {error}") from error
     if isinstance(source, bytes):
         return source
-    if not isinstance(source, str | Path):
-        raise TypeError(f"source must be a path, a URL or bytes, not {type(source).__name__}.")
-    path = Path(source).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"No video file {path}.")
+    if not isinstance(source, str | Path | FrameFolder):
+        raise TypeError(f"source must be a path, a URL, bytes or a FrameFolder, not {type(source).__name__}.")
+    path = Path(source.path if isinstance(source, FrameFolder) else source).expanduser()
+    if path.is_dir() and str(source):
+        return source if isinstance(source, FrameFolder) else FrameFolder(str(path))
+    if isinstance(source, FrameFolder) or not path.is_file():
+        raise FileNotFoundError(f"No {'folder of images' if isinstance(source, FrameFolder) else 'video file'} {path}.")
     return str(path)
 
 
@@ -121,36 +167,47 @@ def _openable(source: str | bytes):
     return BytesIO(source) if isinstance(source, bytes) else source
 
 
+def _stretched(frames: torch.Tensor, pixel_aspect_ratio: float | None) -> torch.Tensor:
+    """(N, H, W, 3) with pixels of this width / height -> (N, H, W', 3) with square ones."""
+    width = round(frames.shape[2] * (pixel_aspect_ratio or 1.0))
+    # Headers with ratios such as 0:1 or 1:1000 are broken ones.
+    if width == frames.shape[2] or not 0.1 < pixel_aspect_ratio < 10:
+        return frames
+    frames = frames.permute(0, 3, 1, 2)  # (N, H, W, 3) -> (N, 3, H, W)
+    frames = torch.nn.functional.interpolate(frames, (frames.shape[2], width), mode="bilinear", antialias=True)
+    return frames.permute(0, 2, 3, 1)  # -> (N, H, W', 3)
+
+
+def _in_order(wanted: list[int], frames: dict[int, np.ndarray]) -> torch.Tensor:
+    return torch.from_numpy(np.stack([frames[index] for index in wanted]))
+
+
 # ------------------------------------------------------------------------------------------------------------- PyAV
+
+# Codecs whose frames that no other frame refers to may be left out without changing any other, bit for bit.
+_CODECS_WITH_SKIPPABLE_FRAMES = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
+_KEPT_BYTES = 256 * 2**20  # of decoded frames, while a file whose frames must be counted by decoding is read
 
 
 class _IndexNotConfirmed(Exception):
     """Decoding did not give the frames that the packets promised."""
 
 
-def _read_pyav(source, pick) -> torch.Tensor:
+def _read_pyav(source, pick) -> tuple[torch.Tensor, float | None]:
     av = importlib.import_module("av")
     to_rgb = partial(_to_rgb, importlib.import_module("av.video.reformatter").VideoReformatter())
     # `with` always: a container left open deadlocks the DataLoader's forked workers.
     with av.open(_openable(source), metadata_errors="ignore") as container:
         stream = _video_stream(container)
-        timestamps, key_timestamps = _packet_index(container, stream)
-        fps = float(stream.average_rate) if stream.average_rate else None
-        if timestamps is not None:
-            wanted = pick(VideoInfo(len(timestamps), fps))
+        timestamps, keys = _packet_index(container, stream)
+        if timestamps:
+            wanted = pick(VideoInfo(len(timestamps), _fps(stream), _seconds(timestamps, stream.time_base)))
             try:
-                frames = _seek_and_decode(container, stream, timestamps, key_timestamps, set(wanted), to_rgb)
-                return _in_order(wanted, frames)
+                frames = _seek_and_decode(container, stream, timestamps, keys, wanted, to_rgb)
+                return _in_order(wanted, frames), _pixel_aspect_ratio(stream, frames)
             except (_IndexNotConfirmed, av.FFmpegError):
                 pass  # a full decode shows what the file really holds
-    with av.open(_openable(source), metadata_errors="ignore") as container:
-        num_frames = sum(1 for _ in container.decode(_video_stream(container)))
-    wanted = pick(VideoInfo(num_frames, fps))
-    with av.open(_openable(source), metadata_errors="ignore") as container:
-        decoded = islice(container.decode(_video_stream(container)), max(wanted) + 1)
-        needed = set(wanted)
-        frames = {position: to_rgb(frame) for position, frame in enumerate(decoded) if position in needed}
-        return _in_order(wanted, frames)
+    return _decode_from_the_start(av, source, pick, to_rgb)
 
 
 def _video_stream(container):
@@ -161,15 +218,25 @@ def _video_stream(container):
     return stream
 
 
+def _fps(stream) -> float | None:
+    return float(stream.average_rate) if stream.average_rate else None
+
+
+def _seconds(timestamps: list[int], time_base) -> list[float]:
+    scale = float(time_base)
+    return [(timestamp - timestamps[0]) * scale for timestamp in timestamps]
+
+
 def _packet_index(container, stream) -> tuple[list[int] | None, list[int]]:
     """Timestamps of all frames in presentation order, and those of the key frames, read without decoding.
 
     None in place of the first where packets do not identify frames: one without a timestamp, two with the same, a
     stream that does not begin with a key frame, and AVI, whose timestamps are guesses (packed B-frames).
     """
-    timestamps, key_timestamps = [], []
+    timestamps, keys = [], []
     if container.format.name == "avi":
         return None, []
+    codec = stream.codec_context.name
     for packet in container.demux(stream):
         if packet.size == 0:  # the flush packet at the end
             continue
@@ -177,32 +244,97 @@ def _packet_index(container, stream) -> tuple[list[int] | None, list[int]]:
             return None, []
         if packet.is_discard:  # cut off by an edit list
             return None, []
+        # Packed B-frames leave packets that hold nothing, of a few bytes.
+        if codec == "mpeg4" and packet.size < 20:
+            return None, []
+        # The show_frame bit: VP8 keeps frames that are only referred to in packets of their own.
+        if codec == "vp8" and not memoryview(packet)[0] >> 4 & 1:
+            continue
         timestamps.append(packet.pts)
         if packet.is_keyframe:
-            key_timestamps.append(packet.pts)
-    if not timestamps or len(set(timestamps)) < len(timestamps):
+            keys.append(packet.pts)
+    if len(set(timestamps)) < len(timestamps):
         return None, []
-    return sorted(timestamps), sorted(key_timestamps)
+    if codec == "h264" and "4:4:4" in (stream.codec_context.profile or ""):
+        # FFmpeg decodes 4:4:4 by old x264 releases with the fault they were made with, which it knows from a message
+        # in the first key frame and forgets when seeking: other key frames would give wrong colours.
+        keys = [min(keys)]
+    return sorted(timestamps), sorted(keys)
 
 
-def _seek_and_decode(container, stream, timestamps, key_timestamps, wanted: set[int], to_rgb) -> dict[int, np.ndarray]:
-    """Decodes each group of pictures that holds a wanted frame from its key frame to the last wanted one."""
-    frames, remaining = {}, sorted(wanted)
-    while remaining:
-        container.seek(timestamps[remaining[0]], stream=stream)
-        group = bisect_right(key_timestamps, timestamps[remaining[0]])
-        before = len(remaining)
-        for frame in container.decode(stream):
-            if frame.pts is None or frame.pts > timestamps[remaining[0]]:
-                raise _IndexNotConfirmed
-            if frame.pts == timestamps[remaining[0]]:
-                frames[remaining.pop(0)] = to_rgb(frame)
-                # In a later group: seeking there skips what lies between.
-                if not remaining or bisect_right(key_timestamps, timestamps[remaining[0]]) > group:
-                    break
-        if len(remaining) == before:
-            raise _IndexNotConfirmed
+def _seek_and_decode(container, stream, timestamps: list[int], keys: list[int], wanted: list[int], to_rgb) -> dict:
+    """{index: RGB frame}: decodes each group of pictures that holds wanted frames, up to the last of them."""
+    groups = {}  # timestamp of the key frame -> {timestamp: index} of the wanted frames
+    for index in sorted(set(wanted)):
+        key = keys[bisect_right(keys, timestamps[index]) - 1]
+        groups.setdefault(key, {})[timestamps[index]] = index
+    frames = {}
+    for key, group in groups.items():
+        for frame in _decode_group(container, stream, key, group):
+            if frame.pts in group:
+                frames[group[frame.pts]] = to_rgb(frame)
+    if len(frames) < len(set(wanted)):
+        raise _IndexNotConfirmed
     return frames
+
+
+def _decode_group(container, stream, key: int, group: dict[int, int]):
+    """Frames from the key frame on, until those with a timestamp in `group` have come.
+
+    Frames that are neither wanted nor referred to by others are not decoded where the codec says which these are. The
+    decoder is emptied after the last wanted packet: waiting for it to give the frame would decode more of them.
+    """
+    decoder = stream.codec_context
+    skips = decoder.name in _CODECS_WITH_SKIPPABLE_FRAMES
+    container.seek(key, stream=stream)
+    missing, started = set(group), False
+    for packet in container.demux(stream):
+        if packet.size == 0:
+            break
+        if not started and (packet.pts is None or packet.pts > key):
+            raise _IndexNotConfirmed  # the seek went past the key frame
+        started = True
+        decoder.skip_frame = "NONREF" if skips and packet.pts not in missing else "DEFAULT"
+        missing.discard(packet.pts)
+        yield from packet.decode()
+        if not missing:
+            break
+    yield from decoder.decode(None)
+    decoder.flush_buffers()
+
+
+def _decode_from_the_start(av, source, pick, to_rgb) -> tuple[torch.Tensor, float | None]:
+    """Decodes everything to know what there is, once, or again where the frames do not all fit in memory meanwhile."""
+    kept, kept_bytes, timestamps = [], 0, []
+    with av.open(_openable(source), metadata_errors="ignore") as container:
+        stream = _video_stream(container)
+        for frame in container.decode(stream):
+            timestamps.append(frame.pts)
+            kept_bytes += sum(plane.buffer_size for plane in frame.planes)
+            if kept_bytes > _KEPT_BYTES:
+                kept.clear()
+            else:
+                kept.append(frame)
+        ordered = None not in timestamps and all(first < second for first, second in pairwise(timestamps))
+        seconds = _seconds(timestamps, stream.time_base) if ordered and timestamps else None
+        wanted = pick(VideoInfo(len(timestamps), _fps(stream), seconds))
+        if kept_bytes <= _KEPT_BYTES:
+            frames = {index: to_rgb(kept[index]) for index in set(wanted)}
+            return _in_order(wanted, frames), _pixel_aspect_ratio(stream, frames)
+    with av.open(_openable(source), metadata_errors="ignore") as container:
+        stream = _video_stream(container)
+        decoded = islice(container.decode(stream), max(wanted) + 1)
+        needed = set(wanted)
+        frames = {position: to_rgb(frame) for position, frame in enumerate(decoded) if position in needed}
+        return _in_order(wanted, frames), _pixel_aspect_ratio(stream, frames)
+
+
+def _pixel_aspect_ratio(stream, frames: dict[int, np.ndarray]) -> float | None:
+    """Width / height of a pixel of the upright frames."""
+    ratio = float(stream.sample_aspect_ratio or 0)
+    height, width, _ = next(iter(frames.values())).shape
+    turned = (height, width) == (stream.width, stream.height) and height != width
+    return (1 / ratio if turned else ratio) if ratio else None
 
 
 def _to_rgb(reformatter, frame) -> np.ndarray:
@@ -212,30 +344,72 @@ def _to_rgb(reformatter, frame) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(image, k=round(frame.rotation / 90) % 4)) if frame.rotation else image
 
 
-def _in_order(wanted: list[int], frames: dict[int, np.ndarray]) -> torch.Tensor:
-    return torch.from_numpy(np.stack([frames[index] for index in wanted]))
-
-
 # ------------------------------------------------------------------------------------------------ torchcodec, decord
 
 
-def _read_torchcodec(source, pick) -> torch.Tensor:
+def _read_torchcodec(source, pick) -> tuple[torch.Tensor, float | None]:
     decoder = importlib.import_module("torchcodec.decoders").VideoDecoder(
         source, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact"
     )
-    wanted = pick(VideoInfo(len(decoder), decoder.metadata.average_fps))
+    metadata = decoder.metadata
+    wanted = pick(VideoInfo(len(decoder), metadata.average_fps))
     unique = sorted(set(wanted))
     frames = decoder.get_frames_at(unique).data  # (number of unique frames, H, W, 3)
-    return frames[[unique.index(index) for index in wanted]]
+    ratio = getattr(metadata, "pixel_aspect_ratio", None)  # since 0.8
+    return frames[[unique.index(index) for index in wanted]], float(ratio) if ratio else None
 
 
-def _read_decord(source, pick) -> torch.Tensor:
+def _read_decord(source, pick) -> tuple[torch.Tensor, None]:
     decord = importlib.import_module("decord")
     try:
         reader = decord.VideoReader(_openable(source), num_threads=1)
-        wanted = pick(VideoInfo(len(reader), reader.get_avg_fps()))
+        timestamps = reader.get_frame_timestamp(list(range(len(reader))))[:, 0]  # (N, 2), begin and end -> (N,)
+        ordered = len(timestamps) and bool((np.diff(timestamps) > 0).all())
+        seconds = (timestamps - timestamps[0]).tolist() if ordered else None
+        wanted = pick(VideoInfo(len(reader), reader.get_avg_fps(), seconds))
         unique = sorted(set(wanted))
         frames = reader.get_batch(unique).asnumpy()  # (number of unique frames, H, W, 3)
     except decord.DECORDError as error:
         raise RuntimeError(str(error).strip().splitlines()[0]) from error
-    return torch.from_numpy(frames[[unique.index(index) for index in wanted]])
+    return torch.from_numpy(frames[[unique.index(index) for index in wanted]]), None
+
+
+# ---------------------------------------------------------------------------------------------------- image folders
+
+
+def _read_images(folder: FrameFolder, pick) -> tuple[torch.Tensor, None]:
+    paths = _image_paths(folder)
+    if not paths:
+        wanted_names = folder.template or ", ".join(IMAGE_SUFFIXES)
+        raise VideoDecodeError(f"{folder.path} holds no image ({wanted_names}).")
+    wanted = pick(VideoInfo(len(paths), folder.fps))
+    images = {}
+    for index in set(wanted):
+        try:
+            with Image.open(paths[index]) as image:
+                images[index] = np.asarray(image.convert("RGB"))
+        except (OSError, UnidentifiedImageError) as error:
+            raise VideoDecodeError(f"{paths[index]} cannot be read: {error}") from error
+    shapes = {image.shape for image in images.values()}
+    if len(shapes) > 1:
+        raise VideoDecodeError(f"{folder.path} has images of different sizes: {sorted(shapes)}.")
+    return _in_order(wanted, images), None
+
+
+def _image_paths(folder: FrameFolder) -> list[Path]:
+    if folder.template is None:
+        found = (path for path in Path(folder.path).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        # img_9 comes before img_10
+        paths = sorted(found, key=lambda path: [int(part) if part.isdigit() else part for part in _numbers_apart(path)])
+        return paths if folder.num_frames is None else paths[: folder.num_frames]
+    paths = []
+    while folder.num_frames is None or len(paths) < folder.num_frames:
+        path = Path(folder.path, folder.template.format(folder.first + len(paths)))
+        if folder.num_frames is None and not path.is_file():
+            break
+        paths.append(path)
+    return paths
+
+
+def _numbers_apart(path: Path) -> list[str]:
+    return re.split(r"(\d+)", path.name)

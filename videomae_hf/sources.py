@@ -1,0 +1,391 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""The videos of a data set and their labels: class folders, lists in the official and in other formats.
+
+`read_samples` is the one entry. A folder holds a folder for each class, with videos in it or, in place of each video,
+a folder of images. A list has a video a line:
+
+    clip.mp4 3                     path and class, by number or name (V1 and V2; also comma, tab or semicolon)
+    clip.mp4 0 -1                  V2's pretraining, of videos
+    frames/clip 1 250              V2's pretraining, of image folders: number of the first image, number of images
+    frames/clip 250 3              V2's finetuning, of image folders: number of images, class
+    path,label                     any columns under a header that names these two
+    {"path": .., "label": ..}      JSON lines
+"""
+
+import csv
+import difflib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from .video_decoding import IMAGE_SUFFIXES, FrameFolder
+
+
+VIDEO_SUFFIXES = (
+    ".3gp", ".avi", ".flv", ".gif", ".h264", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv",
+)  # fmt: skip
+_VIDEO_NAME = re.compile(rf".*(?:{'|'.join(map(re.escape, VIDEO_SUFFIXES))})", re.IGNORECASE)
+_PATH_COLUMNS = ("path", "video", "video_path", "file", "file_name", "filename")
+_LABEL_COLUMNS = ("label", "labels", "class", "class_name")
+_SHOWN_LINES = 5  # of the bad ones, in the message
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A video of a data set.
+
+    Args:
+        path: of the video or of its folder of images; a name, if `content` is given.
+        label: number of its class; a tuple of numbers with several labels a video.
+        first_frame, num_frames: numbers of the first image and of images, where a list states them for a folder.
+        source: which of several sources it is from, see `read_sources`.
+        content: the bytes of a video that is no file of its own.
+    """
+
+    path: str
+    label: int | tuple[int, ...] | None = None
+    first_frame: int | None = None
+    num_frames: int | None = None
+    source: int = 0
+    content: bytes | None = field(default=None, repr=False)
+
+    def video(self, template: str | None = None) -> str | bytes | FrameFolder:
+        """What `read_frames` takes; `template` names the images of a folder."""
+        if self.content is not None:
+            return self.content
+        if template is None and self.num_frames is None:
+            return self.path
+        return FrameFolder(self.path, template, 1 if self.first_frame is None else self.first_frame, self.num_frames)
+
+
+class SampleList(Sequence):
+    """Samples, kept in a few arrays.
+
+    As Python objects the samples of a large data set would slowly be copied to each worker process: looking at one
+    writes its reference count.
+    """
+
+    def __init__(self, samples: Iterable[Sample] = ()):
+        paths, labels, numbers = [], [], []
+        self.multi_label = False
+        for sample in samples:
+            paths.append(sample.path.encode("utf-8", "surrogateescape"))
+            self.multi_label |= isinstance(sample.label, tuple)
+            labels.append(sample.label if isinstance(sample.label, tuple) else _optional(sample.label))
+            numbers.append(
+                (len(_optional(sample.first_frame)), sample.first_frame or 0, sample.num_frames or -1, sample.source)
+            )
+        self._paths, self._path_ends = np.frombuffer(b"".join(paths), np.uint8), np.cumsum([0, *map(len, paths)])
+        self._labels = np.array([number for label in labels for number in label], np.int32)
+        self._label_ends = np.cumsum([0, *map(len, labels)])
+        self._numbers = np.array(numbers, np.int32).reshape(-1, 4)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: int) -> Sample:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        index = range(len(self))[index]  # counts from the end, and raises IndexError
+        path = self._paths[self._path_ends[index] : self._path_ends[index + 1]].tobytes()
+        labels = tuple(self._labels[self._label_ends[index] : self._label_ends[index + 1]].tolist())
+        has_first, first_frame, num_frames, source = self._numbers[index].tolist()
+        return Sample(
+            path.decode("utf-8", "surrogateescape"),
+            labels if self.multi_label else (labels[0] if labels else None),
+            first_frame if has_first else None,
+            num_frames if num_frames >= 0 else None,
+            source,
+        )
+
+
+def _optional(value) -> tuple:
+    return () if value is None else (value,)
+
+
+def read_samples(
+    source: str | Path,
+    class_names: list[str] | None = None,
+    root: str | Path | None = None,
+    labelled: bool = True,
+    multi_label: bool = False,
+) -> tuple[SampleList, list[str]]:
+    """Lists the videos of a data set.
+
+    Args:
+        source: a folder, or a list file in one of the formats above.
+        class_names: the classes and their order, as in a trained model; None takes them from the data.
+        root: folder of relative paths in a list; None is the folder of the list.
+        labelled: False ignores labels (a folder is then searched at any depth) and allows lists without.
+        multi_label: a video may have any number of labels, lists only: all columns behind the path, or a column
+            `labels` with names separated by `|`, or, with no such column, a column of 0 and 1 for each class.
+
+    Returns:
+        Samples, and the class names ([] if not `labelled`).
+
+    Raises:
+        FileNotFoundError: no such folder or list. ValueError: no video in it; lines without a label or with one that is
+        unknown, of which the first are shown.
+    """
+    source = Path(source).expanduser()
+    if source.is_dir():
+        if multi_label:
+            raise ValueError(f"multi_label needs a list, and {source} is a folder.")
+        found = _list_folder(source, labelled)
+    elif source.is_file():
+        found = _read_list(source, Path(root).expanduser() if root else source.parent, labelled, multi_label)
+    else:
+        raise FileNotFoundError(f"No folder or list of videos at {source}.")
+    found = list(found)
+    if not found:
+        wanted = "a folder for each class with videos in it" if labelled else "videos"
+        raise ValueError(f"{source} holds no video; expected {wanted} ({', '.join(VIDEO_SUFFIXES)}).")
+    if not labelled:
+        return SampleList(sample for _, sample, _ in found), []
+    class_names = class_names or _sorted_classes({label for _, _, labels in found for label in labels})
+    return SampleList(_numbered(found, class_names, source, multi_label)), class_names
+
+
+def read_sources(
+    sources: str | list[dict],
+    class_names: list[str] | None = None,
+    root: str | Path | None = None,
+    labelled: bool = True,
+    multi_label: bool = False,
+) -> tuple[SampleList, list[str], list[dict], list[float]]:
+    """Lists one source, or several that are trained on together (V2's hybrid pretraining).
+
+    Args:
+        sources: what `read_samples` takes, or a list of mappings with `data` (that), `root`, `weight` (how often an
+            epoch has each video, 1 unless given), and how its clips are taken, where it differs: fields of
+            `ClipSampling` such as `sampling_rate` and `frame_template`.
+        class_names, root, labelled, multi_label: see `read_samples`. Classes of several sources are put together by
+            name.
+
+    Returns:
+        Samples with their `source`, class names, the differing sampling of each source, and the weights.
+    """
+    entries = [{"data": sources}] if isinstance(sources, str | Path) else sources
+    listed, options, weights = [], [], []
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict) or "data" not in entry:
+            raise ValueError(f"Source {number} must be a mapping with `data`, not {entry!r}.")
+        rest = dict(entry)
+        where, weight = (rest.pop("data"), rest.pop("root", root)), float(rest.pop("weight", 1.0))
+        if not weight > 0:
+            raise ValueError(f"weight={weight} of {entry['data']} must be positive.")
+        listed.append(read_samples(where[0], class_names, where[1], labelled, multi_label))
+        options.append(rest)
+        weights.append(weight)
+    if len(entries) == 1:
+        return *listed[0], options, weights
+    merged = class_names or (_sorted_classes({name for _, names in listed for name in names}) if labelled else [])
+    numbers = {name: number for number, name in enumerate(merged)}
+
+    def samples() -> Iterator[Sample]:
+        for source, (found, names) in enumerate(listed):
+            for sample in found:
+                label = sample.label
+                if isinstance(label, tuple):
+                    label = tuple(numbers[names[one]] for one in label)
+                elif label is not None:
+                    label = numbers[names[label]]
+                yield replace(sample, label=label, source=source)
+
+    return SampleList(samples()), merged, options, weights
+
+
+def _numbered(found: list, class_names: list[str], source: Path, multi_label: bool) -> Iterator[Sample]:
+    """The samples with class numbers for names; a class number that is no name stands for itself."""
+    numbers = {name: number for number, name in enumerate(class_names)}
+    numbers = {**{str(number): number for number in range(len(class_names))}, **numbers}
+    problems = []
+    for place, sample, labels in found:
+        unknown = [label for label in labels if label not in numbers]
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], class_names, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            problems.append(f"{place}{sample.path} has the unknown label {unknown[0]!r}{hint}")
+            continue
+        labels = tuple(numbers[label] for label in labels)
+        yield replace(sample, label=labels if multi_label else labels[0])
+    if problems:
+        raise ValueError(_shown(source, problems) + f" Known: {shorten(class_names)}.")
+
+
+def _shown(source: Path, problems: list[str]) -> str:
+    """The first problems of a list in one message."""
+    more = f" ({len(problems) - _SHOWN_LINES} more lines like these)" if len(problems) > _SHOWN_LINES else ""
+    return f"{source}: " + "; ".join(problems[:_SHOWN_LINES]) + more
+
+
+# ---------------------------------------------------------------------------------------------------------- folders
+
+
+def _list_folder(folder: Path, labelled: bool) -> Iterator[tuple[str, Sample, list[str]]]:
+    """(place, sample, labels) of each video, or of each folder of images if there is no video at all."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    if not paths:
+        images = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        paths = sorted({path.parent for path in images if len(path.relative_to(folder).parts) > 1 + labelled})
+    if not labelled:
+        yield from (("", Sample(str(path)), []) for path in paths)
+        return
+    by_class = {}
+    for path in paths:
+        by_class.setdefault(path.relative_to(folder).parts[0], []).append(path)
+    for child in sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")):
+        if child not in by_class:
+            raise ValueError(f"The class folder {folder / child} holds no video ({', '.join(VIDEO_SUFFIXES)}).")
+        yield from (("", Sample(str(path)), [child]) for path in by_class[child])
+
+
+# ------------------------------------------------------------------------------------------------------------ lists
+
+
+def _read_list(source: Path, root: Path, labelled: bool, multi_label: bool) -> list[tuple[str, Sample, list[str]]]:
+    """(place, sample, labels) of each line."""
+    try:
+        text = source.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        kind = "a video; give the folder or a list" if source.suffix.lower() in VIDEO_SUFFIXES else "no UTF-8 text"
+        raise ValueError(f"{source} is {kind} ({error.reason} at byte {error.start}).") from error
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    if lines and lines[0][1].startswith("{"):
+        rows = _read_json(source, lines, labelled, multi_label)
+    else:
+        rows = _read_columns(source, lines, labelled, multi_label)
+    found, problems = [], []
+    for number, path, numbers, labels in rows:
+        if labelled and not labels and not multi_label:
+            problems.append(f"line {number}: expected a path and a label, found {path!r}")
+            continue
+        is_url = path.startswith(("http://", "https://"))
+        sample = Sample(path if is_url else str(root / path), None, *numbers)
+        found.append((f"line {number}: ", sample, labels if labelled else []))
+    if problems:
+        raise ValueError(_shown(source, problems))
+    return _with_suffix(found)
+
+
+def _with_suffix(found: list) -> list:
+    """V1's lists may leave out ".mp4" (v1/kinetics.py); without it a path is meant to be a folder of images."""
+    bare = [entry for entry in found if entry[1].num_frames is None and "." not in Path(entry[1].path).name]
+    if not bare or Path(bare[0][1].path).is_dir():
+        return found
+    return [
+        (place, replace(sample, path=sample.path + ".mp4"), labels)
+        if sample.num_frames is None and "." not in Path(sample.path).name
+        else (place, sample, labels)
+        for place, sample, labels in found
+    ]
+
+
+def _read_json(source: Path, lines, labelled: bool, multi_label: bool) -> Iterator[tuple[int, str, tuple, list[str]]]:
+    """(line number, path, (first_frame, num_frames), labels) of each line of JSON."""
+    for number, line in lines:
+        try:
+            row = {str(name).lower(): value for name, value in json.loads(line).items()}
+        except (json.JSONDecodeError, AttributeError) as error:
+            raise ValueError(f"{source}, line {number}: no JSON object: {line[:80]!r}") from error
+        path = next((row[name] for name in _PATH_COLUMNS if isinstance(row.get(name), str)), None)
+        if path is None:
+            raise ValueError(f"{source}, line {number}: none of {', '.join(_PATH_COLUMNS)} in {line[:80]!r}")
+        labels = next((row[name] for name in _LABEL_COLUMNS if row.get(name) is not None), [])
+        labels = labels if isinstance(labels, list) else [labels]
+        if labelled and len(labels) > 1 and not multi_label:
+            raise ValueError(f"{source}, line {number}: {len(labels)} labels; set multi_label for more than one.")
+        yield number, path, (row.get("first_frame"), row.get("num_frames")), [str(label) for label in labels]
+
+
+def _read_columns(source: Path, lines, labelled: bool, multi_label: bool) -> Iterator[tuple[int, str, tuple, list]]:
+    """(line number, path, (first_frame, num_frames), labels) of each line of columns."""
+    split = _splitter([line for _, line in lines], labelled)
+    header = [name.strip().lower() for name in split(lines[0][1])] if lines else []
+    path_column = next((header.index(name) for name in _PATH_COLUMNS if name in header), None)
+    if path_column is None:
+        for number, line in lines:
+            yield number, *_read_row(split(line), labelled, multi_label)
+        return
+    names = [name.strip() for name in split(lines[0][1])]
+    label_column = next((header.index(name) for name in _LABEL_COLUMNS if name in header), None)
+    for number, line in lines[1:]:
+        row = [value.strip() for value in split(line)]
+        if multi_label and label_column is None:  # a column of 0 and 1 for each class
+            labels = [name for name, value in zip(names, row) if name != names[path_column] and value == "1"]
+        else:
+            text = row[-1 if label_column is None else label_column] if len(row) > 1 else ""
+            labels = [part.strip() for part in text.split("|")] if multi_label else [text]
+        yield number, row[path_column], (None, None), [label for label in labels if label]
+
+
+def _read_row(row: list[str], labelled: bool, multi_label: bool) -> tuple[str, tuple, list[str]]:
+    """Path, (first_frame, num_frames) and labels of a line without a header; the official formats among them."""
+    path, rest = row[0].strip(), [value.strip() for value in row[1:]]
+    is_folder = not _VIDEO_NAME.fullmatch(path)
+    if is_folder and len(rest) == 2 and rest[0].isdigit() and not multi_label:
+        if labelled:  # path, number of images, class
+            return path, (None, int(rest[0])), rest[1:]
+        if rest[1].isdigit():  # path, number of the first image, number of images
+            return path, (int(rest[0]), int(rest[1])), []
+    return path, (None, None), rest if multi_label else rest[-1:]
+
+
+def _splitter(lines: list[str], labelled: bool):
+    """The function that splits the lines of a list: at the delimiter that leaves the name of a video in the first
+    column of each of the first lines, or else the same number of columns; at spaces, if none does.
+
+    A path may hold the other delimiters: "a,b.mp4 3" is separated by a space.
+    """
+    sample = lines[:100]
+
+    def columns(delimiter: str) -> list[list[str]]:
+        return list(csv.reader(sample, delimiter=delimiter, skipinitialspace=True))
+
+    for delimiter in "\t,;":
+        rows = columns(delimiter)
+        named = sum(bool(_VIDEO_NAME.fullmatch(row[0].strip())) for row in rows)
+        if min(map(len, rows), default=0) > 1 and named >= len(rows) - 1:  # one line may be the header
+            return lambda line, delimiter=delimiter: next(
+                csv.reader([line], delimiter=delimiter, skipinitialspace=True)
+            )
+    for delimiter in "\t,;":
+        widths = {len(row) for row in columns(delimiter)}
+        if len(widths) == 1 and widths != {1} and not any(_VIDEO_NAME.match(line) for line in sample[1:]):
+            return lambda line, delimiter=delimiter: next(
+                csv.reader([line], delimiter=delimiter, skipinitialspace=True)
+            )
+    return lambda line: _split_at_spaces(line, labelled)
+
+
+def _split_at_spaces(line: str, labelled: bool) -> list[str]:
+    """The path, which may have spaces itself, and the columns behind it."""
+    if line.startswith('"'):
+        return next(csv.reader([line], delimiter=" ", skipinitialspace=True))
+    video = re.match(rf"{_VIDEO_NAME.pattern}(?=\s|$)", line, re.IGNORECASE)
+    if video:
+        rest = line[video.end() :].split()
+        return (
+            [video.group(), " ".join(rest)]
+            if labelled and len(rest) > 1 and not rest[0].lstrip("-").isdigit()
+            else [video.group(), *rest]
+        )
+    numbers = re.search(r"(?:\s+-?\d+)+$", line)  # a folder of images, with one or two numbers
+    if numbers:
+        return [line[: numbers.start()], *numbers.group().split()]
+    return line.rsplit(maxsplit=1) if labelled else [line]
+
+
+def _sorted_classes(labels: set[str]) -> list[str]:
+    """Class names in order: by number where all are numbers (0 to the largest one), otherwise by name."""
+    if all(label.isdigit() for label in labels):
+        return [str(number) for number in range(max(map(int, labels)) + 1)]
+    return sorted(labels)
+
+
+def shorten(names: list[str], limit: int = 8) -> str:
+    return ", ".join(names[:limit]) + (f", .. ({len(names)} in all)" if len(names) > limit else "")
