@@ -26,7 +26,7 @@ import statistics
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -35,9 +35,9 @@ import av
 import torch
 from tqdm import tqdm
 
-from .data import Sample, read_samples
 from .frame_sampling import dense_clip, random_start
 from .shards import ShardSample, write_shards, write_text
+from .sources import Sample, read_samples
 from .transcoding import DiskError, PreparedVideo, TranscodingOptions, find_prepared, transcode_video
 from .video_decoding import VideoDecodeError, VideoInfo, read_frames
 
@@ -67,11 +67,12 @@ class Outcome:
 # ------------------------------------------------------------------------------------------------------------- names
 
 
-def list_jobs(source: Path, root: Path | None, labelled: bool) -> tuple[list[Sample], list[Job]]:
+def list_jobs(source: Path, root: Path | None, labelled: bool) -> tuple[Sequence[Sample], list[Job]]:
     """The rows of a data set and the videos to write, each once.
 
     Raises:
-        ValueError: two videos would get the same name; and what `read_samples` raises.
+        ValueError: something other than a video file; two videos would get the same name; and what `read_samples`
+            raises.
     """
     if source.is_dir():
         base, below = source, ""
@@ -79,6 +80,10 @@ def list_jobs(source: Path, root: Path | None, labelled: bool) -> tuple[list[Sam
     else:
         base, below = root or source.parent, "videos/"
         samples, _ = read_samples(source, root=root, labelled=labelled)
+    others = (one for one in samples if one.num_frames is not None or one.path.startswith(("http://", "https://")))
+    wrong = samples[0] if os.path.isdir(samples[0].path) else next(others, None)
+    if wrong:
+        raise ValueError(f"{source}: {wrong.path} is no video file; folders of images and URLs are not prepared.")
     paths = list(dict.fromkeys(os.path.abspath(sample.path) for sample in samples))
     base = os.path.abspath(base)
     if any(os.path.commonpath([base, path]) != base for path in paths):  # absolute paths elsewhere
@@ -96,41 +101,35 @@ def list_jobs(source: Path, root: Path | None, labelled: bool) -> tuple[list[Sam
     return samples, jobs
 
 
-def rewrite_list(source: Path, samples: list[Sample], new_paths: list[str | None], root: Path | None) -> str:
+def rewrite_list(source: Path, samples: Sequence[Sample], new_paths: list[str | None], root: Path | None) -> str:
     """The text of a list with new paths in place of the old ones; rows whose new path is None are left out.
 
-    Header, separator and other columns stay. `samples` are those that `read_samples` made of the list, row by row.
+    Everything else stays as it is. `samples` are those that `read_samples` made of the list, row by row.
     """
     lines = [line.strip() for line in source.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    delimiter = next((mark for mark in ("\t", ",", ";") if mark in lines[0]), None)
-    text = io.StringIO()
-    if delimiter is None:
-        header, rows = lines[: len(lines) - len(samples)], lines[len(lines) - len(samples) :]
-        kept = [
-            _replace_path(row, sample.path, new, root or source.parent)
-            for row, sample, new in zip(rows, samples, new_paths)
-            if new is not None
-        ]
-        return "\n".join([*header, *kept]) + "\n"
-    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-    rows = list(csv.reader(lines, delimiter=delimiter))
-    header = rows[: len(rows) - len(samples)]
-    names = [name.strip().lower() for name in header[0]] if header else []
-    column = names.index("path") if "path" in names else 0
-    writer.writerows(header)
-    for row, new in zip(rows[len(header) :], new_paths):
-        if new is not None:
-            writer.writerow([*row[:column], new, *row[column + 1 :]])
-    return text.getvalue()
+    header, rows = lines[: len(lines) - len(samples)], lines[len(lines) - len(samples) :]
+    kept = [
+        _with_path(row, sample.path, new, root or source.parent)
+        for row, sample, new in zip(rows, samples, new_paths)
+        if new is not None
+    ]
+    return "".join(f"{line}\n" for line in [*header, *kept])
 
 
-def _replace_path(line: str, path: str, new: str, root: Path) -> str:
-    """A line of a list separated by spaces, whose path, maybe in quotes, comes first."""
-    quote = '"' if line.startswith('"') else ""
-    for match in re.finditer(re.escape(Path(path).name), line):
-        if str(root / line[len(quote) : match.end()]) == path:
-            return quote + new + line[match.end() :]
-    raise ValueError(f"The path {path} was not found in the line {line!r}.")
+def _with_path(row: str, path: str, new: str, root: Path) -> str:
+    """A row with `new` in place of the text that means `path`, whatever the format of the list."""
+    known = (path, path.removesuffix(".mp4"))  # lists may leave out this suffix
+    if row.startswith("{"):
+        values = json.loads(row).items()
+        is_path = {name: isinstance(value, str) and str(root / value) in known for name, value in values}
+        return json.dumps({name: new if is_path[name] else value for name, value in values}, ensure_ascii=False)
+    begins = [0, *(match.end() for match in re.finditer(r'[\t,;" ]', row))]
+    for meant in known:
+        for match in re.finditer(re.escape(Path(meant).name), row):
+            for begin in begins:
+                if begin < match.end() and str(root / row[begin : match.end()]) == meant:
+                    return row[:begin] + new + row[match.end() :]
+    raise ValueError(f"The path {path} was not found in the row {row!r}.")
 
 
 # --------------------------------------------------------------------------------------------------------- processes
@@ -309,7 +308,11 @@ def check_options(destination: Path, source: Path, options: TranscodingOptions):
 
 def write_failures(destination: Path, jobs: list[Job], outcomes: dict[str, Outcome]) -> int:
     """DST/prepare_failed.csv, absent where nothing failed; returns how many did."""
-    failed = [(job.source, outcomes[job.source].reason) for job in jobs if not outcomes[job.source].video]
+    failed = [
+        (job.source, outcomes[job.source].reason.removeprefix(f"{job.source} "))
+        for job in jobs
+        if not outcomes[job.source].video
+    ]
     table = destination / "prepare_failed.csv"
     if not failed:
         table.unlink(missing_ok=True)
@@ -320,7 +323,7 @@ def write_failures(destination: Path, jobs: list[Job], outcomes: dict[str, Outco
     return len(failed)
 
 
-def pack(args: argparse.Namespace, samples: list[Sample], class_names: list[str], targets: dict[str, tuple]) -> int:
+def pack(args: argparse.Namespace, samples: Sequence[Sample], class_names: list[str], targets: dict[str, tuple]) -> int:
     """Tar shards of all videos that were written; a video that a list names twice is in them twice."""
     packed = []
     for sample in samples:
@@ -343,7 +346,9 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, Transcodi
     parser.add_argument("--root", type=Path, help="folder of relative paths in a list; otherwise that of the list")
     parser.add_argument("--unlabelled", action="store_true", help="SRC has no labels; a list may be of paths alone")
     parser.add_argument("--short_side", type=int, default=defaults.short_side, help="pixels, even (%(default)s)")
-    parser.add_argument("--keyframe_interval", type=int, default=defaults.keyframe_interval, help="(%(default)s)")
+    parser.add_argument(
+        "--keyframe_interval", type=int, default=defaults.keyframe_interval, help="in frames (%(default)s)"
+    )
     parser.add_argument("--crf", type=int, default=defaults.crf, help="quality: 0 (best) to 51 (%(default)s)")
     parser.add_argument("--max_fps", type=float, help="leave out frames of faster videos")
     parser.add_argument("--shards", type=int, metavar="N", help="also pack tar shards of N videos each")

@@ -32,7 +32,7 @@ from .video_decoding import VideoDecodeError
 
 B_FRAMES = 3
 UNKNOWN_RATE = Fraction(25)  # frames a second, of a source that has neither timestamps nor a rate
-_DISK_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
+_DISK_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 _LIMITED_RANGE, _SMPTE170M = 1, 6  # AVCOL_RANGE_MPEG, AVCOL_SPC_SMPTE170M
 _ACCURATE_ROUNDING = 0x40000  # SWS_ACCURATE_RND, which old releases of av do not name
 
@@ -92,7 +92,8 @@ def transcode_video(source: Path, destination: Path, options: TranscodingOptions
         name: of the source, stored in the file along with its size and the options: `find_prepared` compares them.
 
     Raises:
-        VideoDecodeError: the source, or a part of it, cannot be decoded. DiskError: see there.
+        FileNotFoundError: no such source. VideoDecodeError: it cannot be decoded, or not to its end. DiskError: see
+            there.
     """
     partial = destination.with_name(destination.name + ".partial")
     note = _note(source, options, name)
@@ -274,7 +275,7 @@ def _pulled(graph, timestamps: deque) -> Iterator:
 def _stored_size(frame, pixel_aspect: Fraction | None, short_side: int) -> tuple[int, int]:
     """(width, height) before rotation: square pixels, even, the shorter side at most `short_side`."""
     aspect = Fraction(pixel_aspect or 1)
-    if not Fraction(1, 4) <= aspect <= 4:  # no camera does that; a damaged header does
+    if not Fraction(1, 10) < aspect < 10:  # a broken header, as for `read_frames`
         aspect = Fraction(1)
     width, height = frame.width * max(aspect, 1), frame.height / min(aspect, 1)  # the side that grows keeps all pixels
     scale = min(Fraction(1), Fraction(short_side) / min(width, height))
