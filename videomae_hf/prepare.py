@@ -27,6 +27,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -146,7 +147,9 @@ def run_isolated(function: Callable, jobs: list, workers: int) -> Iterator[tuple
             while waiting and len(running) < workers:
                 process, connection = idle.pop() if idle else _start(function)
                 running[connection] = process, waiting[0]
-                connection.send(waiting.popleft())
+                with suppress(OSError):  # of a process that died meanwhile: seen below
+                    connection.send(waiting[0])
+                waiting.popleft()
             for connection in wait(list(running)):
                 process, job = running.pop(connection)
                 try:
