@@ -38,7 +38,7 @@ from videomae_hf.metrics import classification_metrics, confusion_matrix
 from videomae_hf.mixing import Mixing
 from videomae_hf.preflight import check_data
 from videomae_hf.recipes import DataArguments, as_recipe, parse_command_line
-from videomae_hf.sources import read_samples, read_sources
+from videomae_hf.sources import read_samples, read_sources, shorten
 from videomae_hf.trainer import VideoMAETrainer, VideoMAETrainingArguments
 from videomae_hf.transforms import direction_sensitive
 
@@ -153,8 +153,8 @@ def clip_sampling(data: DataArguments, config: VideoMAEV2Config, **differing) ->
 def training_clips(data: DataArguments, args, config: VideoMAEV2Config, samplings: list[ClipSampling]) -> TrainingClips:
     directions = direction_sensitive(list(config.id2label.values()))
     if data.horizontal_flip and directions:
-        say(args, f"WARNING: clips are mirrored, and {len(directions)} classes name a direction ({directions[0]!r}, ..): "
-            "consider --horizontal_flip false")  # fmt: skip
+        warning = f"WARNING: half of the clips are mirrored, and {len(directions)} classes name a direction"
+        say(args, f"{warning} ({shorten(directions, 3)}); consider --horizontal_flip false.")
     return TrainingClips(
         config,
         samplings,

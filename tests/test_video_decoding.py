@@ -14,7 +14,7 @@ import torch
 from indexed_video import frame_indices, indexed_frames, write_indexed_video
 
 from videomae_hf import video_decoding
-from videomae_hf.video_decoding import VideoDecodeError, VideoInfo, read_frames, usable_backend
+from videomae_hf.video_decoding import VideoDecodeError, read_frames, usable_backend
 
 
 NUM_FRAMES = 60

@@ -26,14 +26,16 @@ def run_command(program: str, function: Callable[[list[str]], None], arguments: 
     except _USER_ERRORS as problem:
         if os.environ.get("VIDEOMAE_TRACEBACK"):
             raise
+        if isinstance(problem, BadVideosError) and os.environ.get("RANK", "0") != "0":
+            sys.exit(1)  # all processes stop for the same reason; the first one says it
         print(f"{program}: error: {problem}\n(VIDEOMAE_TRACEBACK=1 shows where.)", file=sys.stderr)
         sys.exit(1)
 
 
 def main():
-    from . import convert, prepare
+    from . import convert, doctor, prepare, scan
 
-    commands = {"convert": convert.main, "prepare": prepare.main}
+    commands = {"convert": convert.main, "scan": scan.main, "prepare": prepare.main, "doctor": doctor.main}
     arguments = sys.argv[1:]
     if not arguments or arguments[0] not in commands:
         print(f"usage: videomae {{{','.join(commands)}}} ...   (videomae COMMAND --help)", file=sys.stderr)

@@ -100,7 +100,9 @@ class VideoDataset(torch.utils.data.Dataset):
         while index >= self._blocks[source][2]:
             index -= self._blocks[source][2]
             source += 1
-        start, count, _ = self._blocks[source]
+        start, count, places = self._blocks[source]
+        if index < places // count * count:  # a whole round
+            return start + index % count
         if self._shuffled[0] != (int(self.epoch), source):
             order = torch.randperm(count, generator=generator_of(self.seed, int(self.epoch), source, 0, 0))
             self._shuffled = ((int(self.epoch), source), order)

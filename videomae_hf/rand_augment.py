@@ -85,10 +85,10 @@ class RandAugment:
         for _ in range(self.num_ops):
             name = OPERATIONS[random_int(0, len(OPERATIONS) - 1, generator)]
             if random_float(0, 1, generator) < 0.5:
-                frames = apply_operation(frames, name, self._draw_amount(name, generator))
+                frames = apply_operation(frames, name, self.draw_amount(name, generator))
         return frames
 
-    def _draw_amount(self, name: str, generator: torch.Generator) -> float:
+    def draw_amount(self, name: str, generator: torch.Generator) -> float:
         """The amount of an operation: its noisy magnitude in the unit of that operation, of random sign."""
         magnitude = self.magnitude + self.magnitude_std * float(torch.randn((), generator=generator))
         level = min(max(magnitude, 0.0), MAX_MAGNITUDE) / MAX_MAGNITUDE
@@ -222,19 +222,17 @@ def affine(frames: torch.Tensor, matrix: tuple[float, ...]) -> torch.Tensor:
     outside = (source_x < 0) | (source_x >= width) | (source_y < 0) | (source_y >= height)
     columns, column_weights = _cubic_taps(source_x, width)  # (4 or 1, H * W)
     rows, row_weights = _cubic_taps(source_y, height)
-    # (4, 1, H * W) and (1, 4, H * W) -> (16, H * W) -> (H * W, 16)
-    places = (rows[:, None] * width + columns).flatten(0, 1).t().contiguous()
-    weights = (row_weights[:, None] * column_weights).flatten(0, 1).t().contiguous()
     # (T, C, H, W) -> (T * C, H * W) -> (H * W, T * C)
     pixels = frames.flatten(0, 1).flatten(1).t().to(torch.float32, memory_format=torch.contiguous_format)
     moved = torch.empty(len(pixels[0]), len(pixels), dtype=torch.uint8)  # (T * C, H * W)
-    # Each pixel of all frames and channels is the same sum of 16 pixels, which is what `embedding_bag` computes, in a
-    # fraction of the time of `grid_sample`; a part at a time, which stays in the cache.
-    for start in range(0, len(pixels), 2048):
+    for start in range(0, len(pixels), 2048):  # what a part needs in between stays in the cache
         part = slice(start, start + 2048)
-        sums = torch.nn.functional.embedding_bag(
-            places[part], pixels, per_sample_weights=weights[part], mode="sum"
-        )  # (2048, T * C)
+        # (4, 1, N) and (4, N) -> (4, 4, N) -> (16, N) -> (N, 16)
+        places = (rows[:, None, part] * width + columns[:, part]).flatten(0, 1).t().contiguous()
+        weights = (row_weights[:, None, part] * column_weights[:, part]).flatten(0, 1).t().contiguous()
+        # A pixel is the same sum of 16 pixels in all frames and channels (of 4, where the move is along one axis). That
+        # is what `embedding_bag` computes, faster than `grid_sample`, which has another kernel too: (N, T * C).
+        sums = torch.nn.functional.embedding_bag(places, pixels, per_sample_weights=weights, mode="sum")
         # Decimals are dropped as in PIL, but not those that rounding takes from a whole number.
         moved[:, part] = sums.add_(1e-3).clamp_(0, 255).byte().t()
     return moved.masked_fill_(outside, FILL).view(frames.shape)  # (T * C, H * W) -> (T, C, H, W)

@@ -24,7 +24,7 @@ from .trainer import VideoMAETrainingArguments
 class DataArguments:
     train_data: str | None = field(
         default=None,
-        metadata={"help": "Folder of class folders, or a list of videos; in a recipe also several, see `read_sources`."},
+        metadata={"help": "Folder of class folders or list of videos; a recipe may have several, see `read_sources`."},
     )
     eval_data: str | None = field(default=None, metadata={"help": "The same, for evaluation."})
     data_root: str | None = field(default=None, metadata={"help": "Folder of relative paths in lists."})
@@ -48,7 +48,7 @@ class DataArguments:
         metadata={"help": "Repeated augmentation: clips made of one decoding; the batch size counts videos."},
     )
     rand_augment: str | None = field(
-        default=None, metadata={"help": "Finetuning: policy of RandAugment; rand-m7-n4-mstd0.5-inc1 is the official one."}
+        default=None, metadata={"help": "Finetuning: policy of RandAugment, officially rand-m7-n4-mstd0.5-inc1."}
     )
     color_jitter: float = field(default=0.0, metadata={"help": "Finetuning: change of brightness, contrast, colours."})
     grayscale: float = field(default=0.0, metadata={"help": "Finetuning: part of the clips that lose their colours."})

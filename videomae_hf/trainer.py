@@ -164,9 +164,11 @@ class VideoMAETrainer(Trainer):
             logs["data_wait"] = round(self._seconds_waiting / seconds, 3)
             self._seconds_waiting = self._seconds_computing = 0.0
             self._steps_timed = 0
-            bad = getattr(self.train_dataset, "bad", None)
-            if bad is not None and bad.any():
-                logs["bad_videos"] = int(bad.sum())
+        if "loss" in logs or "train_loss" in logs:  # which every process logs
+            bad, total = self._count_bad_videos()
+            if bad:
+                logs["bad_videos"] = bad
+                self._check_bad_fraction(bad, total)
         super().log(logs, *args, **kwargs)
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
@@ -175,6 +177,20 @@ class VideoMAETrainer(Trainer):
         bad, good = metrics.get(f"{prefix}_unreadable", 0), metrics.get(f"{prefix}_videos", 0)
         self._check_bad_fraction(bad, bad + good)
         return metrics
+
+    def _count_bad_videos(self) -> tuple[int, int]:
+        """Videos of the training set that are known to be bad, over all processes, and how many there are.
+
+        Called by every process at the same step. Each then knows the bad videos of all, so that none is tried twice.
+        """
+        dataset = self.train_dataset
+        if not hasattr(dataset, "bad"):
+            return 0, 0
+        bad = dataset.bad.to(self.args.device, torch.int32)
+        if self.args.world_size > 1:
+            torch.distributed.all_reduce(bad, torch.distributed.ReduceOp.MAX)
+            dataset.bad[bad.cpu().bool()] = True  # writes True alone: a worker may have found another one meanwhile
+        return int(bad.sum()), len(bad)
 
     def _check_bad_fraction(self, bad: int, total: int):
         if bad > self.args.max_bad_fraction * total:
@@ -211,6 +227,5 @@ class _DataCallback(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         self.trainer._seconds_computing += time.perf_counter() - self.started
         self.trainer._steps_timed += 1
-        bad = getattr(self.trainer.train_dataset, "bad", None)
-        if bad is not None:
-            self.trainer._check_bad_fraction(int(bad.sum()), len(bad))
+        if args.world_size == 1:  # several processes agree when they log
+            self.trainer._check_bad_fraction(*self.trainer._count_bad_videos())

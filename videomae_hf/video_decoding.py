@@ -197,17 +197,24 @@ def _read_pyav(source, pick) -> tuple[torch.Tensor, float | None]:
     av = importlib.import_module("av")
     to_rgb = partial(_to_rgb, importlib.import_module("av.video.reformatter").VideoReformatter())
     # `with` always: a container left open deadlocks the DataLoader's forked workers.
-    with av.open(_openable(source), metadata_errors="ignore") as container:
+    with _open(av, source) as container:
         stream = _video_stream(container)
         timestamps, keys = _packet_index(container, stream)
         if timestamps:
-            wanted = pick(VideoInfo(len(timestamps), _fps(stream), _seconds(timestamps, stream.time_base)))
+            seconds = _seconds(timestamps, stream.time_base)
+            wanted = pick(VideoInfo(len(timestamps), _fps(stream, seconds), seconds))
             try:
                 frames = _seek_and_decode(container, stream, timestamps, keys, wanted, to_rgb)
                 return _in_order(wanted, frames), _pixel_aspect_ratio(stream, frames)
             except (_IndexNotConfirmed, av.FFmpegError):
                 pass  # a full decode shows what the file really holds
     return _decode_from_the_start(av, source, pick, to_rgb)
+
+
+def _open(av, source: str | bytes):
+    # Titles in unknown encodings are no reason to refuse a video; since PyAV 19 they are none anyway.
+    options = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+    return av.open(_openable(source), **options)
 
 
 def _video_stream(container):
@@ -218,8 +225,13 @@ def _video_stream(container):
     return stream
 
 
-def _fps(stream) -> float | None:
-    return float(stream.average_rate) if stream.average_rate else None
+def _fps(stream, seconds: list[float] | None) -> float | None:
+    """The average rate of the header, unless the timestamps say that it is nonsense (1000 in FLV)."""
+    fps = float(stream.average_rate) if stream.average_rate else None
+    measured = (len(seconds) - 1) / seconds[-1] if seconds and seconds[-1] > 0 else None
+    if measured and not (fps and 0.5 < fps / measured < 2):
+        return measured
+    return fps
 
 
 def _seconds(timestamps: list[int], time_base) -> list[float]:
@@ -306,7 +318,7 @@ def _decode_group(container, stream, key: int, group: dict[int, int]):
 def _decode_from_the_start(av, source, pick, to_rgb) -> tuple[torch.Tensor, float | None]:
     """Decodes everything to know what there is, once, or again where the frames do not all fit in memory meanwhile."""
     kept, kept_bytes, timestamps = [], 0, []
-    with av.open(_openable(source), metadata_errors="ignore") as container:
+    with _open(av, source) as container:
         stream = _video_stream(container)
         for frame in container.decode(stream):
             timestamps.append(frame.pts)
@@ -317,11 +329,11 @@ def _decode_from_the_start(av, source, pick, to_rgb) -> tuple[torch.Tensor, floa
                 kept.append(frame)
         ordered = None not in timestamps and all(first < second for first, second in pairwise(timestamps))
         seconds = _seconds(timestamps, stream.time_base) if ordered and timestamps else None
-        wanted = pick(VideoInfo(len(timestamps), _fps(stream), seconds))
+        wanted = pick(VideoInfo(len(timestamps), _fps(stream, seconds), seconds))
         if kept_bytes <= _KEPT_BYTES:
             frames = {index: to_rgb(kept[index]) for index in set(wanted)}
             return _in_order(wanted, frames), _pixel_aspect_ratio(stream, frames)
-    with av.open(_openable(source), metadata_errors="ignore") as container:
+    with _open(av, source) as container:
         stream = _video_stream(container)
         decoded = islice(container.decode(stream), max(wanted) + 1)
         needed = set(wanted)

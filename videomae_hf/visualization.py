@@ -4,7 +4,7 @@
 import torch
 from PIL import Image
 
-from .layers_videomae_v2 import patchify, unpatchify
+from .layers_videomae_v2 import patchify, pixel_range, unpatchify
 from .masking import draw_masks, mask_to_ids
 from .modeling_videomae_v2 import VideoMAEV2ForPreTraining
 
@@ -73,11 +73,9 @@ def reconstruction_strip(
 
 
 def _to_unit_range(model, pixel_values: torch.Tensor) -> torch.Tensor:
-    """Normalised clips (B, T, C, H, W) -> float32 in [0, 1]."""
-    mean, std = (
-        torch.tensor(values, device=pixel_values.device)[:, None, None]
-        for values in (model.config.image_mean, model.config.image_std)
-    )
+    """Clips (B, T, C, H, W), uint8 or normalised -> float32 in [0, 1]."""
+    mean, std = pixel_range(model.config, pixel_values.dtype)
+    mean, std = (torch.tensor(values, device=pixel_values.device)[:, None, None] for values in (mean, std))
     return (pixel_values.float() * std + mean).clamp(0, 1)
 
 

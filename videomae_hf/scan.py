@@ -1,0 +1,558 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""Decodes every frame of every video of a data set and says which files are bad, before a training run finds out.
+
+Each worker process takes one file at a time, so that a file that kills its decoder, or keeps it busy for ever, costs
+that file alone.
+"""
+
+import argparse
+import csv
+import json
+import math
+import multiprocessing
+import os
+import signal
+import statistics
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from tqdm import tqdm
+
+from .data import VIDEO_SUFFIXES, read_samples
+
+
+VERDICTS = ("ok", "warning", "partial", "error")
+BAD = ("partial", "error")
+
+DESCRIPTION = """\
+Decodes every frame of every video, writes a report (csv) and prints a summary.
+
+PATH is a video, a folder (searched at any depth) or a list as train.py reads it. Verdicts:
+
+  ok       all frames decode
+  warning  all frames decode, but something is odd: far more or fewer than the header claims (by more
+           than 2 and 2 %), cut off, damage that the decoder covered up, no duration or timestamps in
+           the file, timestamps out of order, a rate that varies (gaps make over 5 % of the duration;
+           rounding to milliseconds is none), frames of several sizes, a single frame
+  partial  some frames, then an error
+  error    no frame at all, no such file, or a decoder that died or stopped
+
+Rotation, pixel format and non-square pixels are columns of the report, no warnings. The exit
+status is 0 if no video is partial or error, otherwise 1.
+
+  videomae scan my_videos --fix_list good.csv
+  videomae scan train.csv --root /data --fix_list train_good.csv --report train_scan.csv
+  videomae scan my_videos --json | jq -r 'select(.verdict == "error") | .path'
+"""
+
+
+@dataclass
+class ScannedVideo:
+    """What a full decode found in a file; None where it found nothing to say.
+
+    `frames` are those that decoded, `claimed_frames` those of the header. `fps` and `duration` (seconds) come from the
+    timestamps of the frames, from the header only without them. `width` and `height` are those after `rotation`
+    (degrees, counterclockwise, as PyAV gives it). `pixel_aspect` is the width of a pixel over its height.
+    """
+
+    path: str
+    verdict: str = "ok"
+    reason: str = ""
+    frames: int = 0
+    claimed_frames: int | None = None
+    fps: float | None = None
+    duration: float | None = None
+    variable_rate: bool | None = None
+    width: int | None = None
+    height: int | None = None
+    rotation: int | None = None
+    pixel_aspect: float | None = None
+    pixel_format: str | None = None
+    codec: str | None = None
+    container: str | None = None
+    bytes: int | None = None
+
+
+# --------------------------------------------------------------------------------------------------------- one file
+
+
+def scan_file(path: str, alive: Callable[[], None] = lambda: None) -> ScannedVideo:
+    """Decodes all of a video, on one thread, without converting colours.
+
+    Args:
+        path: of the file.
+        alive: called after each frame, to show that decoding goes on.
+    """
+    import av  # not at the top: the other commands work without it
+
+    found, remarks, problem = ScannedVideo(path), [], None
+    with _decoder_messages() as messages:
+        try:
+            _refuse_no_file(found)
+            # PyAV 19 has no such option any more, and no trouble with titles in other encodings.
+            lenient = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+            with av.open(path, **lenient) as container:
+                _decode_all(container, found, remarks, alive)
+        # What PyAV raises for files it cannot read; see video_decoding.py.
+        except (OSError, ValueError, RuntimeError, IndexError, TypeError, ArithmeticError, MemoryError) as error:
+            problem = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    said = [text.strip() for _, _, text in messages if text.strip()]
+    if problem is None and not found.frames:
+        problem = "no decodable frame"
+    if problem is not None:
+        found.verdict = "partial" if found.frames else "error"
+        remarks = [f"stops after {found.frames} frames: {problem}" if found.frames else problem]
+        if said:
+            remarks[0] += f" ({said[-1]})"
+    else:
+        if said:
+            more = f" (and {len(said) - 1} more messages)" if len(said) > 1 else ""
+            remarks.append(f"damage: {said[0]}{more}")
+        found.verdict = "warning" if remarks else "ok"
+    found.reason = "; ".join(remarks)
+    return found
+
+
+@contextmanager
+def _decoder_messages():
+    """FFmpeg's own errors, as (level, name, text): it covers up damage and only says so there."""
+    import av.logging
+
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as messages:
+            yield messages
+    finally:
+        av.logging.set_level(level)
+
+
+def _refuse_no_file(found: ScannedVideo):
+    try:
+        found.path.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the file name is not UTF-8, no list can hold it; rename it") from None
+    if not os.path.isfile(found.path):
+        raise ValueError("no such file")
+    found.bytes = os.path.getsize(found.path)
+    if not found.bytes:
+        raise ValueError("the file is empty")
+
+
+def _decode_all(container, found: ScannedVideo, remarks: list[str], alive: Callable[[], None]):
+    """Fills `found` as far as the file goes; `remarks` gets what is odd."""
+    stream = container.streams.best("video")
+    if stream is None:
+        raise ValueError("no video stream")
+    stream.codec_context.thread_count = 1
+    names = container.format.name.split(",")  # one format, many names: mov,mp4,m4a,..
+    suffix = Path(found.path).suffix.lower()[1:]
+    found.container = suffix if suffix in names else names[0]
+    found.codec = stream.codec_context.codec.canonical_name
+    found.claimed_frames = stream.frames or None
+    timestamps, sizes, damaged = [], {}, 0
+    try:
+        for frame in container.decode(stream):
+            if not found.frames:
+                _read_picture(frame, stream, found)
+            sizes.setdefault((frame.width, frame.height), found.frames)
+            timestamps.append(frame.pts)
+            damaged += frame.is_corrupt
+            found.frames += 1
+            alive()
+    finally:
+        remarks += _read_times(container, stream, timestamps, found)
+    if found.claimed_frames and abs(found.frames - found.claimed_frames) > max(2, 0.02 * found.claimed_frames):
+        remarks.append(f"frame count: the header claims {found.claimed_frames}, {found.frames} decode")
+    if len(sizes) > 1:
+        (width, height), first = list(sizes.items())[1]
+        remarks.append(f"frame size changes: to {width}x{height} at frame {first}")
+    if damaged:
+        remarks.append(f"damaged frames: {damaged} of {found.frames}")
+    if found.frames == 1:
+        remarks.append("a single frame")
+
+
+def _read_picture(frame, stream, found: ScannedVideo):
+    found.rotation = round(frame.rotation)
+    turned = found.rotation % 180 != 0
+    found.width, found.height = (frame.height, frame.width) if turned else (frame.width, frame.height)
+    found.pixel_format = frame.format.name
+    found.pixel_aspect = round(float(stream.sample_aspect_ratio or 1), 4)
+
+
+def _read_times(container, stream, timestamps: list[int | None], found: ScannedVideo) -> list[str]:
+    """Rate and duration; returns what is odd about them."""
+    remarks = []
+    # The timestamps of AVI are guesses (packed B-frames), its rate is constant.
+    known = [] if container.format.name == "avi" else [stamp for stamp in timestamps if stamp is not None]
+    unordered = sum(after <= before for before, after in zip(known, known[1:]))
+    known.sort()
+    span = float((known[-1] - known[0]) * stream.time_base) if known else 0
+    if span > 0 and len(known) == len(timestamps):
+        found.fps = round((len(known) - 1) / span, 3)
+        found.duration = round(span * len(known) / (len(known) - 1), 3)
+        found.variable_rate = _varies(known)
+    elif stream.average_rate and timestamps:
+        found.fps = round(float(stream.average_rate), 3)
+        found.duration = round(float(len(timestamps) / stream.average_rate), 3)
+        found.variable_rate = False
+    if None in timestamps:
+        remarks.append("no timestamps: the frame rate is a guess")
+    if unordered:
+        remarks.append(f"timestamps out of order: {unordered} of {len(timestamps)} frames")
+    if found.variable_rate:
+        remarks.append("variable frame rate")
+    claimed = stream.duration * stream.time_base if stream.duration else (container.duration or 0) / 1_000_000
+    if not claimed and None not in timestamps:
+        remarks.append("no duration in the header")
+    elif found.duration and claimed - found.duration > max(0.5, 0.1 * claimed):
+        remarks.append(f"cut off: {found.duration:.1f} s of {float(claimed):.1f} s decode")
+    return remarks
+
+
+def _varies(timestamps: list[int]) -> bool:
+    """Whether gaps (more than 1.5 usual distances and a tick of rounding) make over 5 % of the duration."""
+    distances = [after - before for before, after in zip(timestamps, timestamps[1:])]
+    usual = statistics.median(distances)
+    strays = [abs(distance - usual) for distance in distances]
+    return sum(stray for stray in strays if stray > usual / 2 + 1) > 0.05 * sum(distances)
+
+
+# -------------------------------------------------------------------------------------------------------- many files
+
+
+def scan_files(
+    paths: list[str], workers: int, timeout: float = 300, scan: Callable[..., ScannedVideo] = scan_file
+) -> Iterator[tuple[int, ScannedVideo]]:
+    """Yields (index in `paths`, what was found), as the files get done.
+
+    Args:
+        paths: video files.
+        workers: processes.
+        timeout: seconds that a file may go without a new frame.
+        scan: what a worker does with a file.
+    """
+    # Neither inherits what this process has open, which is what lets a pipe end with the worker at its other end. The
+    # fork server imports everything once; elsewhere than on Linux forking after imports is not safe.
+    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    if sys.platform == "linux":
+        context.set_forkserver_preload([__name__])
+    waiting = deque(enumerate(paths))
+    crew = [_Worker(context, scan) for _ in range(min(workers, len(paths)))]
+    try:
+        while True:
+            for worker in crew:
+                if worker.job is None and waiting:
+                    worker.give(waiting.popleft())
+            busy = [worker for worker in crew if worker.job is not None]
+            if not busy:
+                return
+            pause = max(0, min(worker.deadline for worker in busy) - time.monotonic())
+            wait([worker.connection for worker in busy], None if math.isinf(pause) else pause)
+            for worker in busy:
+                found = worker.check(timeout)
+                if found is None:
+                    continue
+                index, worker.job = worker.job[0], None
+                if waiting and not worker.process.is_alive():
+                    crew[crew.index(worker)] = _Worker(context, scan)
+                yield index, found
+    finally:
+        for worker in crew:
+            worker.stop()
+
+
+class _Worker:
+    """A process and the file it is at. It sends None for `still alive` and a ScannedVideo for `done`."""
+
+    def __init__(self, context, scan: Callable):
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, scan), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.job = None
+
+    def give(self, job: tuple[int, str]):
+        self.job = job
+        self.deadline = math.inf  # until it has started, which takes a while the first time
+        try:
+            self.connection.send(job[1])
+        except OSError:
+            pass  # it is dead, as `check` will find
+
+    def check(self, timeout: float) -> ScannedVideo | None:
+        """What it found, or what became of it; None while it is at work."""
+        if self.connection.poll():
+            try:
+                found = self.connection.recv()
+            except (EOFError, OSError):
+                self.process.join()
+                self.stop()
+                return ScannedVideo(self.job[1], "error", f"the decoder process died{_signal(self.process.exitcode)}")
+            if found is None:
+                self.deadline = time.monotonic() + timeout
+            return found
+        if time.monotonic() < self.deadline:
+            return None
+        self.stop()
+        return ScannedVideo(self.job[1], "error", f"no result: no new frame for {timeout:g} s")
+
+    def stop(self):
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+def _signal(exit_code: int) -> str:
+    names = {-number.value: number.name for number in signal.Signals}
+    hint = ", out of memory?" if names.get(exit_code) == "SIGKILL" else ""
+    return f" ({names.get(exit_code, f'exit status {exit_code}')}{hint})"
+
+
+def _serve(connection, scan: Callable):
+    """A worker's life: a path comes in, a ScannedVideo goes out."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends this one
+    last = 0.0
+
+    def alive():
+        nonlocal last
+        if time.monotonic() - last > 1:
+            connection.send(None)
+            last = time.monotonic()
+
+    try:
+        while True:
+            path = connection.recv()
+            last = 0.0
+            alive()
+            connection.send(scan(path, alive))
+    except (EOFError, OSError):
+        return  # the main process is gone
+
+
+# ------------------------------------------------------------------------------------------------------------- lists
+
+
+def find_videos(sources: list[str], root: str | None = None) -> list[str]:
+    """The videos of files, folders and lists, each once.
+
+    Raises:
+        FileNotFoundError, ValueError: of `read_samples`, for folders and lists.
+    """
+    paths = []
+    for source in sources:
+        if _is_video(source):
+            paths.append(str(Path(source).expanduser()))
+            continue
+        try:
+            paths += [sample.path for sample in read_samples(source, root=root, labelled=False)[0]]
+        except UnicodeDecodeError as error:
+            suffixes = ", ".join(VIDEO_SUFFIXES)
+            raise ValueError(f"{source} is neither a list in UTF-8 nor named as a video ({suffixes}).") from error
+    return list(dict.fromkeys(paths))
+
+
+def _is_video(source: str) -> bool:
+    return Path(source).suffix.lower() in VIDEO_SUFFIXES and not Path(source).expanduser().is_dir()
+
+
+def _is_list(source: str) -> bool:
+    return not _is_video(source) and Path(source).expanduser().is_file()
+
+
+def write_fix_list(destination: Path, sources: list[str], root: str | None, videos: list[ScannedVideo]) -> str:
+    """A list without the bad videos, for `read_samples`; returns a line about it.
+
+    A list keeps its lines as they are. Folders and files become `path,label`, the label being the class folder, or
+    `path` where a video lies outside of class folders.
+    """
+    bad = {video.path for video in videos if video.verdict in BAD}
+    if _is_list(sources[0]):
+        return _filter_list(destination, Path(sources[0]).expanduser(), root, bad)
+    rows = []
+    for source in sources:
+        for path in find_videos([source]):
+            below = Path(path).relative_to(Path(source).expanduser()).parts
+            rows.append([os.path.abspath(path), below[0] if len(below) > 1 else None])
+    good = [row for row, path in zip(rows, find_videos(sources)) if path not in bad]
+    labelled = all(label is not None for _, label in rows)
+    with destination.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["path", "label"] if labelled else ["path"])
+        writer.writerows(good if labelled else ([path] for path, _ in good))
+    return f"{len(good)} of {len(rows)} videos in {destination}, {'with' if labelled else 'without'} labels."
+
+
+def _filter_list(destination: Path, source: Path, root: str | None, bad: set[str]) -> str:
+    paths = [sample.path for sample in read_samples(source, root=root, labelled=False)[0]]
+    lines = source.read_bytes().decode("utf-8").splitlines(keepends=True)  # a byte order mark stays where it is
+    entries = [number for number, line in enumerate(lines) if line.strip("\ufeff \t\r\n")]
+    entries = entries[len(entries) - len(paths) :]  # less the header
+    dropped = {number: path for number, path in zip(entries, paths) if path in bad}
+    kept = [line for number, line in enumerate(lines) if number not in dropped]
+    destination.write_bytes("".join(kept).encode("utf-8"))
+    line = f"{len(paths) - len(dropped)} of {len(paths)} videos in {destination}."
+    base = Path(root).expanduser() if root else source.parent
+    relative = any(os.path.abspath(path) not in lines[number] for number, path in zip(entries, paths))
+    if relative and base.resolve() != destination.parent.resolve():
+        line += f"\nIts paths start at {base}: train.py needs --data_root {base} with it."
+    return line
+
+
+# ----------------------------------------------------------------------------------------------------------- summary
+
+
+def summarize(videos: list[ScannedVideo], limit: int = 10) -> list[str]:
+    """Lines about a scan, for people."""
+    lines = [_totals(videos), ""]
+    counts = Counter(video.verdict for video in videos)
+    lines += [f"  {verdict:<8}{counts[verdict]:>8,}" for verdict in VERDICTS]
+    decoded = [video for video in videos if video.frames]
+    for title, kind in (
+        ("Codec in container", lambda video: f"{video.codec} in {video.container}"),
+        ("Size", lambda video: f"{video.width}x{video.height}"),
+        ("Frames a second", lambda video: "unknown" if video.fps is None else f"{video.fps:.4g}"),
+    ):
+        lines += _table(title, Counter(map(kind, decoded)))
+    lines += _peculiarities(decoded)
+    if decoded:
+        lines += ["", "Shortest clips (frames, seconds)"]
+        for video in sorted(decoded, key=lambda video: video.frames)[:3]:
+            seconds = "?" if video.duration is None else f"{video.duration:.2f}"
+            lines.append(f"  {video.frames:>6,} {seconds:>9}  {_printable(video.path)}")
+    odd = Counter(remark for video in videos if video.verdict == "warning" for remark in _kinds(video.reason))
+    lines += _table("Warnings", odd)
+    bad = [video for video in videos if video.verdict in BAD]
+    if bad:
+        lines += ["", "Bad videos"]
+    for video in bad[:limit]:
+        lines += [f"  {video.verdict:<8} {_printable(video.path)}", f"           {video.reason}"]
+    if len(bad) > limit:
+        lines.append(f"  .. and {len(bad) - limit} more")
+    return lines
+
+
+def _totals(videos: list[ScannedVideo]) -> str:
+    seconds = round(sum(video.duration or 0 for video in videos))
+    frames = sum(video.frames for video in videos)
+    size = sum(video.bytes or 0 for video in videos)
+    power = min(int(math.log(max(size, 1), 1000)), 4)
+    time_text = f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} h"
+    unit = ("bytes", "kB", "MB", "GB", "TB")[power]
+    return f"{len(videos):,} videos, {frames:,} frames, {time_text}, {size / 1000**power:.4g} {unit}"
+
+
+def _table(title: str, counts: Counter, limit: int = 6) -> list[str]:
+    if not counts:
+        return []
+    rows = counts.most_common(limit)
+    if len(counts) > limit:
+        rows.append((f"{len(counts) - limit} others", counts.total() - sum(count for _, count in rows)))
+    return ["", f"{title:<30}videos", *(f"  {name:<28}{count:>6,}" for name, count in rows)]
+
+
+def _peculiarities(decoded: list[ScannedVideo]) -> list[str]:
+    counts = Counter()
+    for video in decoded:
+        counts["rotated"] += video.rotation != 0
+        counts["non-square pixels"] += video.pixel_aspect != 1
+        counts["more than 8 bits a channel"] += any(f"p{bits}" in video.pixel_format for bits in (10, 12, 14, 16))
+        counts["no frame count in the header"] += video.claimed_frames is None
+    return _table("Worth knowing", +counts)
+
+
+def _kinds(reason: str) -> list[str]:
+    return [remark.split(":")[0] for remark in reason.split("; ")]
+
+
+def _printable(path: str) -> str:
+    return path.encode(errors="backslashreplace").decode()
+
+
+def write_report(destination: Path, videos: list[ScannedVideo]):
+    """A csv file with a column for each field of `ScannedVideo`."""
+    with destination.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(ScannedVideo)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(map(asdict, videos))
+
+
+# ----------------------------------------------------------------------------------------------------------- command
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="videomae scan", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="video, folder or list")
+    parser.add_argument("--report", type=Path, metavar="CSV", help="default: videomae_scan.csv; none with --json")
+    parser.add_argument("--fix_list", type=Path, metavar="OUT", help="write a list without partial and error")
+    parser.add_argument("--root", help="folder of relative paths in lists; default: the folder of the list")
+    parser.add_argument("--json", action="store_true", help="a line of JSON for each video, as it gets done")
+    parser.add_argument("--workers", type=int, default=_cores(), help="processes; default: %(default)s, the cores")
+    parser.add_argument("--timeout", type=float, default=300, help="seconds without a new frame; default: 300")
+    args = parser.parse_args(arguments)
+    if args.report is None and not args.json:
+        args.report = Path("videomae_scan.csv")
+    _refuse_arguments(args)
+    return args
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _refuse_arguments(args: argparse.Namespace):
+    """Before hours of decoding, what would only fail after them."""
+    if args.workers < 1:
+        raise ValueError(f"--workers {args.workers} must be at least 1.")
+    if args.timeout <= 0:
+        raise ValueError(f"--timeout {args.timeout} must be positive.")
+    inputs = {Path(source).expanduser().resolve() for source in args.paths}
+    for option, path in (("--report", args.report), ("--fix_list", args.fix_list)):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise ValueError(f"{option} {path}: there is no folder {path.absolute().parent}.")
+        if path is not None and (path.is_dir() or path.resolve() in inputs):
+            raise ValueError(f"{option} {path} is a folder or what is scanned; give another name.")
+    if args.fix_list is not None and args.fix_list == args.report:
+        raise ValueError(f"--fix_list and --report are both {args.report}; give two names.")
+    if args.fix_list is not None and len(args.paths) > 1 and any(map(_is_list, args.paths)):
+        raise ValueError("--fix_list takes one list, or folders and videos; scan each list by itself.")
+
+
+def main(arguments: list[str]):
+    """`videomae scan`."""
+    args = parse_arguments(arguments)
+    paths = find_videos(args.paths, args.root)
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show must not end the scan
+        stream.reconfigure(errors="backslashreplace")
+    text_to = sys.stderr if args.json else sys.stdout
+    done, interrupted = {}, False
+    try:
+        for index, video in tqdm(scan_files(paths, args.workers, args.timeout), "Scanning", len(paths), unit="video"):
+            done[index] = video
+            if args.json:
+                print(json.dumps(asdict(video)), flush=True)
+    except KeyboardInterrupt:
+        interrupted = True
+    videos = [done[index] for index in sorted(done)]
+    if args.report:
+        write_report(args.report, videos)
+    print("\n".join(summarize(videos)) + "\n", file=text_to)
+    if args.report:
+        print(f"Report: {args.report}", file=text_to)
+    if interrupted:
+        print(f"Interrupted: {len(videos)} of {len(paths)} videos were scanned.", file=text_to)
+        sys.exit(130)
+    if args.fix_list:
+        print(write_fix_list(args.fix_list, args.paths, args.root, videos), file=text_to)
+    elif any(video.verdict in BAD for video in videos):
+        print("Next: --fix_list good.csv writes a list without the bad videos.", file=text_to)
+    sys.exit(any(video.verdict in BAD for video in videos))
