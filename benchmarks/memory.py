@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from decoding import draw_files, installed, table
+from decoding import draw_files, installed, list_files, table
 
 from videomae_hf.video_decoding import BACKENDS, VideoDecodeError, read_frames, usable_backend
 
@@ -81,8 +81,7 @@ def main():
         parser.error(f"--clips {args.clips}: a slope needs at least {3 * EVERY}.")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        files = [file for path in args.paths for file in (sorted(path.rglob("*.*")) if path.is_dir() else [path])]
-        files = files or draw_files(Path(folder), DRAWN, count=90, height=96, width=128)
+        files = list_files(args.paths, {}) or draw_files(Path(folder), DRAWN, count=90, height=96, width=128)
         for name in BACKENDS:
             try:
                 usable_backend(name)
@@ -98,7 +97,9 @@ def main():
             late = np.polyfit(numbers[len(numbers) // 2 :], kib[len(kib) // 2 :], 1)[0]
             growth = f"{(kib[-1] - kib[0]) / 1024:.1f}"
             rows.append([name, numbers[-1], f"{kib[0] / 1024:.1f}", growth, f"{slope:.2f}", f"{late:.2f}", remark])
-    print(", ".join(installed(package) for package in ("av", "torchcodec", "decord", "torch")), f"{len(files)} files\n")
+    print(
+        ", ".join(installed(package) for package in ("av", "torchcodec", "decord", "torch")) + f"; {len(files)} files\n"
+    )
     header = [
         "backend",
         "clips",
