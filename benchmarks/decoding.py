@@ -124,7 +124,7 @@ def draw_files(folder: Path, names=tuple(DRAWN_FILES), count=DRAWN_FRAMES, heigh
 
 def decode_all(path: str, raw: str) -> dict:
     """Decodes a whole file in sequence with PyAV into the file `raw`, (T, H, W, 3) uint8. What `check` compares to."""
-    facts = {"container": "?", "codec": "?", "shape": (0, 0, 0, 3), "rotation": 0, "error": None}
+    facts = {"container": "?", "codec": "?", "shape": (0, 0, 0, 3), "error": None}
     try:
         with av.open(path, metadata_errors="ignore") as container, open(raw, "wb") as output:
             facts["container"] = container.format.name.split(",")[0]
@@ -133,7 +133,6 @@ def decode_all(path: str, raw: str) -> dict:
                 return {**facts, "error": "no video stream"}
             facts["codec"], stream.thread_count = stream.codec_context.name, 1
             for count, frame in enumerate(container.decode(stream), start=1):
-                facts["rotation"] = round(frame.rotation)
                 image = np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90) % 4)
                 output.write(np.ascontiguousarray(image).tobytes())
                 facts["shape"] = (count, *image.shape)
@@ -303,15 +302,18 @@ def measure_file(path: Path, workers: dict[str, Worker], reference: Worker, expe
     """One row: facts of the file, and for each backend its score, greatest difference and seconds."""
     with tempfile.TemporaryDirectory() as folder:
         raw = str(Path(folder) / "frames")
-        facts = reference.run(decode_all, str(path), raw)
+        try:
+            facts = reference.run(decode_all, str(path), raw)
+        except TaskFailed as failure:
+            facts = {"container": "?", "codec": "?", "shape": (0, 0, 0, 3), "error": str(failure)}
         row = {"file": path.name, **facts, "scores": {}, "differences": {}, "seconds": defaultdict(list), "note": ""}
+        # Without a list of what is expected, a file that fails part-way is held to no more than to raise.
         shape, verdict = facts["shape"], expected.get("verdict", "error" if facts["error"] else "decodes")
-        if (
-            verdict != "error"
-            and expected
-            and shape[:3] != tuple(int(expected[k]) for k in ("frames", "height", "width"))
-        ):
-            row["note"] = f"expected {expected['frames']} x {expected['height']} x {expected['width']}, decoded {shape}"
+        size = tuple(int(expected[key]) for key in ("frames", "height", "width")) if expected else shape[:3]
+        if verdict == "decodes" and facts["error"]:
+            verdict, row["note"] = "error", f"expected to decode, but {facts['error']}"
+        elif verdict == "decodes" and size != shape[:3]:
+            row["note"] = f"expected (frames, height, width) {size}, decoded {shape[:3]}"
         for name, worker in workers.items():
             try:
                 if verdict == "decodes":
