@@ -3,7 +3,6 @@
 
 import csv
 import json
-import multiprocessing
 import os
 import resource
 import signal
@@ -20,10 +19,11 @@ import pytest
 from conftest import REPO, SHARED
 from indexed_video import frame_indices, indexed_frames, write_indexed_video
 
-from videomae_hf.prepare import Preparation, list_jobs, main, prepare_videos, rewrite_list, run_isolated
+from videomae_hf.prepare import Preparation, list_jobs, main, prepare_videos, rewrite_list
 from videomae_hf.sources import read_samples
 from videomae_hf.transcoding import TranscodingOptions, find_prepared, transcode_video
 from videomae_hf.video_decoding import VideoDecodeError, read_frames
+from videomae_hf.worker_processes import run_isolated
 
 
 def run(*arguments) -> subprocess.CompletedProcess:
@@ -399,13 +399,12 @@ def test_resumes_after_a_kill(tmp_path):
     for index in range(24):
         write_indexed_video(source / f"{index:02d}.mp4", 200, preset="ultrafast")
     arguments = [str(source), str(target), "--workers", "2"]
-    process = multiprocessing.get_context("fork").Process(target=main, args=(arguments,))
-    process.start()
+    process = subprocess.Popen([sys.executable, "-m", "videomae_hf.cli", "prepare", *arguments], cwd=REPO)
     while len(list(target.glob("*.mp4"))) < 4:
-        assert process.is_alive()
+        assert process.poll() is None
         time.sleep(0.005)
     process.kill()
-    process.join()
+    process.wait()
     time.sleep(0.5)  # its processes notice and end
     before = {path.name: path.stat().st_mtime_ns for path in target.glob("*.mp4")}
     assert 4 <= len(before) < 24
@@ -454,7 +453,7 @@ def test_failures_are_listed(tmp_path):
     assert sorted(path.name for path in (target / "hug").iterdir()) == ["bad.mp4", "good.mp4"]
 
 
-def _die_on_three(number: int) -> int:
+def _die_on_three(number: int, alive) -> int:
     if number == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     return number * number
@@ -462,16 +461,17 @@ def _die_on_three(number: int) -> int:
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_dying_process_costs_one_job(workers):
-    results = dict(run_isolated(_die_on_three, list(range(8)), workers))
-    assert results == {number: None if number == 3 else number * number for number in range(8)}
+    results = {index: (result, problem) for index, result, problem in run_isolated(_die_on_three, [*range(8)], workers)}
+    died = None, "the decoder process died (SIGKILL, out of memory?)"
+    assert results == {number: died if number == 3 else (number * number, "") for number in range(8)}
 
 
 class SmallDisk(Preparation):
     """The largest file that a process may write stands for the disk."""
 
-    def __call__(self, job):
+    def __call__(self, job, alive):
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-        return super().__call__(job)
+        return super().__call__(job, alive)
 
 
 def test_a_full_disk_ends_the_run(tmp_path):

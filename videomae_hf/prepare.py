@@ -18,18 +18,13 @@ import argparse
 import csv
 import io
 import json
-import multiprocessing
 import os
 import re
-import signal
 import statistics
-import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
 
 import av
@@ -41,6 +36,7 @@ from .shards import ShardSample, write_shards, write_text
 from .sources import Sample, read_samples
 from .transcoding import DiskError, PreparedVideo, TranscodingOptions, find_prepared, transcode_video
 from .video_decoding import VideoDecodeError, VideoInfo, read_frames
+from .worker_processes import run_isolated
 
 
 # The loading speed is measured on so many videos, and clips of each, for so many seconds at most.
@@ -136,55 +132,6 @@ def _with_path(row: str, path: str, new: str, root: Path) -> str:
 # --------------------------------------------------------------------------------------------------------- processes
 
 
-def run_isolated(function: Callable, jobs: list, workers: int) -> Iterator[tuple]:
-    """(job, function(job)) as they finish, in `workers` processes; (job, None) where the process died over it.
-
-    A process pool of the standard library fails as a whole when one process dies, as decoders of damaged files may.
-    """
-    waiting, idle, running = deque(jobs), [], {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                process, connection = idle.pop() if idle else _start(function)
-                running[connection] = process, waiting[0]
-                with suppress(OSError):  # of a process that died meanwhile: seen below
-                    connection.send(waiting[0])
-                waiting.popleft()
-            for connection in wait(list(running)):
-                process, job = running.pop(connection)
-                try:
-                    result = connection.recv()
-                    idle.append((process, connection))
-                except (EOFError, OSError):
-                    result = None
-                    process.join()
-                yield job, result
-    finally:
-        for process in [process for process, _ in idle] + [process for process, _ in running.values()]:
-            process.kill()
-            process.join()
-
-
-def _start(function: Callable) -> tuple:
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.Process(target=_serve, args=(function, theirs), daemon=True)
-    process.start()
-    theirs.close()  # so that its death closes the pipe
-    return process, ours
-
-
-def _serve(function: Callable, connection):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends this one
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    while True:
-        connection.send(function(connection.recv()))
-
-
-def _end_with_parent():
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
 @dataclass(frozen=True)
 class Preparation:
     """Called in the worker processes."""
@@ -192,7 +139,7 @@ class Preparation:
     destination: Path
     options: TranscodingOptions
 
-    def __call__(self, job: Job) -> Outcome:
+    def __call__(self, job: Job, alive: Callable[[], None]) -> Outcome:
         source, target = Path(job.source), self.destination / job.target
         try:
             if not source.is_file():
@@ -208,13 +155,14 @@ class Preparation:
 def prepare_videos(jobs: list[Job], preparation: Preparation, workers: int) -> dict[str, Outcome]:
     """The outcome of each job by the path of its source."""
     outcomes = {}
-    tqdm.monitor_interval = 0  # no thread of ours while processes are forked
     finished = run_isolated(preparation, jobs, workers)
-    for job, outcome in tqdm(finished, total=len(jobs), desc=f"Writing {preparation.destination}", unit="video"):
-        outcome = outcome or Outcome(reason=f"{job.source}: the process that decoded it died.")
+    for index, outcome, problem in tqdm(
+        finished, total=len(jobs), desc=f"Writing {preparation.destination}", unit="video"
+    ):
+        outcome = outcome or Outcome(reason=f"{jobs[index].source}: {problem}.")
         if outcome.is_fatal:
             raise OSError(outcome.reason)
-        outcomes[job.source] = outcome
+        outcomes[jobs[index].source] = outcome
     return outcomes
 
 

@@ -8,18 +8,12 @@ that file alone.
 import argparse
 import csv
 import json
-import math
-import multiprocessing
 import os
-import signal
 import statistics
 import sys
-import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from multiprocessing.connection import wait
 from pathlib import Path
 
 from PIL import Image
@@ -28,6 +22,7 @@ from tqdm import tqdm
 from .scan_report import BAD, ScannedVideo, summarize, write_report
 from .sources import VIDEO_SUFFIXES, read_samples
 from .video_decoding import FrameFolder, image_paths
+from .worker_processes import run_isolated
 
 
 DESCRIPTION = """\
@@ -235,107 +230,13 @@ def scan_files(
     """Yields (index in `paths`, what was found), as the files get done.
 
     Args:
-        paths: video files.
+        paths: video files and folders of images.
         workers: processes.
         timeout: seconds that a file may go without a new frame.
         scan: what a worker does with a file.
     """
-    # Neither inherits what this process has open, which is what lets a pipe end with the worker at its other end. The
-    # fork server imports everything once; elsewhere than on Linux forking after imports is not safe.
-    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-    if sys.platform == "linux":
-        context.set_forkserver_preload([__name__])
-    waiting = deque(enumerate(paths))
-    crew = [_Worker(context, scan) for _ in range(min(workers, len(paths)))]
-    try:
-        while True:
-            for worker in crew:
-                if worker.job is None and waiting:
-                    worker.give(waiting.popleft())
-            busy = [worker for worker in crew if worker.job is not None]
-            if not busy:
-                return
-            pause = max(0, min(worker.deadline for worker in busy) - time.monotonic())
-            wait([worker.connection for worker in busy], None if math.isinf(pause) else pause)
-            for worker in busy:
-                found = worker.check(timeout)
-                if found is None:
-                    continue
-                index, worker.job = worker.job[0], None
-                if waiting and not worker.process.is_alive():
-                    crew[crew.index(worker)] = _Worker(context, scan)
-                yield index, found
-    finally:
-        for worker in crew:
-            worker.stop()
-
-
-class _Worker:
-    """A process and the file it is at. It sends None for `still alive` and a ScannedVideo for `done`."""
-
-    def __init__(self, context, scan: Callable):
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, scan), daemon=True)
-        self.process.start()
-        theirs.close()
-        self.job = None
-
-    def give(self, job: tuple[int, str]):
-        self.job = job
-        self.deadline = math.inf  # until it has started, which takes a while the first time
-        try:
-            self.connection.send(job[1])
-        except OSError:
-            pass  # it is dead, as `check` will find
-
-    def check(self, timeout: float) -> ScannedVideo | None:
-        """What it found, or what became of it; None while it is at work."""
-        if self.connection.poll():
-            try:
-                found = self.connection.recv()
-            except (EOFError, OSError):
-                self.process.join()
-                self.stop()
-                return ScannedVideo(self.job[1], "error", f"the decoder process died{_signal(self.process.exitcode)}")
-            if found is None:
-                self.deadline = time.monotonic() + timeout
-            return found
-        if time.monotonic() < self.deadline:
-            return None
-        self.stop()
-        return ScannedVideo(self.job[1], "error", f"no result: no new frame for {timeout:g} s")
-
-    def stop(self):
-        self.process.kill()
-        self.process.join()
-        self.connection.close()
-
-
-def _signal(exit_code: int) -> str:
-    names = {-number.value: number.name for number in signal.Signals}
-    hint = ", out of memory?" if names.get(exit_code) == "SIGKILL" else ""
-    return f" ({names.get(exit_code, f'exit status {exit_code}')}{hint})"
-
-
-def _serve(connection, scan: Callable):
-    """A worker's life: a path comes in, a ScannedVideo goes out."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends this one
-    last = 0.0
-
-    def alive():
-        nonlocal last
-        if time.monotonic() - last > 1:
-            connection.send(None)
-            last = time.monotonic()
-
-    try:
-        while True:
-            path = connection.recv()
-            last = 0.0
-            alive()
-            connection.send(scan(path, alive))
-    except (EOFError, OSError):
-        return  # the main process is gone
+    for index, found, problem in run_isolated(scan, paths, workers, timeout):
+        yield index, found or ScannedVideo(paths[index], "error", problem)
 
 
 # ------------------------------------------------------------------------------------------------------------- lists
