@@ -16,9 +16,10 @@ from conftest import SHARED
 from indexed_video import indexed_frames, write_indexed_video
 
 from videomae_hf import cli, scan
-from videomae_hf.data import Sample, read_samples
 from videomae_hf.demo import write_video
-from videomae_hf.scan import ScannedVideo, scan_file, scan_files, summarize, write_fix_list
+from videomae_hf.scan import scan_file, scan_files, write_fix_list
+from videomae_hf.scan_report import ScannedVideo, summarize
+from videomae_hf.sources import Sample, read_samples
 
 
 AWKWARD = SHARED / "data" / "awkward"
@@ -271,7 +272,7 @@ def test_fix_list_of_class_folders(videos, tmp_path, capsys):
     assert f"4 of 5 videos in {fixed}, with labels." in out
     samples, classes = read_samples(fixed)
     assert classes == ["jump", "run"]
-    assert samples == [
+    assert list(samples) == [
         Sample(str(videos / "jump/a.mp4"), 0),
         Sample(str(videos / 'jump/quo"ted, clip.mp4'), 0),
         Sample(str(videos / "run/my clip.mp4"), 1),
@@ -295,7 +296,7 @@ def test_fix_list_of_a_folder_without_classes(videos, tmp_path, capsys):
     assert f"3 of 4 videos in {fixed}, without labels." in out
     samples, _ = read_samples(fixed, labelled=False)
     names = ["jump/a.mp4", 'jump/quo"ted, clip.mp4', "run/my clip.mp4"]
-    assert samples == [Sample(str(videos / name)) for name in names]
+    assert list(samples) == [Sample(str(videos / name)) for name in names]
 
 
 @pytest.mark.parametrize(
@@ -404,7 +405,7 @@ def test_summary():
     ("arguments", "message"),
     [
         (["nowhere"], "No folder or list of videos at nowhere"),
-        (["movie.mts"], "movie.mts is neither a list in UTF-8 nor named as a video"),
+        (["movie.xyz"], "movie.xyz is neither a list in UTF-8 nor named as a video"),
         (["list.csv", "--report", "list.csv"], "--report list.csv is a folder or what is scanned"),
         (["list.csv", "--fix_list", "no/such/list.csv"], "--fix_list no/such/list.csv: there is no folder"),
         (["list.csv", "a.mp4", "--fix_list", "new.csv"], "--fix_list takes one list, or folders and videos"),
@@ -416,7 +417,7 @@ def test_summary():
 def test_refused(tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "list.csv").write_text("a.mp4,0\n")
-    (tmp_path / "movie.mts").write_bytes(b"\xff\xfe\x00\xd8\xff")
+    (tmp_path / "movie.xyz").write_bytes(b"\xff\xfe\x00\xd8\xff")
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         scan.main(arguments)
     assert not Path("videomae_scan.csv").exists()

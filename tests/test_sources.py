@@ -313,7 +313,7 @@ def test_unknown_labels_are_told_by_line_and_the_rest_counted(tmp_path):
 
 def test_a_video_is_no_list(tmp_path):
     (tmp_path / "clip.mp4").write_bytes(b"\x00\x00\x00\x18ftypmp42\xff\xfe")
-    with pytest.raises(ValueError, match="clip.mp4 is a video; give the folder or a list"):
+    with pytest.raises(ValueError, match="clip.mp4 is a video; give its folder, or a list"):
         read_samples(tmp_path / "clip.mp4")
     (tmp_path / "list.txt").write_bytes("vidéo.mp4 run".encode("latin-1"))
     with pytest.raises(ValueError, match=r"list.txt is no UTF-8 text \(.* at byte 3\)"):

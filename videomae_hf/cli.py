@@ -33,9 +33,9 @@ def run_command(program: str, function: Callable[[list[str]], None], arguments: 
 
 
 def main():
-    from . import convert, doctor, scan
+    from . import convert, doctor, prepare, scan
 
-    commands = {"convert": convert.main, "scan": scan.main, "doctor": doctor.main}
+    commands = {"convert": convert.main, "scan": scan.main, "prepare": prepare.main, "doctor": doctor.main}
     arguments = sys.argv[1:]
     if not arguments or arguments[0] not in commands:
         print(f"usage: videomae {{{','.join(commands)}}} ...   (videomae COMMAND --help)", file=sys.stderr)

@@ -8,27 +8,22 @@ that file alone.
 import argparse
 import csv
 import json
-import math
-import multiprocessing
 import os
-import signal
 import statistics
 import sys
-import time
-from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
-from multiprocessing.connection import wait
+from dataclasses import asdict
 from pathlib import Path
 
+from PIL import Image
 from tqdm import tqdm
 
-from .data import VIDEO_SUFFIXES, read_samples
+from .scan_report import BAD, ScannedVideo, summarize, write_report
+from .sources import VIDEO_SUFFIXES, read_samples
+from .video_decoding import FrameFolder, image_paths
+from .worker_processes import run_isolated
 
-
-VERDICTS = ("ok", "warning", "partial", "error")
-BAD = ("partial", "error")
 
 DESCRIPTION = """\
 Decodes every frame of every video, writes a report (csv) and prints a summary.
@@ -52,33 +47,6 @@ status is 0 if no video is partial or error, otherwise 1.
 """
 
 
-@dataclass
-class ScannedVideo:
-    """What a full decode found in a file; None where it found nothing to say.
-
-    `frames` are those that decoded, `claimed_frames` those of the header. `fps` and `duration` (seconds) come from the
-    timestamps of the frames, from the header only without them. `width` and `height` are those after `rotation`
-    (degrees, counterclockwise, as PyAV gives it). `pixel_aspect` is the width of a pixel over its height.
-    """
-
-    path: str
-    verdict: str = "ok"
-    reason: str = ""
-    frames: int = 0
-    claimed_frames: int | None = None
-    fps: float | None = None
-    duration: float | None = None
-    variable_rate: bool | None = None
-    width: int | None = None
-    height: int | None = None
-    rotation: int | None = None
-    pixel_aspect: float | None = None
-    pixel_format: str | None = None
-    codec: str | None = None
-    container: str | None = None
-    bytes: int | None = None
-
-
 # --------------------------------------------------------------------------------------------------------- one file
 
 
@@ -94,6 +62,9 @@ def scan_file(path: str, alive: Callable[[], None] = lambda: None) -> ScannedVid
     found, remarks, problem = ScannedVideo(path), [], None
     with _decoder_messages() as messages:
         try:
+            if os.path.isdir(path):
+                _decode_images(found, alive)
+                return found
             _refuse_no_file(found)
             # PyAV 19 has no such option any more, and no trouble with titles in other encodings.
             lenient = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
@@ -179,6 +150,31 @@ def _decode_all(container, found: ScannedVideo, remarks: list[str], alive: Calla
         remarks.append("a single frame")
 
 
+def _decode_images(found: ScannedVideo, alive: Callable[[], None]):
+    """Fills `found` for a folder of images, up to the first that does not open."""
+    found.container, found.codec, found.rotation = "folder", "images", 0
+    paths = image_paths(FrameFolder(found.path))
+    found.bytes = sum(path.stat().st_size for path in paths)
+    sizes = set()
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                image.load()
+                sizes.add(image.size)
+                found.pixel_format = image.mode
+        except (OSError, SyntaxError) as error:  # the latter for broken PNG chunks
+            found.verdict = "partial" if found.frames else "error"
+            found.reason = f"{path.name}: {error}"
+            return
+        found.width, found.height = image.size
+        found.frames += 1
+        alive()
+    if len(sizes) > 1:
+        found.verdict, found.reason = "partial", f"images of different sizes: {sorted(sizes)}"
+    elif not found.frames:
+        found.verdict, found.reason = "error", "no image in the folder"
+
+
 def _read_picture(frame, stream, found: ScannedVideo):
     found.rotation = round(frame.rotation)
     turned = found.rotation % 180 != 0
@@ -234,107 +230,13 @@ def scan_files(
     """Yields (index in `paths`, what was found), as the files get done.
 
     Args:
-        paths: video files.
+        paths: video files and folders of images.
         workers: processes.
         timeout: seconds that a file may go without a new frame.
         scan: what a worker does with a file.
     """
-    # Neither inherits what this process has open, which is what lets a pipe end with the worker at its other end. The
-    # fork server imports everything once; elsewhere than on Linux forking after imports is not safe.
-    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-    if sys.platform == "linux":
-        context.set_forkserver_preload([__name__])
-    waiting = deque(enumerate(paths))
-    crew = [_Worker(context, scan) for _ in range(min(workers, len(paths)))]
-    try:
-        while True:
-            for worker in crew:
-                if worker.job is None and waiting:
-                    worker.give(waiting.popleft())
-            busy = [worker for worker in crew if worker.job is not None]
-            if not busy:
-                return
-            pause = max(0, min(worker.deadline for worker in busy) - time.monotonic())
-            wait([worker.connection for worker in busy], None if math.isinf(pause) else pause)
-            for worker in busy:
-                found = worker.check(timeout)
-                if found is None:
-                    continue
-                index, worker.job = worker.job[0], None
-                if waiting and not worker.process.is_alive():
-                    crew[crew.index(worker)] = _Worker(context, scan)
-                yield index, found
-    finally:
-        for worker in crew:
-            worker.stop()
-
-
-class _Worker:
-    """A process and the file it is at. It sends None for `still alive` and a ScannedVideo for `done`."""
-
-    def __init__(self, context, scan: Callable):
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, scan), daemon=True)
-        self.process.start()
-        theirs.close()
-        self.job = None
-
-    def give(self, job: tuple[int, str]):
-        self.job = job
-        self.deadline = math.inf  # until it has started, which takes a while the first time
-        try:
-            self.connection.send(job[1])
-        except OSError:
-            pass  # it is dead, as `check` will find
-
-    def check(self, timeout: float) -> ScannedVideo | None:
-        """What it found, or what became of it; None while it is at work."""
-        if self.connection.poll():
-            try:
-                found = self.connection.recv()
-            except (EOFError, OSError):
-                self.process.join()
-                self.stop()
-                return ScannedVideo(self.job[1], "error", f"the decoder process died{_signal(self.process.exitcode)}")
-            if found is None:
-                self.deadline = time.monotonic() + timeout
-            return found
-        if time.monotonic() < self.deadline:
-            return None
-        self.stop()
-        return ScannedVideo(self.job[1], "error", f"no result: no new frame for {timeout:g} s")
-
-    def stop(self):
-        self.process.kill()
-        self.process.join()
-        self.connection.close()
-
-
-def _signal(exit_code: int) -> str:
-    names = {-number.value: number.name for number in signal.Signals}
-    hint = ", out of memory?" if names.get(exit_code) == "SIGKILL" else ""
-    return f" ({names.get(exit_code, f'exit status {exit_code}')}{hint})"
-
-
-def _serve(connection, scan: Callable):
-    """A worker's life: a path comes in, a ScannedVideo goes out."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends this one
-    last = 0.0
-
-    def alive():
-        nonlocal last
-        if time.monotonic() - last > 1:
-            connection.send(None)
-            last = time.monotonic()
-
-    try:
-        while True:
-            path = connection.recv()
-            last = 0.0
-            alive()
-            connection.send(scan(path, alive))
-    except (EOFError, OSError):
-        return  # the main process is gone
+    for index, found, problem in run_isolated(scan, paths, workers, timeout):
+        yield index, found or ScannedVideo(paths[index], "error", problem)
 
 
 # ------------------------------------------------------------------------------------------------------------- lists
@@ -351,11 +253,7 @@ def find_videos(sources: list[str], root: str | None = None) -> list[str]:
         if _is_video(source):
             paths.append(str(Path(source).expanduser()))
             continue
-        try:
-            paths += [sample.path for sample in read_samples(source, root=root, labelled=False)[0]]
-        except UnicodeDecodeError as error:
-            suffixes = ", ".join(VIDEO_SUFFIXES)
-            raise ValueError(f"{source} is neither a list in UTF-8 nor named as a video ({suffixes}).") from error
+        paths += [sample.path for sample in read_samples(source, root=root, labelled=False)[0]]
     return list(dict.fromkeys(paths))
 
 
@@ -404,84 +302,6 @@ def _filter_list(destination: Path, source: Path, root: str | None, bad: set[str
     if relative and base.resolve() != destination.parent.resolve():
         line += f"\nIts paths start at {base}: train.py needs --data_root {base} with it."
     return line
-
-
-# ----------------------------------------------------------------------------------------------------------- summary
-
-
-def summarize(videos: list[ScannedVideo], limit: int = 10) -> list[str]:
-    """Lines about a scan, for people."""
-    lines = [_totals(videos), ""]
-    counts = Counter(video.verdict for video in videos)
-    lines += [f"  {verdict:<8}{counts[verdict]:>8,}" for verdict in VERDICTS]
-    decoded = [video for video in videos if video.frames]
-    for title, kind in (
-        ("Codec in container", lambda video: f"{video.codec} in {video.container}"),
-        ("Size", lambda video: f"{video.width}x{video.height}"),
-        ("Frames a second", lambda video: "unknown" if video.fps is None else f"{video.fps:.4g}"),
-    ):
-        lines += _table(title, Counter(map(kind, decoded)))
-    lines += _peculiarities(decoded)
-    if decoded:
-        lines += ["", "Shortest clips (frames, seconds)"]
-        for video in sorted(decoded, key=lambda video: video.frames)[:3]:
-            seconds = "?" if video.duration is None else f"{video.duration:.2f}"
-            lines.append(f"  {video.frames:>6,} {seconds:>9}  {_printable(video.path)}")
-    odd = Counter(remark for video in videos if video.verdict == "warning" for remark in _kinds(video.reason))
-    lines += _table("Warnings", odd)
-    bad = [video for video in videos if video.verdict in BAD]
-    if bad:
-        lines += ["", "Bad videos"]
-    for video in bad[:limit]:
-        lines += [f"  {video.verdict:<8} {_printable(video.path)}", f"           {video.reason}"]
-    if len(bad) > limit:
-        lines.append(f"  .. and {len(bad) - limit} more")
-    return lines
-
-
-def _totals(videos: list[ScannedVideo]) -> str:
-    seconds = round(sum(video.duration or 0 for video in videos))
-    frames = sum(video.frames for video in videos)
-    size = sum(video.bytes or 0 for video in videos)
-    power = min(int(math.log(max(size, 1), 1000)), 4)
-    time_text = f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} h"
-    unit = ("bytes", "kB", "MB", "GB", "TB")[power]
-    return f"{len(videos):,} videos, {frames:,} frames, {time_text}, {size / 1000**power:.4g} {unit}"
-
-
-def _table(title: str, counts: Counter, limit: int = 6) -> list[str]:
-    if not counts:
-        return []
-    rows = counts.most_common(limit)
-    if len(counts) > limit:
-        rows.append((f"{len(counts) - limit} others", counts.total() - sum(count for _, count in rows)))
-    return ["", f"{title:<30}videos", *(f"  {name:<28}{count:>6,}" for name, count in rows)]
-
-
-def _peculiarities(decoded: list[ScannedVideo]) -> list[str]:
-    counts = Counter()
-    for video in decoded:
-        counts["rotated"] += video.rotation != 0
-        counts["non-square pixels"] += video.pixel_aspect != 1
-        counts["more than 8 bits a channel"] += any(f"p{bits}" in video.pixel_format for bits in (10, 12, 14, 16))
-        counts["no frame count in the header"] += video.claimed_frames is None
-    return _table("Worth knowing", +counts)
-
-
-def _kinds(reason: str) -> list[str]:
-    return [remark.split(":")[0] for remark in reason.split("; ")]
-
-
-def _printable(path: str) -> str:
-    return path.encode(errors="backslashreplace").decode()
-
-
-def write_report(destination: Path, videos: list[ScannedVideo]):
-    """A csv file with a column for each field of `ScannedVideo`."""
-    with destination.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(ScannedVideo)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(map(asdict, videos))
 
 
 # ----------------------------------------------------------------------------------------------------------- command

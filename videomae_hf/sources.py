@@ -27,7 +27,8 @@ from .video_decoding import IMAGE_SUFFIXES, FrameFolder
 
 
 VIDEO_SUFFIXES = (
-    ".3gp", ".avi", ".flv", ".gif", ".h264", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv",
+    ".3gp", ".asf", ".avi", ".flv", ".gif", ".h264", ".hevc", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg",
+    ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv",
 )  # fmt: skip
 _VIDEO_NAME = re.compile(rf".*(?:{'|'.join(map(re.escape, VIDEO_SUFFIXES))})", re.IGNORECASE)
 _URLS = ("http://", "https://")
@@ -259,8 +260,10 @@ def _read_list(source: Path, root: Path, labelled: bool, multi_label: bool) -> l
     try:
         text = source.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        kind = "a video; give the folder or a list" if source.suffix.lower() in VIDEO_SUFFIXES else "no UTF-8 text"
-        raise ValueError(f"{source} is {kind} ({error.reason} at byte {error.start}).") from error
+        if source.suffix.lower() in VIDEO_SUFFIXES:
+            raise ValueError(f"{source} is a video; give its folder, or a list.") from error
+        names = ", ".join(VIDEO_SUFFIXES)
+        raise ValueError(f"{source} is neither a list in UTF-8 nor named as a video ({names}).") from error
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if lines and lines[0][1].startswith("{"):
         rows = _read_json(source, lines, labelled, multi_label)

@@ -215,7 +215,7 @@ def random_grayscale(frames: torch.Tensor, generator: torch.Generator, probabili
 def normalize(frames: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
     """uint8 (..., C, H, W) -> float32, scaled to [0, 1] and then normalised for each channel."""
     mean, std = (torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (mean, std))
-    return (frames.float() / 255 - mean) / std
+    return frames.to(torch.float32, copy=True).div_(255).sub_(mean).div_(std)
 
 
 def random_erasing(

@@ -390,7 +390,7 @@ def _read_decord(source, pick) -> tuple[torch.Tensor, None]:
 
 
 def _read_images(folder: FrameFolder, pick) -> tuple[torch.Tensor, None]:
-    paths = _image_paths(folder)
+    paths = image_paths(folder)
     if not paths:
         wanted_names = folder.template or ", ".join(IMAGE_SUFFIXES)
         raise VideoDecodeError(f"{folder.path} holds no image ({wanted_names}).")
@@ -408,7 +408,8 @@ def _read_images(folder: FrameFolder, pick) -> tuple[torch.Tensor, None]:
     return _in_order(wanted, images), None
 
 
-def _image_paths(folder: FrameFolder) -> list[Path]:
+def image_paths(folder: FrameFolder) -> list[Path]:
+    """The images of a folder in the order of the frames; those that a template and a number promise may be missing."""
     if folder.template is None:
         found = (path for path in Path(folder.path).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
         # img_9 comes before img_10

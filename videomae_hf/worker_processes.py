@@ -1,0 +1,133 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""Work on many files in processes that may die or hang, each costing one file.
+
+A process pool of the standard library fails as a whole when one process dies, as decoders of damaged files may.
+"""
+
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from multiprocessing.connection import wait
+
+
+def run_isolated(
+    function: Callable, jobs: list, workers: int, timeout: float = math.inf
+) -> Iterator[tuple[int, object, str]]:
+    """Calls `function(job, alive)` for each job, a job at a time in each worker process.
+
+    Args:
+        function: importable. `alive` takes no argument and is to be called now and then, to show that work goes on.
+        jobs: picklable.
+        workers: number of processes.
+        timeout: seconds that a job may go without calling `alive`.
+
+    Yields:
+        (index of the job, its result, "") as they get done, or (index, None, what happened) where the process died or
+        was stopped.
+    """
+    # Neither kind inherits what this process has open, which is what lets a pipe end with the worker at its other end.
+    # The fork server imports everything once; elsewhere than on Linux forking after imports is not safe.
+    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    if sys.platform == "linux":
+        context.set_forkserver_preload([getattr(function, "__module__", type(function).__module__)])
+    waiting = deque(enumerate(jobs))
+    crew = [_Worker(context, function) for _ in range(min(workers, len(jobs)))]
+    try:
+        while True:
+            for worker in crew:
+                if worker.index is None and waiting:
+                    worker.give(*waiting.popleft())
+            busy = [worker for worker in crew if worker.index is not None]
+            if not busy:
+                return
+            pause = max(0, min(worker.deadline for worker in busy) - time.monotonic())
+            wait([worker.connection for worker in busy], None if math.isinf(pause) else pause)
+            for worker in busy:
+                outcome = worker.check(timeout)
+                if outcome is None:
+                    continue
+                index, worker.index = worker.index, None
+                if waiting and not worker.process.is_alive():
+                    crew[crew.index(worker)] = _Worker(context, function)
+                yield index, *outcome
+    finally:
+        for worker in crew:
+            worker.stop()
+
+
+class _Worker:
+    """A process and the job it is at. It sends None for "alive" and (result,) for "done"."""
+
+    def __init__(self, context, function: Callable):
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, function), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.index = None
+
+    def give(self, index: int, job):
+        self.index = index
+        self.deadline = math.inf  # until it has started, which takes a while the first time
+        with suppress(OSError):  # it is dead, as `check` will find
+            self.connection.send(job)
+
+    def check(self, timeout: float) -> tuple[object, str] | None:
+        """The result and "", or None and what became of the process; None while it is at work."""
+        if self.connection.poll():
+            try:
+                message = self.connection.recv()
+            except (EOFError, OSError):
+                self.process.join()
+                self.stop()
+                return None, f"the decoder process died{_cause(self.process.exitcode)}"
+            if message is not None:
+                return message[0], ""
+            self.deadline = time.monotonic() + timeout
+            return None
+        if time.monotonic() < self.deadline:
+            return None
+        self.stop()
+        return None, f"no result: no new frame for {timeout:g} s"
+
+    def stop(self):
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+def _cause(exit_code: int) -> str:
+    names = {-number.value: number.name for number in signal.Signals}
+    hint = ", out of memory?" if names.get(exit_code) == "SIGKILL" else ""
+    return f" ({names.get(exit_code, f'exit status {exit_code}')}{hint})"
+
+
+def _serve(connection, function: Callable):
+    """A worker's life: a job comes in, a result goes out."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends this one
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    last = 0.0
+
+    def alive():
+        nonlocal last
+        if time.monotonic() - last > 1:
+            connection.send(None)
+            last = time.monotonic()
+
+    with suppress(EOFError, OSError):  # the main process is gone
+        while True:
+            job = connection.recv()
+            last = 0.0
+            alive()
+            connection.send((function(job, alive),))
+
+
+def _end_with_parent():
+    multiprocessing.parent_process().join()
+    os._exit(1)
