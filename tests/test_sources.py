@@ -62,6 +62,16 @@ def test_class_folders_with_numbers_for_names(tmp_path):
     assert {sample.path[-5:]: sample.label for sample in samples} == {"x.mp4": 0, "y.mp4": 1}
 
 
+def test_links_are_followed_and_hidden_files_left_out(tmp_path):
+    touch(tmp_path, "disk/run/2024/a.mp4", "disk/run/._a.mp4", "disk/run/.trash/b.mp4", "videos/jump/c.mp4")
+    (tmp_path / "videos" / "run").symlink_to(tmp_path / "disk" / "run")
+    (tmp_path / "videos" / "jump" / "d.mp4").symlink_to(tmp_path / "disk" / "gone.mp4")
+    for labelled in (True, False):
+        samples, _ = read_samples(tmp_path / "videos", labelled=labelled)
+        names = [os.path.relpath(sample.path, tmp_path / "videos") for sample in samples]
+        assert names == ["jump/c.mp4", "jump/d.mp4", "run/2024/a.mp4"]  # training tells of the one that is gone
+
+
 def test_folders_of_images(tmp_path):
     touch(tmp_path, "run/b/1.jpg", "run/b/2.jpg", "run/a/1.PNG", "jump/2024/c/1.jpg", "jump/cover.jpg", "jump/c.txt")
     samples, classes = read_samples(tmp_path)

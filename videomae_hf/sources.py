@@ -15,6 +15,7 @@ a folder of images. A list has a video a line:
 import csv
 import difflib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -236,9 +237,9 @@ def _shown(source: Path, problems: list[str]) -> str:
 
 def _list_folder(folder: Path, labelled: bool) -> Iterator[tuple[str, Sample, list[str]]]:
     """(place, sample, labels) of each video, or of each folder of images if there is no video at all."""
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    paths = sorted(_files(folder, VIDEO_SUFFIXES))
     if not paths:
-        images = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        images = _files(folder, IMAGE_SUFFIXES)
         paths = sorted({path.parent for path in images if len(path.relative_to(folder).parts) > 1 + labelled})
     if not labelled:
         yield from (("", Sample(str(path)), []) for path in paths)
@@ -250,6 +251,15 @@ def _list_folder(folder: Path, labelled: bool) -> Iterator[tuple[str, Sample, li
         if child not in by_class:
             raise ValueError(f"The class folder {folder / child} holds no video ({', '.join(VIDEO_SUFFIXES)}).")
         yield from (("", Sample(str(path)), [child]) for path in by_class[child])
+
+
+def _files(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    """Files at any depth, through links to folders too, but none that is hidden (macOS leaves ._clip.mp4 on disks)."""
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
+                yield Path(parent, name)
 
 
 # ------------------------------------------------------------------------------------------------------------ lists
