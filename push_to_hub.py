@@ -171,6 +171,8 @@ def model_card(checkpoint: Checkpoint, repo_id: str, license_name: str, dataset:
         "top1": ("accuracy", "top-1 accuracy"),
         "top5": ("accuracy", "top-5 accuracy"),
         "mean_class_accuracy": ("accuracy", "mean class accuracy"),
+        "mean_average_precision": ("mean_average_precision", "mean average precision"),
+        "micro_f1": ("f1", "micro F1"),
     }
     found = {key: checkpoint.metrics[f"eval_{key}"] for key in scores if f"eval_{key}" in checkpoint.metrics}
     results = [

@@ -31,10 +31,10 @@ from videomae_hf import (
 )
 from videomae_hf.cli import run_command
 from videomae_hf.clips import ClipSampling, EvaluationViews, PretrainingClips, TrainingClips
-from videomae_hf.data import UNREADABLE, ClipCollator, VideoDataset
+from videomae_hf.data import ClipCollator, VideoDataset
 from videomae_hf.demo import draw_dataset
 from videomae_hf.image_processing_videomae_v2 import clip_options, normalization_options
-from videomae_hf.metrics import classification_metrics, confusion_matrix
+from videomae_hf.metrics import classification_metrics, confusion_matrix, is_readable
 from videomae_hf.mixing import Mixing
 from videomae_hf.preflight import check_data
 from videomae_hf.recipes import DataArguments, as_recipe, parse_command_line
@@ -250,19 +250,27 @@ def report(args: VideoMAETrainingArguments, lines: list[str]):
 
 
 def write_predictions(folder: Path, samples, classes: list[str], result):
-    """metrics.json (with the confusion matrix) and predictions.csv."""
+    """metrics.json (with the confusion matrix, unless videos have several labels) and predictions.csv."""
     folder.mkdir(parents=True, exist_ok=True)
-    readable = result.label_ids != UNREADABLE
-    matrix = confusion_matrix(result.predictions[readable], result.label_ids[readable])
-    metrics = {**result.metrics, "classes": classes, "confusion_matrix": matrix.tolist()}
+    readable, metrics = is_readable(result.label_ids), {**result.metrics, "classes": classes}
+    logits = torch.from_numpy(result.predictions)
+    multi_label = result.label_ids.ndim == 2
+    if multi_label:
+        probabilities = logits.sigmoid()
+    else:
+        probabilities = logits.softmax(dim=-1)
+        matrix = confusion_matrix(result.predictions[readable], result.label_ids[readable])
+        metrics["confusion_matrix"] = matrix.tolist()
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
-    probabilities = torch.from_numpy(result.predictions).softmax(dim=-1)
     with open(folder / "predictions.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "label", "predicted", "probability"])
-        for sample, row, is_readable in zip(samples, probabilities, readable):
-            predicted = classes[row.argmax()] if is_readable else "unreadable"
-            writer.writerow([sample.path, classes[sample.label], predicted, f"{row.max():.4f}" if is_readable else ""])
+        for sample, row, is_known in zip(samples, probabilities, readable):
+            labels = sample.label if multi_label else [sample.label]
+            predicted = (row > 0.5).nonzero().flatten().tolist() if multi_label else [int(row.argmax())]
+            names, shown = ("|".join(classes[label] for label in some) for some in (labels, predicted))
+            probability = "|".join(f"{row[label]:.4f}" for label in predicted)
+            writer.writerow([sample.path, names, *((shown, probability) if is_known else ("unreadable", ""))])
 
 
 def say(args: VideoMAETrainingArguments, message: str):

@@ -120,6 +120,18 @@ def test_loss_of_each_problem_type(case):
     assert model.config.problem_type == before  # transformers writes what it infers into the config
 
 
+@pytest.mark.parametrize("problem_type", ["single_label_classification", "multi_label_classification"])
+def test_labels_of_minus_100_do_not_count(problem_type):
+    """Those of videos that an evaluation could not read."""
+    model = classifier(problem_type=problem_type)
+    labels = torch.tensor([1, 3]) if problem_type[0] == "s" else torch.tensor([[1.0, 1, 0, 0, 0], [0, 0, 0, 0, 1]])
+    first = model(videos(model.config)[:1], labels=labels[:1]).loss
+    labels[1] = -100
+    torch.testing.assert_close(model(videos(model.config), labels=labels).loss, first)
+    labels[0] = -100
+    assert model(videos(model.config), labels=labels).loss == 0
+
+
 def test_loss_is_float32_in_bfloat16():
     model = classifier()
     inputs = {"pixel_values": videos(model.config), "labels": torch.tensor([1, 3])}

@@ -1,25 +1,20 @@
-"""Clip loaders, the data set with its bad videos, and batches."""
+"""The data set with its bad videos and weighted sources, and batches."""
 
 import logging
+from collections import Counter
 
 import pytest
 import torch
 from conftest import TINY
-from indexed_video import frame_indices, write_indexed_video
+from indexed_video import write_indexed_video
 from torch.utils.data import DataLoader
 
-from videomae_hf import VideoDecodeError, VideoMAEV2Config, VideoMAEV2ImageProcessor, token_counts
-from videomae_hf.data import (
-    UNREADABLE,
-    BadVideosError,
-    ClipCollator,
-    ClipSampling,
-    EvaluationViews,
-    PretrainingClips,
-    Sample,
-    TrainingClips,
-    VideoDataset,
-)
+from videomae_hf import VideoDecodeError, VideoMAEV2Config
+from videomae_hf.clips import ClipSampling, PretrainingClips, TrainingClips
+from videomae_hf.data import UNREADABLE, BadVideosError, ClipCollator, VideoDataset, generator_of
+from videomae_hf.mixing import Mixing
+from videomae_hf.sources import Sample
+from videomae_hf.transforms import normalize, random_erasing
 
 
 @pytest.fixture(scope="module")
@@ -34,82 +29,6 @@ def bad_video(tmp_path_factory):
     return str(path)
 
 
-@pytest.mark.parametrize(
-    ("options", "distances"),
-    [
-        ({"sampling_rate": 4}, {4}),
-        ({"fps": 12.5}, {2}),  # of 25
-        ({"fps": 10}, {2, 3}),
-        ({"frame_sampling": "uniform"}, set(range(1, 20))),
-    ],
-    ids=str,
-)
-def test_random_clips_of_a_file(video, generator, options, distances):
-    sampling = ClipSampling(4, **options)
-    clips = [sampling.random_clip(video, generator) for _ in range(40)]
-    assert clips[0].shape == (4, 3, 96, 128) and clips[0].dtype == torch.uint8
-    indices = torch.tensor([frame_indices(clip.permute(0, 2, 3, 1)) for clip in clips])
-    assert len(indices[:, 0].unique()) > 5
-    assert set(indices.diff(dim=1).unique().tolist()) <= distances
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"short_video": "error"}, "clip.mp4: A clip of num_frames=16 at sampling_rate=4 needs 61 frames"),
-        ({"frame_sampling": "unifrom"}, "frame_sampling='unifrom' is unknown"),
-    ],
-)
-def test_clip_sampling_that_cannot_be(video, generator, options, message):
-    with pytest.raises(ValueError, match=message):
-        ClipSampling(16, **options).random_clip(video, generator)
-
-
-@pytest.mark.parametrize(("decoder_mask_ratio", "num_decoded"), [(0.0, 28), (0.5, 16)])
-def test_pretraining_clips(video, generator, decoder_mask_ratio, num_decoded):
-    config = VideoMAEV2Config(**TINY, decoder_mask_ratio=decoder_mask_ratio)
-    item = PretrainingClips(config, ClipSampling(4))(Sample(video), generator)
-    assert set(item) == {"pixel_values", "visible_ids", "decoded_ids"}
-    assert (item["pixel_values"].shape, item["pixel_values"].dtype) == ((4, 3, 32, 32), torch.uint8)
-    # Two slices of 4 x 4 tokens, of which int(0.9 * 16) are hidden in each.
-    assert (len(item["visible_ids"]), len(item["decoded_ids"])) == token_counts(config) == (4, num_decoded)
-    for name in ("visible_ids", "decoded_ids"):
-        assert item[name].unique().tolist() == item[name].tolist()
-        assert 0 <= item[name].min() and item[name].max() < 32
-    if decoder_mask_ratio == 0:
-        assert sorted([*item["visible_ids"].tolist(), *item["decoded_ids"].tolist()]) == list(range(32))
-
-
-def test_training_clips_are_flipped_half_of_the_time_and_only_if_wanted(video):
-    config, sample = VideoMAEV2Config(**TINY), Sample(video, 7)
-
-    def load(seed, **options):
-        return TrainingClips(config, ClipSampling(4), **options)(sample, torch.Generator().manual_seed(seed))
-
-    items = [(load(seed, horizontal_flip=False), load(seed)) for seed in range(12)]
-    assert all(item["labels"] == 7 and item["pixel_values"].shape == (4, 3, 32, 32) for pair in items for item in pair)
-    pairs = [(plain["pixel_values"], maybe["pixel_values"]) for plain, maybe in items]
-    flipped = [torch.equal(plain.flip(-1), maybe) and not torch.equal(plain, maybe) for plain, maybe in pairs]
-    assert all(flip or torch.equal(plain, maybe) for flip, (plain, maybe) in zip(flipped, pairs))
-    assert any(flipped) and not all(flipped)
-
-
-def test_shuffled_views_are_the_same_frames_in_another_order(video, generator):
-    raw = {"do_resize": False, "do_rescale": False, "do_normalize": False, "crop_size": {"height": 96, "width": 128}}
-    processor = VideoMAEV2ImageProcessor(num_frames=8, sampling_rate=2, **raw)
-
-    def indices(**options):
-        item = EvaluationViews(processor, num_clips=2, num_crops=2, **options)(Sample(video, 3), generator)
-        assert item["labels"] == 3 and item["pixel_values"].shape == (4, 8, 3, 96, 128)
-        return [frame_indices(view.permute(0, 2, 3, 1)) for view in item["pixel_values"]]
-
-    first, last = list(range(0, 15, 2)), list(range(24, 39, 2))
-    assert indices() == [first, first, last, last]
-    shuffled = indices(shuffle_frames=True)
-    assert [sorted(view) for view in shuffled] == [first, first, last, last]
-    assert all(view != sorted(view) for view in shuffled)
-
-
 # ---------------------------------------------------------------------------------------------------- the data set
 
 
@@ -121,8 +40,8 @@ def draw(sample: Sample, generator: torch.Generator) -> dict:
     return {"pixel_values": torch.full((1,), number), "labels": sample.label}
 
 
-def numbers(dataset: VideoDataset, workers: int = 0) -> list[int]:
-    loader = DataLoader(dataset, batch_size=None, num_workers=workers)
+def numbers(dataset: VideoDataset, workers: int = 0, context: str | None = None) -> list[int]:
+    loader = DataLoader(dataset, batch_size=None, num_workers=workers, multiprocessing_context=context)
     return [int(item["pixel_values"].sum()) for item in loader]
 
 
@@ -140,6 +59,17 @@ def test_items_depend_on_seed_epoch_and_index_alone(video):
     second = numbers(dataset)
     assert second != first and numbers(dataset, workers=2) == second
     assert numbers(VideoDataset(dataset.samples, load, seed=4)) != first
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn", "forkserver"])
+def test_workers_of_any_kind_give_the_same_items(video, bad_video, context):
+    load = TrainingClips(VideoMAEV2Config(**TINY), ClipSampling(4))
+    samples = [Sample(path, label) for label, path in enumerate([video, bad_video, video, video])]
+    alone, helped = (VideoDataset(samples, load, seed=3, weights=[1.5]) for _ in range(2))
+    for dataset in (alone, helped):
+        dataset.set_epoch(1)
+    assert numbers(helped, workers=1, context=context) == numbers(alone)
+    assert helped.bad.tolist() == alone.bad.tolist() == [False, True, False, False]
 
 
 def test_bad_videos_are_replaced_logged_once_and_counted(video, bad_video, tmp_path, caplog):
@@ -194,6 +124,33 @@ def test_all_bad():
         made("bad1", "bad2")[0]
 
 
+def test_64_bad_videos_in_a_row_are_no_accident():
+    """The one asked for, and 64 that were tried in its place."""
+    dataset = made(*(f"bad{number}" for number in range(100)))
+    with pytest.raises(BadVideosError, match="64 videos in a row cannot be read; their names are in the log above"):
+        dataset[0]
+    assert dataset.bad.sum() == 65
+
+
+def test_fewer_bad_videos_than_64_or_known_ones_do_not_end_it():
+    dataset = made(*(f"bad{number}" for number in range(64)), "a")
+    for epoch in range(5):
+        dataset.set_epoch(epoch)
+        dataset.bad.fill_(False)
+        assert dataset[0]["labels"] == 64
+    dataset = made(*(f"bad{number}" for number in range(300)), "a")
+    dataset.bad[:300] = True
+    assert dataset[0]["labels"] == 300
+
+
+def test_errors_that_are_no_bad_video_are_not_hidden():
+    def broken(sample, generator):
+        raise KeyError("a mistake in the code")
+
+    with pytest.raises(KeyError, match="a mistake in the code"):
+        VideoDataset([Sample("a")], broken)[0]
+
+
 def test_evaluation_keeps_the_place_of_a_bad_video():
     dataset = made("a", "bad", replace_bad=False)
     assert len(dataset) == 2
@@ -201,16 +158,101 @@ def test_evaluation_keeps_the_place_of_a_bad_video():
     assert dataset[0]["labels"] == 0
 
 
+# ---------------------------------------------------------------------------------------------------- weighted sources
+
+
+def weighted(*weights: float, bad: tuple[int, ...] = (), seed: int = 0) -> VideoDataset:
+    """Sources of 3, 8 and 4 videos, whose labels are 0 to 14."""
+    sources = [source for source, length in enumerate((3, 8, 4)[: len(weights)]) for _ in range(length)]
+    samples = [Sample("bad" if n in bad else "a", n, source=source) for n, source in enumerate(sources)]
+    return VideoDataset(samples, draw, seed=seed, weights=weights)
+
+
+def labels(dataset: VideoDataset, epoch: int = 0) -> list[int]:
+    dataset.set_epoch(epoch)
+    return [dataset[index]["labels"] for index in range(len(dataset))]
+
+
+def test_weights_say_how_often_an_epoch_has_a_video():
+    dataset = weighted(2, 0.5, 1.5)
+    assert len(dataset) == 6 + 4 + 6
+    for epoch in range(4):
+        counts = Counter(labels(dataset, epoch))
+        assert [counts[label] for label in (0, 1, 2)] == [2, 2, 2]
+        assert sorted(counts[label] for label in range(3, 11)) == [0, 0, 0, 0, 1, 1, 1, 1]
+        assert sorted(counts[label] for label in range(11, 15)) == [1, 1, 2, 2]
+
+
+def test_epochs_take_other_parts_of_a_source_and_repeat():
+    epochs = [set(labels(weighted(1, 0.5), epoch)) - {0, 1, 2} for epoch in range(12)]
+    assert [set(labels(weighted(1, 0.5), epoch)) - {0, 1, 2} for epoch in range(12)] == epochs
+    assert len({tuple(sorted(part)) for part in epochs}) > 6
+    assert set.union(*epochs) == set(range(3, 11))
+    assert [set(labels(weighted(1, 0.5, seed=1), epoch)) - {0, 1, 2} for epoch in range(12)] != epochs
+
+
+def test_weights_of_1_change_nothing():
+    assert labels(weighted(1, 1.0, 1)) == list(range(15))
+    plain = VideoDataset(weighted(1, 1, 1).samples, draw)
+    assert numbers(weighted(1, 1, 1)) == numbers(plain)
+
+
+def test_repeated_videos_are_drawn_anew():
+    dataset = weighted(2)
+    assert labels(dataset) == [0, 1, 2, 0, 1, 2]
+    assert len(set(numbers(dataset))) == 6
+
+
+def test_bad_videos_of_weighted_sources_are_replaced():
+    dataset = weighted(2, 0.5, bad=(1, 4, 5))
+    assert len(dataset) == 10
+    for epoch in range(8):
+        assert not {1, 4, 5} & set(labels(dataset, epoch))
+    assert dataset.bad.tolist() == [n in (1, 4, 5) for n in range(11)]
+    assert labels(dataset, 3) == labels(weighted(2, 0.5, bad=(1, 4, 5)), 3)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [((1, 0), "Source 1 has 8 videos and weight 0"), ((1, 1, 1, 2), "Source 3 has 0 videos and weight 2")],
+)
+def test_refused_weights(weights, message):
+    with pytest.raises(ValueError, match=message):
+        weighted(*weights)
+
+
+def test_contents_that_are_no_files_reach_the_loader():
+    dataset = VideoDataset([Sample("a", 1, content=b"bytes")], lambda sample, generator: sample.video())
+    assert dataset[0] == b"bytes"
+
+
 # ------------------------------------------------------------------------------------------------------------ batches
 
 
-def test_collator_stacks_and_normalises():
-    config = VideoMAEV2Config(**TINY, image_mean=[0.5, 0.5, 0.0], image_std=[0.5, 0.25, 1.0])
-    clip = torch.full((4, 3, 32, 32), 255, dtype=torch.uint8)
-    batch = ClipCollator(config)([{"pixel_values": clip, "labels": 2}, {"pixel_values": clip * 0, "labels": 1}])
-    assert (batch["pixel_values"].shape, batch["pixel_values"].dtype) == ((2, 4, 3, 32, 32), torch.float32)
-    assert batch["pixel_values"][:, 0, :, 0, 0].tolist() == [[1, 2, 1], [-1, -2, 0]]
+def clip_of(value: int) -> torch.Tensor:
+    return torch.full((4, 3, 32, 32), value, dtype=torch.uint8)
+
+
+def test_collator_stacks_and_keeps_uint8():
+    items = [{"pixel_values": clip_of(255), "labels": 2, "seed": 7}, {"pixel_values": clip_of(3), "labels": 1}]
+    batch = ClipCollator(VideoMAEV2Config(**TINY))(items)
+    assert set(batch) == {"pixel_values", "labels"}
+    assert (batch["pixel_values"].shape, batch["pixel_values"].dtype) == ((2, 4, 3, 32, 32), torch.uint8)
+    assert batch["pixel_values"][:, 0, :, 0, 0].tolist() == [[255] * 3, [3] * 3]
     assert batch["labels"].tolist() == [2, 1] and batch["labels"].dtype == torch.int64
+
+
+def test_views_become_items_in_their_order(video):
+    config = VideoMAEV2Config(**TINY)
+    views = [[{"pixel_values": clip_of(10 * n + k), "labels": n, "seed": 0} for k in range(2)] for n in range(3)]
+    batch = ClipCollator(config)(views)
+    assert batch["pixel_values"][:, 0, 0, 0, 0].tolist() == [0, 1, 10, 11, 20, 21]
+    assert batch["labels"].tolist() == [0, 0, 1, 1, 2, 2]
+    dataset = VideoDataset([Sample(video)] * 2, PretrainingClips(config, ClipSampling(4), num_sample=3))
+    items = [dataset[index] for index in range(2)]
+    batch = ClipCollator(config)(items)
+    assert batch["visible_ids"].shape == (6, 4) and len(batch["visible_ids"].unique(dim=0)) == 6
+    assert batch["visible_ids"].tolist() == [view["visible_ids"].tolist() for item in items for view in item]
 
 
 def test_collator_leaves_the_processors_floats_and_the_ids_alone():
@@ -238,3 +280,48 @@ def test_an_unreadable_video_does_not_change_the_others_of_its_batch():
     collate = ClipCollator(VideoMAEV2Config(**TINY))
     batch = collate([clip, {"pixel_values": None, "labels": UNREADABLE}])
     assert torch.equal(batch["pixel_values"][:1], collate([clip])["pixel_values"])
+
+
+def test_a_batch_of_unreadable_videos_of_several_labels_fits_the_others():
+    config = VideoMAEV2Config(**TINY, num_labels=5, problem_type="multi_label_classification")
+    readable = {"pixel_values": torch.ones(4, 3, 32, 32), "labels": torch.tensor([0.0, 1, 0, 0, 1])}
+    unreadable = {"pixel_values": None, "labels": UNREADABLE}
+    batch = ClipCollator(config)([dict(unreadable), dict(readable)])
+    assert batch["labels"].tolist() == [[-100] * 5, [0, 1, 0, 0, 1]]
+    batch = ClipCollator(config)([dict(unreadable), dict(unreadable)])
+    assert batch["labels"].tolist() == [[-100] * 5] * 2 and batch["labels"].dtype == torch.float32
+
+
+def varied(seeds: tuple[int, ...]) -> list[dict]:
+    clips = torch.arange(256, dtype=torch.uint8).repeat(48).view(4, 3, 32, 32)
+    return [{"pixel_values": clips.roll(n, -1), "labels": n % 3, "seed": seed} for n, seed in enumerate(seeds)]
+
+
+def test_erasing_comes_from_the_seed_of_each_clip():
+    config = VideoMAEV2Config(**TINY)
+    collate = ClipCollator(config, erasing=0.5)
+    seeds = tuple(range(100, 112))
+    batch = collate(varied(seeds))
+    plain = normalize(ClipCollator(config)(varied(seeds))["pixel_values"], config.image_mean, config.image_std)
+    assert batch["pixel_values"].dtype == torch.float32 and batch["labels"].tolist() == [0, 1, 2] * 4
+    erased = [not torch.equal(clip, other) for clip, other in zip(batch["pixel_values"], plain)]
+    assert 2 <= sum(erased) <= 10
+    for clip, other, seed in zip(batch["pixel_values"], plain, seeds):
+        assert torch.equal(clip, random_erasing(other, generator_of(seed), 0.5))
+    assert torch.equal(collate(varied(seeds))["pixel_values"], batch["pixel_values"])
+    assert not torch.equal(collate(varied(seeds[::-1]))["pixel_values"], batch["pixel_values"])
+
+
+def test_mixing_comes_from_the_first_seed():
+    config = VideoMAEV2Config(**TINY)
+    mixing = Mixing(3, mixup_alpha=0.8, cutmix_alpha=1.0, label_smoothing=0.1)
+    collate = ClipCollator(config, mixing)
+    batch, again = collate(varied((5, 1, 2))), collate(varied((5, 8, 9)))
+    assert batch["pixel_values"].dtype == batch["labels"].dtype == torch.float32
+    assert batch["labels"].shape == (3, 3) and batch["labels"].sum(dim=1).tolist() == pytest.approx([1, 1, 1])
+    for name, value in batch.items():
+        assert torch.equal(again[name], value)
+    assert not torch.equal(collate(varied((6, 1, 2)))["pixel_values"], batch["pixel_values"])
+    plain = normalize(ClipCollator(config)(varied((5, 1, 2)))["pixel_values"], config.image_mean, config.image_std)
+    expected = mixing(plain, torch.tensor([0, 1, 2]), generator_of(5, 1))
+    assert torch.equal(batch["pixel_values"], expected[0]) and torch.equal(batch["labels"], expected[1])

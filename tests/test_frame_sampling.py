@@ -1,9 +1,11 @@
 """Which frames of a video make a clip: literal answers."""
 
+import numpy as np
 import pytest
 import torch
 
 from videomae_hf.frame_sampling import (
+    constant_rate,
     dense_clip,
     dense_starts,
     random_start,
@@ -171,3 +173,44 @@ def test_invalid_options(options, message):
     options = {"num_video_frames": 30, "num_frames": 4, **options}
     with pytest.raises(ValueError, match=message):
         sample_clip_indices(options.pop("num_video_frames"), **options)
+
+
+VARIABLE = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 1, 1.5, 2, 2.5, 3, 3.5]  # 3.14 frames a second on average
+
+
+@pytest.mark.parametrize(
+    ("num_video_frames", "video_fps", "timestamps", "fps", "shown", "ticks_apart"),
+    [
+        (10, 10.0, None, 5, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], 2),
+        (10, 10.0, None, 10, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], 1),
+        (10, 30.0, None, 8, [0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9], 4),  # 32 ticks a second
+        (3, 2.0, None, 8, [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2], 1),  # faster than the video
+        (10, 10.0, [n / 10 for n in range(10)], 5, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], 2),
+        (12, 3.14, VARIABLE, 2, [0, 2, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11], 2),
+        (12, None, VARIABLE, 2, [0, 2, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11], 2),
+        (12, 25.0, VARIABLE, 2, [0, 2, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11], 2),  # times go before the rate
+        (4, 1.0, [0, 0.1, 0.2, 5.0], 1, [0, 2, 2, 2, 2, 3, 3], 1),  # a gap
+        (1, 25.0, None, 5, [0], 5),
+        (1, 25.0, [0.0], 5, [0], 5),
+    ],
+)
+def test_constant_rate(num_video_frames, video_fps, timestamps, fps, shown, ticks_apart):
+    found, apart = constant_rate(num_video_frames, video_fps, timestamps, fps)
+    assert (found.tolist(), apart) == (shown, ticks_apart)
+
+
+@pytest.mark.parametrize("rate", [23.976, 24, 25, 29.97, 30, 50, 59.94, 60, 120])
+def test_at_the_rate_of_the_file_each_frame_comes_once_whatever_the_container_rounds(rate):
+    exact = np.arange(500) / rate
+    for timestamps in (None, exact, exact.round(3), np.floor(exact * 1000) / 1000):
+        shown, ticks_apart = constant_rate(500, rate, timestamps, rate)
+        assert ticks_apart == 1 and shown.tolist() == list(range(500))
+
+
+@pytest.mark.parametrize(
+    ("num_video_frames", "video_fps", "timestamps"),
+    [(10, None, None), (10, 0.0, None), (1, None, [0.0]), (2, None, [0.0, 0.0])],
+)
+def test_constant_rate_of_what_has_none(num_video_frames, video_fps, timestamps):
+    with pytest.raises(ValueError, match="fps=5 needs a video of known frame rate; use sampling_rate instead"):
+        constant_rate(num_video_frames, video_fps, timestamps, 5)

@@ -7,7 +7,16 @@ import pytest
 from transformers import EvalPrediction
 
 from videomae_hf.data import UNREADABLE
-from videomae_hf.metrics import MeanClassAccuracy, TopKAccuracy, classification_metrics, confusion_matrix
+from videomae_hf.metrics import (
+    MeanAveragePrecision,
+    MeanClassAccuracy,
+    MicroF1,
+    TopKAccuracy,
+    average_precision,
+    classification_metrics,
+    confusion_matrix,
+    is_readable,
+)
 
 
 SCORES = np.array(
@@ -102,3 +111,60 @@ def test_classification_metrics_of_nothing_readable():
     labels = np.full(4, UNREADABLE)
     result = classification_metrics(EvalPrediction(predictions=SCORES, label_ids=labels))
     assert result == {"videos": 0, "unreadable": 4}
+
+
+# ----------------------------------------------------------------------------------------------- several labels a video
+
+LOGITS = np.array([[0.9, -2, -3], [0.8, 5, -1], [-0.7, 1, -4], [-1.5, 0.5, -2]])
+LABELS = np.array([[1, 0, 0], [0, 0, 0], [1, 0, 0], [0, 1, 0]])
+
+
+@pytest.mark.parametrize(
+    ("scores", "positive", "expected"),
+    [
+        ([0.9, 0.8, 0.7, 0.6], [1, 0, 1, 0], (1 / 1 + 2 / 3) / 2),
+        ([0.9, 0.8, 0.7, 0.6], [0, 0, 0, 1], 1 / 4),
+        ([0.6, 0.7, 0.8, 0.9], [0, 0, 0, 1], 1.0),
+        ([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1], 0.8333333333333333),  # the example of scikit-learn's documentation
+        ([0, 0, 0, 0], [1, 0, 0, 0], 1 / 4),  # ties share the last place
+        ([2, 1, 1, 1, 0], [1, 1, 0, 1, 0], (1 / 1 + 3 / 4 + 3 / 4) / 3),
+        ([3, 1, 2], [1, 1, 1], 1.0),
+    ],
+)
+def test_average_precision(scores, positive, expected):
+    assert average_precision(np.array(scores), np.array(positive, dtype=bool)) == pytest.approx(expected)
+
+
+def test_mean_average_precision_is_over_the_classes_that_occur():
+    result = MeanAveragePrecision().compute(predictions=LOGITS, references=LABELS)
+    assert result == {"mean_average_precision": pytest.approx((5 / 6 + 1 / 3) / 2)}
+    assert MeanAveragePrecision().compute(predictions=LOGITS, references=LABELS * 0) == {"mean_average_precision": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("logits", "references", "expected"),
+    [
+        (LOGITS, LABELS, 2 * 2 / (5 + 3)),  # two of five predicted are right, one of three labels is missed
+        # four right, one too many, one missed
+        ([[1, -1, 2], [-1, -1, 3], [2, 1, -1]], [[1, 0, 1], [0, 1, 1], [0, 1, 0]], 0.8),
+        ([[-1.0, -1], [-1, -1]], [[1, 0], [0, 1]], 0.0),
+        ([[-1.0, -1]], [[0, 0]], 0.0),
+        ([[0.1, -0.1]], [[1, 0]], 1.0),
+    ],
+)
+def test_micro_f1(logits, references, expected):
+    assert MicroF1().compute(predictions=logits, references=references) == {"micro_f1": pytest.approx(expected)}
+
+
+def test_classification_metrics_of_several_labels_leave_out_what_could_not_be_read():
+    labels = np.insert(LABELS.astype(np.float32), 2, UNREADABLE, axis=0)
+    logits = np.insert(LOGITS, 2, 9.0, axis=0)
+    assert is_readable(labels).tolist() == [True, True, False, True, True]
+    assert classification_metrics(EvalPrediction(predictions=logits, label_ids=labels)) == {
+        "videos": 4,
+        "unreadable": 1,
+        "mean_average_precision": pytest.approx(7 / 12),
+        "micro_f1": pytest.approx(0.5),
+    }
+    nothing = EvalPrediction(predictions=LOGITS, label_ids=np.full((4, 3), UNREADABLE, dtype=np.float32))
+    assert classification_metrics(nothing) == {"videos": 0, "unreadable": 4}

@@ -41,8 +41,9 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("clone")
     for name in ("train.py", "push_to_hub.py", "examples"):
         (folder / name).symlink_to(REPO / name)
-    draw_dataset(folder / "my_videos" / "train", videos_per_class=4, size=40, num_frames=16)
-    draw_dataset(folder / "my_videos" / "val", videos_per_class=1, size=40, num_frames=16, seed=1)
+    # 16 frames 4 apart need 61.
+    draw_dataset(folder / "my_videos" / "train", videos_per_class=4, size=40, num_frames=64)
+    draw_dataset(folder / "my_videos" / "val", videos_per_class=1, size=40, num_frames=64, seed=1)
     write_video(folder / "video.mp4", draw_video("left", np.random.default_rng(0), 40, 16))
     labels = {"id2label": dict(enumerate(CLASSES)), "label2id": {name: i for i, name in enumerate(CLASSES)}}
     for name, model_class in (

@@ -41,6 +41,15 @@ def test_command_line_goes_before_the_recipe(tmp_path):
     assert model == {"num_frames": 8}
 
 
+def test_several_sources(tmp_path):
+    sources = [{"data": "videos", "weight": 2}, {"data": "list.txt", "root": "more", "sampling_rate": 2}]
+    recipe = write(tmp_path, train_data=sources, num_sample=4)
+    _, data, training, model = parse(recipe)
+    assert data.train_data == sources and data.num_sample == 4
+    assert as_recipe(data, training, model) == {"train_data": sources, "num_sample": 4, "use_cpu": True}
+    assert parse(recipe, "--train_data", "others")[1].train_data == "others"
+
+
 def test_numbers_that_yaml_takes_for_text(tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("use_cpu: true\nlearning_rate: 5e-4\nlayer_norm_eps: 1e-6\n")
@@ -53,7 +62,7 @@ def test_numbers_that_yaml_takes_for_text(tmp_path):
     [
         ({"learning_rat": 1}, [], "unknown key 'learning_rat'; did you mean 'learning_rate'"),
         ({"mask_rato": 1}, [], "did you mean 'mask_ratio'"),
-        ({"train_data": ["a", "b"]}, [], "train_data takes one value"),
+        ({"eval_data": ["a", "b"]}, [], "eval_data takes one value"),
         ({"num_train_epochs": "many"}, [], "num_train_epochs"),
         ({}, ["--learning_rte", "1"], "unknown option --learning_rte; did you mean 'learning_rate'"),
         ({}, ["--mask_ratio"], "--mask_ratio needs a value"),

@@ -187,6 +187,10 @@ MISTAKES = {
     "wrong value": (["--train_data", "{videos}", "--mask_ratio", "1.5"], "mask_ratio=1.5 must lie in [0, 1)"),
     "wrong type": (["--train_data", "{videos}", "--num_frames", "many"], "num_frames"),
     "wrong checkpoint": (["--train_data", "{videos}", "--checkpoint", "{tmp}/empty"], "empty"),
+    "clips too long": (
+        ["--train_data", "{videos}", "--sampling_rate", "4"],
+        "reaches over 29 frames, more than any of the 16 videos looked at has (the longest: 16)",
+    ),
     "batch too large": (["--train_data", "{videos}", "--per_device_train_batch_size", "64"], "fewer than the 64"),
 }
 
@@ -197,7 +201,8 @@ def test_mistakes_end_in_one_line(mistake, videos, pretrained, tmp_path):
     (tmp_path / "typo.yaml").write_text("train_dta: videos\n")
     for name in ("jump", "run"):
         (tmp_path / "bad" / name).mkdir(parents=True)
-    shutil.copy(next((videos / "up").iterdir()), tmp_path / "bad" / "jump")
+    for number, video in enumerate(sorted(videos.rglob("*.mp4"))[:8]):
+        shutil.copy(video, tmp_path / "bad" / "jump" / f"{number}.mp4")
     (tmp_path / "bad" / "run" / "a.mp4").write_bytes(b"not a video")
     arguments, message = MISTAKES[mistake]
     arguments = [argument.format(tmp=tmp_path, videos=videos, pretrained=pretrained) for argument in arguments]

@@ -6,8 +6,10 @@ import torch
 from conftest import TINY
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
-from videomae_hf.data import BadVideosError, ClipCollator, ClipSampling, PretrainingClips, Sample, VideoDataset
+from videomae_hf.clips import ClipSampling, PretrainingClips
+from videomae_hf.data import BadVideosError, ClipCollator, VideoDataset
 from videomae_hf.demo import draw_video, write_video
+from videomae_hf.sources import Sample
 from videomae_hf.trainer import VideoMAETrainer, VideoMAETrainingArguments, layer_number, parameter_groups
 
 

@@ -63,7 +63,7 @@ class VideoDataset(torch.utils.data.Dataset):
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self.bad = torch.zeros(len(samples), dtype=torch.bool).share_memory_()
         self._blocks = _weighted_blocks(self.samples, weights) if weights is not None else None
-        self._shuffled = (None, None)  # (epoch, source), and the order of that source's samples
+        self._orders = {}  # source: (epoch, order of its samples)
 
     def __len__(self) -> int:
         return len(self.samples) if self._blocks is None else sum(length for _, _, length in self._blocks)
@@ -103,10 +103,11 @@ class VideoDataset(torch.utils.data.Dataset):
         start, count, places = self._blocks[source]
         if index < places // count * count:  # a whole round
             return start + index % count
-        if self._shuffled[0] != (int(self.epoch), source):
-            order = torch.randperm(count, generator=generator_of(self.seed, int(self.epoch), source, 0, 0))
-            self._shuffled = ((int(self.epoch), source), order)
-        return start + int(self._shuffled[1][index % count])
+        epoch = int(self.epoch)
+        if self._orders.get(source, (None,))[0] != epoch:
+            order = torch.randperm(count, generator=generator_of(self.seed, epoch, source, 0, 0))
+            self._orders[source] = (epoch, order)
+        return start + int(self._orders[source][1][index % count])
 
     def _generator(self, index: int, step: int = 0) -> torch.Generator:
         return generator_of(self.seed, int(self.epoch), index, step)
@@ -166,11 +167,12 @@ class ClipCollator:
             clip = torch.zeros(self.config.num_frames, self.config.num_channels, *self.config.image_hw)
         else:
             clip = torch.zeros_like(readable["pixel_values"])
+        labels = UNREADABLE
+        if self.config.problem_type == "multi_label_classification":
+            labels = torch.full((self.config.num_labels,), float(UNREADABLE))
         for item in items:
             if item["pixel_values"] is None:
-                item["pixel_values"] = clip
-                if readable is not None:
-                    item["labels"] = torch.full_like(torch.as_tensor(readable["labels"]), UNREADABLE)
+                item.update(pixel_values=clip, labels=labels)
 
     def _erase_and_mix(self, batch: dict[str, torch.Tensor], seeds: list[int]):
         pixel_values = normalize(batch["pixel_values"], self.config.image_mean, self.config.image_std)

@@ -134,9 +134,9 @@ def constant_rate(
     frame_duration = timestamps[-1] / (num_video_frames - 1) if num_video_frames > 1 else 1 / video_fps
     ticks_apart = max(round(1 / (frame_duration * fps)), 1)
     tick = 1 / (fps * ticks_apart)
-    # The small offset keeps 59.99999999 ticks from becoming 61, as below.
-    moments = np.arange(math.ceil((timestamps[-1] + frame_duration) / tick - 1e-3)) * tick
-    # Containers round timestamps, to milliseconds in Matroska: a frame up to one late is on display.
+    # Containers round timestamps, to milliseconds in Matroska: a frame up to one late is on display, and an end up to
+    # one late makes no tick more.
+    moments = np.arange(max(math.ceil((timestamps[-1] + frame_duration - 1e-3) / tick), 1)) * tick
     shown = np.searchsorted(timestamps, moments + 1e-3, side="right") - 1
     return shown, ticks_apart
 

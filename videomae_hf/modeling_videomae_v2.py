@@ -401,13 +401,18 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
         return "multi_label_classification" if soft else "single_label_classification"
 
     def _classification_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The loss of the problem type, in float32."""
+        """The loss of the problem type, in float32; labels of -100 do not count, and 0 where none does."""
         logits, problem_type = logits.float(), self._problem_type(labels)
         if problem_type == "regression":
             return nn.functional.mse_loss(logits, labels.float().view_as(logits))
+        if problem_type == "single_label_classification" and labels.is_floating_point():
+            return nn.functional.cross_entropy(logits, labels.float())
+        counts = (labels != -100).float()
         if problem_type == "multi_label_classification":
-            return nn.functional.binary_cross_entropy_with_logits(logits, labels.float())
-        return nn.functional.cross_entropy(logits, labels.float() if labels.is_floating_point() else labels.view(-1))
+            loss = nn.functional.binary_cross_entropy_with_logits(logits, labels.float(), counts, reduction="sum")
+        else:
+            loss = nn.functional.cross_entropy(logits, labels.view(-1), reduction="sum")
+        return loss / counts.sum().clamp(min=1)
 
 
 def _average_views(logits: torch.Tensor, problem_type: str) -> torch.Tensor:

@@ -23,6 +23,12 @@ from .sources import read_samples
 from .visualization import STRIP_ROWS, reconstruction_strip
 
 
+_CURVES = {
+    "loss": "training loss",
+    "eval_loss": "evaluation loss",
+    "eval_top1": "top-1",
+    "eval_mean_average_precision": "mean average precision",
+}
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>VideoMAE report</title>
 <style>
@@ -34,14 +40,10 @@ _PAGE = """<!doctype html>
 </style>
 <h1>VideoMAE report</h1>
 <table>
-  <tr><th>top-1</th><td>{{ "%.1f" % (100 * metrics.eval_top1) }} % of {{ metrics.eval_videos }} videos
-      (chance {{ "%.1f" % (100 / metrics.classes | length) }} %)</td></tr>
-  {% if shuffled %}<tr><th>frames shuffled</th><td>{{ "%.1f" % (100 * shuffled.eval_top1) }} %</td></tr>{% endif %}
-  <tr><th>mean class accuracy</th><td>{{ "%.1f" % (100 * metrics.eval_mean_class_accuracy) }} %</td></tr>
-  <tr><th>unreadable videos</th><td>{{ metrics.eval_unreadable }}</td></tr>
+  {% for name, value in scores %}<tr><th>{{ name }}</th><td>{{ value }}</td></tr>{% endfor %}
 </table>
 <h2>Training</h2><img src="{{ curves }}" alt="loss curves">
-<h2>Confusion matrix</h2><img src="{{ confusion }}" alt="confusion matrix">
+{% if confusion %}<h2>Confusion matrix</h2><img src="{{ confusion }}" alt="confusion matrix">{% endif %}
 <h2>Masked reconstruction</h2>
 <p>A column for each tubelet. The third row is what counts in the loss. The fourth is the model's guess at every masked
 token{% if norm_pix_loss %}; the model predicts patches without their mean and contrast, which are taken from the
@@ -51,7 +53,7 @@ original here, so that only the shapes are its own{% endif %}.</p>
 <h2>Some predictions</h2>
 <table><tr><th>video</th><th>class</th><th>predicted</th><th>probability</th></tr>
 {% for row in predictions %}<tr{% if row.label != row.predicted %} class="wrong"{% endif %}><td>{{ row.path }}</td>
-<td>{{ row.label }}</td><td>{{ row.predicted }}</td><td>{{ "%.3f" % row.probability }}</td></tr>{% endfor %}
+<td>{{ row.label }}</td><td>{{ row.predicted }}</td><td>{{ row.probability }}</td></tr>{% endfor %}
 </table>
 <p><small>videomae_hf {{ version }}, torch {{ torch_version }}</small></p></html>
 """
@@ -61,17 +63,17 @@ def write_report(page: Path, pretrain: Path, finetune: Path, evaluation: Path, s
     """Writes the page and returns the metrics of `evaluation` and `shuffled` (None without)."""
     metrics = _read_json(evaluation / "metrics.json")
     shuffled_metrics = _read_json(shuffled / "metrics.json") if shuffled else None
-    samples, classes = read_samples(videos, metrics["classes"])
+    matrix = metrics.get("confusion_matrix")  # there is none where videos have several labels
+    samples, classes = read_samples(videos, metrics["classes"], multi_label=matrix is None)
     first_of_each = list({sample.label: sample for sample in reversed(samples)}.values())[::-1]
     model = AutoModelForPreTraining.from_pretrained(pretrain).eval()
     html = (
         jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
         .from_string(_PAGE)
         .render(
-            metrics=metrics,
-            shuffled=shuffled_metrics,
+            scores=_score_rows(metrics, shuffled_metrics),
             curves=_loss_curves(pretrain, finetune),
-            confusion=_confusion_picture(metrics["confusion_matrix"], classes),
+            confusion=matrix and _confusion_picture(matrix, classes),
             rows=STRIP_ROWS,
             strips=_strips(model, pretrain, first_of_each[:3]),
             norm_pix_loss=model.config.norm_pix_loss,
@@ -83,6 +85,21 @@ def write_report(page: Path, pretrain: Path, finetune: Path, evaluation: Path, s
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(html, encoding="utf-8")
     return metrics, shuffled_metrics
+
+
+def _score_rows(metrics: dict, shuffled: dict | None) -> list[tuple[str, str]]:
+    """(name, text) of the scores, the main one first."""
+    if "eval_top1" in metrics:
+        names = {"eval_top1": "top-1", "eval_mean_class_accuracy": "mean class accuracy"}
+        chance = f" (chance {100 / len(metrics['classes']):.1f} %)"
+    else:
+        names = {"eval_mean_average_precision": "mean average precision", "eval_micro_f1": "micro F1"}
+        chance = ""
+    rows = [(name, f"{100 * metrics[key]:.1f} %") for key, name in names.items()]
+    rows[0] = (rows[0][0], f"{rows[0][1]} of {metrics['eval_videos']} videos{chance}")
+    if shuffled:
+        rows.insert(1, ("frames shuffled", f"{100 * shuffled[next(iter(names))]:.1f} %"))
+    return [*rows, ("unreadable videos", str(metrics["eval_unreadable"]))]
 
 
 def _read_json(path: Path) -> dict:
@@ -108,10 +125,17 @@ def _predictions(checkpoint: Path, samples) -> list[dict]:
     rows = []
     for sample in samples:
         logits = model(**processor(sample.path, return_tensors="pt")).logits[0]
-        probability, number = logits.softmax(dim=-1).max(dim=-1)
+        if isinstance(sample.label, tuple):
+            labels, probabilities = sample.label, logits.sigmoid()
+            predicted = (probabilities > 0.5).nonzero().flatten().tolist()
+        else:
+            labels, probabilities = [sample.label], logits.softmax(dim=-1)
+            predicted = [int(probabilities.argmax())]
         names = model.config.id2label
-        row = {"path": sample.path, "label": names[sample.label], "predicted": names[int(number)]}
-        rows.append({**row, "probability": float(probability)})
+        row = {"path": sample.path, "probability": "|".join(f"{probabilities[number]:.3f}" for number in predicted)}
+        for column, numbers in (("label", labels), ("predicted", predicted)):
+            row[column] = "|".join(names[number] for number in sorted(numbers))
+        rows.append(row)
     return rows
 
 
@@ -121,7 +145,7 @@ def _loss_curves(pretrain: Path, finetune: Path) -> str:
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     for axes, folder, title in zip(figure.subplots(1, 2), (pretrain, finetune), ("Pretraining", "Finetuning")):
         history = _read_json(folder / "trainer_state.json")["log_history"]
-        for key, name in (("loss", "training loss"), ("eval_loss", "evaluation loss"), ("eval_top1", "top-1")):
+        for key, name in _CURVES.items():
             points = [(entry["step"], entry[key]) for entry in history if key in entry]
             if points:
                 axes.plot(*zip(*points), label=name, marker="." if len(points) < 30 else None)
@@ -170,6 +194,9 @@ def main():
     args = parser.parse_args()
     metrics, shuffled = write_report(**vars(args))
     print(f"Report: {args.page}")
+    if "eval_top1" not in metrics:
+        print("; ".join(f"{name}: {value}" for name, value in _score_rows(metrics, shuffled)))
+        return
     line = f"Top-1 accuracy {100 * metrics['eval_top1']:.1f} % on {metrics['eval_videos']} held-out videos"
     if shuffled:
         line += f"; {100 * shuffled['eval_top1']:.1f} % with their frames shuffled"

@@ -15,9 +15,11 @@ a folder of images. A list has a video a line:
 import csv
 import difflib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,7 @@ VIDEO_SUFFIXES = (
     ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv",
 )  # fmt: skip
 _VIDEO_NAME = re.compile(rf".*(?:{'|'.join(map(re.escape, VIDEO_SUFFIXES))})", re.IGNORECASE)
+_URLS = ("http://", "https://")
 _PATH_COLUMNS = ("path", "video", "video_path", "file", "file_name", "filename")
 _LABEL_COLUMNS = ("label", "labels", "class", "class_name")
 _SHOWN_LINES = 5  # of the bad ones, in the message
@@ -73,13 +76,15 @@ class SampleList(Sequence):
     def __init__(self, samples: Iterable[Sample] = ()):
         paths, labels, numbers = [], [], []
         self.multi_label = False
+        self._contents = {}  # position: bytes, of samples that are no files; they are in memory anyway
         for sample in samples:
+            if sample.content is not None:
+                self._contents[len(paths)] = sample.content
             paths.append(sample.path.encode("utf-8", "surrogateescape"))
             self.multi_label |= isinstance(sample.label, tuple)
             labels.append(sample.label if isinstance(sample.label, tuple) else _optional(sample.label))
-            numbers.append(
-                (len(_optional(sample.first_frame)), sample.first_frame or 0, sample.num_frames or -1, sample.source)
-            )
+            num_frames = -1 if sample.num_frames is None else sample.num_frames
+            numbers.append((len(_optional(sample.first_frame)), sample.first_frame or 0, num_frames, sample.source))
         self._paths, self._path_ends = np.frombuffer(b"".join(paths), np.uint8), np.cumsum([0, *map(len, paths)])
         self._labels = np.array([number for label in labels for number in label], np.int32)
         self._label_ends = np.cumsum([0, *map(len, labels)])
@@ -101,6 +106,7 @@ class SampleList(Sequence):
             first_frame if has_first else None,
             num_frames if num_frames >= 0 else None,
             source,
+            self._contents.get(index),
         )
 
 
@@ -148,6 +154,8 @@ def read_samples(
     if not labelled:
         return SampleList(sample for _, sample, _ in found), []
     class_names = class_names or _sorted_classes({label for _, _, labels in found for label in labels})
+    if not class_names:
+        raise ValueError(f"{source} names no class of any of its {len(found)} videos.")
     return SampleList(_numbered(found, class_names, source, multi_label)), class_names
 
 
@@ -229,9 +237,9 @@ def _shown(source: Path, problems: list[str]) -> str:
 
 def _list_folder(folder: Path, labelled: bool) -> Iterator[tuple[str, Sample, list[str]]]:
     """(place, sample, labels) of each video, or of each folder of images if there is no video at all."""
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    paths = sorted(_files(folder, VIDEO_SUFFIXES))
     if not paths:
-        images = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        images = _files(folder, IMAGE_SUFFIXES)
         paths = sorted({path.parent for path in images if len(path.relative_to(folder).parts) > 1 + labelled})
     if not labelled:
         yield from (("", Sample(str(path)), []) for path in paths)
@@ -243,6 +251,15 @@ def _list_folder(folder: Path, labelled: bool) -> Iterator[tuple[str, Sample, li
         if child not in by_class:
             raise ValueError(f"The class folder {folder / child} holds no video ({', '.join(VIDEO_SUFFIXES)}).")
         yield from (("", Sample(str(path)), [child]) for path in by_class[child])
+
+
+def _files(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    """Files at any depth, through links to folders too, but none that is hidden (macOS leaves ._clip.mp4 on disks)."""
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
+                yield Path(parent, name)
 
 
 # ------------------------------------------------------------------------------------------------------------ lists
@@ -257,18 +274,17 @@ def _read_list(source: Path, root: Path, labelled: bool, multi_label: bool) -> l
             raise ValueError(f"{source} is a video; give its folder, or a list.") from error
         names = ", ".join(VIDEO_SUFFIXES)
         raise ValueError(f"{source} is neither a list in UTF-8 nor named as a video ({names}).") from error
-    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if lines and lines[0][1].startswith("{"):
         rows = _read_json(source, lines, labelled, multi_label)
     else:
         rows = _read_columns(source, lines, labelled, multi_label)
     found, problems = [], []
     for number, path, numbers, labels in rows:
-        if labelled and not labels and not multi_label:
-            problems.append(f"line {number}: expected a path and a label, found {path!r}")
+        if not path or (labelled and not labels and not multi_label):
+            problems.append(f"line {number}: expected a path{' and a label' * labelled}, found {path!r}")
             continue
-        is_url = path.startswith(("http://", "https://"))
-        sample = Sample(path if is_url else str(root / path), None, *numbers)
+        sample = Sample(path if path.startswith(_URLS) else str(root / path), None, *numbers)
         found.append((f"line {number}: ", sample, labels if labelled else []))
     if problems:
         raise ValueError(_shown(source, problems))
@@ -277,13 +293,15 @@ def _read_list(source: Path, root: Path, labelled: bool, multi_label: bool) -> l
 
 def _with_suffix(found: list) -> list:
     """V1's lists may leave out ".mp4" (v1/kinetics.py); without it a path is meant to be a folder of images."""
-    bare = [entry for entry in found if entry[1].num_frames is None and "." not in Path(entry[1].path).name]
-    if not bare or Path(bare[0][1].path).is_dir():
+
+    def is_bare(sample: Sample) -> bool:
+        return sample.num_frames is None and "." not in Path(sample.path).name and not sample.path.startswith(_URLS)
+
+    bare = (sample for _, sample, _ in found if is_bare(sample))
+    if any(Path(sample.path).exists() for sample in islice(bare, 20)):  # the first may be missing
         return found
     return [
-        (place, replace(sample, path=sample.path + ".mp4"), labels)
-        if sample.num_frames is None and "." not in Path(sample.path).name
-        else (place, sample, labels)
+        (place, replace(sample, path=sample.path + ".mp4") if is_bare(sample) else sample, labels)
         for place, sample, labels in found
     ]
 
@@ -307,23 +325,29 @@ def _read_json(source: Path, lines, labelled: bool, multi_label: bool) -> Iterat
 
 def _read_columns(source: Path, lines, labelled: bool, multi_label: bool) -> Iterator[tuple[int, str, tuple, list]]:
     """(line number, path, (first_frame, num_frames), labels) of each line of columns."""
-    split = _splitter([line for _, line in lines], labelled)
-    header = [name.strip().lower() for name in split(lines[0][1])] if lines else []
+    delimiter = _delimiter([line for _, line in lines])
+    first = lines[0][1] if lines else ""
+    names = [name.strip() for name in (first.split() if delimiter is None else _split(first, delimiter))]
+    header = [name.lower() for name in names] if not _VIDEO_NAME.match(first) else []
     path_column = next((header.index(name) for name in _PATH_COLUMNS if name in header), None)
     if path_column is None:
         for number, line in lines:
-            yield number, *_read_row(split(line), labelled, multi_label)
+            row = _split_at_spaces(line, labelled, multi_label) if delimiter is None else _split(line, delimiter)
+            yield number, *_read_row(row, labelled, multi_label)
         return
-    names = [name.strip() for name in split(lines[0][1])]
     label_column = next((header.index(name) for name in _LABEL_COLUMNS if name in header), None)
+    if labelled and not multi_label and label_column is None:
+        raise ValueError(f"{source} has no column {', '.join(_LABEL_COLUMNS)}; its header is {first!r}.")
     for number, line in lines[1:]:
-        row = [value.strip() for value in split(line)]
-        if multi_label and label_column is None:  # a column of 0 and 1 for each class
+        row = _split_at_spaces(line, labelled, multi_label) if delimiter is None else _split(line, delimiter)
+        if delimiter is not None and len(row) > len(names):
+            raise ValueError(f"{source}, line {number}: {len(row)} columns, {len(names)} in the header: {line[:80]!r}")
+        row = [value.strip() for value in row] + [""] * (len(names) - len(row))
+        if label_column is None:  # a column of 0 and 1 for each class
             labels = [name for name, value in zip(names, row) if name != names[path_column] and value == "1"]
         else:
-            text = row[-1 if label_column is None else label_column] if len(row) > 1 else ""
-            labels = [part.strip() for part in text.split("|")] if multi_label else [text]
-        yield number, row[path_column], (None, None), [label for label in labels if label]
+            labels = row[label_column].split("|") if multi_label else [row[label_column]]
+        yield number, row[path_column], (None, None), [label.strip() for label in labels if label.strip()]
 
 
 def _read_row(row: list[str], labelled: bool, multi_label: bool) -> tuple[str, tuple, list[str]]:
@@ -335,58 +359,64 @@ def _read_row(row: list[str], labelled: bool, multi_label: bool) -> tuple[str, t
             return path, (None, int(rest[0])), rest[1:]
         if rest[1].isdigit():  # path, number of the first image, number of images
             return path, (int(rest[0]), int(rest[1])), []
-    return path, (None, None), rest if multi_label else rest[-1:]
+    return path, (None, None), [label for label in (rest if multi_label else rest[-1:]) if label]
 
 
-def _splitter(lines: list[str], labelled: bool):
-    """The function that splits the lines of a list: at the delimiter that leaves the name of a video in the first
-    column of each of the first lines, or else the same number of columns; at spaces, if none does.
+def _delimiter(lines: list[str]) -> str | None:
+    """What separates the columns of a list; None is spaces.
 
-    A path may hold the other delimiters: "a,b.mp4 3" is separated by a space.
+    The delimiter with which the first line is a header, or the first column holds the name of a video in each of the
+    first lines; without such names, that of which each line has as many. A path may hold the other delimiters:
+    "a,b.mp4 3" is separated by a space.
     """
     sample = lines[:100]
-
-    def columns(delimiter: str) -> list[list[str]]:
-        return list(csv.reader(sample, delimiter=delimiter, skipinitialspace=True))
-
+    names_videos = any(_VIDEO_NAME.match(line) for line in sample)
     for delimiter in "\t,;":
-        rows = columns(delimiter)
-        named = sum(bool(_VIDEO_NAME.fullmatch(row[0].strip())) for row in rows)
-        if min(map(len, rows), default=0) > 1 and named >= len(rows) - 1:  # one line may be the header
-            return lambda line, delimiter=delimiter: next(
-                csv.reader([line], delimiter=delimiter, skipinitialspace=True)
-            )
-    for delimiter in "\t,;":
-        widths = {len(row) for row in columns(delimiter)}
-        if len(widths) == 1 and widths != {1} and not any(_VIDEO_NAME.match(line) for line in sample[1:]):
-            return lambda line, delimiter=delimiter: next(
-                csv.reader([line], delimiter=delimiter, skipinitialspace=True)
-            )
-    return lambda line: _split_at_spaces(line, labelled)
+        rows = [_split(line, delimiter) for line in sample]
+        widths = {len(row) for row in rows}
+        if names_videos:
+            named = sum(len(row) > 1 and bool(_VIDEO_NAME.fullmatch(row[0].strip())) for row in rows)
+            fits = named >= max(len(rows) - 1, 1)  # the first line may be a header that is not known as one
+        else:
+            fits = len(widths) == 1
+        if widths - {1} and (fits or _has_path(rows[0])):
+            return delimiter
+    return None
 
 
-def _split_at_spaces(line: str, labelled: bool) -> list[str]:
+def _has_path(header: list[str]) -> bool:
+    return len(header) > 1 and any(name.strip().lower() in _PATH_COLUMNS for name in header)
+
+
+def _split(line: str, delimiter: str) -> list[str]:
+    return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
+
+
+def _split_at_spaces(line: str, labelled: bool, multi_label: bool) -> list[str]:
     """The path, which may have spaces itself, and the columns behind it."""
     if line.startswith('"'):
-        return next(csv.reader([line], delimiter=" ", skipinitialspace=True))
+        return _split(line, " ")
     video = re.match(rf"{_VIDEO_NAME.pattern}(?=\s|$)", line, re.IGNORECASE)
     if video:
-        rest = line[video.end() :].split()
-        return (
-            [video.group(), " ".join(rest)]
-            if labelled and len(rest) > 1 and not rest[0].lstrip("-").isdigit()
-            else [video.group(), *rest]
-        )
+        path, rest = video.group(), line[video.end() :].split()
+        if labelled and not multi_label and len(rest) > 1 and not rest[0].lstrip("-").isdigit():
+            return [path, " ".join(rest)]
+        return [path, *rest]
     numbers = re.search(r"(?:\s+-?\d+)+$", line)  # a folder of images, with one or two numbers
     if numbers:
         return [line[: numbers.start()], *numbers.group().split()]
+    if multi_label:
+        return line.split()
     return line.rsplit(maxsplit=1) if labelled else [line]
 
 
 def _sorted_classes(labels: set[str]) -> list[str]:
-    """Class names in order: by number where all are numbers (0 to the largest one), otherwise by name."""
-    if all(label.isdigit() for label in labels):
-        return [str(number) for number in range(max(map(int, labels)) + 1)]
+    """Class names in order: by number where all are numbers (0 to the largest one), otherwise by name.
+
+    Numbers with zeros in front, as in the names of folders, are names.
+    """
+    if all(re.fullmatch("0|[1-9][0-9]*", label) for label in labels):
+        return [str(number) for number in range(max(map(int, labels), default=-1) + 1)]
     return sorted(labels)
 
 
