@@ -186,7 +186,7 @@ def _in_order(wanted: list[int], frames: dict[int, np.ndarray]) -> torch.Tensor:
 
 # Codecs whose frames that no other frame refers to may be left out without changing any other, bit for bit.
 _CODECS_WITH_SKIPPABLE_FRAMES = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
-_KEPT_BYTES = 256 * 2**20  # of decoded frames, while a file whose frames must be counted by decoding is read
+_KEPT_BYTES = 128 * 2**20  # of decoded frames, while a file whose frames must be counted by decoding is read
 
 
 class _IndexNotConfirmed(Exception):
@@ -243,10 +243,10 @@ def _packet_index(container, stream) -> tuple[list[int] | None, list[int]]:
     """Timestamps of all frames in presentation order, and those of the key frames, read without decoding.
 
     None in place of the first where packets do not identify frames: one without a timestamp, two with the same, a
-    stream that does not begin with a key frame, and AVI, whose timestamps are guesses (packed B-frames).
+    stream that does not begin with a key frame, and AVI with B-frames, whose timestamps are guesses.
     """
     timestamps, keys = [], []
-    if container.format.name == "avi":
+    if container.format.name == "avi" and stream.codec_context.has_b_frames:
         return None, []
     codec = stream.codec_context.name
     for packet in container.demux(stream):
