@@ -83,7 +83,9 @@ def finetune(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     eval_set = None
     if data.eval_data:
         views = EvaluationViews(
-            image_processor(data, model.config), num_labels=len(classes), frame_template=data.frame_template
+            image_processor(data, model.config, video_backend=data.video_backend),
+            num_labels=len(classes),
+            frame_template=data.frame_template,
         )
         eval_set = VideoDataset(eval_samples(data, args, classes), views, args.seed, replace_bad=False)
     collator = ClipCollator(model.config, mixing(data, args, len(classes)), data.random_erasing)
@@ -183,7 +185,7 @@ def mixing(data: DataArguments, args, num_classes: int) -> Mixing | None:
     )
 
 
-def image_processor(data: DataArguments, config: VideoMAEV2Config) -> VideoMAEV2ImageProcessor:
+def image_processor(data: DataArguments, config: VideoMAEV2Config, **options) -> VideoMAEV2ImageProcessor:
     """The processor that prepares a video for this model as training does; saved with every checkpoint."""
     return VideoMAEV2ImageProcessor(
         frame_sampling=data.frame_sampling,
@@ -193,6 +195,7 @@ def image_processor(data: DataArguments, config: VideoMAEV2Config) -> VideoMAEV2
         square_pixels=data.square_pixels,
         **clip_options(config),
         **normalization_options(config),
+        **options,
     )
 
 

@@ -154,7 +154,7 @@ def read_samples(
     if not labelled:
         return SampleList(sample for _, sample, _ in found), []
     class_names = class_names or _sorted_classes({label for _, _, labels in found for label in labels})
-    if not class_names:
+    if class_names in ([], ["-1"]):  # the latter is what V2's lists for pretraining have in the last column
         raise ValueError(f"{source} names no class of any of its {len(found)} videos.")
     return SampleList(_numbered(found, class_names, source, multi_label)), class_names
 

@@ -184,13 +184,13 @@ class VideoMAETrainer(Trainer):
         Called by every process at the same step. Each then knows the bad videos of all, so that none is tried twice.
         """
         dataset = self.train_dataset
-        if not hasattr(dataset, "bad"):
+        if not hasattr(dataset, "bad_videos"):
             return 0, 0
-        bad = dataset.bad.to(self.args.device, torch.int32)
         if self.args.world_size > 1:
+            bad = dataset.bad.to(self.args.device, torch.uint8)
             torch.distributed.all_reduce(bad, torch.distributed.ReduceOp.MAX)
             dataset.bad[bad.cpu().bool()] = True  # writes True alone: a worker may have found another one meanwhile
-        return int(bad.sum()), len(bad)
+        return dataset.bad_videos()
 
     def _check_bad_fraction(self, bad: int, total: int):
         if bad > self.args.max_bad_fraction * total:
