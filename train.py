@@ -3,6 +3,8 @@
 
     python train.py pretrain examples/recipes/smoke.yaml
     python train.py finetune --train_data data/train --eval_data data/val --checkpoint output/pretrain
+    python train.py finetune --dataset_name user/my-videos --eval_split_name validation --checkpoint output/pretrain
+    python train.py pretrain --train_data 'shards/*.tar'
     python train.py evaluate --checkpoint output/finetune --eval_data data/val --num_clips 5 --num_crops 3
 
 Several processes, on GPUs or (with --use_cpu true) on CPUs:
@@ -33,12 +35,15 @@ from videomae_hf.cli import run_command
 from videomae_hf.clips import ClipSampling, EvaluationViews, PretrainingClips, TrainingClips
 from videomae_hf.data import ClipCollator, VideoDataset
 from videomae_hf.demo import draw_dataset
+from videomae_hf.hub_data import StreamedRows, read_rows, stream_rows, stream_shards
 from videomae_hf.image_processing_videomae_v2 import clip_options, normalization_options
 from videomae_hf.metrics import classification_metrics, confusion_matrix, is_readable
 from videomae_hf.mixing import Mixing
 from videomae_hf.preflight import check_data
 from videomae_hf.recipes import DataArguments, as_recipe, parse_command_line
 from videomae_hf.sources import read_samples, read_sources, shorten
+from videomae_hf.streams import VideoStream, check_stream
+from videomae_hf.tar_samples import is_shards, read_shards
 from videomae_hf.trainer import VideoMAETrainer, VideoMAETrainingArguments
 from videomae_hf.transforms import direction_sensitive
 
@@ -52,12 +57,10 @@ def pretrain(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
         model = VideoMAEV2ForPreTraining(VideoMAEV2Config.from_size(data.model_size, data.model_version, **fields))
     samples, _, options, weights = train_samples(data, args, labelled=False)
     samplings = [clip_sampling(data, model.config, **differing) for differing in options]
-    report(args, check_data(samples, [], samplings, args.total_batch_size))
-    train_set = VideoDataset(
-        samples, PretrainingClips(model.config, samplings, data.num_sample), args.seed, weights=weights
-    )
+    clips = PretrainingClips(model.config, samplings, data.num_sample)
+    train_set = training_set(data, args, samples, [], clips, weights)
     eval_set = None
-    if data.eval_data:
+    if data.eval_data or data.eval_split_name:
         load = PretrainingClips(model.config, clip_sampling(data, model.config))
         eval_set = VideoDataset(eval_samples(data, args, labelled=False), load, args.seed)
     run(model, data, args, fields, train_set, eval_set, ClipCollator(model.config))
@@ -78,10 +81,10 @@ def finetune(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
         config = VideoMAEV2Config.from_size(data.model_size, data.model_version, **labels, **fields)
         model = VideoMAEV2ForVideoClassification(config)
     samplings = [clip_sampling(data, model.config, **differing) for differing in options]
-    report(args, check_data(samples, classes, samplings, args.total_batch_size))
-    train_set = VideoDataset(samples, training_clips(data, args, model.config, samplings), args.seed, weights=weights)
+    clips = training_clips(data, args, model.config, samplings)
+    train_set = training_set(data, args, samples, classes, clips, weights)
     eval_set = None
-    if data.eval_data:
+    if data.eval_data or data.eval_split_name:
         views = EvaluationViews(
             image_processor(data, model.config, video_backend=data.video_backend),
             num_labels=len(classes),
@@ -121,14 +124,80 @@ def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
 
 
 def train_samples(data: DataArguments, args, labelled: bool = True):
-    """Samples, class names, and the differing sampling and the weight of each source."""
+    """Samples or the rows of a stream, class names, and the differing sampling and the weight of each source."""
+    classes = Path(data.class_names).read_text(encoding="utf-8").split("\n") if data.class_names else None
+    classes = [name.strip() for name in classes if name.strip()] if classes else None
+    if data.dataset_name and data.train_data:
+        raise ValueError("dataset_name and train_data are both set; keep one.")
+    if data.dataset_name and data.streaming:
+        options = hub_options(data, data.train_split_name, labelled)
+        rows = stream_rows(class_names=classes, num_videos=data.videos_per_epoch, **options)
+        return rows, rows.class_names, [{}], None
+    if data.dataset_name:
+        return *hub_samples(data, args, data.train_split_name, classes, labelled), [{}], None
+    if is_shards(data.train_data):
+        if data.multi_label:
+            raise ValueError("multi_label needs a list or a dataset_name, and train_data names tar shards.")
+        if data.streaming:
+            rows = stream_shards(data.train_data, classes, labelled, data.videos_per_epoch)
+            return rows, rows.class_names, [{}], None
+        return *read_shards(data.train_data, classes, labelled), [{}], None
+    if data.streaming:
+        raise ValueError("streaming takes a dataset_name, or tar shards in train_data.")
     require(data, args, "train_data", data.demo_videos, seed=0)
-    return read_sources(data.train_data, None, data.data_root, labelled, data.multi_label and labelled)
+    return read_sources(data.train_data, classes, data.data_root, labelled, data.multi_label and labelled)
 
 
 def eval_samples(data: DataArguments, args, classes: list[str] | None = None, labelled: bool = True):
+    if data.eval_split_name and data.eval_data:
+        raise ValueError("eval_split_name and eval_data are both set; keep one.")
+    if data.eval_split_name:
+        if not data.dataset_name:
+            raise ValueError("eval_split_name is a split of dataset_name, which is not set.")
+        return hub_samples(data, args, data.eval_split_name, classes, labelled)[0]
+    if is_shards(data.eval_data):
+        return read_shards(data.eval_data, classes, labelled)[0]
     require(data, args, "eval_data", max(data.demo_videos // 4, 4), seed=1)
     return read_samples(data.eval_data, classes, data.data_root, labelled, data.multi_label and labelled)[0]
+
+
+def hub_samples(data: DataArguments, args, split: str, classes: list[str] | None, labelled: bool):
+    """Samples and class names of a split of `dataset_name`."""
+    with args.main_process_first():
+        return read_rows(class_names=classes, **hub_options(data, split, labelled))
+
+
+def hub_options(data: DataArguments, split: str, labelled: bool) -> dict:
+    return {
+        "name": data.dataset_name,
+        "split": split,
+        "labelled": labelled,
+        "multi_label": data.multi_label and labelled,
+        "video_column": data.video_column_name,
+        "label_column": data.label_column_name,
+        "config_name": data.dataset_config_name,
+        "data_dir": data.dataset_dir,
+    }
+
+
+def training_set(data: DataArguments, args, samples, classes: list[str], clips, weights) -> VideoDataset | VideoStream:
+    """Looks at the data, and makes of them what the Trainer reads."""
+    if not isinstance(samples, StreamedRows):
+        report(args, check_data(samples, classes, clips.sampling, args.total_batch_size))
+        return VideoDataset(samples, clips, args.seed, weights=weights)
+    report(
+        args, check_stream(samples, clips.sampling, args.world_size, args.dataloader_num_workers, args.total_batch_size)
+    )
+    return VideoStream(
+        samples,
+        clips,
+        args.train_batch_size,
+        args.process_index,
+        args.world_size,
+        args.seed,
+        data.shuffle_buffer,
+        args.dataloader_drop_last,
+    )
 
 
 def require(data: DataArguments, args, which: str, videos_per_class: int, seed: int):
@@ -227,19 +296,21 @@ def run(model, data: DataArguments, args: VideoMAETrainingArguments, fields: dic
     say(args, f"Saved to {args.output_dir}")
 
 
-def describe_run(trainer: VideoMAETrainer, train_set: VideoDataset, num_sample: int):
+def describe_run(trainer: VideoMAETrainer, train_set: VideoDataset | VideoStream, num_sample: int):
     args, config = trainer.args, trainer.model.config
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     name = type(trainer.model).__name__
     rule = ""
     if args.base_learning_rate is not None:
         rule = f" = {args.base_learning_rate:g} x {args.total_batch_size} / 256"
+    # A stream's length is that of this process.
+    num_videos = train_set.source.num_videos if isinstance(train_set, VideoStream) else len(train_set)
     views = f" videos, each as {num_sample} clips" if num_sample > 1 else ""
     report(
         args,
         [
             f"{name}: {parameters:,} parameters, {config.num_frames} frames of {config.image_hw}",
-            f"{args.world_size} processes on {args.device.type}, {len(train_set)} videos an epoch",
+            f"{args.world_size} processes on {args.device.type}, {num_videos} videos an epoch",
             f"total batch {args.total_batch_size}{views} = {args.train_batch_size} a process x {args.world_size} "
             f"processes x {args.gradient_accumulation_steps} accumulation steps",
             f"learning rate {args.learning_rate:g}{rule}, layer decay {args.layer_decay:g}",

@@ -112,14 +112,24 @@ class VideoDataset(torch.utils.data.Dataset):
     def _generator(self, index: int, step: int = 0) -> torch.Generator:
         return generator_of(self.seed, int(self.epoch), index, step)
 
+    def bad_videos(self) -> tuple[int, int]:
+        """Videos known to be bad, and videos of the set."""
+        return int(self.bad.sum()), len(self.bad)
+
     def _load(self, position: int, generator: torch.Generator) -> dict | list[dict] | None:
+        sample = self.samples[position]
         try:
-            return self.load(self.samples[position], generator)
+            return self.load(sample, generator)
         except (VideoDecodeError, OSError) as error:
             if not self.bad[position]:
                 self.bad[position] = True
-                logger.warning("Bad video, left out: %s", error)
+                logger.warning("Bad video, left out: %s", named(sample, error))
             return None
+
+
+def named(sample: Sample, error: Exception) -> str:
+    """The error with the name of the video, which it does not have where the video was read from bytes."""
+    return str(error) if sample.path in str(error) else f"{sample.path}: {error}"
 
 
 def _weighted_blocks(samples: SampleList, weights: Sequence[float]) -> list[tuple[int, int, int]]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from .clips import ClipSampling
+from .data import named
 from .frame_sampling import constant_rate
 from .sources import Sample, shorten
 from .video_decoding import VideoDecodeError, VideoInfo, read_frames
@@ -80,7 +81,7 @@ def _look(sample: Sample, sampling: ClipSampling) -> VideoInfo | Exception:
     try:
         read_frames(sample.video(sampling.frame_template), first, sampling.video_backend)
     except (VideoDecodeError, OSError) as error:
-        return error
+        return VideoDecodeError(named(sample, error))
     return seen[-1]
 
 

@@ -24,9 +24,42 @@ from .trainer import VideoMAETrainingArguments
 class DataArguments:
     train_data: str | None = field(
         default=None,
-        metadata={"help": "Folder of class folders or list of videos; a recipe may have several, see `read_sources`."},
+        metadata={
+            "help": "Folder of class folders, list of videos, or tar shards (a folder of them, or a pattern such as "
+            "'shards/*.tar'); a recipe may have several folders and lists, see `read_sources`."
+        },
     )
     eval_data: str | None = field(default=None, metadata={"help": "The same, for evaluation."})
+    dataset_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "In place of train_data and eval_data: a data set of the Hub, a local one, or a loader such as "
+            "videofolder, with dataset_dir."
+        },
+    )
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of dataset_name."})
+    dataset_dir: str | None = field(default=None, metadata={"help": "Folder that the loader dataset_name reads."})
+    train_split_name: str = field(default="train", metadata={"help": "Split of dataset_name to train on."})
+    eval_split_name: str | None = field(default=None, metadata={"help": "Split of dataset_name to evaluate on."})
+    video_column_name: str | None = field(default=None, metadata={"help": "Its column of videos, if not clear."})
+    label_column_name: str | None = field(default=None, metadata={"help": "Its column of labels, if not clear."})
+    streaming: bool = field(
+        default=False,
+        metadata={
+            "help": "Read the training videos of dataset_name or of tar shards from front to back, and store nothing; "
+            "evaluation data are downloaded."
+        },
+    )
+    shuffle_buffer: int = field(
+        default=100, metadata={"help": "Streaming: encoded videos that each worker holds in memory to draw from."}
+    )
+    videos_per_epoch: int | None = field(
+        default=None, metadata={"help": "Streaming: length of an epoch, where the data set does not tell its own."}
+    )
+    class_names: str | None = field(
+        default=None,
+        metadata={"help": "File with a class name a line: the classes and their order, where the data do not say."},
+    )
     data_root: str | None = field(default=None, metadata={"help": "Folder of relative paths in lists."})
     checkpoint: str | None = field(
         default=None, metadata={"help": "Folder or Hub id of the weights to start from, or to evaluate."}

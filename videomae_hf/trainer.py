@@ -4,6 +4,7 @@
 Rules from v1/run_mae_pretraining.py, v1/run_class_finetuning.py, v1/optim_factory.py and v1/utils.py.
 """
 
+import math
 import re
 import time
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from .data import BadVideosError
+from .streams import SkippingCollator, VideoStream
 
 
 @dataclass
@@ -132,6 +134,8 @@ class VideoMAETrainer(Trainer):
         self._seconds_waiting = self._seconds_computing = 0.0
         self._steps_timed = 0
         self.add_callback(_DataCallback(self))
+        if isinstance(self.train_dataset, VideoStream):
+            self.add_callback(_SkipCallback(self.train_dataset))
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         if self.optimizer is None and self.optimizer_cls_and_kwargs is None:
@@ -141,6 +145,22 @@ class VideoMAETrainer(Trainer):
             options["params"] = parameter_groups(model, args.learning_rate, args.weight_decay, args.layer_decay)
             self.optimizer_cls_and_kwargs = (optimizer_class, options)
         return super().create_optimizer(model)
+
+    def get_train_dataloader(self):
+        """A stream goes past accelerate, which would share it out again: it is this process's part already."""
+        stream, args = self.train_dataset, self.args
+        if not isinstance(stream, VideoStream):
+            return super().get_train_dataloader()
+        return torch.utils.data.DataLoader(
+            stream,
+            batch_size=stream.batch_size,
+            collate_fn=SkippingCollator(self.data_collator),
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            multiprocessing_context=args.dataloader_multiprocessing_context,
+        )
 
     def get_eval_dataloader(self, *args, **kwargs):
         with _last_batch_kept(self.args):
@@ -229,3 +249,18 @@ class _DataCallback(TrainerCallback):
         self.trainer._steps_timed += 1
         if args.world_size == 1:  # several processes agree when they log
             self.trainer._check_bad_fraction(*self.trainer._count_bad_videos())
+
+
+class _SkipCallback(TrainerCallback):
+    """Tells a stream which batches of a resumed epoch are dropped, so that it does not decode them.
+
+    The Trainer reads an iterable data set from the start and drops as many batches as the epoch has had.
+    """
+
+    def __init__(self, stream: VideoStream):
+        self.stream = stream
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        accumulated = args.gradient_accumulation_steps
+        steps = math.ceil(self.stream.num_batches / accumulated)
+        self.stream.skip_batches(0 if args.ignore_data_skip else state.global_step % steps * accumulated)
