@@ -16,7 +16,6 @@ A recipe is a YAML file of the same keys. All options: python train.py --help
 """
 
 import csv
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -32,20 +31,23 @@ from videomae_hf import (
     VideoMAEV2ImageProcessor,
 )
 from videomae_hf.cli import run_command
-from videomae_hf.clips import ClipSampling, EvaluationViews, PretrainingClips, TrainingClips
+from videomae_hf.clips import EvaluationViews, PretrainingClips
 from videomae_hf.data import ClipCollator, VideoDataset
-from videomae_hf.demo import draw_dataset
-from videomae_hf.hub_data import StreamedRows, read_rows, stream_rows, stream_shards
-from videomae_hf.image_processing_videomae_v2 import clip_options, normalization_options
+from videomae_hf.image_processing_videomae_v2 import clip_options
 from videomae_hf.metrics import classification_metrics, confusion_matrix, is_readable
-from videomae_hf.mixing import Mixing
-from videomae_hf.preflight import check_data
 from videomae_hf.recipes import DataArguments, as_recipe, parse_command_line
-from videomae_hf.sources import read_samples, read_sources, shorten
-from videomae_hf.streams import VideoStream, check_stream
-from videomae_hf.tar_samples import is_shards, read_shards
+from videomae_hf.streams import VideoStream
 from videomae_hf.trainer import VideoMAETrainer, VideoMAETrainingArguments
-from videomae_hf.transforms import direction_sensitive
+from videomae_hf.training_data import (
+    clip_sampling,
+    direction_warning,
+    eval_samples,
+    image_processor,
+    mixing,
+    train_samples,
+    training_clips,
+    training_set,
+)
 
 
 def pretrain(data: DataArguments, args: VideoMAETrainingArguments, fields: dict):
@@ -58,7 +60,8 @@ def pretrain(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     samples, _, options, weights = train_samples(data, args, labelled=False)
     samplings = [clip_sampling(data, model.config, **differing) for differing in options]
     clips = PretrainingClips(model.config, samplings, data.num_sample)
-    train_set = training_set(data, args, samples, [], clips, weights)
+    train_set, lines = training_set(data, args, samples, [], clips, weights)
+    report(args, lines)
     eval_set = None
     if data.eval_data or data.eval_split_name:
         load = PretrainingClips(model.config, clip_sampling(data, model.config))
@@ -81,8 +84,9 @@ def finetune(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
         config = VideoMAEV2Config.from_size(data.model_size, data.model_version, **labels, **fields)
         model = VideoMAEV2ForVideoClassification(config)
     samplings = [clip_sampling(data, model.config, **differing) for differing in options]
-    clips = training_clips(data, args, model.config, samplings)
-    train_set = training_set(data, args, samples, classes, clips, weights)
+    clips = training_clips(data, model.config, samplings)
+    train_set, lines = training_set(data, args, samples, classes, clips, weights)
+    report(args, lines + direction_warning(data, classes))
     eval_set = None
     if data.eval_data or data.eval_split_name:
         views = EvaluationViews(
@@ -121,151 +125,6 @@ def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     trainer.log_metrics("eval", result.metrics)
     if trainer.is_world_process_zero():
         write_predictions(Path(args.output_dir), samples, classes, result)
-
-
-def train_samples(data: DataArguments, args, labelled: bool = True):
-    """Samples or the rows of a stream, class names, and the differing sampling and the weight of each source."""
-    classes = Path(data.class_names).read_text(encoding="utf-8").split("\n") if data.class_names else None
-    classes = [name.strip() for name in classes if name.strip()] if classes else None
-    if data.dataset_name and data.train_data:
-        raise ValueError("dataset_name and train_data are both set; keep one.")
-    if data.dataset_name and data.streaming:
-        options = hub_options(data, data.train_split_name, labelled)
-        rows = stream_rows(class_names=classes, num_videos=data.videos_per_epoch, **options)
-        return rows, rows.class_names, [{}], None
-    if data.dataset_name:
-        return *hub_samples(data, args, data.train_split_name, classes, labelled), [{}], None
-    if is_shards(data.train_data):
-        if data.multi_label:
-            raise ValueError("multi_label needs a list or a dataset_name, and train_data names tar shards.")
-        if data.streaming:
-            rows = stream_shards(data.train_data, classes, labelled, data.videos_per_epoch)
-            return rows, rows.class_names, [{}], None
-        return *read_shards(data.train_data, classes, labelled), [{}], None
-    if data.streaming:
-        raise ValueError("streaming takes a dataset_name, or tar shards in train_data.")
-    require(data, args, "train_data", data.demo_videos, seed=0)
-    return read_sources(data.train_data, classes, data.data_root, labelled, data.multi_label and labelled)
-
-
-def eval_samples(data: DataArguments, args, classes: list[str] | None = None, labelled: bool = True):
-    if data.eval_split_name and data.eval_data:
-        raise ValueError("eval_split_name and eval_data are both set; keep one.")
-    if data.eval_split_name:
-        if not data.dataset_name:
-            raise ValueError("eval_split_name is a split of dataset_name, which is not set.")
-        return hub_samples(data, args, data.eval_split_name, classes, labelled)[0]
-    if is_shards(data.eval_data):
-        return read_shards(data.eval_data, classes, labelled)[0]
-    require(data, args, "eval_data", max(data.demo_videos // 4, 4), seed=1)
-    return read_samples(data.eval_data, classes, data.data_root, labelled, data.multi_label and labelled)[0]
-
-
-def hub_samples(data: DataArguments, args, split: str, classes: list[str] | None, labelled: bool):
-    """Samples and class names of a split of `dataset_name`."""
-    with args.main_process_first():
-        return read_rows(class_names=classes, **hub_options(data, split, labelled))
-
-
-def hub_options(data: DataArguments, split: str, labelled: bool) -> dict:
-    return {
-        "name": data.dataset_name,
-        "split": split,
-        "labelled": labelled,
-        "multi_label": data.multi_label and labelled,
-        "video_column": data.video_column_name,
-        "label_column": data.label_column_name,
-        "config_name": data.dataset_config_name,
-        "data_dir": data.dataset_dir,
-    }
-
-
-def training_set(data: DataArguments, args, samples, classes: list[str], clips, weights) -> VideoDataset | VideoStream:
-    """Looks at the data, and makes of them what the Trainer reads."""
-    if not isinstance(samples, StreamedRows):
-        report(args, check_data(samples, classes, clips.sampling, args.total_batch_size))
-        return VideoDataset(samples, clips, args.seed, weights=weights)
-    report(
-        args, check_stream(samples, clips.sampling, args.world_size, args.dataloader_num_workers, args.total_batch_size)
-    )
-    return VideoStream(
-        samples,
-        clips,
-        args.train_batch_size,
-        args.process_index,
-        args.world_size,
-        args.seed,
-        data.shuffle_buffer,
-        args.dataloader_drop_last,
-    )
-
-
-def require(data: DataArguments, args, which: str, videos_per_class: int, seed: int):
-    """Raises ValueError if `which` is not set; with `demo_videos` draws it if it is not there."""
-    source = getattr(data, which)
-    if not source:
-        raise ValueError(f"{which} is not set: give a folder of class folders or a list of videos with --{which}.")
-    if data.demo_videos:
-        with args.main_process_first():
-            if not Path(source).exists():
-                draw_dataset(source, videos_per_class=videos_per_class, seed=seed)
-
-
-def clip_sampling(data: DataArguments, config: VideoMAEV2Config, **differing) -> ClipSampling:
-    """How clips are taken; `differing` are the options of one source of several."""
-    names = [spec.name for spec in dataclasses.fields(ClipSampling) if spec.name != "num_frames"]
-    unknown = sorted(set(differing) - set(names))
-    if unknown:
-        raise ValueError(f"Unknown key {unknown[0]!r} of a source in train_data; choose of {', '.join(names)}.")
-    options = {name: getattr(data, name) for name in names}
-    return ClipSampling(num_frames=config.num_frames, **{**options, **differing})
-
-
-def training_clips(data: DataArguments, args, config: VideoMAEV2Config, samplings: list[ClipSampling]) -> TrainingClips:
-    directions = direction_sensitive(list(config.id2label.values()))
-    if data.horizontal_flip and directions:
-        warning = f"WARNING: half of the clips are mirrored, and {len(directions)} classes name a direction"
-        say(args, f"{warning} ({shorten(directions, 3)}); consider --horizontal_flip false.")
-    return TrainingClips(
-        config,
-        samplings,
-        crop_scale=tuple(data.crop_scale),
-        horizontal_flip=data.horizontal_flip,
-        rand_augment=data.rand_augment,
-        color_jitter=data.color_jitter,
-        grayscale=data.grayscale,
-        num_sample=data.num_sample,
-    )
-
-
-def mixing(data: DataArguments, args, num_classes: int) -> Mixing | None:
-    if not (data.mixup_alpha or data.cutmix_alpha or data.label_smoothing):
-        return None
-    if args.label_smoothing_factor:
-        raise ValueError("label_smoothing_factor does not go with soft labels; use label_smoothing.")
-    return Mixing(
-        num_classes,
-        mixup_alpha=data.mixup_alpha,
-        cutmix_alpha=data.cutmix_alpha,
-        probability=data.mix_probability,
-        switch_probability=data.mix_switch_probability,
-        mode=data.mix_mode,
-        label_smoothing=data.label_smoothing,
-    )
-
-
-def image_processor(data: DataArguments, config: VideoMAEV2Config, **options) -> VideoMAEV2ImageProcessor:
-    """The processor that prepares a video for this model as training does; saved with every checkpoint."""
-    return VideoMAEV2ImageProcessor(
-        frame_sampling=data.frame_sampling,
-        sampling_rate=data.sampling_rate,
-        fps=data.fps,
-        short_video=data.short_video,
-        square_pixels=data.square_pixels,
-        **clip_options(config),
-        **normalization_options(config),
-        **options,
-    )
 
 
 def run(model, data: DataArguments, args: VideoMAETrainingArguments, fields: dict, train_set, eval_set, collator):

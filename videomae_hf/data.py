@@ -23,7 +23,7 @@ from .video_decoding import VideoDecodeError
 logger = logging.getLogger(__name__)
 
 UNREADABLE = -100  # the label of a video that could not be read in evaluation; cross entropy ignores it too
-_TRIES = 64  # videos in a row that turn out bad before it is no accident
+TRIES = 64  # videos in a row that turn out bad before it is no accident
 
 
 class BadVideosError(RuntimeError):
@@ -88,7 +88,7 @@ class VideoDataset(torch.utils.data.Dataset):
             if item is not None:
                 return item
             tries += 1
-            if tries == _TRIES:
+            if tries == TRIES:
                 raise BadVideosError(f"{tries} videos in a row cannot be read; their names are in the log above.")
         raise BadVideosError(f"No readable video among {len(self.samples)}: {int(self.bad.sum())} are known to be bad.")
 

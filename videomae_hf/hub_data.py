@@ -15,7 +15,7 @@ from pathlib import Path
 import datasets
 import fsspec
 
-from .sources import VIDEO_SUFFIXES, Sample, SampleList, _numbered, _shown, _sorted_classes, shorten
+from .sources import VIDEO_SUFFIXES, Sample, SampleList, numbered, shorten, shown, sorted_classes
 from .tar_samples import find_shards, shard_lengths
 
 
@@ -137,12 +137,12 @@ def read_rows(
     ]
     missing = [f"{place}no label" for place, _, labels in found if not labels and not multi_label]
     if missing:
-        raise ValueError(_shown(Path(name), missing))
+        raise ValueError(shown(Path(name), missing))
     given = class_names or _class_label_names(feature)
-    class_names = given or _sorted_classes({label for _, _, labels in found for label in labels})
+    class_names = given or sorted_classes({label for _, _, labels in found for label in labels})
     if not class_names:
         raise ValueError(f"{name}, split {split!r}, names no class of any of its {len(found)} videos.")
-    samples = SampleList(_numbered(found, class_names, Path(name), multi_label))
+    samples = SampleList(numbered(found, class_names, Path(name), multi_label))
     return RowSamples(rows, video_column, samples), class_names
 
 

@@ -153,10 +153,10 @@ def read_samples(
         raise ValueError(f"{source} holds no video; expected {wanted} ({', '.join(VIDEO_SUFFIXES)}).")
     if not labelled:
         return SampleList(sample for _, sample, _ in found), []
-    class_names = class_names or _sorted_classes({label for _, _, labels in found for label in labels})
+    class_names = class_names or sorted_classes({label for _, _, labels in found for label in labels})
     if class_names in ([], ["-1"]):  # the latter is what V2's lists for pretraining have in the last column
         raise ValueError(f"{source} names no class of any of its {len(found)} videos.")
-    return SampleList(_numbered(found, class_names, source, multi_label)), class_names
+    return SampleList(numbered(found, class_names, source, multi_label)), class_names
 
 
 def read_sources(
@@ -192,7 +192,7 @@ def read_sources(
         weights.append(weight)
     if len(entries) == 1:
         return *listed[0], options, weights
-    merged = class_names or (_sorted_classes({name for _, names in listed for name in names}) if labelled else [])
+    merged = class_names or (sorted_classes({name for _, names in listed for name in names}) if labelled else [])
     numbers = {name: number for number, name in enumerate(merged)}
 
     def samples() -> Iterator[Sample]:
@@ -208,7 +208,7 @@ def read_sources(
     return SampleList(samples()), merged, options, weights
 
 
-def _numbered(found: list, class_names: list[str], source: Path, multi_label: bool) -> Iterator[Sample]:
+def numbered(found: list, class_names: list[str], source: Path, multi_label: bool) -> Iterator[Sample]:
     """The samples with class numbers for names; a class number that is no name stands for itself."""
     numbers = {name: number for number, name in enumerate(class_names)}
     numbers = {**{str(number): number for number in range(len(class_names))}, **numbers}
@@ -223,10 +223,10 @@ def _numbered(found: list, class_names: list[str], source: Path, multi_label: bo
         labels = tuple(numbers[label] for label in labels)
         yield replace(sample, label=labels if multi_label else labels[0])
     if problems:
-        raise ValueError(_shown(source, problems) + f" Known: {shorten(class_names)}.")
+        raise ValueError(shown(source, problems) + f" Known: {shorten(class_names)}.")
 
 
-def _shown(source: Path, problems: list[str]) -> str:
+def shown(source: Path, problems: list[str]) -> str:
     """The first problems of a list in one message."""
     more = f" ({len(problems) - _SHOWN_LINES} more lines like these)" if len(problems) > _SHOWN_LINES else ""
     return f"{source}: " + "; ".join(problems[:_SHOWN_LINES]) + more
@@ -287,7 +287,7 @@ def _read_list(source: Path, root: Path, labelled: bool, multi_label: bool) -> l
         sample = Sample(path if path.startswith(_URLS) else str(root / path), None, *numbers)
         found.append((f"line {number}: ", sample, labels if labelled else []))
     if problems:
-        raise ValueError(_shown(source, problems))
+        raise ValueError(shown(source, problems))
     return _with_suffix(found)
 
 
@@ -410,7 +410,7 @@ def _split_at_spaces(line: str, labelled: bool, multi_label: bool) -> list[str]:
     return line.rsplit(maxsplit=1) if labelled else [line]
 
 
-def _sorted_classes(labels: set[str]) -> list[str]:
+def sorted_classes(labels: set[str]) -> list[str]:
     """Class names in order: by number where all are numbers (0 to the largest one), otherwise by name.
 
     Numbers with zeros in front, as in the names of folders, are names.

@@ -20,7 +20,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from .clips import ClipSampling
-from .data import _TRIES, BadVideosError, generator_of, named
+from .data import TRIES, BadVideosError, generator_of, named
 from .preflight import check_data
 from .sources import Sample, shorten
 from .video_decoding import VideoDecodeError
@@ -145,7 +145,7 @@ class VideoStream(IterableDataset):
         on which of them are bad, so that a skipped place is a sample skipped.
         """
         item = None
-        for step in range(_TRIES):
+        for step in range(TRIES):
             if step == len(ahead):
                 ahead.append(next(samples))
             if ahead[step] is not None:
@@ -155,7 +155,7 @@ class VideoStream(IterableDataset):
                 ahead[step] = None
         ahead.popleft()
         if item is None:
-            raise BadVideosError(f"{_TRIES} videos in a row cannot be read; their names are in the log above.")
+            raise BadVideosError(f"{TRIES} videos in a row cannot be read; their names are in the log above.")
         return item
 
     def _load(self, sample: Sample, generator: torch.Generator) -> dict | list[dict] | None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .sources import VIDEO_SUFFIXES, Sample, SampleList, _numbered, _shown, _sorted_classes
+from .sources import VIDEO_SUFFIXES, Sample, SampleList, numbered, shown, sorted_classes
 
 
 @dataclass(frozen=True)
@@ -126,12 +126,12 @@ def read_shards(
     if not found:
         raise ValueError(f"The {len(shards)} shards of {source} hold no video ({', '.join(VIDEO_SUFFIXES)}).")
     if unlabelled:
-        raise ValueError(_shown(source, unlabelled))
+        raise ValueError(shown(source, unlabelled))
     places = np.array(places, np.int64)
     if not labelled:
         return TarSamples(SampleList(sample for _, sample, _ in found), shards, places), []
-    class_names = class_names or names or _sorted_classes({label for _, _, (label,) in found})
-    return TarSamples(SampleList(_numbered(found, class_names, source, False)), shards, places), class_names
+    class_names = class_names or names or sorted_classes({label for _, _, (label,) in found})
+    return TarSamples(SampleList(numbered(found, class_names, source, False)), shards, places), class_names
 
 
 def _list_shard(shard: str) -> list[tuple[str, int, int, str | None]]:
