@@ -6,12 +6,14 @@ as `indices` may depend on the video (`VideoInfo`), so that a file is opened onc
 
 `backend="auto"` is PyAV, which is right on every file, and without it torchcodec, then decord (benchmarks/decoding.md
 has the scores and the times). PyAV seeks to the key frame before a wanted frame where the packets of the file say which
-frame is which, and decodes from the start where they do not (AVI, raw streams, damaged indices).
+frame is which (MP4, MOV, Matroska, WebM, FLV, AVI without B-frames), and decodes from the start where they do not (other
+AVI, MPEG, raw streams, damaged files).
 """
 
 import http.client
 import importlib
 import re
+import sys
 import urllib.request
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -116,9 +118,9 @@ def read_frames(
         frames, pixel_aspect_ratio = reader(source, checked_indices)
     except (VideoDecodeError, MemoryError):
         raise
-    # What the three libraries raise for files they cannot read: av its own OSErrors and ValueErrors, torchcodec
-    # RuntimeErrors, and each of them now and then one of the others.
-    except (OSError, ValueError, RuntimeError, IndexError, TypeError, ArithmeticError) as error:
+    # What the three libraries raise for files they cannot read: av its own OSErrors and ValueErrors, and some that are
+    # FFmpegErrors only; torchcodec RuntimeErrors; and each of them now and then one of the others.
+    except (OSError, ValueError, RuntimeError, IndexError, TypeError, ArithmeticError, _ffmpeg_error()) as error:
         raise VideoDecodeError(f"{name} cannot be decoded: {type(error).__name__}: {error}") from error
     return _stretched(frames, pixel_aspect_ratio) if square_pixels else frames
 
@@ -144,6 +146,11 @@ def usable_backend(backend: str = "auto") -> str:
     raise ImportError(f"No video decoding backend loads here: {', '.join(reasons)}. `pip install av` is enough.")
 
 
+def _ffmpeg_error() -> type[Exception]:
+    """What all errors of av are, where it is there."""
+    return getattr(sys.modules.get("av"), "FFmpegError", OSError)
+
+
 def _fetch(source) -> str | bytes | FrameFolder:
     if isinstance(source, str) and source.startswith(("http://", "https://")):
         try:
@@ -160,7 +167,7 @@ def _fetch(source) -> str | bytes | FrameFolder:
         return source if isinstance(source, FrameFolder) else FrameFolder(str(path))
     if isinstance(source, FrameFolder) or not path.is_file():
         raise FileNotFoundError(f"No {'folder of images' if isinstance(source, FrameFolder) else 'video file'} {path}.")
-    return str(path)
+    return str(path.absolute())  # a relative name with a colon in it would be taken for a protocol and an address
 
 
 def _openable(source: str | bytes):
@@ -184,6 +191,9 @@ def _in_order(wanted: list[int], frames: dict[int, np.ndarray]) -> torch.Tensor:
 
 # ------------------------------------------------------------------------------------------------------------- PyAV
 
+# Containers that hold the time of each packet and whether it is a key frame, and that seek by these times. In the
+# others some of it is guessed: AVI (packed B-frames), MPEG program and transport streams, ASF, MXF, WTV, raw streams.
+_FORMATS_TO_SEEK_IN = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv")
 # Codecs whose frames that no other frame refers to may be left out without changing any other, bit for bit.
 _CODECS_WITH_SKIPPABLE_FRAMES = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
 _KEPT_BYTES = 128 * 2**20  # of decoded frames, while a file whose frames must be counted by decoding is read
@@ -219,8 +229,10 @@ def _open(av, source: str | bytes):
 
 def _video_stream(container):
     stream = container.streams.best("video")
-    if stream is None:
-        raise VideoDecodeError(f"{container.name} has no video stream.")
+    if stream is None or stream.disposition.value & 0x400:  # attached picture: the cover of a piece of music
+        raise ValueError("no video stream")
+    if stream.codec_context is None:
+        raise ValueError("no decoder for its video stream")
     stream.codec_context.thread_count = 1  # workers are the parallelism; threads of many decoders only get in the way
     return stream
 
@@ -242,36 +254,55 @@ def _seconds(timestamps: list[int], time_base) -> list[float]:
 def _packet_index(container, stream) -> tuple[list[int] | None, list[int]]:
     """Timestamps of all frames in presentation order, and those of the key frames, read without decoding.
 
-    None in place of the first where packets do not identify frames: one without a timestamp, two with the same, a
-    stream that does not begin with a key frame, and AVI with B-frames, whose timestamps are guesses.
+    None in place of the first where packets do not identify frames: one without a timestamp or two with the same,
+    frames that would come before the first key frame, key frames that do not come after all that was coded before them,
+    and timestamps in the order of decoding where that may not be the order of the frames (B-frames remuxed from AVI).
+    What no packet tells is whether others are missing: then a decoder may give fewer frames, or other repairs of them.
     """
-    timestamps, keys = [], []
-    if container.format.name == "avi" and stream.codec_context.has_b_frames:
-        return None, []
+    timestamps, keys, latest = [], [], float("-inf")
+    if container.format.name not in _FORMATS_TO_SEEK_IN:
+        # AVI numbers packets as they are decoded, which is the order of the frames where there are no B-frames.
+        if container.format.name != "avi" or stream.codec_context.has_b_frames:
+            return None, []
     codec = stream.codec_context.name
     for packet in container.demux(stream):
         if packet.size == 0:  # the flush packet at the end
             continue
-        if packet.pts is None or packet.is_corrupt or (not timestamps and not packet.is_keyframe):
-            return None, []
-        if packet.is_discard:  # cut off by an edit list
+        if packet.pts is None or packet.is_corrupt or packet.is_discard:  # discarded: cut off by an edit list
             return None, []
         # Packed B-frames leave packets that hold nothing, of a few bytes.
         if codec == "mpeg4" and packet.size < 20:
             return None, []
-        # The show_frame bit: VP8 keeps frames that are only referred to in packets of their own.
-        if codec == "vp8" and not memoryview(packet)[0] >> 4 & 1:
+        if _is_hidden(codec, memoryview(packet)):
             continue
-        timestamps.append(packet.pts)
         if packet.is_keyframe:
+            if packet.pts <= latest:  # videos joined without new times, say
+                return None, []
             keys.append(packet.pts)
-    if len(set(timestamps)) < len(timestamps):
+        # Decoders drop frames that refer to what came before the first key frame of a cut video.
+        if not keys or packet.pts < keys[0]:
+            return None, []
+        timestamps.append(packet.pts)
+        latest = max(latest, packet.pts)
+    ordered = sorted(timestamps)
+    if len(set(timestamps)) < len(timestamps) or (stream.codec_context.has_b_frames and timestamps == ordered):
         return None, []
     if codec == "h264" and "4:4:4" in (stream.codec_context.profile or ""):
         # FFmpeg decodes 4:4:4 by old x264 releases with the fault they were made with, which it knows from a message
         # in the first key frame and forgets when seeking: other key frames would give wrong colours.
-        keys = [min(keys)]
-    return sorted(timestamps), sorted(keys)
+        keys = keys[:1]
+    return ordered, keys
+
+
+def _is_hidden(codec: str, packet: memoryview) -> bool:
+    """Whether VP8 or VP9 keeps a frame in this packet that is only referred to: the show_frame bit of its header (RFC
+    6386, 9.1; VP9 bitstream specification, 7.2). In VP9 such frames mostly share a packet with one that is shown."""
+    if codec == "vp8":
+        return not packet[0] >> 4 & 1
+    if codec != "vp9" or packet[-1] >> 5 == 0b110:  # the marker of a packet of more than one frame
+        return False
+    header = packet[0] >> (packet[0] >> 4 & 3 != 3)  # profile 3 has one bit more
+    return not header & 0b101  # neither show_existing_frame nor show_frame
 
 
 def _seek_and_decode(container, stream, timestamps: list[int], keys: list[int], wanted: list[int], to_rgb) -> dict:
@@ -282,7 +313,15 @@ def _seek_and_decode(container, stream, timestamps: list[int], keys: list[int], 
         groups.setdefault(key, {})[timestamps[index]] = index
     frames = {}
     for key, group in groups.items():
+        last = key - 1
         for frame in _decode_group(container, stream, key, group):
+            if frame.pts is None or frame.pts < key:  # refers to the group before; decoders drop most of these
+                continue
+            refers = frame.pict_type in (2, 3)  # P and B frames need others; some files call all frames key frames
+            # What a decoder makes up for damaged parts depends on all that it decoded before.
+            if frame.is_corrupt or frame.pts <= last or (frame.pts == key and refers):
+                raise _IndexNotConfirmed
+            last = frame.pts
             if frame.pts in group:
                 frames[group[frame.pts]] = to_rgb(frame)
     if len(frames) < len(set(wanted)):
@@ -305,7 +344,9 @@ def _decode_group(container, stream, key: int, group: dict[int, int]):
             break
         if not started and (packet.pts is None or packet.pts > key):
             raise _IndexNotConfirmed  # the seek went past the key frame
-        started = True
+        started = started or packet.pts == key
+        if not started:
+            continue
         decoder.skip_frame = "NONREF" if skips and packet.pts not in missing else "DEFAULT"
         missing.discard(packet.pts)
         yield from packet.decode()
