@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from .scan_report import BAD, ScannedVideo, summarize, write_report
 from .sources import VIDEO_SUFFIXES, read_samples
-from .video_decoding import FrameFolder, image_paths
+from .video_decoding import FrameFolder, decoding_errors, image_paths, open_container, video_stream
 from .worker_processes import run_isolated
 
 
@@ -66,12 +66,9 @@ def scan_file(path: str, alive: Callable[[], None] = lambda: None) -> ScannedVid
                 _decode_images(found, alive)
                 return found
             _refuse_no_file(found)
-            # PyAV 19 has no such option any more, and no trouble with titles in other encodings.
-            lenient = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
-            with av.open(path, **lenient) as container:
+            with open_container(av, os.path.abspath(path)) as container:
                 _decode_all(container, found, remarks, alive)
-        # What PyAV raises for files it cannot read; see video_decoding.py.
-        except (OSError, ValueError, RuntimeError, IndexError, TypeError, ArithmeticError, MemoryError) as error:
+        except (*decoding_errors(), MemoryError) as error:
             problem = getattr(error, "strerror", None) or str(error) or type(error).__name__
     said = [text.strip() for _, _, text in messages if text.strip()]
     if problem is None and not found.frames:
@@ -118,10 +115,7 @@ def _refuse_no_file(found: ScannedVideo):
 
 def _decode_all(container, found: ScannedVideo, remarks: list[str], alive: Callable[[], None]):
     """Fills `found` as far as the file goes; `remarks` gets what is odd."""
-    stream = container.streams.best("video")
-    if stream is None:
-        raise ValueError("no video stream")
-    stream.codec_context.thread_count = 1
+    stream = video_stream(container)
     names = container.format.name.split(",")  # one format, many names: mov,mp4,m4a,..
     suffix = Path(found.path).suffix.lower()[1:]
     found.container = suffix if suffix in names else names[0]

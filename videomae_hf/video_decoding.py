@@ -6,8 +6,8 @@ as `indices` may depend on the video (`VideoInfo`), so that a file is opened onc
 
 `backend="auto"` is PyAV, which is right on every file, and without it torchcodec, then decord (benchmarks/decoding.md
 has the scores and the times). PyAV seeks to the key frame before a wanted frame where the packets of the file say which
-frame is which (MP4, MOV, Matroska, WebM, FLV, AVI without B-frames), and decodes from the start where they do not (other
-AVI, MPEG, raw streams, damaged files).
+frame is which (MP4, MOV, Matroska, WebM, FLV, AVI without B-frames), and decodes from the start where they do not
+(other AVI, MPEG, raw streams, damaged files).
 """
 
 import http.client
@@ -118,10 +118,9 @@ def read_frames(
         frames, pixel_aspect_ratio = reader(source, checked_indices)
     except (VideoDecodeError, MemoryError):
         raise
-    # What the three libraries raise for files they cannot read: av its own OSErrors and ValueErrors, and some that are
-    # FFmpegErrors only; torchcodec RuntimeErrors; and each of them now and then one of the others.
-    except (OSError, ValueError, RuntimeError, IndexError, TypeError, ArithmeticError, _ffmpeg_error()) as error:
-        raise VideoDecodeError(f"{name} cannot be decoded: {type(error).__name__}: {error}") from error
+    except decoding_errors() as error:
+        reason = getattr(error, "strerror", None) or error  # PyAV's own text repeats the name
+        raise VideoDecodeError(f"{name} cannot be decoded: {type(error).__name__}: {reason}") from error
     return _stretched(frames, pixel_aspect_ratio) if square_pixels else frames
 
 
@@ -146,9 +145,14 @@ def usable_backend(backend: str = "auto") -> str:
     raise ImportError(f"No video decoding backend loads here: {', '.join(reasons)}. `pip install av` is enough.")
 
 
-def _ffmpeg_error() -> type[Exception]:
-    """What all errors of av are, where it is there."""
-    return getattr(sys.modules.get("av"), "FFmpegError", OSError)
+def decoding_errors() -> tuple[type[Exception], ...]:
+    """What the three libraries raise for files they cannot read.
+
+    av its own OSErrors and ValueErrors, and some that are FFmpegErrors only; torchcodec RuntimeErrors; and each of them
+    now and then one of the others.
+    """
+    ffmpeg_error = getattr(sys.modules.get("av"), "FFmpegError", OSError)
+    return OSError, ValueError, RuntimeError, IndexError, TypeError, ArithmeticError, ffmpeg_error
 
 
 def _fetch(source) -> str | bytes | FrameFolder:
@@ -205,10 +209,12 @@ class _IndexNotConfirmed(Exception):
 
 def _read_pyav(source, pick) -> tuple[torch.Tensor, float | None]:
     av = importlib.import_module("av")
-    to_rgb = partial(_to_rgb, importlib.import_module("av.video.reformatter").VideoReformatter())
+    reformatter = importlib.import_module("av.video.reformatter").VideoReformatter()
+    # Since PyAV 17 colours are converted on all cores, unless one says otherwise.
+    to_rgb = partial(_to_rgb, reformatter, {"threads": 1} if _release(av) >= 17 else {})
     # `with` always: a container left open deadlocks the DataLoader's forked workers.
-    with _open(av, source) as container:
-        stream = _video_stream(container)
+    with open_container(av, source) as container:
+        stream = video_stream(container)
         timestamps, keys = _packet_index(container, stream)
         if timestamps:
             seconds = _seconds(timestamps, stream.time_base)
@@ -221,13 +227,18 @@ def _read_pyav(source, pick) -> tuple[torch.Tensor, float | None]:
     return _decode_from_the_start(av, source, pick, to_rgb)
 
 
-def _open(av, source: str | bytes):
+def open_container(av, source: str | bytes):
     # Titles in unknown encodings are no reason to refuse a video; since PyAV 19 they are none anyway.
-    options = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+    options = {"metadata_errors": "ignore"} if _release(av) < 19 else {}
     return av.open(_openable(source), **options)
 
 
-def _video_stream(container):
+def _release(av) -> int:
+    return int(av.__version__.split(".")[0])
+
+
+def video_stream(container):
+    """The best video stream, to be decoded on one thread; raises ValueError if there is none."""
     stream = container.streams.best("video")
     if stream is None or stream.disposition.value & 0x400:  # attached picture: the cover of a piece of music
         raise ValueError("no video stream")
@@ -359,8 +370,8 @@ def _decode_group(container, stream, key: int, group: dict[int, int]):
 def _decode_from_the_start(av, source, pick, to_rgb) -> tuple[torch.Tensor, float | None]:
     """Decodes everything to know what there is, once, or again where the frames do not all fit in memory meanwhile."""
     kept, kept_bytes, timestamps = [], 0, []
-    with _open(av, source) as container:
-        stream = _video_stream(container)
+    with open_container(av, source) as container:
+        stream = video_stream(container)
         for frame in container.decode(stream):
             timestamps.append(frame.pts)
             kept_bytes += sum(plane.buffer_size for plane in frame.planes)
@@ -374,8 +385,8 @@ def _decode_from_the_start(av, source, pick, to_rgb) -> tuple[torch.Tensor, floa
         if kept_bytes <= _KEPT_BYTES:
             frames = {index: to_rgb(kept[index]) for index in set(wanted)}
             return _in_order(wanted, frames), _pixel_aspect_ratio(stream, frames)
-    with _open(av, source) as container:
-        stream = _video_stream(container)
+    with open_container(av, source) as container:
+        stream = video_stream(container)
         decoded = islice(container.decode(stream), max(wanted) + 1)
         needed = set(wanted)
         frames = {position: to_rgb(frame) for position, frame in enumerate(decoded) if position in needed}
@@ -390,10 +401,10 @@ def _pixel_aspect_ratio(stream, frames: dict[int, np.ndarray]) -> float | None:
     return (1 / ratio if turned else ratio) if ratio else None
 
 
-def _to_rgb(reformatter, frame) -> np.ndarray:
+def _to_rgb(reformatter, options: dict, frame) -> np.ndarray:
     """(H, W, 3) uint8, upright: the display matrix of phone videos is applied. One reformatter serves all frames of a
     video; without it each frame would set up its own conversion, which costs more than the conversion."""
-    image = reformatter.reformat(frame, format="rgb24").to_ndarray()
+    image = reformatter.reformat(frame, format="rgb24", **options).to_ndarray()
     return np.ascontiguousarray(np.rot90(image, k=round(frame.rotation / 90) % 4)) if frame.rotation else image
 
 
