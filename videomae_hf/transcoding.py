@@ -27,7 +27,7 @@ import numpy as np
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from .video_decoding import VideoDecodeError
+from .video_decoding import VideoDecodeError, decoding_errors, open_container, video_stream
 
 
 B_FRAMES = 3
@@ -141,11 +141,8 @@ def _note(source: Path, options: TranscodingOptions, name: str) -> str:
 
 def _write(source: Path, partial: Path, options: TranscodingOptions, note: str, constant_rate: bool) -> list[float]:
     """Writes the whole file and returns the time of each of its frames in seconds."""
-    with av.open(str(source), metadata_errors="ignore") as reading:
-        stream = reading.streams.best("video")
-        if stream is None:
-            raise VideoDecodeError(f"{source} has no video stream.")
-        stream.codec_context.thread_count = 1  # processes are the parallelism
+    with open_container(av, str(source)) as reading:
+        stream = _source_stream(reading, source)
         rate = stream.average_rate or UNKNOWN_RATE
         # The timestamps of AVI are guesses (packed B-frames); frames follow each other at its constant rate.
         constant_rate = constant_rate or reading.format.name == "avi"
@@ -166,10 +163,17 @@ def _write(source: Path, partial: Path, options: TranscodingOptions, note: str, 
             return _encode(converted, writing, rate, time_base, options)
 
 
+def _source_stream(container, source: Path):
+    try:
+        return video_stream(container)
+    except ValueError as error:
+        raise VideoDecodeError(f"{source} cannot be decoded: {error}") from error
+
+
 def _decoded(container, stream, source: Path) -> Iterator:
     try:
         yield from container.decode(stream)
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except decoding_errors() as error:
         raise VideoDecodeError(f"{source} cannot be decoded to its end: {type(error).__name__}: {error}") from error
 
 
