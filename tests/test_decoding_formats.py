@@ -402,7 +402,7 @@ def test_errors_that_are_ffmpegs_only(tmp_path, monkeypatch, kind):
     def refuse(*_):
         raise error
 
-    monkeypatch.setattr(video_decoding, "_open", refuse)
+    monkeypatch.setattr(video_decoding, "open_container", refuse)
     with pytest.raises(VideoDecodeError, match=f"odd.mp4 cannot be decoded: {kind}: .*no such feature"):
         read_frames(path, [0])
 
@@ -417,8 +417,8 @@ def test_names_that_mean_something_to_others(tmp_path, monkeypatch, name):
 def test_frames_that_do_not_fit_in_memory(tmp_path, monkeypatch):
     path = write(tmp_path / "long.avi", "mpeg4", g=12, bf=2)
     expected = read_frames(path, [30, 2, 30])
-    opened, open_file = [], video_decoding._open
-    monkeypatch.setattr(video_decoding, "_open", lambda *given: opened.append(given) or open_file(*given))
+    opened, open_file = [], video_decoding.open_container
+    monkeypatch.setattr(video_decoding, "open_container", lambda *given: opened.append(given) or open_file(*given))
     monkeypatch.setattr(video_decoding, "_KEPT_BYTES", 100_000)
     assert torch.equal(read_frames(path, [30, 2, 30]), expected)
     assert len(opened) == 3  # the packets, all frames, and those that are wanted

@@ -464,6 +464,7 @@ def image_paths(folder: FrameFolder) -> list[Path]:
     """The images of a folder in the order of the frames; those that a template and a number promise may be missing."""
     if folder.template is None:
         found = (path for path in Path(folder.path).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        found = (path for path in found if not path.name.startswith("."))  # macOS leaves ._1.jpg on disks
         # img_9 comes before img_10
         paths = sorted(found, key=lambda path: [int(part) if part.isdigit() else part for part in _numbers_apart(path)])
         return paths if folder.num_frames is None else paths[: folder.num_frames]
