@@ -19,6 +19,7 @@ from .sources import VIDEO_SUFFIXES, Sample, SampleList, numbered, shorten, show
 from .tar_samples import find_shards, shard_lengths
 
 
+_KEY = "__key__"  # the column of a WebDataset's names
 _LABEL_COLUMNS = ("label", "labels", "cls", "class", "class_name")
 
 
@@ -88,6 +89,8 @@ class StreamedRows:
     def sample(self, row: dict) -> RowSample:
         value, label = row[self.video_column], None
         path = value["path"] or f"a video without a name, of {len(value['bytes'])} bytes"
+        if not value["path"] and _KEY in row:  # datasets 4.0
+            path = f"{row[_KEY]}.{self.video_column}"
         if self.label_column is not None:
             names = _label_names(row[self.label_column], self.rows.features[self.label_column])
             unknown = [name for name in names if name not in self._numbers]
@@ -183,7 +186,7 @@ def stream_rows(
     num_videos = num_videos or (known.num_examples if known is not None else None)
     if not num_videos:
         raise ValueError(f"How many videos {name}, split {split!r}, has is not known; say it with --videos_per_epoch.")
-    columns = [video_column] if label_column is None else [video_column, label_column]
+    columns = [name for name in (video_column, label_column, _KEY) if name in rows.features]
     rows = rows.select_columns(columns).cast_column(video_column, datasets.Video(decode=False))
     return StreamedRows(rows, video_column, label_column, class_names if labelled else [], num_videos, multi_label)
 
