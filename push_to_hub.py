@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 
 from videomae_hf import VideoMAEV2ImageProcessor
 from videomae_hf.cli import run_command
-from videomae_hf.convert import load_any
+from videomae_hf.tools.convert import load_any
 
 
 AUTO_CLASSES = {

@@ -31,14 +31,15 @@ from videomae_hf import (
     VideoMAEV2ImageProcessor,
 )
 from videomae_hf.cli import run_command
-from videomae_hf.clips import EvaluationViews, PretrainingClips
-from videomae_hf.data import ClipCollator, VideoDataset
+from videomae_hf.data.clips import EvaluationViews, PretrainingClips
+from videomae_hf.data.streams import VideoStream
+from videomae_hf.data.video_dataset import ClipCollator, VideoDataset
+from videomae_hf.evaluation.metrics import classification_metrics, confusion_matrix, is_readable
 from videomae_hf.image_processing_videomae_v2 import clip_options
-from videomae_hf.metrics import classification_metrics, confusion_matrix, is_readable
-from videomae_hf.recipes import DataArguments, as_recipe, parse_command_line
-from videomae_hf.streams import VideoStream
-from videomae_hf.trainer import VideoMAETrainer, VideoMAETrainingArguments
-from videomae_hf.training_data import (
+from videomae_hf.training.arguments import VideoMAETrainingArguments
+from videomae_hf.training.recipes import DataArguments, as_recipe, parse_command_line
+from videomae_hf.training.trainer import VideoMAETrainer
+from videomae_hf.training.training_data import (
     clip_sampling,
     direction_warning,
     eval_samples,

@@ -12,10 +12,10 @@ import matplotlib
 import numpy as np
 import torch
 
-from videomae_hf.demo import draw_video
-from videomae_hf.mixing import Mixing
-from videomae_hf.rand_augment import OPERATIONS, RandAugment, apply_operation
-from videomae_hf.transforms import (
+from videomae_hf.data.demo import draw_video
+from videomae_hf.data.mixing import Mixing
+from videomae_hf.data.rand_augment import OPERATIONS, RandAugment, apply_operation
+from videomae_hf.data.transforms import (
     color_jitter,
     multi_scale_crop,
     normalize,

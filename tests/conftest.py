@@ -3,8 +3,13 @@
 import os
 from pathlib import Path
 
-import pytest
-import torch
+
+# Before torch is imported, here and in the processes that tests start: those beside each other would fight for the
+# cores with the threads that each of them makes, and tiny models gain nothing from threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 
 REPO = Path(__file__).resolve().parents[1]

@@ -10,11 +10,11 @@ from indexed_video import write_indexed_video
 from torch.utils.data import DataLoader
 
 from videomae_hf import VideoDecodeError, VideoMAEV2Config
-from videomae_hf.clips import ClipSampling, PretrainingClips, TrainingClips
-from videomae_hf.data import UNREADABLE, BadVideosError, ClipCollator, VideoDataset, generator_of
-from videomae_hf.mixing import Mixing
-from videomae_hf.sources import Sample
-from videomae_hf.transforms import normalize, random_erasing
+from videomae_hf.data.clips import ClipSampling, PretrainingClips, TrainingClips
+from videomae_hf.data.mixing import Mixing
+from videomae_hf.data.sources import Sample
+from videomae_hf.data.transforms import normalize, random_erasing
+from videomae_hf.data.video_dataset import UNREADABLE, BadVideosError, ClipCollator, VideoDataset, generator_of
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_bad_videos_are_replaced_logged_once_and_counted(video, bad_video, tmp_p
     missing = str(tmp_path / "missing.mp4")
     load = TrainingClips(VideoMAEV2Config(**TINY), ClipSampling(4))
     dataset = VideoDataset([Sample(video, 0), Sample(bad_video, 1), Sample(missing, 2), Sample(video, 3)], load)
-    with caplog.at_level(logging.WARNING, logger="videomae_hf.data"):
+    with caplog.at_level(logging.WARNING, logger="videomae_hf.data.video_dataset"):
         items = [dataset[index] for index in (0, 1, 2, 3, 1, 2)]
     assert {item["labels"] for item in items} == {0, 3}
     assert torch.equal(items[1]["pixel_values"], items[4]["pixel_values"])

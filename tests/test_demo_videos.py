@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from videomae_hf import read_frames
-from videomae_hf.demo import (
+from videomae_hf.data.demo import (
     CLASSES,
     DIFFICULTIES,
     SHAPES,

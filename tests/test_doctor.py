@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import REPO
 
-from videomae_hf import doctor
-from videomae_hf.doctor import BACKENDS, GREYS, explain_torchcodec, find_problems, judge_backend, probe, report
+from videomae_hf.tools import doctor
+from videomae_hf.tools.doctor import BACKENDS, GREYS, explain_torchcodec, find_problems, judge_backend, probe, report
 from videomae_hf.video_decoding import BACKENDS as DECODING_BACKENDS
 
 
@@ -90,7 +90,7 @@ def test_everything_broken_at_once(tmp_path):
     stub(tmp_path, "torchcodec", f"raise RuntimeError({WRONG_TORCH!r})", "0.9.0")
     stub(tmp_path, "decord", "import os; os.abort()", "0.6.0")
     stub(tmp_path, "av", "raise ImportError('av/_core.so: file too short')", "18.0.0")
-    done = run([str(REPO / "videomae_hf" / "doctor.py")], tmp_path)
+    done = run([str(REPO / "videomae_hf" / "tools" / "doctor.py")], tmp_path)
     assert done.returncode == 1, done.stderr
     assert done.stderr == ""
     lines = done.stdout.splitlines()

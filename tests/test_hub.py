@@ -25,7 +25,7 @@ from videomae_hf import (
     VideoMAEV2ImageProcessor,
     VideoMAEV2Model,
 )
-from videomae_hf.demo import draw_video, write_video
+from videomae_hf.data.demo import draw_video, write_video
 
 
 SHIPPED = {

@@ -5,8 +5,8 @@ import pytest
 from indexed_video import write_indexed_video
 from stream_shards import write_shards
 
-from videomae_hf import hub_data
-from videomae_hf.hub_data import read_rows, stream_rows, stream_shards
+from videomae_hf.data import hub_data
+from videomae_hf.data.hub_data import read_rows, stream_rows, stream_shards
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from transformers import EvalPrediction
 
-from videomae_hf.data import UNREADABLE
-from videomae_hf.metrics import (
+from videomae_hf.data.video_dataset import UNREADABLE
+from videomae_hf.evaluation.metrics import (
     MeanAveragePrecision,
     MeanClassAccuracy,
     MicroF1,

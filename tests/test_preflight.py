@@ -11,10 +11,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from videomae_hf import VideoMAEV2Config, preflight
-from videomae_hf.clips import ClipSampling, TrainingClips
-from videomae_hf.data import VideoDataset
-from videomae_hf.preflight import check_data
-from videomae_hf.sources import Sample
+from videomae_hf.data.clips import ClipSampling, TrainingClips
+from videomae_hf.data.preflight import check_data
+from videomae_hf.data.sources import Sample
+from videomae_hf.data.video_dataset import VideoDataset
 
 
 CLASSES = ["jump", "run", "sit"]

@@ -19,11 +19,11 @@ import pytest
 from conftest import REPO, SHARED
 from indexed_video import frame_indices, indexed_frames, write_indexed_video
 
-from videomae_hf.prepare import Preparation, list_jobs, main, prepare_videos, rewrite_list
-from videomae_hf.sources import read_samples
-from videomae_hf.transcoding import TranscodingOptions, find_prepared, transcode_video
+from videomae_hf.data.sources import read_samples
+from videomae_hf.tools.prepare import Preparation, list_jobs, main, prepare_videos, rewrite_list
+from videomae_hf.tools.transcoding import TranscodingOptions, find_prepared, transcode_video
+from videomae_hf.tools.worker_processes import run_isolated
 from videomae_hf.video_decoding import VideoDecodeError, read_frames
-from videomae_hf.worker_processes import run_isolated
 
 
 def run(*arguments) -> subprocess.CompletedProcess:

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from videomae_hf import rand_augment
-from videomae_hf.demo import draw_video
-from videomae_hf.rand_augment import OPERATIONS, RandAugment, affine, apply_operation
+from videomae_hf.data import rand_augment
+from videomae_hf.data.demo import draw_video
+from videomae_hf.data.rand_augment import OPERATIONS, RandAugment, affine, apply_operation
 
 
 OFFICIAL = "rand-m7-n4-mstd0.5-inc1"

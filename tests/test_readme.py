@@ -15,7 +15,7 @@ from conftest import REPO, TINY, needs_dynamo, randomize
 from transformers import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForVideoClassification
-from videomae_hf.demo import CLASSES, draw_dataset, draw_video, write_video
+from videomae_hf.data.demo import CLASSES, draw_dataset, draw_video, write_video
 from videomae_hf.official_checkpoints import to_official
 
 
@@ -119,7 +119,7 @@ def test_make_targets_are_there():
     assert "pytest" in make("-n", "test")
     steps = re.findall(r"(train\.py \w+|push_to_hub\.py|videomae_hf\.report)", make("-n", "demo"))
     wanted = ["train.py pretrain", "train.py finetune", "train.py evaluate", "train.py evaluate"]
-    assert steps == [*wanted, "push_to_hub.py", "videomae_hf.report"]
+    assert steps == [*wanted, "push_to_hub.py", "videomae_hf.evaluation.report"]
 
 
 @pytest.mark.slow

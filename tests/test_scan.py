@@ -15,11 +15,12 @@ import pytest
 from conftest import SHARED
 from indexed_video import indexed_frames, write_indexed_video
 
-from videomae_hf import cli, scan
-from videomae_hf.demo import write_video
-from videomae_hf.scan import scan_file, scan_files, write_fix_list
-from videomae_hf.scan_report import ScannedVideo, summarize
-from videomae_hf.sources import Sample, read_samples
+from videomae_hf import cli
+from videomae_hf.data.demo import write_video
+from videomae_hf.data.sources import Sample, read_samples
+from videomae_hf.tools import scan
+from videomae_hf.tools.scan import scan_file, scan_files, write_fix_list
+from videomae_hf.tools.scan_report import ScannedVideo, summarize
 
 
 AWKWARD = SHARED / "data" / "awkward"

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from videomae_hf.sources import Sample, SampleList, read_samples, read_sources
+from videomae_hf.data.sources import Sample, SampleList, read_samples, read_sources
 from videomae_hf.video_decoding import FrameFolder
 
 

@@ -15,12 +15,13 @@ from stream_shards import load_number, write_shards, write_tar
 from torch.utils.data import DataLoader
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining
-from videomae_hf.clips import ClipSampling
-from videomae_hf.data import BadVideosError, ClipCollator
-from videomae_hf.hub_data import stream_shards
+from videomae_hf.data.clips import ClipSampling
+from videomae_hf.data.hub_data import stream_shards
+from videomae_hf.data.streams import SkippingCollator, VideoStream, check_stream
+from videomae_hf.data.video_dataset import BadVideosError, ClipCollator
 from videomae_hf.masking import draw_masks, mask_to_ids, token_counts
-from videomae_hf.streams import SkippingCollator, VideoStream, check_stream
-from videomae_hf.trainer import VideoMAETrainer, VideoMAETrainingArguments
+from videomae_hf.training.arguments import VideoMAETrainingArguments
+from videomae_hf.training.trainer import VideoMAETrainer
 
 
 def stream(folder: Path, load=load_number, batch_size: int = 2, num_videos: int | None = None, **options):

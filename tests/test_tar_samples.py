@@ -8,11 +8,11 @@ import pytest
 from indexed_video import frame_indices, write_indexed_video
 from stream_shards import write_shards, write_tar
 
-from videomae_hf.data import VideoDataset
-from videomae_hf.demo import draw_dataset
-from videomae_hf.shards import ShardSample
-from videomae_hf.shards import write_shards as prepare_shards
-from videomae_hf.tar_samples import is_shards, read_shards
+from videomae_hf.data.demo import draw_dataset
+from videomae_hf.data.tar_samples import is_shards, read_shards
+from videomae_hf.data.video_dataset import VideoDataset
+from videomae_hf.tools.shards import ShardSample
+from videomae_hf.tools.shards import write_shards as prepare_shards
 from videomae_hf.video_decoding import read_frames
 
 

@@ -14,7 +14,7 @@ import torch
 from conftest import REPO
 
 from videomae_hf import VideoMAEV2ForVideoClassification, VideoMAEV2ImageProcessor
-from videomae_hf.demo import draw_dataset
+from videomae_hf.data.demo import draw_dataset
 
 
 MODEL = [

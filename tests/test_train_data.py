@@ -15,8 +15,8 @@ from PIL import Image
 from test_train import MODEL, losses, succeeded, train
 
 from videomae_hf import read_frames
-from videomae_hf.demo import draw_dataset
-from videomae_hf.report import write_report
+from videomae_hf.data.demo import draw_dataset
+from videomae_hf.evaluation.report import write_report
 
 
 TWO_PROCESSES = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]

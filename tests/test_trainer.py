@@ -6,11 +6,13 @@ import torch
 from conftest import TINY
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
-from videomae_hf.clips import ClipSampling, PretrainingClips
-from videomae_hf.data import BadVideosError, ClipCollator, VideoDataset
-from videomae_hf.demo import draw_video, write_video
-from videomae_hf.sources import Sample
-from videomae_hf.trainer import VideoMAETrainer, VideoMAETrainingArguments, layer_number, parameter_groups
+from videomae_hf.data.clips import ClipSampling, PretrainingClips
+from videomae_hf.data.demo import draw_video, write_video
+from videomae_hf.data.sources import Sample
+from videomae_hf.data.video_dataset import BadVideosError, ClipCollator, VideoDataset
+from videomae_hf.training.arguments import VideoMAETrainingArguments
+from videomae_hf.training.optimizer import layer_number, parameter_groups
+from videomae_hf.training.trainer import VideoMAETrainer
 
 
 @pytest.fixture(scope="module")

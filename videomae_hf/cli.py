@@ -9,7 +9,7 @@ from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
 from huggingface_hub.utils import HFValidationError
 from safetensors import SafetensorError
 
-from .data import BadVideosError
+from .data.video_dataset import BadVideosError
 
 
 # What a user can mend. Anything else is a fault of ours and keeps its traceback.
@@ -33,7 +33,7 @@ def run_command(program: str, function: Callable[[list[str]], None], arguments: 
 
 
 def main():
-    from . import convert, doctor, prepare, scan
+    from .tools import convert, doctor, prepare, scan
 
     commands = {"convert": convert.main, "scan": scan.main, "prepare": prepare.main, "doctor": doctor.main}
     arguments = sys.argv[1:]

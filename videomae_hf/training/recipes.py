@@ -16,8 +16,8 @@ from pathlib import Path
 import yaml
 from transformers import HfArgumentParser
 
-from .configuration_videomae_v2 import VideoMAEV2Config
-from .trainer import VideoMAETrainingArguments
+from ..configuration_videomae_v2 import VideoMAEV2Config
+from .arguments import VideoMAETrainingArguments
 
 
 @dataclass

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .video_decoding import IMAGE_SUFFIXES, FrameFolder
+from ..video_decoding import IMAGE_SUFFIXES, FrameFolder
 
 
 VIDEO_SUFFIXES = (

@@ -5,7 +5,7 @@ import datasets
 import evaluate
 import numpy as np
 
-from .data import UNREADABLE
+from ..data.video_dataset import UNREADABLE
 
 
 class _ScoresMetric(evaluate.Metric):

@@ -4,9 +4,9 @@
 import torch
 from PIL import Image
 
-from .layers_videomae_v2 import patchify, pixel_range, unpatchify
-from .masking import draw_masks, mask_to_ids
-from .modeling_videomae_v2 import VideoMAEV2ForPreTraining
+from ..layers_videomae_v2 import patchify, pixel_range, unpatchify
+from ..masking import draw_masks, mask_to_ids
+from ..modeling_videomae_v2 import VideoMAEV2ForPreTraining
 
 
 STRIP_ROWS = ("original", "encoder sees", "decoded in training", "reconstruction")

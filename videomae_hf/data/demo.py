@@ -1,8 +1,8 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """A video data set drawn on the spot, to try everything on.
 
-    python -m videomae_hf.demo data/demo/train --videos_per_class 100
-    python -m videomae_hf.demo data/demo/val --videos_per_class 25 --seed 1
+    python -m videomae_hf.data.demo data/demo/train --videos_per_class 100
+    python -m videomae_hf.data.demo data/demo/val --videos_per_class 25 --seed 1
 
 A shape moves over a background; the class is the motion alone: left, right, up, down, clockwise, counter_clockwise,
 grow, shrink. Shape, colours, place and size have the same distribution in every class at every moment, so that no

@@ -27,7 +27,7 @@ import numpy as np
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from .video_decoding import VideoDecodeError, decoding_errors, open_container, video_stream
+from ..video_decoding import VideoDecodeError, decoding_errors, open_container, video_stream
 
 
 B_FRAMES = 3

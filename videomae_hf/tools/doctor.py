@@ -2,7 +2,8 @@
 """Says what works on this machine, and what to do about what does not.
 
 Imports nothing but the standard library: whatever may be broken is tried in a process of its own (`_PROBES`), where it
-may raise, hang or crash. Where not even `import videomae_hf` works, run this file: `python .../videomae_hf/doctor.py`.
+may raise, hang or crash. Where not even `import videomae_hf` works, run this file:
+`python .../videomae_hf/tools/doctor.py`.
 """
 
 import argparse
@@ -455,7 +456,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--probe"]:
         _answer(*sys.argv[2:])
     else:
-        sys.path[0] = str(
-            Path(__file__).resolve().parents[1]
-        )  # not this folder, whose files are no modules by themselves
+        # Not this folder, whose files are no modules by themselves
+        sys.path[0] = str(Path(__file__).resolve().parents[2])
         main(sys.argv[1:])

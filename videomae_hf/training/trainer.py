@@ -1,127 +1,17 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""transformers' Trainer with what the official recipes need: the learning rate rule, weight decay and layer decay.
-
-Rules from v1/run_mae_pretraining.py, v1/run_class_finetuning.py, v1/optim_factory.py and v1/utils.py.
-"""
+"""transformers' Trainer with what masked video transformers need: parameter groups, streams, a log, bad videos."""
 
 import math
-import re
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback
 
-from .data import BadVideosError
-from .streams import SkippingCollator, VideoStream
-
-
-@dataclass
-class VideoMAETrainingArguments(TrainingArguments):
-    """transformers' TrainingArguments; new fields first, then the ones whose default is another."""
-
-    base_learning_rate: float | None = field(
-        default=None,
-        metadata={"help": "Learning rate for a total batch of 256 clips; the effective one is in proportion."},
-    )
-    base_min_learning_rate: float = field(
-        default=0.0, metadata={"help": "Where the cosine schedule ends, for a total batch of 256 clips as well."}
-    )
-    warmup_epochs: float = field(default=0.0, metadata={"help": "Epochs of linear warmup from 0."})
-    layer_decay: float = field(
-        default=1.0, metadata={"help": "Factor of the learning rate from each encoder layer to the one below it."}
-    )
-    max_bad_fraction: float = field(
-        default=0.1, metadata={"help": "Part of the videos that may turn out unreadable before the run stops."}
-    )
-
-    output_dir: str | None = field(default="output", metadata={"help": "Where checkpoints and results go."})
-    weight_decay: float = field(default=0.05, metadata={"help": "Weight decay; not of biases, norms and tokens."})
-    remove_unused_columns: bool = field(default=False, metadata={"help": "Keep False: inputs are built here."})
-    dataloader_drop_last: bool = field(
-        default=True, metadata={"help": "Leave out the incomplete last batch of training."}
-    )
-    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Every parameter is used."})
-    logging_steps: float = field(default=10, metadata={"help": "Steps between lines of the log."})
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.warmup_epochs > self.num_train_epochs:
-            raise ValueError(
-                f"warmup_epochs={self.warmup_epochs} is longer than num_train_epochs={self.num_train_epochs}."
-            )
-        if self.base_learning_rate is None:
-            if self.base_min_learning_rate:
-                raise ValueError(
-                    f"base_min_learning_rate={self.base_min_learning_rate} goes with base_learning_rate; set that, or "
-                    f"lr_scheduler_kwargs."
-                )
-            return
-        given = self.learning_rate
-        default = TrainingArguments.__dataclass_fields__["learning_rate"].default
-        # The second is what this method wrote when the same arguments are built again (from training_args.bin, say).
-        if given not in (default, self.effective_learning_rate):
-            raise ValueError(
-                f"learning_rate={given} and base_learning_rate={self.base_learning_rate} are both set; keep one "
-                f"(--learning_rate on the command line replaces the base_learning_rate of a recipe)."
-            )
-        self.learning_rate = self.effective_learning_rate
-        self.lr_scheduler_type = "cosine_with_min_lr"
-        self.lr_scheduler_kwargs = {"min_lr_rate": self.base_min_learning_rate / self.base_learning_rate}
-
-    @property
-    def total_batch_size(self) -> int:
-        """Clips of one optimizer step, over all processes and accumulation steps."""
-        return self.train_batch_size * self.gradient_accumulation_steps * self.world_size
-
-    @property
-    def effective_learning_rate(self) -> float:
-        """`base_learning_rate * total_batch_size / 256`, the rule of V1 and V2."""
-        return self.base_learning_rate * self.total_batch_size / 256
-
-    def get_warmup_steps(self, num_training_steps: int) -> int:
-        """Steps of `warmup_epochs`: their share of `num_train_epochs`, also where `max_steps` cuts a run short."""
-        if self.warmup_epochs == 0:
-            return super().get_warmup_steps(num_training_steps)
-        return round(self.warmup_epochs / self.num_train_epochs * num_training_steps)
-
-
-def parameter_groups(
-    model: torch.nn.Module, learning_rate: float, weight_decay: float, layer_decay: float
-) -> list[dict]:
-    """Optimizer groups: weight decay as in the official code, and a learning rate for each layer.
-
-    No decay for biases, vectors (norms, layer scale), the mask token and position tables (v1/optim_factory.py), nor
-    for the scale of cosine attention (V2). Layers are numbered 0 for the embeddings, i + 1 for block i, and
-    depth + 1 for all behind, head and decoder; the rate of layer n is that of the head times
-    `layer_decay ** (depth + 1 - n)`. The head comes first: its rate is the one the Trainer logs.
-    """
-    depth = model.config.num_hidden_layers
-    groups = {}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        bare = name.rsplit(".", 1)[-1]
-        decayed = parameter.ndim > 1 and bare not in ("bias", "mask_token", "position_embeddings", "scale")
-        distance = depth + 1 - layer_number(name, depth)
-        key = (distance, not decayed)
-        if key not in groups:
-            groups[key] = {
-                "params": [],
-                "lr": learning_rate * layer_decay**distance,
-                "weight_decay": weight_decay if decayed else 0.0,
-            }
-        groups[key]["params"].append(parameter)
-    return [groups[key] for key in sorted(groups)]
-
-
-def layer_number(name: str, depth: int) -> int:
-    """0 for the embeddings, i + 1 for block i of the encoder, depth + 1 for everything else."""
-    if "embeddings." in name and "decoder" not in name:
-        return 0
-    block = re.search(r"(?:^|\.)encoder\.layer\.(\d+)\.", name)
-    return int(block.group(1)) + 1 if block else depth + 1
+from ..data.streams import SkippingCollator, VideoStream
+from ..data.video_dataset import BadVideosError
+from .arguments import VideoMAETrainingArguments
+from .optimizer import parameter_groups
 
 
 class VideoMAETrainer(Trainer):

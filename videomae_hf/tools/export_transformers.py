@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from transformers import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
 
-from .configuration_videomae_v2 import VideoMAEV2Config
-from .image_processing_videomae_v2 import clip_options, normalization_options
+from ..configuration_videomae_v2 import VideoMAEV2Config
+from ..image_processing_videomae_v2 import clip_options, normalization_options
 
 
 COUNTERPARTS = {

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import torch
 
-from .configuration_videomae_v2 import VideoMAEV2Config
-from .frame_sampling import SHORT_VIDEO_POLICIES, constant_rate, dense_clip, random_start, random_uniform_clip
-from .image_processing_videomae_v2 import VideoMAEV2ImageProcessor
-from .masking import draw_masks, mask_to_ids, token_counts
+from ..configuration_videomae_v2 import VideoMAEV2Config
+from ..frame_sampling import SHORT_VIDEO_POLICIES, constant_rate, dense_clip, random_start, random_uniform_clip
+from ..image_processing_videomae_v2 import VideoMAEV2ImageProcessor
+from ..masking import draw_masks, mask_to_ids, token_counts
+from ..video_decoding import VideoInfo, read_frames
 from .rand_augment import RandAugment
 from .sources import Sample
 from .transforms import (
@@ -24,7 +25,6 @@ from .transforms import (
     random_horizontal_flip,
     random_resized_crop,
 )
-from .video_decoding import VideoInfo, read_frames
 
 
 @dataclass

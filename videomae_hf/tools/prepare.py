@@ -31,11 +31,11 @@ import av
 import torch
 from tqdm import tqdm
 
-from .frame_sampling import dense_clip, random_start
+from ..data.sources import Sample, read_samples
+from ..frame_sampling import dense_clip, random_start
+from ..video_decoding import VideoDecodeError, VideoInfo, read_frames
 from .shards import ShardSample, write_shards, write_text
-from .sources import Sample, read_samples
 from .transcoding import DiskError, PreparedVideo, TranscodingOptions, find_prepared, transcode_video
-from .video_decoding import VideoDecodeError, VideoInfo, read_frames
 from .worker_processes import run_isolated
 
 

@@ -23,12 +23,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from .configuration_videomae_v2 import SIZE_FIELDS, SIZES, VideoMAEV2Config
-from .geometry import position_table, resize_projection, sinusoid_table
-from .image_processing_videomae_v2 import VideoMAEV2ImageProcessor, clip_options, normalization_options
-from .modeling_videomae_v2 import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, VideoMAEV2Model
-from .official_checkpoints import from_official, to_official
-from .recipes import config_options
+from ..configuration_videomae_v2 import SIZE_FIELDS, SIZES, VideoMAEV2Config
+from ..geometry import position_table, resize_projection, sinusoid_table
+from ..image_processing_videomae_v2 import VideoMAEV2ImageProcessor, clip_options, normalization_options
+from ..modeling_videomae_v2 import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, VideoMAEV2Model
+from ..official_checkpoints import from_official, to_official
+from ..training.recipes import config_options
 
 
 MODEL_CLASSES = {

@@ -19,11 +19,11 @@ import fsspec
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from ..video_decoding import VideoDecodeError
 from .clips import ClipSampling
-from .data import TRIES, BadVideosError, generator_of, named
 from .preflight import check_data
 from .sources import Sample, shorten
-from .video_decoding import VideoDecodeError
+from .video_dataset import TRIES, BadVideosError, generator_of, named
 
 
 logger = logging.getLogger(__name__)

@@ -19,9 +19,9 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
+from ..data.sources import VIDEO_SUFFIXES, read_samples
+from ..video_decoding import FrameFolder, decoding_errors, image_paths, open_container, video_stream
 from .scan_report import BAD, ScannedVideo, summarize, write_report
-from .sources import VIDEO_SUFFIXES, read_samples
-from .video_decoding import FrameFolder, decoding_errors, image_paths, open_container, video_stream
 from .worker_processes import run_isolated
 
 

@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from ..frame_sampling import constant_rate
+from ..video_decoding import VideoDecodeError, VideoInfo, read_frames
 from .clips import ClipSampling
-from .data import named
-from .frame_sampling import constant_rate
 from .sources import Sample, shorten
-from .video_decoding import VideoDecodeError, VideoInfo, read_frames
+from .video_dataset import named
 
 
 _LOOKED_AT = 200  # videos of a data set, spread over it

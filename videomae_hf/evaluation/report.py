@@ -1,7 +1,7 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """One page about a pretraining, a finetuning and its scores, from what `train.py` wrote.
 
-    python -m videomae_hf.report demo/report.html --pretrain demo/pretrain --finetune demo/finetune \\
+    python -m videomae_hf.evaluation.report demo/report.html --pretrain demo/pretrain --finetune demo/finetune \\
         --evaluation demo/evaluation --shuffled demo/evaluation_shuffled --videos demo/data/val
 
 The checkpoints are loaded back through the Auto classes: a page means that they do load.
@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 from transformers import AutoModelForPreTraining, AutoModelForVideoClassification
 
-from . import VideoMAEV2ImageProcessor, __version__
-from .sources import read_samples
+from .. import VideoMAEV2ImageProcessor, __version__
+from ..data.sources import read_samples
 from .visualization import STRIP_ROWS, reconstruction_strip
 
 

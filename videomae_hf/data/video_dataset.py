@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .configuration_videomae_v2 import VideoMAEV2Config
+from ..configuration_videomae_v2 import VideoMAEV2Config
+from ..video_decoding import VideoDecodeError
 from .mixing import Mixing
 from .sources import Sample, SampleList
 from .transforms import normalize, random_erasing
-from .video_decoding import VideoDecodeError
 
 
 logger = logging.getLogger(__name__)

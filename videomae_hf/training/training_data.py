@@ -8,20 +8,20 @@ The kinds of sources meet here: folders and lists (`sources.py`), tar shards (`t
 import dataclasses
 from pathlib import Path
 
-from .clips import ClipSampling, TrainingClips
-from .configuration_videomae_v2 import VideoMAEV2Config
-from .data import VideoDataset
-from .demo import draw_dataset
-from .hub_data import StreamedRows, read_rows, stream_rows, stream_shards
-from .image_processing_videomae_v2 import VideoMAEV2ImageProcessor, clip_options, normalization_options
-from .mixing import Mixing
-from .preflight import check_data
+from ..configuration_videomae_v2 import VideoMAEV2Config
+from ..data.clips import ClipSampling, TrainingClips
+from ..data.demo import draw_dataset
+from ..data.hub_data import StreamedRows, read_rows, stream_rows, stream_shards
+from ..data.mixing import Mixing
+from ..data.preflight import check_data
+from ..data.sources import read_samples, read_sources, shorten
+from ..data.streams import VideoStream, check_stream
+from ..data.tar_samples import is_shards, read_shards
+from ..data.transforms import direction_sensitive
+from ..data.video_dataset import VideoDataset
+from ..image_processing_videomae_v2 import VideoMAEV2ImageProcessor, clip_options, normalization_options
+from .arguments import VideoMAETrainingArguments
 from .recipes import DataArguments
-from .sources import read_samples, read_sources, shorten
-from .streams import VideoStream, check_stream
-from .tar_samples import is_shards, read_shards
-from .trainer import VideoMAETrainingArguments
-from .transforms import direction_sensitive
 
 
 def train_samples(data: DataArguments, args: VideoMAETrainingArguments, labelled: bool = True):

@@ -1,0 +1,79 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""transformers' TrainingArguments, and the learning rate rule of the official recipes.
+
+Rules from v1/run_mae_pretraining.py, v1/run_class_finetuning.py and v1/utils.py.
+"""
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+
+@dataclass
+class VideoMAETrainingArguments(TrainingArguments):
+    """transformers' TrainingArguments; new fields first, then the ones whose default is another."""
+
+    base_learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "Learning rate for a total batch of 256 clips; the effective one is in proportion."},
+    )
+    base_min_learning_rate: float = field(
+        default=0.0, metadata={"help": "Where the cosine schedule ends, for a total batch of 256 clips as well."}
+    )
+    warmup_epochs: float = field(default=0.0, metadata={"help": "Epochs of linear warmup from 0."})
+    layer_decay: float = field(
+        default=1.0, metadata={"help": "Factor of the learning rate from each encoder layer to the one below it."}
+    )
+    max_bad_fraction: float = field(
+        default=0.1, metadata={"help": "Part of the videos that may turn out unreadable before the run stops."}
+    )
+
+    output_dir: str | None = field(default="output", metadata={"help": "Where checkpoints and results go."})
+    weight_decay: float = field(default=0.05, metadata={"help": "Weight decay; not of biases, norms and tokens."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Keep False: inputs are built here."})
+    dataloader_drop_last: bool = field(
+        default=True, metadata={"help": "Leave out the incomplete last batch of training."}
+    )
+    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Every parameter is used."})
+    logging_steps: float = field(default=10, metadata={"help": "Steps between lines of the log."})
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.warmup_epochs > self.num_train_epochs:
+            raise ValueError(
+                f"warmup_epochs={self.warmup_epochs} is longer than num_train_epochs={self.num_train_epochs}."
+            )
+        if self.base_learning_rate is None:
+            if self.base_min_learning_rate:
+                raise ValueError(
+                    f"base_min_learning_rate={self.base_min_learning_rate} goes with base_learning_rate; set that, or "
+                    f"lr_scheduler_kwargs."
+                )
+            return
+        given = self.learning_rate
+        default = TrainingArguments.__dataclass_fields__["learning_rate"].default
+        # The second is what this method wrote when the same arguments are built again (from training_args.bin, say).
+        if given not in (default, self.effective_learning_rate):
+            raise ValueError(
+                f"learning_rate={given} and base_learning_rate={self.base_learning_rate} are both set; keep one "
+                f"(--learning_rate on the command line replaces the base_learning_rate of a recipe)."
+            )
+        self.learning_rate = self.effective_learning_rate
+        self.lr_scheduler_type = "cosine_with_min_lr"
+        self.lr_scheduler_kwargs = {"min_lr_rate": self.base_min_learning_rate / self.base_learning_rate}
+
+    @property
+    def total_batch_size(self) -> int:
+        """Clips of one optimizer step, over all processes and accumulation steps."""
+        return self.train_batch_size * self.gradient_accumulation_steps * self.world_size
+
+    @property
+    def effective_learning_rate(self) -> float:
+        """`base_learning_rate * total_batch_size / 256`, the rule of V1 and V2."""
+        return self.base_learning_rate * self.total_batch_size / 256
+
+    def get_warmup_steps(self, num_training_steps: int) -> int:
+        """Steps of `warmup_epochs`: their share of `num_train_epochs`, also where `max_steps` cuts a run short."""
+        if self.warmup_epochs == 0:
+            return super().get_warmup_steps(num_training_steps)
+        return round(self.warmup_epochs / self.num_train_epochs * num_training_steps)
