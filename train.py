@@ -15,8 +15,6 @@ Several processes, on GPUs or (with --use_cpu true) on CPUs:
 A recipe is a YAML file of the same keys. All options: python train.py --help
 """
 
-import csv
-import json
 import sys
 from pathlib import Path
 
@@ -34,17 +32,22 @@ from videomae_hf.cli import run_command
 from videomae_hf.data.clips import EvaluationViews, PretrainingClips
 from videomae_hf.data.streams import VideoStream
 from videomae_hf.data.video_dataset import ClipCollator, VideoDataset
-from videomae_hf.evaluation.metrics import classification_metrics, confusion_matrix, is_readable
+from videomae_hf.evaluation.metrics import metrics_of
+from videomae_hf.evaluation.predictions import write_predictions
 from videomae_hf.image_processing_videomae_v2 import clip_options
 from videomae_hf.training.arguments import VideoMAETrainingArguments
+from videomae_hf.training.freezing import freeze
 from videomae_hf.training.recipes import DataArguments, as_recipe, parse_command_line
 from videomae_hf.training.trainer import VideoMAETrainer
 from videomae_hf.training.training_data import (
     clip_sampling,
     direction_warning,
     eval_samples,
+    head_fields,
     image_processor,
     mixing,
+    set_class_weights,
+    settled_problem_type,
     train_samples,
     training_clips,
     training_set,
@@ -72,21 +75,23 @@ def pretrain(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
 
 def finetune(data: DataArguments, args: VideoMAETrainingArguments, fields: dict):
     """Classification, from a pretrained checkpoint or, without one, from scratch."""
-    samples, classes, options, weights = train_samples(data, args)
-    labels = {"id2label": dict(enumerate(classes)), "label2id": {name: i for i, name in enumerate(classes)}}
-    problem_type = "multi_label_classification" if data.multi_label else "single_label_classification"
+    problem_type = settled_problem_type(data, fields)
+    regression = problem_type == "regression"
+    samples, classes, options, weights = train_samples(data, args, regression=regression)
     # The official finetuning pools the mean of all tokens, whatever the pretraining checkpoint says.
-    fields = {"problem_type": problem_type, "use_mean_pooling": True, **fields}
+    fields = {"use_mean_pooling": True, **fields, "problem_type": problem_type}
+    config_fields = {**head_fields(problem_type, samples, classes), **fields}
     if data.checkpoint:
         model = VideoMAEV2ForVideoClassification.from_pretrained(
-            data.checkpoint, dtype=torch.float32, ignore_mismatched_sizes=True, **labels, **fields
+            data.checkpoint, dtype=torch.float32, ignore_mismatched_sizes=True, **config_fields
         )
     else:
-        config = VideoMAEV2Config.from_size(data.model_size, data.model_version, **labels, **fields)
+        config = VideoMAEV2Config.from_size(data.model_size, data.model_version, **config_fields)
         model = VideoMAEV2ForVideoClassification(config)
     samplings = [clip_sampling(data, model.config, **differing) for differing in options]
     clips = training_clips(data, model.config, samplings)
     train_set, lines = training_set(data, args, samples, classes, clips, weights)
+    lines += set_class_weights(data, model, samples, classes, weights)
     report(args, lines + direction_warning(data, classes))
     eval_set = None
     if data.eval_data or data.eval_split_name:
@@ -95,7 +100,8 @@ def finetune(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
             num_labels=len(classes),
             frame_template=data.frame_template,
         )
-        eval_set = VideoDataset(eval_samples(data, args, classes), views, args.seed, replace_bad=False)
+        samples = eval_samples(data, args, classes, regression=regression)
+        eval_set = VideoDataset(samples, views, args.seed, replace_bad=False)
     collator = ClipCollator(model.config, mixing(data, args, len(classes)), data.random_erasing)
     run(model, data, args, fields, train_set, eval_set, collator)
 
@@ -106,8 +112,9 @@ def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
         raise ValueError("evaluate needs --checkpoint, the folder or Hub id of a finetuned model.")
     model = VideoMAEV2ForVideoClassification.from_pretrained(data.checkpoint, dtype=torch.float32, **fields)
     classes = [model.config.id2label[number] for number in range(model.config.num_labels)]
-    data.multi_label = model.config.problem_type == "multi_label_classification"
-    samples = eval_samples(data, args, classes)
+    problem_type = model.config.problem_type
+    data.multi_label = problem_type == "multi_label_classification"
+    samples = eval_samples(data, args, classes, regression=problem_type == "regression")
     # What the model takes goes before what the processor was saved with: options may have changed it.
     processor = VideoMAEV2ImageProcessor.from_pretrained(
         data.checkpoint, video_backend=data.video_backend, **clip_options(model.config)
@@ -116,7 +123,10 @@ def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
         processor, data.num_clips, data.num_crops, len(classes), data.frame_template, data.shuffle_frames
     )
     trainer = VideoMAETrainer(
-        model=model, args=args, data_collator=ClipCollator(model.config), compute_metrics=classification_metrics
+        model=model,
+        args=args,
+        data_collator=ClipCollator(model.config),
+        compute_metrics=metrics_of(problem_type),
     )
     say(
         args,
@@ -125,11 +135,13 @@ def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     result = trainer.predict(VideoDataset(samples, views, args.seed, replace_bad=False), metric_key_prefix="eval")
     trainer.log_metrics("eval", result.metrics)
     if trainer.is_world_process_zero():
-        write_predictions(Path(args.output_dir), samples, classes, result)
+        outputs = (result.predictions, result.label_ids, result.metrics)
+        write_predictions(Path(args.output_dir), samples, classes, problem_type, *outputs)
 
 
 def run(model, data: DataArguments, args: VideoMAETrainingArguments, fields: dict, train_set, eval_set, collator):
     """Trains, and saves the model, its processor, the settings and the results in `args.output_dir`."""
+    frozen = freeze(model, args.freeze_layers, args.freeze_encoder)
     trainer = VideoMAETrainer(
         model=model,
         args=args,
@@ -137,9 +149,10 @@ def run(model, data: DataArguments, args: VideoMAETrainingArguments, fields: dic
         eval_dataset=eval_set,
         data_collator=collator,
         processing_class=image_processor(data, model.config),
-        compute_metrics=None if args.prediction_loss_only else classification_metrics,
+        compute_metrics=None if args.prediction_loss_only else metrics_of(model.config.problem_type),
     )
     describe_run(trainer, train_set, data.num_sample)
+    report(args, frozen)
     resume = args.resume_from_checkpoint
     result = trainer.train(resume_from_checkpoint=True if resume == "last" else resume)
     trainer.save_model()
@@ -181,30 +194,6 @@ def describe_run(trainer: VideoMAETrainer, train_set: VideoDataset | VideoStream
 def report(args: VideoMAETrainingArguments, lines: list[str]):
     for line in lines:
         say(args, line)
-
-
-def write_predictions(folder: Path, samples, classes: list[str], result):
-    """metrics.json (with the confusion matrix, unless videos have several labels) and predictions.csv."""
-    folder.mkdir(parents=True, exist_ok=True)
-    readable, metrics = is_readable(result.label_ids), {**result.metrics, "classes": classes}
-    logits = torch.from_numpy(result.predictions)
-    multi_label = result.label_ids.ndim == 2
-    if multi_label:
-        probabilities = logits.sigmoid()
-    else:
-        probabilities = logits.softmax(dim=-1)
-        matrix = confusion_matrix(result.predictions[readable], result.label_ids[readable])
-        metrics["confusion_matrix"] = matrix.tolist()
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
-    with open(folder / "predictions.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "label", "predicted", "probability"])
-        for sample, row, is_known in zip(samples, probabilities, readable):
-            labels = sample.label if multi_label else [sample.label]
-            predicted = (row > 0.5).nonzero().flatten().tolist() if multi_label else [int(row.argmax())]
-            names, shown = ("|".join(classes[label] for label in some) for some in (labels, predicted))
-            probability = "|".join(f"{row[label]:.4f}" for label in predicted)
-            writer.writerow([sample.path, names, *((shown, probability) if is_known else ("unreadable", ""))])
 
 
 def say(args: VideoMAETrainingArguments, message: str):

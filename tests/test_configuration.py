@@ -42,6 +42,8 @@ def test_own_defaults():
         "image_mean": (0.485, 0.456, 0.406),
         "image_std": (0.229, 0.224, 0.225),
         "head_layer_norm_eps": None,
+        "target_mean": None,
+        "target_std": None,
     }
     assert config.model_type == "videomae_v2"
 

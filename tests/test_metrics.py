@@ -10,7 +10,7 @@ from videomae_hf.data.video_dataset import UNREADABLE
 from videomae_hf.evaluation.metrics import (
     MeanAveragePrecision,
     MeanClassAccuracy,
-    MicroF1,
+    MultiLabelF1,
     TopKAccuracy,
     average_precision,
     classification_metrics,
@@ -104,6 +104,7 @@ def test_classification_metrics_leave_out_what_could_not_be_read():
         "top1": pytest.approx(1 / 3),
         "top5": 1.0,
         "mean_class_accuracy": pytest.approx(1 / 3),
+        "macro_f1": pytest.approx(2 / 9),  # class 0: 2/3, predicted twice and right once; the others 0
     }
 
 
@@ -142,18 +143,24 @@ def test_mean_average_precision_is_over_the_classes_that_occur():
 
 
 @pytest.mark.parametrize(
-    ("logits", "references", "expected"),
+    ("logits", "references", "micro", "macro"),
     [
-        (LOGITS, LABELS, 2 * 2 / (5 + 3)),  # two of five predicted are right, one of three labels is missed
+        (
+            LOGITS,
+            LABELS,
+            2 * 2 / (5 + 3),
+            (2 / 4 + 2 / 4 + 0) / 3,
+        ),  # two of five predicted are right, one of three labels is missed
         # four right, one too many, one missed
-        ([[1, -1, 2], [-1, -1, 3], [2, 1, -1]], [[1, 0, 1], [0, 1, 1], [0, 1, 0]], 0.8),
-        ([[-1.0, -1], [-1, -1]], [[1, 0], [0, 1]], 0.0),
-        ([[-1.0, -1]], [[0, 0]], 0.0),
-        ([[0.1, -0.1]], [[1, 0]], 1.0),
+        ([[1, -1, 2], [-1, -1, 3], [2, 1, -1]], [[1, 0, 1], [0, 1, 1], [0, 1, 0]], 0.8, (2 / 3 + 2 / 3 + 1) / 3),
+        ([[-1.0, -1], [-1, -1]], [[1, 0], [0, 1]], 0.0, 0.0),
+        ([[-1.0, -1]], [[0, 0]], 0.0, 0.0),
+        ([[0.1, -0.1]], [[1, 0]], 1.0, 0.5),
     ],
 )
-def test_micro_f1(logits, references, expected):
-    assert MicroF1().compute(predictions=logits, references=references) == {"micro_f1": pytest.approx(expected)}
+def test_f1_of_several_labels(logits, references, micro, macro):
+    result = MultiLabelF1().compute(predictions=logits, references=references)
+    assert result == {"micro_f1": pytest.approx(micro), "macro_f1": pytest.approx(macro)}
 
 
 def test_classification_metrics_of_several_labels_leave_out_what_could_not_be_read():
@@ -165,6 +172,7 @@ def test_classification_metrics_of_several_labels_leave_out_what_could_not_be_re
         "unreadable": 1,
         "mean_average_precision": pytest.approx(7 / 12),
         "micro_f1": pytest.approx(0.5),
+        "macro_f1": pytest.approx(1 / 3),
     }
     nothing = EvalPrediction(predictions=LOGITS, label_ids=np.full((4, 3), UNREADABLE, dtype=np.float32))
     assert classification_metrics(nothing) == {"videos": 0, "unreadable": 4}

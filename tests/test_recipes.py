@@ -50,6 +50,14 @@ def test_several_sources(tmp_path):
     assert parse(recipe, "--train_data", "others")[1].train_data == "others"
 
 
+def test_class_weights_by_name(tmp_path):
+    recipe = write(tmp_path, class_weights={"jump": 3, "run": 0.5})
+    _, data, training, model = parse(recipe)
+    assert data.class_weights == {"jump": 3, "run": 0.5}
+    assert as_recipe(data, training, model)["class_weights"] == {"jump": 3, "run": 0.5}
+    assert parse(recipe, "--class_weights", "balanced")[1].class_weights == "balanced"
+
+
 def test_numbers_that_yaml_takes_for_text(tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("use_cpu: true\nlearning_rate: 5e-4\nlayer_norm_eps: 1e-6\n")

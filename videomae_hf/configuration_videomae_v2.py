@@ -74,6 +74,9 @@ class VideoMAEV2Config(PreTrainedConfig):
             As in transformers: `True` classifies the mean of all tokens and has no final norm in the encoder, `False`
             has that norm and classifies the first token. `None`, which `from_size` sets, is the official code: a
             final norm while pretraining, none and mean pooling for classification.
+        target_mean, target_std (`tuple[float]`, *optional*):
+            Regression: mean and standard deviation of each target in the training set. The network predicts targets
+            normalised by them, and the loss is of these; `logits` and `labels` are in the unit of the data.
         head_layer_norm_eps (`float`, *optional*):
             Epsilon of `fc_norm` and of the decoder's norm. `None` is `layer_norm_eps`, as in the official code;
             transformers' VideoMAE has 1e-5 there whatever `layer_norm_eps` says, and so have its checkpoints here.
@@ -129,6 +132,8 @@ class VideoMAEV2Config(PreTrainedConfig):
     image_mean: list[float | int] | tuple[float | int, ...] | None = None
     image_std: list[float | int] | tuple[float | int, ...] | None = None
     head_layer_norm_eps: float | int | None = None
+    target_mean: list[float | int] | tuple[float | int, ...] | None = None
+    target_std: list[float | int] | tuple[float | int, ...] | None = None
 
     def __post_init__(self, **kwargs):
         rgb = self.num_channels == 3
@@ -207,6 +212,10 @@ class VideoMAEV2Config(PreTrainedConfig):
                     f"{name}={getattr(self, name)} has {len(getattr(self, name))} values for num_channels="
                     f"{self.num_channels}; give one value a channel."
                 )
+        if (self.target_mean is None) != (self.target_std is None):
+            raise ValueError(f"target_mean={self.target_mean} and target_std={self.target_std}: give both or neither.")
+        if self.target_std is not None and min(self.target_std) <= 0:
+            raise ValueError(f"target_std={self.target_std} must be positive.")
 
     def _validate_geometry(self):
         for name in ("num_frames", "tubelet_size", "num_channels", "num_hidden_layers", "decoder_num_hidden_layers"):

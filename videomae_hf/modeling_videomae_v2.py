@@ -355,6 +355,12 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
         self.fc_norm = head_norm(config, config.hidden_size) if config.use_mean_pooling else None
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels) if config.num_labels > 0 else nn.Identity()
+        # (num_labels,), how much classes count in the loss while training; of a run, and not saved with the model.
+        self.register_buffer("class_weights", None, persistent=False)
+        for name in ("target_mean", "target_std"):
+            values = getattr(config, name)
+            if values is not None and len(values) != config.num_labels:
+                raise ValueError(f"{name}={values} must have a value for each of the {config.num_labels} targets.")
         self.post_init()
 
     @can_return_tuple
@@ -368,7 +374,8 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
                 probabilities are averaged as in the official test (v2/engine_for_finetuning.py, `merge`). Float and
                 normalised by `config.image_mean` and `config.image_std`, or uint8 (0 to 255).
             labels: int64 (B,) class indices; float (B, num_labels) for several labels a video, or, with
-                `problem_type="single_label_classification"`, class probabilities; float (B,) for regression.
+                `problem_type="single_label_classification"`, class probabilities; for regression float (B, num_labels),
+                or (B,), in the unit of the data, where NaN does not count.
             kwargs: `interpolate_pos_encoding`, `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Returns:
@@ -389,7 +396,16 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
         outputs = self.videomae(pixel_values, **kwargs)
         tokens = outputs.last_hidden_state  # (B, L, D)
         pooled = tokens[:, 0] if self.fc_norm is None else self.fc_norm(tokens.mean(dim=1))  # (B, D)
-        return self.classifier(self.dropout(pooled)), outputs
+        logits = self.classifier(self.dropout(pooled))  # (B, num_labels)
+        if self.config.target_mean is not None:
+            mean, std = (logits.new_tensor(v, dtype=torch.float32) for v in self._target_range())
+            logits = torch.addcmul(mean, logits.float(), std)
+        return logits, outputs
+
+    def _target_range(self) -> tuple:
+        """Mean and standard deviation of the targets of regression, (0,) and (1,) where they are not normalised."""
+        config = self.config
+        return ((0.0,), (1.0,)) if config.target_mean is None else (config.target_mean, config.target_std)
 
     def _problem_type(self, labels: torch.Tensor | None) -> str:
         """`config.problem_type`, or what transformers would infer; it also writes it into the config, we do not."""
@@ -401,18 +417,35 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
         return "multi_label_classification" if soft else "single_label_classification"
 
     def _classification_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The loss of the problem type, in float32; labels of -100 do not count, and 0 where none does."""
+        """The loss of the problem type, in float32; labels of -100 do not count, and 0 where none does.
+
+        `class_weights`, in training only, multiply the terms of their classes and leave the divisor, a number of clips,
+        as it is: a batch is the mean of its equal parts. With several labels a video they multiply the terms of the
+        labels that are present, as `pos_weight`.
+        """
         logits, problem_type = logits.float(), self._problem_type(labels)
+        weights = self.class_weights if self.training else None
         if problem_type == "regression":
-            return nn.functional.mse_loss(logits, labels.float().view_as(logits))
+            return self._regression_loss(logits, labels)
         if problem_type == "single_label_classification" and labels.is_floating_point():
-            return nn.functional.cross_entropy(logits, labels.float())
+            loss = nn.functional.cross_entropy(logits, labels.float(), weights, reduction="sum")
+            return loss / len(labels)
         counts = (labels != -100).float()
         if problem_type == "multi_label_classification":
-            loss = nn.functional.binary_cross_entropy_with_logits(logits, labels.float(), counts, reduction="sum")
+            loss = nn.functional.binary_cross_entropy_with_logits(
+                logits, labels.float(), counts, reduction="sum", pos_weight=weights
+            )
         else:
-            loss = nn.functional.cross_entropy(logits, labels.view(-1), reduction="sum")
+            loss = nn.functional.cross_entropy(logits, labels.view(-1), weights, reduction="sum")
         return loss / counts.sum().clamp(min=1)
+
+    def _regression_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Mean squared error of the normalised targets, over those that are not NaN."""
+        std = logits.new_tensor(self._target_range()[1])
+        labels = labels.float().view_as(logits)
+        known = labels.isfinite()
+        errors = ((logits - labels.where(known, logits)) / std).square()
+        return errors.sum() / known.sum().clamp(min=1)
 
 
 def _average_views(logits: torch.Tensor, problem_type: str) -> torch.Tensor:

@@ -188,7 +188,9 @@ def _views(num_sample: int, draw: Callable[[], dict]) -> dict | list[dict]:
 
 
 def _labels(sample: Sample, num_labels: int | None) -> int | torch.Tensor | None:
-    """The class number, or, with several labels a video, float32 (num_labels,) of 0 and 1."""
+    """The class number, or float32 (num_labels,): the targets of regression; of several labels a video 0 and 1."""
+    if sample.targets is not None:
+        return torch.tensor(sample.targets)
     if not isinstance(sample.label, tuple):
         return sample.label
     labels = torch.zeros(num_labels)

@@ -31,10 +31,10 @@ VIDEO_SUFFIXES = (
     ".3gp", ".asf", ".avi", ".flv", ".gif", ".h264", ".hevc", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg",
     ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv",
 )  # fmt: skip
-_VIDEO_NAME = re.compile(rf".*(?:{'|'.join(map(re.escape, VIDEO_SUFFIXES))})", re.IGNORECASE)
-_URLS = ("http://", "https://")
-_PATH_COLUMNS = ("path", "video", "video_path", "file", "file_name", "filename")
-_LABEL_COLUMNS = ("label", "labels", "class", "class_name")
+VIDEO_NAME = re.compile(rf".*(?:{'|'.join(map(re.escape, VIDEO_SUFFIXES))})", re.IGNORECASE)
+URLS = ("http://", "https://")
+PATH_COLUMNS = ("path", "video", "video_path", "file", "file_name", "filename")
+LABEL_COLUMNS = ("label", "labels", "class", "class_name")
 _SHOWN_LINES = 5  # of the bad ones, in the message
 
 
@@ -45,6 +45,7 @@ class Sample:
     Args:
         path: of the video or of its folder of images; a name, if `content` is given.
         label: number of its class; a tuple of numbers with several labels a video.
+        targets: the numbers to predict, in regression.
         first_frame, num_frames: numbers of the first image and of images, where a list states them for a folder.
         source: which of several sources it is from, see `read_sources`.
         content: the bytes of a video that is no file of its own.
@@ -56,6 +57,7 @@ class Sample:
     num_frames: int | None = None
     source: int = 0
     content: bytes | None = field(default=None, repr=False)
+    targets: tuple[float, ...] | None = None
 
     def video(self, template: str | None = None) -> str | bytes | FrameFolder:
         """What `read_frames` takes; `template` names the images of a folder."""
@@ -74,7 +76,7 @@ class SampleList(Sequence):
     """
 
     def __init__(self, samples: Iterable[Sample] = ()):
-        paths, labels, numbers = [], [], []
+        paths, labels, numbers, targets = [], [], [], []
         self.multi_label = False
         self._contents = {}  # position: bytes, of samples that are no files; they are in memory anyway
         for sample in samples:
@@ -83,12 +85,15 @@ class SampleList(Sequence):
             paths.append(sample.path.encode("utf-8", "surrogateescape"))
             self.multi_label |= isinstance(sample.label, tuple)
             labels.append(sample.label if isinstance(sample.label, tuple) else _optional(sample.label))
+            if sample.targets is not None:
+                targets.append(sample.targets)
             num_frames = -1 if sample.num_frames is None else sample.num_frames
             numbers.append((len(_optional(sample.first_frame)), sample.first_frame or 0, num_frames, sample.source))
         self._paths, self._path_ends = np.frombuffer(b"".join(paths), np.uint8), np.cumsum([0, *map(len, paths)])
         self._labels = np.array([number for label in labels for number in label], np.int32)
         self._label_ends = np.cumsum([0, *map(len, labels)])
         self._numbers = np.array(numbers, np.int32).reshape(-1, 4)
+        self._targets = np.array(targets, np.float64) if targets else None  # (N, K), of all samples or of none
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -107,6 +112,7 @@ class SampleList(Sequence):
             num_frames if num_frames >= 0 else None,
             source,
             self._contents.get(index),
+            None if self._targets is None else tuple(self._targets[index].tolist()),
         )
 
 
@@ -284,18 +290,18 @@ def _read_list(source: Path, root: Path, labelled: bool, multi_label: bool) -> l
         if not path or (labelled and not labels and not multi_label):
             problems.append(f"line {number}: expected a path{' and a label' * labelled}, found {path!r}")
             continue
-        sample = Sample(path if path.startswith(_URLS) else str(root / path), None, *numbers)
+        sample = Sample(path if path.startswith(URLS) else str(root / path), None, *numbers)
         found.append((f"line {number}: ", sample, labels if labelled else []))
     if problems:
         raise ValueError(shown(source, problems))
-    return _with_suffix(found)
+    return with_suffix(found)
 
 
-def _with_suffix(found: list) -> list:
+def with_suffix(found: list) -> list:
     """V1's lists may leave out ".mp4" (v1/kinetics.py); without it a path is meant to be a folder of images."""
 
     def is_bare(sample: Sample) -> bool:
-        return sample.num_frames is None and "." not in Path(sample.path).name and not sample.path.startswith(_URLS)
+        return sample.num_frames is None and "." not in Path(sample.path).name and not sample.path.startswith(URLS)
 
     bare = (sample for _, sample, _ in found if is_bare(sample))
     if any(Path(sample.path).exists() for sample in islice(bare, 20)):  # the first may be missing
@@ -313,10 +319,10 @@ def _read_json(source: Path, lines, labelled: bool, multi_label: bool) -> Iterat
             row = {str(name).lower(): value for name, value in json.loads(line).items()}
         except (json.JSONDecodeError, AttributeError) as error:
             raise ValueError(f"{source}, line {number}: no JSON object: {line[:80]!r}") from error
-        path = next((row[name] for name in _PATH_COLUMNS if isinstance(row.get(name), str)), None)
+        path = next((row[name] for name in PATH_COLUMNS if isinstance(row.get(name), str)), None)
         if path is None:
-            raise ValueError(f"{source}, line {number}: none of {', '.join(_PATH_COLUMNS)} in {line[:80]!r}")
-        labels = next((row[name] for name in _LABEL_COLUMNS if row.get(name) is not None), [])
+            raise ValueError(f"{source}, line {number}: none of {', '.join(PATH_COLUMNS)} in {line[:80]!r}")
+        labels = next((row[name] for name in LABEL_COLUMNS if row.get(name) is not None), [])
         labels = labels if isinstance(labels, list) else [labels]
         if labelled and len(labels) > 1 and not multi_label:
             raise ValueError(f"{source}, line {number}: {len(labels)} labels; set multi_label for more than one.")
@@ -325,21 +331,21 @@ def _read_json(source: Path, lines, labelled: bool, multi_label: bool) -> Iterat
 
 def _read_columns(source: Path, lines, labelled: bool, multi_label: bool) -> Iterator[tuple[int, str, tuple, list]]:
     """(line number, path, (first_frame, num_frames), labels) of each line of columns."""
-    delimiter = _delimiter([line for _, line in lines])
+    delimiter = column_delimiter([line for _, line in lines])
     first = lines[0][1] if lines else ""
-    names = [name.strip() for name in (first.split() if delimiter is None else _split(first, delimiter))]
-    header = [name.lower() for name in names] if not _VIDEO_NAME.match(first) else []
-    path_column = next((header.index(name) for name in _PATH_COLUMNS if name in header), None)
+    names = [name.strip() for name in (first.split() if delimiter is None else split_columns(first, delimiter))]
+    header = [name.lower() for name in names] if not VIDEO_NAME.match(first) else []
+    path_column = next((header.index(name) for name in PATH_COLUMNS if name in header), None)
     if path_column is None:
         for number, line in lines:
-            row = _split_at_spaces(line, labelled, multi_label) if delimiter is None else _split(line, delimiter)
+            row = split_at_spaces(line, labelled, multi_label) if delimiter is None else split_columns(line, delimiter)
             yield number, *_read_row(row, labelled, multi_label)
         return
-    label_column = next((header.index(name) for name in _LABEL_COLUMNS if name in header), None)
+    label_column = next((header.index(name) for name in LABEL_COLUMNS if name in header), None)
     if labelled and not multi_label and label_column is None:
-        raise ValueError(f"{source} has no column {', '.join(_LABEL_COLUMNS)}; its header is {first!r}.")
+        raise ValueError(f"{source} has no column {', '.join(LABEL_COLUMNS)}; its header is {first!r}.")
     for number, line in lines[1:]:
-        row = _split_at_spaces(line, labelled, multi_label) if delimiter is None else _split(line, delimiter)
+        row = split_at_spaces(line, labelled, multi_label) if delimiter is None else split_columns(line, delimiter)
         if delimiter is not None and len(row) > len(names):
             raise ValueError(f"{source}, line {number}: {len(row)} columns, {len(names)} in the header: {line[:80]!r}")
         row = [value.strip() for value in row] + [""] * (len(names) - len(row))
@@ -353,7 +359,7 @@ def _read_columns(source: Path, lines, labelled: bool, multi_label: bool) -> Ite
 def _read_row(row: list[str], labelled: bool, multi_label: bool) -> tuple[str, tuple, list[str]]:
     """Path, (first_frame, num_frames) and labels of a line without a header; the official formats among them."""
     path, rest = row[0].strip(), [value.strip() for value in row[1:]]
-    is_folder = not _VIDEO_NAME.fullmatch(path)
+    is_folder = not VIDEO_NAME.fullmatch(path)
     if is_folder and len(rest) == 2 and rest[0].isdigit() and not multi_label:
         if labelled:  # path, number of images, class
             return path, (None, int(rest[0])), rest[1:]
@@ -362,7 +368,7 @@ def _read_row(row: list[str], labelled: bool, multi_label: bool) -> tuple[str, t
     return path, (None, None), [label for label in (rest if multi_label else rest[-1:]) if label]
 
 
-def _delimiter(lines: list[str]) -> str | None:
+def column_delimiter(lines: list[str]) -> str | None:
     """What separates the columns of a list; None is spaces.
 
     The delimiter with which the first line is a header, or the first column holds the name of a video in each of the
@@ -370,12 +376,12 @@ def _delimiter(lines: list[str]) -> str | None:
     "a,b.mp4 3" is separated by a space.
     """
     sample = lines[:100]
-    names_videos = any(_VIDEO_NAME.match(line) for line in sample)
+    names_videos = any(VIDEO_NAME.match(line) for line in sample)
     for delimiter in "\t,;":
-        rows = [_split(line, delimiter) for line in sample]
+        rows = [split_columns(line, delimiter) for line in sample]
         widths = {len(row) for row in rows}
         if names_videos:
-            named = sum(len(row) > 1 and bool(_VIDEO_NAME.fullmatch(row[0].strip())) for row in rows)
+            named = sum(len(row) > 1 and bool(VIDEO_NAME.fullmatch(row[0].strip())) for row in rows)
             fits = named >= max(len(rows) - 1, 1)  # the first line may be a header that is not known as one
         else:
             fits = len(widths) == 1
@@ -385,18 +391,18 @@ def _delimiter(lines: list[str]) -> str | None:
 
 
 def _has_path(header: list[str]) -> bool:
-    return len(header) > 1 and any(name.strip().lower() in _PATH_COLUMNS for name in header)
+    return len(header) > 1 and any(name.strip().lower() in PATH_COLUMNS for name in header)
 
 
-def _split(line: str, delimiter: str) -> list[str]:
+def split_columns(line: str, delimiter: str) -> list[str]:
     return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
 
 
-def _split_at_spaces(line: str, labelled: bool, multi_label: bool) -> list[str]:
+def split_at_spaces(line: str, labelled: bool, multi_label: bool) -> list[str]:
     """The path, which may have spaces itself, and the columns behind it."""
     if line.startswith('"'):
-        return _split(line, " ")
-    video = re.match(rf"{_VIDEO_NAME.pattern}(?=\s|$)", line, re.IGNORECASE)
+        return split_columns(line, " ")
+    video = re.match(rf"{VIDEO_NAME.pattern}(?=\s|$)", line, re.IGNORECASE)
     if video:
         path, rest = video.group(), line[video.end() :].split()
         if labelled and not multi_label and len(rest) > 1 and not rest[0].lstrip("-").isdigit():

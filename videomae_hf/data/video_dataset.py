@@ -180,6 +180,8 @@ class ClipCollator:
         labels = UNREADABLE
         if self.config.problem_type == "multi_label_classification":
             labels = torch.full((self.config.num_labels,), float(UNREADABLE))
+        elif self.config.problem_type == "regression":
+            labels = torch.full((self.config.num_labels,), torch.nan)  # -100 may be a target
         for item in items:
             if item["pixel_values"] is None:
                 item.update(pixel_values=clip, labels=labels)

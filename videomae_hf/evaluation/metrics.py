@@ -1,5 +1,11 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Metrics of classification as `evaluate.Metric` classes that need no network (`evaluate.load` always asks the Hub)."""
+"""Metrics of classification and regression as `evaluate.Metric` classes, without the network (`evaluate.load` always
+asks the Hub).
+
+Several processes each add their own part, in evaluate's way: `TopKAccuracy(num_process=2, process_id=rank,
+experiment_id="run")`; `compute` gives the result in process 0 and None in the others. In the Trainer the labels and
+logits are gathered already, without the videos that fill up the last batch.
+"""
 
 import datasets
 import evaluate
@@ -14,7 +20,8 @@ class _ScoresMetric(evaluate.Metric):
     references = datasets.Value("int64")
 
     def __init__(self, **kwargs):
-        super().__init__(keep_in_memory=True, **kwargs)
+        # Several processes exchange files, one needs none.
+        super().__init__(**{"keep_in_memory": kwargs.get("num_process", 1) == 1, **kwargs})
 
     def _info(self):
         scores = datasets.Sequence(datasets.Value("float32"))
@@ -68,13 +75,71 @@ class MeanAveragePrecision(_LabelsMetric):
         return {"mean_average_precision": float(np.mean(values)) if values else 0.0}
 
 
-class MicroF1(_LabelsMetric):
-    """F1 over all videos and labels together; predicted is what has a probability above 1/2: {"micro_f1": ..}."""
+class F1(_ScoresMetric):
+    """F1 of each class that occurs or is predicted, averaged over these: {"macro_f1": ..}.
+
+    The F1 over all videos together is top-1 accuracy here, as each video has one class and one prediction.
+    """
+
+    def _compute(self, predictions, references):
+        matrix = confusion_matrix(np.asarray(predictions), np.asarray(references))
+        found = matrix.sum(axis=0) + matrix.sum(axis=1)
+        return {"macro_f1": float((2 * matrix.diagonal()[found > 0] / found[found > 0]).mean())}
+
+
+class MultiLabelF1(_LabelsMetric):
+    """F1 over all videos and labels together, and of each label, averaged: {"micro_f1": .., "macro_f1": ..}.
+
+    Predicted is what has a probability above 1/2. A label that neither occurs nor is predicted has an F1 of 0, as in
+    scikit-learn.
+    """
 
     def _compute(self, predictions, references):
         predicted, positive = np.asarray(predictions) > 0, np.asarray(references) == 1
-        found = predicted.sum() + positive.sum()
-        return {"micro_f1": float(2 * (predicted & positive).sum() / found) if found else 0.0}
+        right, found = (predicted & positive).sum(axis=0), predicted.sum(axis=0) + positive.sum(axis=0)
+        return {
+            "micro_f1": float(2 * right.sum() / max(found.sum(), 1)),
+            "macro_f1": float((2 * right / np.maximum(found, 1)).mean()),
+        }
+
+
+class ConfusionMatrix(_ScoresMetric):
+    """{"confusion_matrix": counts (true class, predicted class), a list of lists}."""
+
+    def _compute(self, predictions, references):
+        return {"confusion_matrix": confusion_matrix(np.asarray(predictions), np.asarray(references)).tolist()}
+
+
+class RegressionErrors(_ScoresMetric):
+    """{"mae", "rmse", "r2", "pearson"} of `predictions` and `references` (N, num_labels), each averaged over targets.
+
+    r2 is 1 minus the squared error as a part of the variance: 0 for a model that always says the mean. Of a target that
+    never changes r2 and pearson are not defined, and 0 here.
+    """
+
+    references = datasets.Sequence(datasets.Value("float64"))
+
+    def _compute(self, predictions, references):
+        columns = target_errors(np.asarray(predictions), np.asarray(references))
+        return {name: float(np.mean([column[name] for column in columns])) for name in columns[0]}
+
+
+def target_errors(predictions: np.ndarray, references: np.ndarray) -> list[dict[str, float]]:
+    """mae, rmse, r2 and pearson of each column of (N, num_labels)."""
+    columns = []
+    for predicted, true in zip(predictions.astype(np.float64).T, references.astype(np.float64).T):
+        error, spread = predicted - true, np.square(true - true.mean()).sum()
+        covariance = ((predicted - predicted.mean()) * (true - true.mean())).sum()
+        spreads = np.sqrt(np.square(predicted - predicted.mean()).sum() * spread)
+        columns.append(
+            {
+                "mae": float(np.abs(error).mean()),
+                "rmse": float(np.sqrt(np.square(error).mean())),
+                "r2": float(1 - np.square(error).sum() / spread) if spread > 0 else 0.0,
+                "pearson": float(covariance / spreads) if spreads > 0 else 0.0,
+            }
+        )
+    return columns
 
 
 def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
@@ -100,14 +165,31 @@ def classification_metrics(prediction) -> dict[str, float]:
     """
     logits, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
     readable = is_readable(labels)
-    metrics = (MeanAveragePrecision(), MicroF1()) if labels.ndim == 2 else (TopKAccuracy(), MeanClassAccuracy())
+    multi_label = labels.ndim == 2
+    metrics = (MeanAveragePrecision, MultiLabelF1) if multi_label else (TopKAccuracy, MeanClassAccuracy, F1)
+    return _scores(metrics, logits, labels, readable)
+
+
+def regression_metrics(prediction) -> dict[str, float]:
+    """`compute_metrics` of the Trainer for regression; targets are (N, num_labels), NaN for unreadable videos."""
+    logits, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+    return _scores((RegressionErrors,), logits, labels, is_readable(labels, regression=True))
+
+
+def metrics_of(problem_type: str | None):
+    """The `compute_metrics` that belongs to a model's `problem_type`."""
+    return regression_metrics if problem_type == "regression" else classification_metrics
+
+
+def _scores(metrics, logits: np.ndarray, labels: np.ndarray, readable: np.ndarray) -> dict[str, float]:
     result = {"videos": int(readable.sum()), "unreadable": int((~readable).sum())}
     if readable.any():
         for metric in metrics:
-            result.update(metric.compute(predictions=logits[readable], references=labels[readable]))
+            result.update(metric().compute(predictions=logits[readable], references=labels[readable]))
     return result
 
 
-def is_readable(labels: np.ndarray) -> np.ndarray:
-    """bool (N,) of labels (N,) or (N, num_labels)."""
-    return (labels != UNREADABLE).reshape(len(labels), -1).all(axis=1)
+def is_readable(labels: np.ndarray, regression: bool = False) -> np.ndarray:
+    """bool (N,) of labels (N,) or (N, num_labels); in regression, where -100 may be meant, NaN marks the others."""
+    marked = np.isnan(labels) if regression else labels == UNREADABLE
+    return ~marked.reshape(len(labels), -1).any(axis=1)

@@ -24,6 +24,10 @@ class VideoMAETrainingArguments(TrainingArguments):
     layer_decay: float = field(
         default=1.0, metadata={"help": "Factor of the learning rate from each encoder layer to the one below it."}
     )
+    freeze_layers: int = field(
+        default=0, metadata={"help": "Leave the embeddings and the first N encoder blocks as they are."}
+    )
+    freeze_encoder: bool = field(default=False, metadata={"help": "Leave the whole encoder as it is; train the head."})
     max_bad_fraction: float = field(
         default=0.1, metadata={"help": "Part of the videos that may turn out unreadable before the run stops."}
     )

@@ -76,6 +76,13 @@ class DataArguments:
         default=None, metadata={"help": "Names of the images of a video that is a folder of them: img_{:05}.jpg"}
     )
     multi_label: bool = field(default=False, metadata={"help": "A video may have any number of labels (lists only)."})
+    class_weights: str | None = field(
+        default=None,
+        metadata={
+            "help": "Finetuning: balanced, or a YAML or JSON file of class names and weights (in a recipe also the "
+            "mapping itself); classes that it does not name weigh 1."
+        },
+    )
     num_sample: int = field(
         default=1,
         metadata={"help": "Repeated augmentation: clips made of one decoding; the batch size counts videos."},

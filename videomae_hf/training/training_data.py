@@ -17,19 +17,43 @@ from ..data.preflight import check_data
 from ..data.sources import read_samples, read_sources, shorten
 from ..data.streams import VideoStream, check_stream
 from ..data.tar_samples import is_shards, read_shards
+from ..data.targets import describe_targets, read_targets, target_range
 from ..data.transforms import direction_sensitive
 from ..data.video_dataset import VideoDataset
 from ..image_processing_videomae_v2 import VideoMAEV2ImageProcessor, clip_options, normalization_options
 from .arguments import VideoMAETrainingArguments
+from .class_weights import class_weights, describe_class_weights
 from .recipes import DataArguments
 
 
-def train_samples(data: DataArguments, args: VideoMAETrainingArguments, labelled: bool = True):
-    """Samples or the rows of a stream, class names, and the differing sampling and the weight of each source."""
+def settled_problem_type(data: DataArguments, fields: dict) -> str:
+    """The `problem_type` of a finetuning; `multi_label` is another name of "multi_label_classification"."""
+    several, given = "multi_label_classification", fields.get("problem_type")
+    if data.multi_label and given not in (None, several):
+        raise ValueError(f"multi_label and problem_type={given!r} are both set; keep one.")
+    problem_type = several if data.multi_label else given or "single_label_classification"
+    data.multi_label = problem_type == several
+    if problem_type == "regression":
+        classes_only = ("mixup_alpha", "cutmix_alpha", "label_smoothing", "class_weights")
+        given = next((name for name in classes_only if getattr(data, name)), None)
+        if given:
+            raise ValueError(f"{given}={getattr(data, given)} is for classes, and problem_type is regression.")
+    return problem_type
+
+
+def train_samples(
+    data: DataArguments, args: VideoMAETrainingArguments, labelled: bool = True, regression: bool = False
+):
+    """Samples or the rows of a stream, class names, and the differing sampling and the weight of each source.
+
+    In regression the names are those of the targets.
+    """
     classes = Path(data.class_names).read_text(encoding="utf-8").split("\n") if data.class_names else None
     classes = [name.strip() for name in classes if name.strip()] if classes else None
     if data.dataset_name and data.train_data:
         raise ValueError("dataset_name and train_data are both set; keep one.")
+    if regression:
+        return *read_targets(_list_of_targets(data, "train_data"), classes, data.data_root), [{}], None
     if data.dataset_name and data.streaming:
         options = _hub_options(data, data.train_split_name, labelled)
         rows = stream_rows(class_names=classes, num_videos=data.videos_per_epoch, **options)
@@ -50,8 +74,14 @@ def train_samples(data: DataArguments, args: VideoMAETrainingArguments, labelled
 
 
 def eval_samples(
-    data: DataArguments, args: VideoMAETrainingArguments, classes: list[str] | None = None, labelled: bool = True
+    data: DataArguments,
+    args: VideoMAETrainingArguments,
+    classes: list[str] | None = None,
+    labelled: bool = True,
+    regression: bool = False,
 ):
+    if regression:
+        return read_targets(_list_of_targets(data, "eval_data"), classes, data.data_root)[0]
     if data.eval_split_name and data.eval_data:
         raise ValueError("eval_split_name and eval_data are both set; keep one.")
     if data.eval_split_name:
@@ -62,6 +92,14 @@ def eval_samples(
         return read_shards(data.eval_data, classes, labelled)[0]
     _require(data, args, "eval_data", max(data.demo_videos // 4, 4), seed=1)
     return read_samples(data.eval_data, classes, data.data_root, labelled, data.multi_label and labelled)[0]
+
+
+def _list_of_targets(data: DataArguments, which: str) -> str:
+    """The list of a regression; raises ValueError for what cannot have numbers."""
+    source = getattr(data, which)
+    if data.dataset_name or data.eval_split_name or data.streaming or not isinstance(source, str) or is_shards(source):
+        raise ValueError(f"Regression reads one list of videos with numbers: {which}={source!r}.")
+    return source
 
 
 def _hub_samples(
@@ -90,7 +128,9 @@ def training_set(
 ) -> tuple[VideoDataset | VideoStream, list[str]]:
     """What the Trainer reads, and lines about the data; raises ValueError where they cannot be trained on."""
     if not isinstance(samples, StreamedRows):
-        lines = check_data(samples, classes, clips.sampling, args.total_batch_size)
+        regression = samples[0].targets is not None
+        lines = check_data(samples, [] if regression else classes, clips.sampling, args.total_batch_size)
+        lines += describe_targets(samples, classes) if regression else []
         return VideoDataset(samples, clips, args.seed, weights=weights), lines
     lines = check_stream(samples, clips.sampling, args.world_size, args.dataloader_num_workers, args.total_batch_size)
     stream = VideoStream(
@@ -125,6 +165,27 @@ def clip_sampling(data: DataArguments, config: VideoMAEV2Config, **differing) ->
         raise ValueError(f"Unknown key {unknown[0]!r} of a source in train_data; choose of {', '.join(names)}.")
     options = {name: getattr(data, name) for name in names}
     return ClipSampling(num_frames=config.num_frames, **{**options, **differing})
+
+
+def head_fields(problem_type: str, samples, names: list[str]) -> dict:
+    """Fields of the configuration that follow from the data: names of the outputs, and how targets are normalised."""
+    mean, std = target_range(samples) if problem_type == "regression" else (None, None)
+    return {
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: number for number, name in enumerate(names)},
+        "target_mean": mean,
+        "target_std": std,
+    }
+
+
+def set_class_weights(data: DataArguments, model, samples, classes: list[str], weights) -> list[str]:
+    """Gives the model its `class_weights`, if any are asked for, and returns a line about them."""
+    if not data.class_weights:
+        return []
+    if isinstance(samples, StreamedRows):
+        raise ValueError("class_weights counts the videos of each class, which a stream does not tell beforehand.")
+    model.class_weights = class_weights(data.class_weights, samples, classes, weights)
+    return [describe_class_weights(model.class_weights, classes)]
 
 
 def direction_warning(data: DataArguments, classes: list[str]) -> list[str]:
