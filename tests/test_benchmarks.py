@@ -1,10 +1,10 @@
 """The benchmarks run, on one small video; their figures are for people to look at."""
 
 import os
-import subprocess
 import sys
 
 import pytest
+from commands import run as run_command
 from conftest import REPO
 from indexed_video import write_indexed_video
 
@@ -22,6 +22,6 @@ def test_benchmarks_of_loading(tmp_path, script, options, row):
     video = write_indexed_video(tmp_path / "clip.mp4", 80)
     command = [sys.executable, str(REPO / "benchmarks" / script), str(video), *options]
     environment = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = run_command(command, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     assert row in done.stdout

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import run as run_command
 from conftest import REPO
 
 from videomae_hf.tools import doctor
@@ -55,9 +56,7 @@ def stub(folder: Path, name: str, code: str, version: str = "9.9"):
 
 def run(arguments: list[str], *paths: Path, timeout: int = 300) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
-    return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, env=environment, timeout=timeout
-    )
+    return run_command([sys.executable, *arguments], env=environment, timeout=timeout)
 
 
 # ------------------------------------------------------------------------------------------------------ whole command

@@ -9,9 +9,9 @@ from videomae_hf import (
     VideoMAEV2ForPreTraining,
     VideoMAEV2ForVideoClassification,
     VideoMAEV2Model,
-    convert,
 )
 from videomae_hf.geometry import interpolate_positions, resize_projection, sinusoid_table
+from videomae_hf.tools import convert
 
 
 def saved(folder, model_class=VideoMAEV2ForVideoClassification, **fields):

@@ -5,7 +5,8 @@ import torch
 from conftest import SHARED
 from safetensors.torch import load_file
 
-from videomae_hf import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, VideoMAEV2Model, convert
+from videomae_hf import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, VideoMAEV2Model
+from videomae_hf.tools import convert
 
 
 GOLDEN = SHARED / "golden"

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from commands import run as run_command
 from conftest import REPO, TINY, randomize
 from hub_server import TOKEN, Hub
 from tiny_models import opengvlab_folder
@@ -67,23 +68,17 @@ def checkpoints(tmp_path_factory) -> Path:
 
 
 def push(*arguments, **environment) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "push_to_hub.py", *map(str, arguments)],
-        cwd=REPO,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
+    return run_command(
+        [sys.executable, "push_to_hub.py", *map(str, arguments)], cwd=REPO, env={**os.environ, **environment}
     )
 
 
 def python(code: str, folder: Path, **environment) -> str:
     """Runs code in a process that cannot import the package, in an empty folder with a module cache of its own."""
-    done = subprocess.run(
+    done = run_command(
         [sys.executable, "-c", WITHOUT_PACKAGE + code],
         cwd=folder,
         env={**os.environ, "HF_MODULES_CACHE": str(folder / "modules"), **environment},
-        capture_output=True,
-        text=True,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -238,7 +233,7 @@ for name in ("theirs", "opengvlab"):
         print(VideoMAEV2ForVideoClassification.from_pretrained("them/" + name).eval()(pixels).logits.tolist())
 """
     environment = {**os.environ, **hub.environment(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = run_command([sys.executable, "-c", code], cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     pixels = (torch.arange(4 * 3 * 32 * 32).reshape(1, 4, 3, 32, 32) % 7).float()
     for line, model in zip(done.stdout.splitlines(), (theirs, ours), strict=True):

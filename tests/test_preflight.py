@@ -10,7 +10,8 @@ from indexed_video import write_indexed_video
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from videomae_hf import VideoMAEV2Config, preflight
+from videomae_hf import VideoMAEV2Config
+from videomae_hf.data import preflight
 from videomae_hf.data.clips import ClipSampling, TrainingClips
 from videomae_hf.data.preflight import check_data
 from videomae_hf.data.sources import Sample

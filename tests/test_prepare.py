@@ -16,6 +16,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from commands import run as run_command
 from conftest import REPO, SHARED
 from indexed_video import frame_indices, indexed_frames, write_indexed_video
 
@@ -28,7 +29,7 @@ from videomae_hf.video_decoding import VideoDecodeError, read_frames
 
 def run(*arguments) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "videomae_hf.cli", "prepare", *map(str, arguments)]
-    return subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    return run_command(command, cwd=REPO)
 
 
 def transcode(source: Path, **options) -> Path:

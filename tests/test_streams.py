@@ -3,12 +3,12 @@
 import json
 import logging
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from commands import run as run_command
 from conftest import REPO, TINY
 from indexed_video import write_indexed_video
 from stream_shards import load_number, write_shards, write_tar
@@ -248,7 +248,7 @@ def test_two_processes_share_an_epoch(tmp_path):
     write_shards(tmp_path / "shards", [6, 6, 6, 6])
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", __file__]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{REPO}{os.pathsep}{REPO / 'tests'}"}
-    done = subprocess.run([*command, tmp_path], env=environment, capture_output=True, text=True)
+    done = run_command([*command, tmp_path], env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     seen = [(tmp_path / f"rank{rank}").read_text().split() for rank in range(2)]
     assert sorted(map(int, seen[0] + seen[1])) == list(range(24))

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import run as run_command
 from conftest import REPO
 
+import train as train_command
 from videomae_hf import VideoMAEV2ForVideoClassification, VideoMAEV2ImageProcessor
+from videomae_hf.cli import run_command as run_as_command
 from videomae_hf.data.demo import draw_dataset
 
 
@@ -40,7 +43,7 @@ SMOKE_LOSSES = [0.5410, 0.6221, 0.6271, 0.6331]
 def train(*arguments, launcher=(), **environment) -> subprocess.CompletedProcess:
     command = [sys.executable, *launcher, str(REPO / "train.py"), *map(str, arguments), "--use_cpu", "true"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment}
-    return subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True)
+    return run_command(command, cwd=REPO, env=environment)
 
 
 def succeeded(done: subprocess.CompletedProcess) -> str:
@@ -169,6 +172,13 @@ def test_resume_from_the_last_checkpoint(videos, tmp_path):
     assert len(whole) == 4 and resumed == whole[2:]
 
 
+def test_a_mistake_ends_the_command_in_one_line():
+    done = train("finetune", "--train_data", "no/such/folder")
+    assert done.returncode == 1
+    assert "train.py: error: No folder or list of videos at no/such/folder" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 MISTAKES = {
     "wrong path": (["--train_data", "no/such/folder"], "No folder or list of videos at no/such/folder"),
     "no data": ([], "train_data is not set"),
@@ -196,7 +206,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes_end_in_one_line(mistake, videos, pretrained, tmp_path):
+def test_mistakes_end_in_one_line(mistake, videos, pretrained, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "typo.yaml").write_text("train_dta: videos\n")
     for name in ("jump", "run"):
@@ -208,8 +218,10 @@ def test_mistakes_end_in_one_line(mistake, videos, pretrained, tmp_path):
     arguments = [argument.format(tmp=tmp_path, videos=videos, pretrained=pretrained) for argument in arguments]
     model = [] if "--checkpoint" in arguments else MODEL
     model = model if "--num_frames" not in arguments else MODEL[2:]
-    done = train("finetune", *arguments, *model, "--output_dir", tmp_path / "out")
-    assert done.returncode == 1
-    assert "train.py: error:" in done.stderr and message in done.stderr
-    assert "Traceback" not in done.stderr
+    arguments = ["finetune", *arguments, *model, "--output_dir", tmp_path / "out", "--use_cpu", "true"]
+    # In this process: starting one for each takes longer than all of them.
+    with pytest.raises(SystemExit, match="1"):
+        run_as_command("train.py", train_command.main, list(map(str, arguments)))
+    error = capsys.readouterr().err
+    assert "train.py: error:" in error and message in error and "Traceback" not in error
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").glob("*.safetensors"))

@@ -4,12 +4,12 @@ import csv
 import json
 import math
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from commands import run as run_command
 from conftest import REPO
 from PIL import Image
 from test_train import MODEL, losses, succeeded, train
@@ -129,7 +129,7 @@ def test_report_and_card_of_several_labels(videos, tmp_path):
     assert "Confusion matrix" not in page and "<td>clockwise|odd</td>" in page
     command = [sys.executable, "push_to_hub.py", tmp_path / "ft", "me/labels", "--dry_run", tmp_path / "bundle"]
     command += ["--metrics", tmp_path / "ev" / "metrics.json"]
-    done = subprocess.run(list(map(str, command)), cwd=REPO, capture_output=True, text=True)
+    done = run_command(list(map(str, command)), cwd=REPO)
     assert done.returncode == 0, done.stderr
     assert f"| mean average precision | {score.replace(' %', '')}" in (tmp_path / "bundle" / "README.md").read_text()
 
