@@ -36,6 +36,7 @@ from videomae_hf.evaluation.metrics import metrics_of
 from videomae_hf.evaluation.predictions import write_predictions
 from videomae_hf.image_processing_videomae_v2 import clip_options
 from videomae_hf.training.arguments import VideoMAETrainingArguments
+from videomae_hf.training.classifier_head import finetuning_model
 from videomae_hf.training.freezing import freeze
 from videomae_hf.training.recipes import DataArguments, as_recipe, parse_command_line
 from videomae_hf.training.trainer import VideoMAETrainer
@@ -80,14 +81,8 @@ def finetune(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     samples, classes, options, weights = train_samples(data, args, regression=regression)
     # The official finetuning pools the mean of all tokens, whatever the pretraining checkpoint says.
     fields = {"use_mean_pooling": True, **fields, "problem_type": problem_type}
-    config_fields = {**head_fields(problem_type, samples, classes), **fields}
-    if data.checkpoint:
-        model = VideoMAEV2ForVideoClassification.from_pretrained(
-            data.checkpoint, dtype=torch.float32, ignore_mismatched_sizes=True, **config_fields
-        )
-    else:
-        config = VideoMAEV2Config.from_size(data.model_size, data.model_version, **config_fields)
-        model = VideoMAEV2ForVideoClassification(config)
+    model, lines = finetuning_model(data, fields, head_fields(problem_type, samples, classes))
+    report(args, lines)
     samplings = [clip_sampling(data, model.config, **differing) for differing in options]
     clips = training_clips(data, model.config, samplings)
     train_set, lines = training_set(data, args, samples, classes, clips, weights)

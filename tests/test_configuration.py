@@ -44,6 +44,7 @@ def test_own_defaults():
         "head_layer_norm_eps": None,
         "target_mean": None,
         "target_std": None,
+        "label_mappings": None,
     }
     assert config.model_type == "videomae_v2"
 

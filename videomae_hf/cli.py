@@ -34,9 +34,15 @@ def run_command(program: str, function: Callable[[list[str]], None], arguments: 
 
 
 def main():
-    from .tools import convert, doctor, prepare, scan
+    from .tools import convert, doctor, merge_labels, prepare, scan
 
-    commands = {"convert": convert.main, "scan": scan.main, "prepare": prepare.main, "doctor": doctor.main}
+    commands = {
+        "convert": convert.main,
+        "scan": scan.main,
+        "prepare": prepare.main,
+        "doctor": doctor.main,
+        "merge-labels": merge_labels.main,
+    }
     arguments = sys.argv[1:]
     if not arguments or arguments[0] not in commands:
         print(f"usage: videomae {{{','.join(commands)}}} ...   (videomae COMMAND --help)", file=sys.stderr)

@@ -80,6 +80,9 @@ class VideoMAEV2Config(PreTrainedConfig):
         head_layer_norm_eps (`float`, *optional*):
             Epsilon of `fc_norm` and of the decoder's norm. `None` is `layer_norm_eps`, as in the official code;
             transformers' VideoMAE has 1e-5 there whatever `layer_norm_eps` says, and so have its checkpoints here.
+        label_mappings (`dict[str, dict[str, int]]`, *optional*):
+            Of a model whose classes were merged from several sets: name of a set -> its class names -> class of this
+            model. With it finetuning on one of them takes its rows of the head.
 
     Raises:
         ValueError: where fields do not fit together; the message names them.
@@ -134,6 +137,7 @@ class VideoMAEV2Config(PreTrainedConfig):
     head_layer_norm_eps: float | int | None = None
     target_mean: list[float | int] | tuple[float | int, ...] | None = None
     target_std: list[float | int] | tuple[float | int, ...] | None = None
+    label_mappings: dict[str, dict[str, int]] | None = None
 
     def __post_init__(self, **kwargs):
         rgb = self.num_channels == 3

@@ -64,6 +64,17 @@ class DataArguments:
     checkpoint: str | None = field(
         default=None, metadata={"help": "Folder or Hub id of the weights to start from, or to evaluate."}
     )
+    head_from: str | None = field(
+        default=None,
+        metadata={
+            "help": "Finetuning: rows of the checkpoint's head to begin with: a set of its label_mappings, names, "
+            "none, or a JSON file of row numbers; without it those of the classes, if it has all of them."
+        },
+    )
+    label_mappings: str | None = field(
+        default=None,
+        metadata={"help": "File that videomae merge-labels wrote: the classes of merged data, kept in the config."},
+    )
     model_size: str = field(default="base", metadata={"help": "small, base, large, huge or giant."})
     model_version: int = field(default=2, metadata={"help": "1, or 2 with dual masking."})
     frame_sampling: str = field(default="dense", metadata={"help": "dense, or uniform over the whole video."})
@@ -116,7 +127,7 @@ class DataArguments:
 _PLAIN = str | int | float | bool | list | dict  # what YAML can say
 # A secret; derived from others; of one run only
 _NOT_KEPT = {"hub_token", "dataloader_pin_memory", "label_names", "prediction_loss_only", "resume_from_checkpoint"}
-CONFIG_FIELDS = frozenset(VideoMAEV2Config.__annotations__) | {"problem_type"}
+CONFIG_FIELDS = frozenset(VideoMAEV2Config.__annotations__) - {"label_mappings"} | {"problem_type"}
 
 
 def parse_command_line(

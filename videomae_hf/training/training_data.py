@@ -12,6 +12,7 @@ from ..configuration_videomae_v2 import VideoMAEV2Config
 from ..data.clips import ClipSampling, TrainingClips
 from ..data.demo import draw_dataset
 from ..data.hub_data import StreamedRows, read_rows, stream_rows, stream_shards
+from ..data.label_spaces import read_mappings
 from ..data.mixing import Mixing
 from ..data.preflight import check_data
 from ..data.sources import read_samples, read_sources, shorten
@@ -48,8 +49,7 @@ def train_samples(
 
     In regression the names are those of the targets.
     """
-    classes = Path(data.class_names).read_text(encoding="utf-8").split("\n") if data.class_names else None
-    classes = [name.strip() for name in classes if name.strip()] if classes else None
+    classes = stated_classes(data)
     if data.dataset_name and data.train_data:
         raise ValueError("dataset_name and train_data are both set; keep one.")
     if regression:
@@ -71,6 +71,14 @@ def train_samples(
         raise ValueError("streaming takes a dataset_name, or tar shards in train_data.")
     _require(data, args, "train_data", data.demo_videos, seed=0)
     return read_sources(data.train_data, classes, data.data_root, labelled, data.multi_label and labelled)
+
+
+def stated_classes(data: DataArguments) -> list[str] | None:
+    """The classes and their order where `class_names` or `label_mappings` says them."""
+    if data.class_names:
+        lines = Path(data.class_names).read_text(encoding="utf-8").split("\n")
+        return [line.strip() for line in lines if line.strip()] or None
+    return read_mappings(data.label_mappings)[0] if data.label_mappings else None
 
 
 def eval_samples(

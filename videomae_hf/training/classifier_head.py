@@ -1,0 +1,152 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""A classifier for given classes from a checkpoint: the encoder, and the rows of its head that are of these classes.
+
+The official V2 code gathers the rows of K400, K600 or K700 from a head of K710 by lists of row numbers
+(v2/run_class_finetuning.py, misc/label_710to*.json); here class names tell, and such a list works as well.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..configuration_videomae_v2 import VideoMAEV2Config
+from ..data.label_spaces import are_numbers, normalized_name, read_mappings
+from ..data.sources import shorten
+from ..modeling_videomae_v2 import VideoMAEV2ForVideoClassification
+from .recipes import DataArguments
+
+
+def finetuning_model(
+    data: DataArguments, fields: dict, label_fields: dict
+) -> tuple[VideoMAEV2ForVideoClassification, list[str]]:
+    """The model that a run begins with, from `data.checkpoint` or from scratch.
+
+    Args:
+        data: settings.
+        fields: of the configuration, as the user gave them.
+        label_fields: those that follow from the data, see `head_fields`.
+
+    Returns:
+        The model, and lines about its head.
+    """
+    classes, lines = list(label_fields["id2label"].values()), []
+    if data.checkpoint:
+        model, lines = load_classifier(data.checkpoint, classes, data.head_from, **fields)
+        model.config.update(label_fields)
+    else:
+        config = VideoMAEV2Config.from_size(data.model_size, data.model_version, **label_fields, **fields)
+        model = VideoMAEV2ForVideoClassification(config)
+    if data.label_mappings:
+        merged, model.config.label_mappings = read_mappings(data.label_mappings)
+        if merged != classes:
+            raise ValueError(
+                f"label_mappings={data.label_mappings} is of {len(merged)} classes ({shorten(merged, 3)}), the data of "
+                f"{len(classes)} ({shorten(classes, 3)}); take the lists that were written with it."
+            )
+    return model, lines
+
+
+def load_classifier(
+    checkpoint: str, classes: list[str], head_from: str | None = None, **fields
+) -> tuple[VideoMAEV2ForVideoClassification, list[str]]:
+    """A model of these classes with the weights of a checkpoint.
+
+    Args:
+        checkpoint: folder or Hub id; pretrained, or finetuned on whatever classes.
+        classes: names, in the order of the labels.
+        head_from: where the rows of its head come from, see `head_rows`.
+        fields: of the configuration.
+
+    Returns:
+        The model in float32, and a line about its head, if the checkpoint has one.
+    """
+    # The targets of a regression go with the labels that are replaced below.
+    fields = {**fields, "target_mean": None, "target_std": None}
+    model, info = VideoMAEV2ForVideoClassification.from_pretrained(
+        checkpoint, dtype=torch.float32, output_loading_info=True, **fields
+    )
+    stored, model.config.label_mappings = model.config.label_mappings, None  # of other classes
+    if not isinstance(model.classifier, nn.Linear) or "classifier.weight" in info["missing_keys"]:
+        if head_from not in (None, "none"):
+            raise ValueError(f"head_from={head_from!r}, but {checkpoint} has no classifier.")
+        set_classes(model, classes, [None] * len(classes))
+        return model, []
+    names = [model.config.id2label[number] for number in range(model.config.num_labels)]
+    rows = head_rows(classes, names, stored, head_from)
+    line = describe_rows(classes, rows, len(names), checkpoint)
+    known = len(classes) - head_rows(classes, names, stored, "names").count(None)
+    if head_from is None and known and None in rows:
+        line += f" (it has {known} of these classes: --head_from names takes their rows)"
+    set_classes(model, classes, rows)
+    return model, [line]
+
+
+def head_rows(
+    classes: list[str],
+    head_classes: list[str],
+    label_mappings: dict[str, dict[str, int]] | None = None,
+    head_from: str | None = None,
+) -> list[int | None]:
+    """The row of a head for each class; None for a class that it does not have.
+
+    Args:
+        classes: names; compared without case and punctuation. Numbers alone stand for the rows, or for the classes of
+            a set, in their order, if there are equally many.
+        head_classes: those of the head's rows.
+        label_mappings: set -> its class names -> row, see `VideoMAEV2Config`.
+        head_from: `"names"` goes by the names of the rows, a set's name by its mapping, the path of a JSON file by the
+            row numbers in it, one a class; `"none"` takes no row. None takes the rows where one of the first two has
+            all of the classes, and none otherwise.
+
+    Raises:
+        ValueError: an unknown `head_from`, or a file with other than one row a class.
+    """
+    spaces = {"names": {name: row for row, name in enumerate(head_classes)}, **(label_mappings or {})}
+    if head_from is None:
+        for space in spaces.values():
+            rows = _rows_in(space, classes)
+            if None not in rows:
+                return rows
+        return [None] * len(classes)
+    if head_from == "none":
+        return [None] * len(classes)
+    if head_from in spaces:
+        return _rows_in(spaces[head_from], classes)
+    if not Path(head_from).is_file():
+        raise ValueError(f"head_from={head_from!r} is unknown; choose of {', '.join(spaces)}, none, or a JSON file.")
+    rows = json.loads(Path(head_from).read_text(encoding="utf-8"))
+    if len(rows) != len(classes) or not all(isinstance(row, int) and 0 <= row < len(head_classes) for row in rows):
+        raise ValueError(
+            f"head_from={head_from} must list a row of the {len(head_classes)} for each of {len(classes)} classes."
+        )
+    return rows
+
+
+def _rows_in(space: dict[str, int], classes: list[str]) -> list[int | None]:
+    if len(space) == len(classes) and (are_numbers(classes) or are_numbers(list(space))):
+        return list(space.values())
+    by_name = {normalized_name(name): row for name, row in space.items()}
+    return [space.get(name, by_name.get(normalized_name(name))) for name in classes]
+
+
+def describe_rows(classes: list[str], rows: list[int | None], num_rows: int, checkpoint: str) -> str:
+    new = [name for name, row in zip(classes, rows) if row is None]
+    line = f"classifier: {len(rows) - len(new)} of {len(rows)} rows gathered from the {num_rows} of {checkpoint}"
+    return line + (f"; new, untrained: {shorten(new)}" if new else "")
+
+
+@torch.no_grad()
+def set_classes(model: VideoMAEV2ForVideoClassification, classes: list[str], rows: list[int | None]):
+    """Gives a model a head for these classes: the named rows of its present one, new ones for None."""
+    config, old = model.config, model.classifier
+    new = nn.Linear(config.hidden_size, len(classes))
+    model.classifier = new
+    model._init_weights(new)
+    for number, row in enumerate(rows):
+        if row is not None:
+            new.weight[number], new.bias[number] = old.weight[row], old.bias[row]
+    model.num_labels = len(classes)
+    config.id2label = dict(enumerate(classes))
+    config.label2id = {name: number for number, name in enumerate(classes)}
