@@ -38,7 +38,8 @@ from videomae_hf.image_processing_videomae_v2 import clip_options
 from videomae_hf.training.arguments import VideoMAETrainingArguments
 from videomae_hf.training.classifier_head import finetuning_model
 from videomae_hf.training.freezing import freeze
-from videomae_hf.training.recipes import DataArguments, as_recipe, parse_command_line
+from videomae_hf.training.processes import check_agreement, check_processes
+from videomae_hf.training.recipes import DataArguments, as_recipe, common_settings, parse_command_line
 from videomae_hf.training.trainer import VideoMAETrainer
 from videomae_hf.training.training_data import (
     clip_sampling,
@@ -53,6 +54,7 @@ from videomae_hf.training.training_data import (
     training_clips,
     training_set,
 )
+from videomae_hf.training.watch import lost_processes_named
 
 
 def pretrain(data: DataArguments, args: VideoMAETrainingArguments, fields: dict):
@@ -199,8 +201,11 @@ def say(args: VideoMAETrainingArguments, message: str):
 def main(arguments: list[str]):
     commands = {"pretrain": pretrain, "finetune": finetune, "evaluate": evaluate}
     command, data, args, fields = parse_command_line(arguments, tuple(commands), __doc__)
+    check_processes(args, args.num_processes)
+    check_agreement(args, "settings", common_settings(data, args, fields))
     set_seed(args.seed)  # before the model is made
-    commands[command](data, args, fields)
+    with lost_processes_named(args):
+        commands[command](data, args, fields)
 
 
 if __name__ == "__main__":

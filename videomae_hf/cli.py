@@ -28,8 +28,9 @@ def run_command(program: str, function: Callable[[list[str]], None], arguments: 
             raise
         if isinstance(problem, BadVideosError) and os.environ.get("RANK", "0") != "0":
             sys.exit(1)  # all processes stop for the same reason; the first one says it
+        process = f" (process {os.environ['RANK']})" if int(os.environ.get("WORLD_SIZE", 1)) > 1 else ""
         # On a line of its own, whatever a progress bar has left on this one
-        print(f"\n{program}: error: {problem}\n(VIDEOMAE_TRACEBACK=1 shows where.)", file=sys.stderr)
+        print(f"\n{program}: error{process}: {problem}\n(VIDEOMAE_TRACEBACK=1 shows where.)", file=sys.stderr)
         sys.exit(1)
 
 

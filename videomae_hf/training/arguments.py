@@ -4,9 +4,13 @@
 Rules from v1/run_mae_pretraining.py, v1/run_class_finetuning.py and v1/utils.py.
 """
 
+import os
 from dataclasses import dataclass, field
 
+import torch
 from transformers import TrainingArguments
+
+from .processes import join_processes
 
 
 @dataclass
@@ -31,7 +35,17 @@ class VideoMAETrainingArguments(TrainingArguments):
     max_bad_fraction: float = field(
         default=0.1, metadata={"help": "Part of the videos that may turn out unreadable before the run stops."}
     )
+    num_processes: int | None = field(
+        default=None, metadata={"help": "How many processes must run; other numbers are refused."}
+    )
+    activation_checkpointing: bool | None = field(
+        default=None, metadata={"help": "Compute activations again in the backward pass: less memory, a third slower."}
+    )
 
+    bf16: bool | None = field(
+        default=None,
+        metadata={"help": "Mixed precision with bfloat16: by default where the GPU has it; false: float32."},
+    )
     output_dir: str | None = field(default="output", metadata={"help": "Where checkpoints and results go."})
     weight_decay: float = field(default=0.05, metadata={"help": "Weight decay; not of biases, norms and tokens."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Keep False: inputs are built here."})
@@ -42,6 +56,14 @@ class VideoMAETrainingArguments(TrainingArguments):
     logging_steps: float = field(default=10, metadata={"help": "Steps between lines of the log."})
 
     def __post_init__(self):
+        if self.bf16 is None:
+            self.bf16 = self._bf16_by_default()
+        if "activation_checkpointing" not in TrainingArguments.__dataclass_fields__:  # the older name
+            self.gradient_checkpointing = bool(self.gradient_checkpointing or self.activation_checkpointing)
+            self.activation_checkpointing = self.gradient_checkpointing
+        self.fsdp = self.fsdp == "true" or self.fsdp  # from the command line, where transformers reads it as a name
+        if self.use_cpu:
+            join_processes(self.ddp_timeout_delta)
         super().__post_init__()
         if self.warmup_epochs > self.num_train_epochs:
             raise ValueError(
@@ -65,6 +87,11 @@ class VideoMAETrainingArguments(TrainingArguments):
         self.learning_rate = self.effective_learning_rate
         self.lr_scheduler_type = "cosine_with_min_lr"
         self.lr_scheduler_kwargs = {"min_lr_rate": self.base_min_learning_rate / self.base_learning_rate}
+
+    def _bf16_by_default(self) -> bool:
+        """On a GPU that computes in bfloat16, unless float16 is asked for, here or of accelerate launch."""
+        fp16 = self.fp16 or os.environ.get("ACCELERATE_MIXED_PRECISION") in ("fp16", "fp8")
+        return not (fp16 or self.use_cpu) and torch.cuda.is_available() and torch.cuda.is_bf16_supported(False)
 
     @property
     def total_batch_size(self) -> int:

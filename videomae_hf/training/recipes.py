@@ -127,6 +127,7 @@ class DataArguments:
 _PLAIN = str | int | float | bool | list | dict  # what YAML can say
 # A secret; derived from others; of one run only
 _NOT_KEPT = {"hub_token", "dataloader_pin_memory", "label_names", "prediction_loss_only", "resume_from_checkpoint"}
+_NOT_KEPT |= {"gradient_checkpointing", "gradient_checkpointing_kwargs"}  # activation_checkpointing says it
 CONFIG_FIELDS = frozenset(VideoMAEV2Config.__annotations__) - {"label_mappings"} | {"problem_type"}
 
 
@@ -231,7 +232,10 @@ def _require_known(name: str, known: Iterable[str], problem: str):
 def as_recipe(data: DataArguments, training: VideoMAETrainingArguments, model: dict) -> dict:
     """The recipe that repeats a run: what differs from the defaults. Kept beside its results."""
     recipe = dict(model)
-    for settings, default in ((data, DataArguments()), (training, VideoMAETrainingArguments())):
+    # Arguments set up the devices when they are made, also these: for the same kind of device, then.
+    training_default = VideoMAETrainingArguments(use_cpu=training.use_cpu)
+    training_default.use_cpu = False
+    for settings, default in ((data, DataArguments()), (training, training_default)):
         for name in (spec.name for spec in dataclasses.fields(settings)):
             value = getattr(settings, name)
             value = value.value if isinstance(value, enum.Enum) else value
@@ -241,3 +245,10 @@ def as_recipe(data: DataArguments, training: VideoMAETrainingArguments, model: d
         for name in ("learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs"):
             recipe.pop(name, None)
     return recipe
+
+
+def common_settings(data: DataArguments, training: VideoMAETrainingArguments, model: dict) -> dict:
+    """What all processes must agree on: everything but paths, which may be others on another machine."""
+    settings = {**vars(data), **vars(training), **model}
+    paths = {"train_data", "eval_data", "data_root", "dataset_dir", "class_names", "checkpoint", "output_dir"}
+    return {name: value for name, value in settings.items() if isinstance(value, _PLAIN) and name not in paths}

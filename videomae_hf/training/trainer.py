@@ -12,6 +12,8 @@ from ..data.streams import SkippingCollator, VideoStream
 from ..data.video_dataset import BadVideosError
 from .arguments import VideoMAETrainingArguments
 from .optimizer import parameter_groups
+from .processes import check_sharding
+from .watch import ProcessesCallback
 
 
 class VideoMAETrainer(Trainer):
@@ -21,9 +23,11 @@ class VideoMAETrainer(Trainer):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        check_sharding(self)
         self._seconds_waiting = self._seconds_computing = 0.0
         self._steps_timed = 0
         self.add_callback(_DataCallback(self))
+        self.add_callback(ProcessesCallback(self.train_dataset))
         if isinstance(self.train_dataset, VideoStream):
             self.add_callback(_SkipCallback(self.train_dataset))
 

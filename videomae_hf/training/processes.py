@@ -1,0 +1,118 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""Several processes: that those run which were asked for, and that they agree on the settings and the data.
+
+Launchers and transformers fall back in silence: `accelerate launch --cpu --num_processes 2` starts one process, FSDP on
+CPUs becomes DDP. And processes that read other data, or other numbers of batches, wait for each other for ever.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from accelerate import DistributedType
+from transformers import Trainer, TrainingArguments
+
+from ..data.streams import VideoStream
+
+
+# What launchers that know no torchrun leave in the environment of each process they start.
+_TASK_COUNTS = {"SLURM_STEP_NUM_TASKS": "srun", "OMPI_COMM_WORLD_SIZE": "mpirun", "PMI_SIZE": "mpirun"}
+
+
+def join_processes(timeout: timedelta):
+    """Joins the processes of a launcher on CPUs. transformers does so as well, and forgets `ddp_timeout`."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo", timeout=timeout)
+
+
+def check_processes(args: TrainingArguments, expected: int | None = None):
+    """Raises ValueError where other processes run than were asked for, by `expected` or else by the launcher."""
+    running = args.world_size
+    if expected is not None:
+        if running != expected:
+            raise ValueError(
+                f"num_processes={expected}, and {running} run. torchrun --nproc_per_node {expected} train.py ... "
+                f"starts so many on one machine."
+            )
+        return
+    started = int(os.environ.get("WORLD_SIZE", 1))
+    if started > running:
+        raise ValueError(
+            f"WORLD_SIZE={started} processes were started, and each runs alone: LOCAL_RANK is missing. Use torchrun."
+        )
+    # accelerate launch sets the address for more than one process, and for CPUs starts one all the same.
+    if "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ:
+        raise ValueError(
+            "accelerate launch was asked for several processes and started one, which it does for CPUs. Use torchrun "
+            "--nproc_per_node N, or accelerate launch --multi_gpu --num_processes N, with --use_cpu true at the end."
+        )
+    launched = int(os.environ.get("GROUP_WORLD_SIZE", running))  # by one torchrun each, or directly
+    for name, launcher in _TASK_COUNTS.items():
+        tasks = int(os.environ.get(name, 1))
+        if tasks > launched:
+            raise ValueError(
+                f"{launcher} started {tasks} tasks ({name}), and {launched} know of each other. Start torchrun in "
+                f"each with --nnodes {tasks} and a common --rdzv_endpoint (examples/accelerate/slurm.sh), or, if they "
+                f"are runs of their own, say --num_processes {running}."
+            )
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"One process sees {args.n_gpu} GPUs, which transformers would use through nn.DataParallel. Start one for "
+            f"each, torchrun --nproc_per_node {args.n_gpu} train.py ..., or show it one: CUDA_VISIBLE_DEVICES=0."
+        )
+
+
+def check_sharding(trainer: Trainer):
+    """Raises ValueError where FSDP or DeepSpeed was asked for and is not active (on CPUs, it silently becomes DDP)."""
+    args, active = trainer.args, trainer.accelerator.distributed_type
+    for name, asked, kind in (
+        ("FSDP", args.fsdp or _is_on("ACCELERATE_USE_FSDP"), DistributedType.FSDP),
+        ("DeepSpeed", args.deepspeed or _is_on("ACCELERATE_USE_DEEPSPEED"), DistributedType.DEEPSPEED),
+    ):
+        if asked and active != kind:
+            raise ValueError(
+                f"{name} was asked for and is not active: {args.world_size} processes on {args.device.type} run as "
+                f"{active.value}. It needs several GPUs; --fsdp2 true shards on CPUs as well."
+            )
+
+
+def _is_on(name: str) -> bool:
+    return os.environ.get(name, "false").lower() in ("true", "1")
+
+
+def check_agreement(args: TrainingArguments, what: str, facts: dict):
+    """Raises ValueError, in every process, where their `facts` differ, naming what does and in which processes."""
+    if args.world_size == 1:
+        return
+    gathered = [None] * args.world_size
+    torch.distributed.all_gather_object(gathered, {name: str(value) for name, value in facts.items()})
+    for name in sorted({name for facts in gathered for name in facts}):
+        values = [facts.get(name, "not set") for facts in gathered]
+        other = next((rank for rank, value in enumerate(values) if value != values[0]), None)
+        if other is not None:
+            raise ValueError(
+                f"The processes disagree on the {what}. {name}: {values[0]} in process 0, {values[other]} in process "
+                f"{other}. All must be given the same."
+            )
+
+
+def data_facts(dataset) -> dict:
+    """What all processes must have in common of a data set: how many videos, which, and in which order.
+
+    Of a path its last two parts count: the folder of the data may be another one on each machine.
+    """
+    if isinstance(dataset, VideoStream):
+        return {"videos": dataset.source.num_videos, "classes": fingerprint(dataset.source.class_names)}
+    lines = (f"{Path(sample.path).parts[-2:]} {sample.label} {sample.source}" for sample in dataset.samples)
+    return {"videos": f"{len(dataset.samples)} ({fingerprint(lines)})"}
+
+
+def fingerprint(lines: Iterable[str]) -> str:
+    """Eight hexadecimal digits that differ where a line does, or their order."""
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line.encode("utf-8", "surrogateescape") + b"\n")
+    return digest.hexdigest()[:8]
