@@ -30,7 +30,6 @@ from videomae_hf import (
 )
 from videomae_hf.cli import run_command
 from videomae_hf.data.clips import EvaluationViews, PretrainingClips
-from videomae_hf.data.streams import VideoStream
 from videomae_hf.data.video_dataset import ClipCollator, VideoDataset
 from videomae_hf.evaluation.metrics import metrics_of
 from videomae_hf.evaluation.predictions import write_predictions
@@ -38,12 +37,14 @@ from videomae_hf.image_processing_videomae_v2 import clip_options
 from videomae_hf.training.arguments import VideoMAETrainingArguments
 from videomae_hf.training.classifier_head import finetuning_model
 from videomae_hf.training.freezing import freeze
+from videomae_hf.training.plan import PaceCallback, fit_batch, plan_lines
 from videomae_hf.training.processes import check_agreement, check_processes
 from videomae_hf.training.recipes import DataArguments, as_recipe, common_settings, parse_command_line
 from videomae_hf.training.trainer import VideoMAETrainer
 from videomae_hf.training.training_data import (
     clip_sampling,
     direction_warning,
+    draw_shrunk,
     eval_samples,
     head_fields,
     image_processor,
@@ -64,6 +65,7 @@ def pretrain(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
         model = VideoMAEV2ForPreTraining.from_pretrained(data.checkpoint, dtype=torch.float32, **fields)
     else:
         model = VideoMAEV2ForPreTraining(VideoMAEV2Config.from_size(data.model_size, data.model_version, **fields))
+    report(args, fit_batch(args, data, model))
     samples, _, options, weights = train_samples(data, args, labelled=False)
     samplings = [clip_sampling(data, model.config, **differing) for differing in options]
     clips = PretrainingClips(model.config, samplings, data.num_sample)
@@ -85,6 +87,7 @@ def finetune(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     fields = {"use_mean_pooling": True, **fields, "problem_type": problem_type}
     model, lines = finetuning_model(data, fields, head_fields(problem_type, samples, classes))
     report(args, lines)
+    report(args, fit_batch(args, data, model))
     samplings = [clip_sampling(data, model.config, **differing) for differing in options]
     clips = training_clips(data, model.config, samplings)
     train_set, lines = training_set(data, args, samples, classes, clips, weights)
@@ -148,7 +151,8 @@ def run(model, data: DataArguments, args: VideoMAETrainingArguments, fields: dic
         processing_class=image_processor(data, model.config),
         compute_metrics=None if args.prediction_loss_only else metrics_of(model.config.problem_type),
     )
-    describe_run(trainer, train_set, data.num_sample)
+    trainer.add_callback(PaceCallback(data.num_sample))
+    report(args, plan_lines(args, data, model, train_set))
     report(args, frozen)
     resume = args.resume_from_checkpoint
     result = trainer.train(resume_from_checkpoint=True if resume == "last" else resume)
@@ -166,28 +170,6 @@ def run(model, data: DataArguments, args: VideoMAETrainingArguments, fields: dic
     say(args, f"Saved to {args.output_dir}")
 
 
-def describe_run(trainer: VideoMAETrainer, train_set: VideoDataset | VideoStream, num_sample: int):
-    args, config = trainer.args, trainer.model.config
-    parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
-    name = type(trainer.model).__name__
-    rule = ""
-    if args.base_learning_rate is not None:
-        rule = f" = {args.base_learning_rate:g} x {args.total_batch_size} / 256"
-    # A stream's length is that of this process.
-    num_videos = train_set.source.num_videos if isinstance(train_set, VideoStream) else len(train_set)
-    views = f" videos, each as {num_sample} clips" if num_sample > 1 else ""
-    report(
-        args,
-        [
-            f"{name}: {parameters:,} parameters, {config.num_frames} frames of {config.image_hw}",
-            f"{args.world_size} processes on {args.device.type}, {num_videos} videos an epoch",
-            f"total batch {args.total_batch_size}{views} = {args.train_batch_size} a process x {args.world_size} "
-            f"processes x {args.gradient_accumulation_steps} accumulation steps",
-            f"learning rate {args.learning_rate:g}{rule}, layer decay {args.layer_decay:g}",
-        ],
-    )
-
-
 def report(args: VideoMAETrainingArguments, lines: list[str]):
     for line in lines:
         say(args, line)
@@ -203,6 +185,8 @@ def main(arguments: list[str]):
     command, data, args, fields = parse_command_line(arguments, tuple(commands), __doc__)
     check_processes(args, args.num_processes)
     check_agreement(args, "settings", common_settings(data, args, fields))
+    if data.shrink:
+        draw_shrunk(data, args, fields.get("num_frames", VideoMAEV2Config.num_frames))
     set_seed(args.seed)  # before the model is made
     with lost_processes_named(args):
         commands[command](data, args, fields)

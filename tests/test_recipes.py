@@ -11,7 +11,7 @@ from videomae_hf.training.arguments import VideoMAETrainingArguments
 from videomae_hf.training.recipes import DataArguments, as_recipe, parse_command_line
 
 
-RECIPES = sorted((REPO / "examples" / "recipes").glob("*.yaml"))
+RECIPES = sorted((REPO / "examples" / "recipes").rglob("*.yaml"))
 
 
 def parse(*arguments):
@@ -103,6 +103,47 @@ def test_learning_rate_on_the_command_line_replaces_the_base_rate(tmp_path):
     assert parse(recipe, "--learning_rate", "0.1")[2].learning_rate == 0.1
 
 
+def test_a_total_batch_sets_the_accumulation_steps(tmp_path):
+    recipe = write(tmp_path, total_batch_size=96, per_device_train_batch_size=8, base_learning_rate=1e-3)
+    _, _, training, _ = parse(recipe)
+    assert (training.gradient_accumulation_steps, training.total_batch_size) == (12, 96)
+    assert training.learning_rate == pytest.approx(3.75e-4)  # 1e-3 * 96 / 256
+    assert parse(recipe, "--per_device_train_batch_size", "96")[2].gradient_accumulation_steps == 1
+    assert parse(recipe, "--gradient_accumulation_steps", "12")[2].gradient_accumulation_steps == 12
+    recipe = write(tmp_path, per_device_train_batch_size=4, gradient_accumulation_steps=3)
+    assert parse(recipe)[2].total_batch_size == 12
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"total_batch_size": 6, "per_device_train_batch_size": 4},
+            "total_batch_size=6 is no multiple of per_device_train_batch_size=4 x 1 processes; take "
+            "per_device_train_batch_size of 1, 2, 3, 6",
+        ),
+        (
+            {"total_batch_size": 12, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2},
+            r"gradient_accumulation_steps=2 does not make total_batch_size=12.*leave it out \(it would be 3\)",
+        ),
+    ],
+)
+def test_a_total_batch_that_cannot_be(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        parse(write(tmp_path, **settings))
+
+
+def test_the_kept_settings_hold_for_any_number_of_processes(tmp_path):
+    given = {"train_data": "videos", "total_batch_size": 32, "per_device_train_batch_size": 4, "use_cpu": True}
+    _, data, training, model = parse(write(tmp_path, **given))
+    assert training.gradient_accumulation_steps == 8
+    assert as_recipe(data, training, model) == given
+    given = {"train_data": "videos", "gradient_accumulation_steps": 8, "use_cpu": True}
+    _, data, training, model = parse(write(tmp_path, **given))
+    assert training.total_batch_size == 64
+    assert as_recipe(data, training, model) == given
+
+
 def test_settings_kept_beside_the_results_repeat_the_run(tmp_path):
     recipe = write(
         tmp_path, train_data="videos", base_learning_rate=1e-3, num_frames=8, save_strategy="no", hub_token="secret"
@@ -127,12 +168,12 @@ def test_defaults_keep_nothing():
     assert as_recipe(DataArguments(), VideoMAETrainingArguments(), {}) == {}
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: str(path.relative_to(REPO / "examples" / "recipes")))
 def test_shipped_recipes_are_valid_and_say_where_they_come_from(recipe):
     text = recipe.read_text()
     for word in ("Source", "Command", "Cost", "Expected"):
         assert f"# {word}" in text
-    assert f"examples/recipes/{recipe.name}" in text
+    assert str(recipe.relative_to(REPO)) in text
     _, data, training, model = parse(recipe, "--use_cpu", "true", "--bf16", "false")
     if not data.checkpoint:
         VideoMAEV2Config.from_size(data.model_size, data.model_version, **model)

@@ -149,7 +149,8 @@ class ClipCollator:
     """Stacks items, and the views of repeated augmentation as items of their own.
 
     Clips stay uint8, and the model normalises what it looks at: a quarter of the memory travels to it. Erasing and
-    mixing work on normalised clips, so that with them the batch is float32.
+    mixing work on normalised clips, so that with them the batch is float32. They are for training alone: a clip of
+    evaluation has no `seed`, and is left as it is.
 
     Args:
         config: of the model.
@@ -163,10 +164,10 @@ class ClipCollator:
 
     def __call__(self, items: list[dict | list[dict]]) -> dict[str, torch.Tensor]:
         items = [view for item in items for view in (item if isinstance(item, list) else [item])]
-        seeds = [item.pop("seed", 0) for item in items]
+        seeds = [item.pop("seed") for item in items if "seed" in item]
         self._fill_unreadable(items)
         batch = {name: torch.stack([torch.as_tensor(item[name]) for item in items]) for name in items[0]}
-        if self.erasing > 0 or self.mixing is not None:
+        if seeds and (self.erasing > 0 or self.mixing is not None):
             self._erase_and_mix(batch, seeds)
         return batch
 

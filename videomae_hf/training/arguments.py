@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""transformers' TrainingArguments, and the learning rate rule of the official recipes.
+"""transformers' TrainingArguments, and the batch size and learning rate rules of the official recipes.
 
 Rules from v1/run_mae_pretraining.py, v1/run_class_finetuning.py and v1/utils.py.
 """
@@ -25,6 +25,20 @@ class VideoMAETrainingArguments(TrainingArguments):
         default=0.0, metadata={"help": "Where the cosine schedule ends, for a total batch of 256 clips as well."}
     )
     warmup_epochs: float = field(default=0.0, metadata={"help": "Epochs of linear warmup from 0."})
+    total_batch_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Videos of one optimizer step, over all processes: sets gradient_accumulation_steps. None is what "
+            "the other settings make."
+        },
+    )
+    fit: str | None = field(
+        default=None,
+        metadata={
+            "help": "GPUs to fit into, as 1x24GB, or auto for those that are here: chooses the batch of each, and "
+            "activation checkpointing where nothing else helps. total_batch_size stays."
+        },
+    )
     layer_decay: float = field(
         default=1.0, metadata={"help": "Factor of the learning rate from each encoder layer to the one below it."}
     )
@@ -65,6 +79,11 @@ class VideoMAETrainingArguments(TrainingArguments):
         if self.use_cpu:
             join_processes(self.ddp_timeout_delta)
         super().__post_init__()
+        self.total_is_given = self.total_batch_size is not None  # then it holds for any number of processes
+        if not self.total_is_given:
+            self.total_batch_size = self.train_batch_size * self.gradient_accumulation_steps * self.world_size
+        elif self.fit is None:
+            self.accumulate()
         if self.warmup_epochs > self.num_train_epochs:
             raise ValueError(
                 f"warmup_epochs={self.warmup_epochs} is longer than num_train_epochs={self.num_train_epochs}."
@@ -93,10 +112,29 @@ class VideoMAETrainingArguments(TrainingArguments):
         fp16 = self.fp16 or os.environ.get("ACCELERATE_MIXED_PRECISION") in ("fp16", "fp8")
         return not (fp16 or self.use_cpu) and torch.cuda.is_available() and torch.cuda.is_bf16_supported(False)
 
-    @property
-    def total_batch_size(self) -> int:
-        """Clips of one optimizer step, over all processes and accumulation steps."""
-        return self.train_batch_size * self.gradient_accumulation_steps * self.world_size
+    def accumulate(self):
+        """Sets `gradient_accumulation_steps` so that a step has `total_batch_size` videos.
+
+        Raises:
+            ValueError: the processes and their batches do not make that number, or not with the steps that were given.
+        """
+        total, batch, processes = self.total_batch_size, self.train_batch_size, self.world_size
+        steps, rest = divmod(total, batch * processes)
+        if rest or steps == 0:
+            sizes = [size for size in range(1, total + 1) if total % (size * processes) == 0]
+            way_out = f"take per_device_train_batch_size of {', '.join(map(str, sizes))}"
+            if not sizes:
+                way_out = f"start a number of processes that divides it, or set total_batch_size to {processes * batch}"
+            raise ValueError(
+                f"total_batch_size={total} is no multiple of per_device_train_batch_size={batch} x {processes} "
+                f"processes; {way_out}."
+            )
+        if self.gradient_accumulation_steps not in (1, steps):
+            raise ValueError(
+                f"gradient_accumulation_steps={self.gradient_accumulation_steps} does not make total_batch_size={total}"
+                f" of {batch} videos x {processes} processes; leave it out (it would be {steps}), or total_batch_size."
+            )
+        self.gradient_accumulation_steps = steps
 
     @property
     def effective_learning_rate(self) -> float:

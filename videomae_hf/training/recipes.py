@@ -18,6 +18,7 @@ from transformers import HfArgumentParser
 
 from ..configuration_videomae_v2 import VideoMAEV2Config
 from .arguments import VideoMAETrainingArguments
+from .shrink import shrink_recipe
 
 
 @dataclass
@@ -119,6 +120,10 @@ class DataArguments:
     shuffle_frames: bool = field(
         default=False, metadata={"help": "Shuffle the frames of each clip in `evaluate`: what is left without motion?"}
     )
+    shrink: bool = field(
+        default=False,
+        metadata={"help": "Two steps of the recipe with a tiny model and drawn videos, on the CPU: does it all run?"},
+    )
     demo_videos: int = field(
         default=0, metadata={"help": "Draw the demo data, so many videos a class, where train_data does not exist."}
     )
@@ -128,6 +133,7 @@ _PLAIN = str | int | float | bool | list | dict  # what YAML can say
 # A secret; derived from others; of one run only
 _NOT_KEPT = {"hub_token", "dataloader_pin_memory", "label_names", "prediction_loss_only", "resume_from_checkpoint"}
 _NOT_KEPT |= {"gradient_checkpointing", "gradient_checkpointing_kwargs"}  # activation_checkpointing says it
+_NOT_KEPT |= {"fit", "shrink"}  # what follows from them is kept
 CONFIG_FIELDS = frozenset(VideoMAEV2Config.__annotations__) - {"label_mappings"} | {"problem_type"}
 
 
@@ -158,6 +164,8 @@ def parse_command_line(
     try:
         options, _ = parser.parse_known_args(arguments)
         recipe = read_recipe(options.recipe, actions) if options.recipe else {}
+        if options.shrink or recipe.get("shrink"):
+            recipe = shrink_recipe(recipe)
         if any(argument.split("=")[0].replace("-", "_") == "__learning_rate" for argument in arguments):
             recipe.pop("base_learning_rate", None)
             recipe.pop("base_min_learning_rate", None)
@@ -241,6 +249,7 @@ def as_recipe(data: DataArguments, training: VideoMAETrainingArguments, model: d
             value = value.value if isinstance(value, enum.Enum) else value
             if value != getattr(default, name) and isinstance(value, _PLAIN) and name not in _NOT_KEPT:
                 recipe[name] = value
+    recipe.pop("gradient_accumulation_steps" if training.total_is_given else "total_batch_size", None)  # it follows
     if training.base_learning_rate is not None:  # which says these
         for name in ("learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs"):
             recipe.pop(name, None)

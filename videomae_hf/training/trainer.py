@@ -71,11 +71,14 @@ class VideoMAETrainer(Trainer):
         return batches
 
     def log(self, logs: dict[str, float], *args, **kwargs):
-        """Adds `clips_per_second` (of all processes) and `data_wait`, the part of the time spent waiting for data."""
+        """Adds `clips_per_second` (of all processes), `data_wait`, the part of the time spent waiting for data, and
+        `hours_left`, of training alone."""
         seconds = self._seconds_waiting + self._seconds_computing
         if "loss" in logs and self._steps_timed and seconds > 0:
             logs["clips_per_second"] = round(self._steps_timed * self.args.total_batch_size / seconds, 2)
             logs["data_wait"] = round(self._seconds_waiting / seconds, 3)
+            steps_left = self.state.max_steps - self.state.global_step
+            logs["hours_left"] = round(steps_left * seconds / self._steps_timed / 3600, 3)
             self._seconds_waiting = self._seconds_computing = 0.0
             self._steps_timed = 0
         if "loss" in logs or "train_loss" in logs:  # which every process logs

@@ -6,6 +6,7 @@ The kinds of sources meet here: folders and lists (`sources.py`), tar shards (`t
 """
 
 import dataclasses
+import math
 from pathlib import Path
 
 from ..configuration_videomae_v2 import VideoMAEV2Config
@@ -25,6 +26,7 @@ from ..image_processing_videomae_v2 import VideoMAEV2ImageProcessor, clip_option
 from .arguments import VideoMAETrainingArguments
 from .class_weights import class_weights, describe_class_weights
 from .recipes import DataArguments
+from .shrink import DRAWN
 
 
 def settled_problem_type(data: DataArguments, fields: dict) -> str:
@@ -163,6 +165,29 @@ def _require(data: DataArguments, args: VideoMAETrainingArguments, which: str, v
         with args.main_process_first():
             if not Path(source).exists():
                 draw_dataset(source, videos_per_class=videos_per_class, seed=seed)
+
+
+def draw_shrunk(data: DataArguments, args: VideoMAETrainingArguments, num_frames: int):
+    """With `shrink`, draws the videos that stand for those of a recipe, in the output folder, and puts their paths in.
+
+    Args:
+        data: changed in place.
+        num_frames: of a clip; the videos are as long as the recipe's clips reach.
+    """
+    sources = data.train_data if isinstance(data.train_data, list) else [{"data": data.train_data}]
+    rates = [25 / data.fps if data.fps else data.sampling_rate]  # in frames of the drawn videos
+    rates += [25 / source["fps"] if "fps" in source else source.get("sampling_rate", 1) for source in sources]
+    length = max(math.ceil((num_frames - 1) * max(rates)) + 1, 32)
+    folders = [Path(args.output_dir, "videos", split) for split in ("train", "val")]
+    with args.main_process_first():
+        for seed, folder in enumerate(folders):
+            if not folder.exists():
+                draw_dataset(folder, videos_per_class=1, seed=seed, size=40, num_frames=length, workers=1)
+    train, val = map(str, folders)
+    for source in sources:
+        source["data"] = train if source["data"] == DRAWN else source["data"]
+    data.train_data = sources if isinstance(data.train_data, list) else sources[0]["data"]
+    data.eval_data = val if data.eval_data == DRAWN else data.eval_data
 
 
 def clip_sampling(data: DataArguments, config: VideoMAEV2Config, **differing) -> ClipSampling:
