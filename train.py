@@ -37,6 +37,7 @@ from videomae_hf.image_processing_videomae_v2 import clip_options
 from videomae_hf.training.arguments import VideoMAETrainingArguments
 from videomae_hf.training.classifier_head import finetuning_model
 from videomae_hf.training.freezing import freeze
+from videomae_hf.training.monitor import Probe, draw_reconstructions, make_probe
 from videomae_hf.training.plan import PaceCallback, fit_batch, plan_lines
 from videomae_hf.training.processes import check_agreement, check_processes
 from videomae_hf.training.recipes import DataArguments, as_recipe, common_settings, parse_command_line
@@ -61,6 +62,8 @@ from videomae_hf.training.watch import lost_processes_named
 def pretrain(data: DataArguments, args: VideoMAETrainingArguments, fields: dict):
     """Masked pretraining, on videos without labels."""
     args.label_names, args.prediction_loss_only = ["decoded_ids"], True  # so that an evaluation has a loss
+    if not (data.eval_data or data.eval_split_name):
+        data.eval_data = data.probe_eval_data  # there is no evaluation without data
     if data.checkpoint:
         model = VideoMAEV2ForPreTraining.from_pretrained(data.checkpoint, dtype=torch.float32, **fields)
     else:
@@ -75,7 +78,8 @@ def pretrain(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     if data.eval_data or data.eval_split_name:
         load = PretrainingClips(model.config, clip_sampling(data, model.config))
         eval_set = VideoDataset(eval_samples(data, args, labelled=False), load, args.seed)
-    run(model, data, args, fields, train_set, eval_set, ClipCollator(model.config))
+    probe = make_probe(data, args, model.config)
+    run(model, data, args, fields, train_set, eval_set, ClipCollator(model.config), probe)
 
 
 def finetune(data: DataArguments, args: VideoMAETrainingArguments, fields: dict):
@@ -139,7 +143,16 @@ def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
         write_predictions(Path(args.output_dir), samples, classes, problem_type, *outputs)
 
 
-def run(model, data: DataArguments, args: VideoMAETrainingArguments, fields: dict, train_set, eval_set, collator):
+def run(
+    model,
+    data: DataArguments,
+    args: VideoMAETrainingArguments,
+    fields: dict,
+    train_set,
+    eval_set,
+    collator,
+    probe: Probe | None = None,
+):
     """Trains, and saves the model, its processor, the settings and the results in `args.output_dir`."""
     frozen = freeze(model, args.freeze_layers, args.freeze_encoder)
     trainer = VideoMAETrainer(
@@ -150,7 +163,9 @@ def run(model, data: DataArguments, args: VideoMAETrainingArguments, fields: dic
         data_collator=collator,
         processing_class=image_processor(data, model.config),
         compute_metrics=None if args.prediction_loss_only else metrics_of(model.config.problem_type),
+        probe=probe,
     )
+    draw_reconstructions(trainer, data.reconstruction_videos)
     trainer.add_callback(PaceCallback(data.num_sample))
     report(args, plan_lines(args, data, model, train_set))
     report(args, frozen)

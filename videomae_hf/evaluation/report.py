@@ -20,22 +20,23 @@ from transformers import AutoModelForPreTraining, AutoModelForVideoClassificatio
 
 from .. import VideoMAEV2ImageProcessor, __version__
 from ..data.sources import read_samples
-from .visualization import STRIP_ROWS, reconstruction_strip
+from .visualization import STRIP_ROWS, reconstruction_strip, strip_row
 
 
 _CURVES = {
     "loss": "training loss",
     "eval_loss": "evaluation loss",
+    "eval_knn_top1": "k-NN top-1 of the encoder",
     "eval_top1": "top-1",
     "eval_mean_average_precision": "mean average precision",
 }
+_STEPS_SHOWN = 5
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>VideoMAE report</title>
 <style>
   body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
   img { max-width: 100% } td, th { padding: .1rem .8rem .1rem 0; text-align: left }
-  .strip { display: flex; gap: .6rem; margin-bottom: 1.2rem } .strip img { image-rendering: pixelated; height: 24rem }
-  .names { display: flex; flex-direction: column; justify-content: space-around; width: 7rem; text-align: right }
+  .strip { image-rendering: pixelated; margin-bottom: 1.2rem }
   .wrong { color: #b00 } small { color: #666 }
 </style>
 <h1>VideoMAE report</h1>
@@ -48,8 +49,12 @@ _PAGE = """<!doctype html>
 <p>A column for each tubelet. The third row is what counts in the loss. The fourth is the model's guess at every masked
 token{% if norm_pix_loss %}; the model predicts patches without their mean and contrast, which are taken from the
 original here, so that only the shapes are its own{% endif %}.</p>
-{% for strip in strips %}<div class="strip"><div class="names">{% for name in rows %}<span>{{ name }}</span>{% endfor %}
-</div><img src="{{ strip }}" alt="reconstruction"></div>{% endfor %}
+{% for strip in strips %}<img class="strip" src="{{ strip }}" alt="reconstruction">{% endfor %}
+{% if over_time %}<h2>Reconstruction over time</h2>
+<p>The same clips and masks all along.</p>
+{% for rows in over_time %}<table class="strip">{% for name, row in rows %}
+<tr><th>{{ name }}</th><td><img src="{{ row }}" alt="{{ name }}"></td></tr>{% endfor %}</table>{% endfor %}
+{% endif %}
 <h2>Some predictions</h2>
 <table><tr><th>video</th><th>class</th><th>predicted</th><th>probability</th></tr>
 {% for row in predictions %}<tr{% if row.label != row.predicted %} class="wrong"{% endif %}><td>{{ row.path }}</td>
@@ -74,7 +79,7 @@ def write_report(page: Path, pretrain: Path, finetune: Path, evaluation: Path, s
             scores=_score_rows(metrics, shuffled_metrics),
             curves=_loss_curves(pretrain, finetune),
             confusion=matrix and _confusion_picture(matrix, classes),
-            rows=STRIP_ROWS,
+            over_time=_over_time(pretrain / "reconstructions"),
             strips=_strips(model, pretrain, first_of_each[:3]),
             norm_pix_loss=model.config.norm_pix_loss,
             predictions=_predictions(finetune, first_of_each),
@@ -113,9 +118,22 @@ def _strips(model, checkpoint: Path, samples) -> list[str]:
     pictures = []
     for number, sample in enumerate(samples):
         clip = processor(sample.path, return_tensors="pt").pixel_values
-        picture = reconstruction_strip(model, clip, torch.Generator().manual_seed(number))
-        pictures.append(_data_url(picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.NEAREST)))
+        pictures.append(_data_url(reconstruction_strip(model, clip, torch.Generator().manual_seed(number))))
     return pictures
+
+
+def _over_time(folder: Path) -> list[list[tuple[str, str]]]:
+    """For each video that a pretraining drew: (name, picture) of what stays the same and of some reconstructions."""
+    videos = []
+    for video in sorted(folder.glob("video_*")):
+        files = sorted(video.glob("step_*.png"))
+        shown = min(len(files), _STEPS_SHOWN)
+        chosen = [files[index * (len(files) - 1) // max(shown - 1, 1)] for index in range(shown)]
+        strips = {f"step {int(file.stem.removeprefix('step_'))}": Image.open(file) for file in chosen}
+        rows = [(name, strip_row(next(iter(strips.values())), row)) for row, name in enumerate(STRIP_ROWS[:2])]
+        rows += [(name, strip_row(strip, 3)) for name, strip in strips.items()]
+        videos.append([(name, _data_url(picture)) for name, picture in rows])
+    return videos
 
 
 @torch.no_grad()

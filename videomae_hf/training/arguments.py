@@ -46,6 +46,9 @@ class VideoMAETrainingArguments(TrainingArguments):
         default=0, metadata={"help": "Leave the embeddings and the first N encoder blocks as they are."}
     )
     freeze_encoder: bool = field(default=False, metadata={"help": "Leave the whole encoder as it is; train the head."})
+    drop_path_warmup_epochs: float = field(
+        default=0.0, metadata={"help": "Epochs in which the drop path rate grows linearly from 0."}
+    )
     max_bad_fraction: float = field(
         default=0.1, metadata={"help": "Part of the videos that may turn out unreadable before the run stops."}
     )

@@ -124,6 +124,22 @@ class DataArguments:
         default=False,
         metadata={"help": "Two steps of the recipe with a tiny model and drawn videos, on the CPU: does it all run?"},
     )
+    probe_train_data: str | None = field(
+        default=None,
+        metadata={
+            "help": "Pretraining: some hundred labelled videos, as in train_data. At each evaluation those of "
+            "probe_eval_data are classified by the nearest of them, in the encoder's features."
+        },
+    )
+    probe_eval_data: str | None = field(
+        default=None, metadata={"help": "Labelled videos of the same classes; also evaluated on without eval_data."}
+    )
+    reconstruction_videos: int = field(
+        default=3,
+        metadata={
+            "help": "Pretraining: videos whose reconstruction is drawn at each evaluation and save, and at the end."
+        },
+    )
     demo_videos: int = field(
         default=0, metadata={"help": "Draw the demo data, so many videos a class, where train_data does not exist."}
     )

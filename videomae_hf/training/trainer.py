@@ -11,6 +11,8 @@ from transformers import Trainer, TrainerCallback
 from ..data.streams import SkippingCollator, VideoStream
 from ..data.video_dataset import BadVideosError
 from .arguments import VideoMAETrainingArguments
+from .drop_path import DropPathWarmup
+from .monitor import Probe, random_state_kept
 from .optimizer import parameter_groups
 from .processes import check_sharding
 from .watch import ProcessesCallback
@@ -21,13 +23,16 @@ class VideoMAETrainer(Trainer):
 
     args: VideoMAETrainingArguments
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, probe: Probe | None = None, **kwargs):
         super().__init__(*args, **kwargs)
         check_sharding(self)
+        self.probe = probe
         self._seconds_waiting = self._seconds_computing = 0.0
         self._steps_timed = 0
         self.add_callback(_DataCallback(self))
         self.add_callback(ProcessesCallback(self.train_dataset))
+        if self.args.drop_path_warmup_epochs > 0:
+            self.add_callback(DropPathWarmup(self.model, self.args.drop_path_warmup_epochs))
         if isinstance(self.train_dataset, VideoStream):
             self.add_callback(_SkipCallback(self.train_dataset))
 
@@ -71,8 +76,9 @@ class VideoMAETrainer(Trainer):
         return batches
 
     def log(self, logs: dict[str, float], *args, **kwargs):
-        """Adds `clips_per_second` (of all processes), `data_wait`, the part of the time spent waiting for data, and
-        `hours_left`, of training alone."""
+        """Adds `clips_per_second` (of all processes), `data_wait`, the part of the time spent waiting for data,
+        `hours_left`, of training alone, and on a GPU `peak_gpu_memory_gib`, the most that tensors of this process have
+        taken since the start."""
         seconds = self._seconds_waiting + self._seconds_computing
         if "loss" in logs and self._steps_timed and seconds > 0:
             logs["clips_per_second"] = round(self._steps_timed * self.args.total_batch_size / seconds, 2)
@@ -86,14 +92,23 @@ class VideoMAETrainer(Trainer):
             if bad:
                 logs["bad_videos"] = bad
                 self._check_bad_fraction(bad, total)
+        if "loss" in logs and self.args.device.type == "cuda":
+            logs["peak_gpu_memory_gib"] = round(torch.cuda.max_memory_allocated(self.args.device) / 2**30, 2)
         super().log(logs, *args, **kwargs)
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
-        metrics = super().evaluate(*args, **kwargs)
+        with random_state_kept(self.args.device):  # a run that is evaluated is the one that is not
+            metrics = super().evaluate(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
         bad, good = metrics.get(f"{prefix}_unreadable", 0), metrics.get(f"{prefix}_videos", 0)
         self._check_bad_fraction(bad, bad + good)
         return metrics
+
+    def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        if self.probe is not None:
+            output.metrics[f"{metric_key_prefix}_knn_top1"] = self.probe.knn_top1(self)
+        return output
 
     def _count_bad_videos(self) -> tuple[int, int]:
         """Videos of the training set that are known to be bad, over all processes, and how many there are.

@@ -112,6 +112,11 @@ def _list_of_targets(data: DataArguments, which: str) -> str:
     return source
 
 
+def labelled_samples(data: DataArguments, source: str, classes: list[str] | None = None):
+    """Samples with one label each, and class names, of a folder, a list or tar shards."""
+    return read_shards(source, classes) if is_shards(source) else read_samples(source, classes, data.data_root)
+
+
 def _hub_samples(
     data: DataArguments, args: VideoMAETrainingArguments, split: str, classes: list[str] | None, labelled: bool
 ):
