@@ -275,5 +275,15 @@ def as_recipe(data: DataArguments, training: VideoMAETrainingArguments, model: d
 def common_settings(data: DataArguments, training: VideoMAETrainingArguments, model: dict) -> dict:
     """What all processes must agree on: everything but paths, which may be others on another machine."""
     settings = {**vars(data), **vars(training), **model}
-    paths = {"train_data", "eval_data", "data_root", "dataset_dir", "class_names", "checkpoint", "output_dir"}
+    paths = {
+        "train_data",
+        "eval_data",
+        "probe_train_data",
+        "probe_eval_data",
+        "data_root",
+        "dataset_dir",
+        "class_names",
+        "checkpoint",
+        "output_dir",
+    }
     return {name: value for name, value in settings.items() if isinstance(value, _PLAIN) and name not in paths}
