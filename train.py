@@ -41,6 +41,7 @@ from videomae_hf.training.monitor import Probe, draw_reconstructions, make_probe
 from videomae_hf.training.plan import PaceCallback, fit_batch, plan_lines
 from videomae_hf.training.processes import check_agreement, check_processes
 from videomae_hf.training.recipes import DataArguments, as_recipe, common_settings, parse_command_line
+from videomae_hf.training.sharding import shard
 from videomae_hf.training.trainer import VideoMAETrainer
 from videomae_hf.training.training_data import (
     clip_sampling,
@@ -155,6 +156,8 @@ def run(
 ):
     """Trains, and saves the model, its processor, the settings and the results in `args.output_dir`."""
     frozen = freeze(model, args.freeze_layers, args.freeze_encoder)
+    if args.fsdp2:
+        model = shard(model, args)
     trainer = VideoMAETrainer(
         model=model,
         args=args,

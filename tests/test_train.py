@@ -141,28 +141,6 @@ def test_smoke_recipe(smoke_data, tmp_path):
     assert losses(output) == pytest.approx(SMOKE_LOSSES, abs=2e-3)
 
 
-@pytest.mark.parametrize(
-    "launcher",
-    [
-        ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
-        ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
-        + ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"],
-    ],
-    ids=["torchrun", "accelerate"],
-)
-def test_two_processes_equal_one(smoke_data, tmp_path, launcher):
-    arguments = ["pretrain", SMOKE, "--train_data", smoke_data, "--logging_steps", "1"]
-    one = succeeded(train(*arguments, "--output_dir", tmp_path / "one"))
-    options = ["--per_device_train_batch_size", "4", "--output_dir", tmp_path / "two"]
-    two = succeeded(train(*arguments, *options, launcher=launcher))
-    assert "2 processes on cpu" in two and "total batch 8 = 4 a process x 2 processes" in two
-    history = [json.loads((tmp_path / run / "trainer_state.json").read_text())["log_history"] for run in ("one", "two")]
-    alone, together = ([entry["loss"] for entry in entries if "loss" in entry] for entries in history)
-    assert len(alone) == 4
-    assert together == pytest.approx(alone, abs=1e-4)
-    assert len(losses(one)) == len(losses(two)) == 4  # one process logs
-
-
 def test_resume_from_the_last_checkpoint(videos, tmp_path):
     options = ["--sampling_rate", "1", "--save_strategy", "epoch", "--logging_steps", "1", "--output_dir", tmp_path]
     arguments = ["pretrain", "--train_data", videos, *MODEL, *options, "--num_train_epochs", "2"]

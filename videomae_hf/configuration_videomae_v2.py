@@ -98,6 +98,7 @@ class VideoMAEV2Config(PreTrainedConfig):
 
     model_type = "videomae_v2"
     attribute_map = {"qkv_bias": "qv_bias"}  # its name in transformers before 5.18
+    base_model_fsdp_plan = {"encoder.layer.*": "free_full_weight"}
 
     image_size: int | list[int] | tuple[int, int] = 224
     patch_size: int | list[int] | tuple[int, int] = 16

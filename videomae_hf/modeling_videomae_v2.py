@@ -193,6 +193,8 @@ class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
 class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
     """Encoder, and a decoder that reconstructs pixels: V1, or V2 with `config.decoder_mask_ratio` > 0."""
 
+    _fsdp_plan = {"decoder.decoder_layers.*": "free_full_weight"}  # besides that of the encoder, in the configuration
+
     def __init__(self, config: VideoMAEV2Config):
         super().__init__(config)
         self.videomae = VideoMAEV2Model(config)

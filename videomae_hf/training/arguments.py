@@ -11,6 +11,7 @@ import torch
 from transformers import TrainingArguments
 
 from .processes import join_processes
+from .sharding import check_fsdp2
 
 
 @dataclass
@@ -55,6 +56,10 @@ class VideoMAETrainingArguments(TrainingArguments):
     num_processes: int | None = field(
         default=None, metadata={"help": "How many processes must run; other numbers are refused."}
     )
+    fsdp2: bool = field(
+        default=False,
+        metadata={"help": "Split weights, gradients and optimizer state over all processes; such a run cannot resume."},
+    )
     activation_checkpointing: bool | None = field(
         default=None, metadata={"help": "Compute activations again in the backward pass: less memory, a third slower."}
     )
@@ -82,6 +87,8 @@ class VideoMAETrainingArguments(TrainingArguments):
         if self.use_cpu:
             join_processes(self.ddp_timeout_delta)
         super().__post_init__()
+        if self.fsdp2:
+            check_fsdp2(self)
         self.total_is_given = self.total_batch_size is not None  # then it holds for any number of processes
         if not self.total_is_given:
             self.total_batch_size = self.train_batch_size * self.gradient_accumulation_steps * self.world_size

@@ -1,0 +1,100 @@
+"""The same training in one process and in two, with and without accumulation, checkpointing and sharding.
+
+What may be compared: clips must have equally many tokens in the loss (8 or 16 frames: the running cell decodes each
+place equally often over 4 slices), and nothing may be drawn from the global generator (drop path, dropout). Mixup pairs
+the clips of a batch of one process, so that there the batches of a process must be the same ones.
+"""
+
+import json
+
+import pytest
+import torch
+from launching import ACCELERATE, TORCHRUN, run, succeeded
+from safetensors.torch import load_file
+
+import train
+from videomae_hf.data.demo import draw_dataset
+
+
+SMOKE = ["examples/recipes/smoke.yaml", "--logging_steps", "1", "--learning_rate", "1e-3", "--disable_tqdm", "true"]
+BATCHES = {"1 x 8": (8, 1), "2 x 4": (4, 1), "2 x 2 x 2": (2, 2), "1 x 4 x 2": (4, 2)}  # clips, accumulation steps
+RUNS = {
+    "V1": ["pretrain", "--model_version", "1"],
+    "V2": ["pretrain"],
+    "hard labels": ["finetune"],
+    "label smoothing": ["finetune", "--label_smoothing", "0.1"],
+    "class weights": ["finetune", "--class_weights", "balanced"],
+    "mixup": ["finetune", "--mixup_alpha", "0.8", "--cutmix_alpha", "1.0"],
+}
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """32 videos, not equally many of each class."""
+    folder = tmp_path_factory.mktemp("data") / "videos"
+    draw_dataset(folder, videos_per_class=5, size=64, num_frames=16)
+    for name in ("up", "down"):
+        for number in range(4):
+            (folder / name / f"{name}_{number:05}.mp4").unlink()
+    return folder
+
+
+def history(folder, videos, what: str, batch: str, *options, launcher=TORCHRUN):
+    """Losses and gradient norms of each step, and the weights at the end."""
+    command, *own = RUNS[what]
+    clips, steps = BATCHES[batch]
+    sizes = ["--per_device_train_batch_size", clips, "--gradient_accumulation_steps", steps]
+    arguments = [command, *SMOKE, *own, *sizes, "--train_data", videos, "--output_dir", folder, *options]
+    if batch.startswith("1"):
+        train.main([str(argument) for argument in arguments])
+    else:
+        output = succeeded(run(*arguments, launcher=launcher))
+        assert f"total batch 8 = {clips} a process x 2 processes x {steps} accumulation steps" in output
+    log = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    steps = [entry for entry in log if "loss" in entry]
+    assert len(steps) == 4
+    weights = load_file(folder / "model.safetensors")
+    return [entry["loss"] for entry in steps], [entry["grad_norm"] for entry in steps], weights
+
+
+def assert_same(one, other):
+    assert other[0] == pytest.approx(one[0], abs=1e-5)
+    assert other[1] == pytest.approx(one[1], rel=1e-4)  # which a loss of another scale would change; Adam hides it
+    for name, weight in one[2].items():
+        # Adam makes a whole step of a gradient that is zero but for rounding: 4 steps of 1e-3 at most.
+        torch.testing.assert_close(other[2][name], weight, rtol=1e-3, atol=1e-3)
+
+
+def test_two_processes_with_accumulation_equal_one(tmp_path, videos):
+    one = history(tmp_path / "one", videos, "V2", "1 x 8")
+    assert_same(one, history(tmp_path / "two", videos, "V2", "2 x 2 x 2"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("what", RUNS)
+def test_every_loss_is_the_same_however_a_batch_is_split(tmp_path, videos, what):
+    if what == "mixup":
+        one = history(tmp_path / "one", videos, what, "1 x 4 x 2")
+        assert_same(one, history(tmp_path / "two", videos, what, "2 x 4"))
+        return
+    one = history(tmp_path / "one", videos, what, "1 x 8")
+    for batch in ("1 x 4 x 2", "2 x 4", "2 x 2 x 2"):
+        assert_same(one, history(tmp_path / batch, videos, what, batch))
+
+
+@pytest.mark.slow
+def test_accelerate_launch_equals_one_process(tmp_path, videos):
+    one = history(tmp_path / "one", videos, "V2", "1 x 8")
+    launcher = [*ACCELERATE, "--multi_gpu", "--num_processes", "2"]
+    assert_same(one, history(tmp_path / "two", videos, "V2", "2 x 4", launcher=launcher))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("what", ["V1", "V2", "label smoothing"])
+@pytest.mark.parametrize("options", ["activation_checkpointing", "fsdp2", "activation_checkpointing fsdp2"])
+def test_checkpointing_and_sharding_change_nothing(tmp_path, videos, what, options):
+    switches = [word for name in options.split() for word in (f"--{name}", "true")]
+    plain = history(tmp_path / "plain", videos, what, "2 x 2 x 2")
+    assert_same(plain, history(tmp_path / "other", videos, what, "2 x 2 x 2", *switches))
