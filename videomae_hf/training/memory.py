@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from ..configuration_videomae_v2 import VideoMAEV2Config
+from ..layers_videomae_v2 import VideoMAEV2Layer
 from ..masking import token_counts
 from ..modeling_videomae_v2 import VideoMAEV2ForPreTraining
 
@@ -27,6 +28,7 @@ class MemorySettings:
         mixed_precision: bf16 or fp16 autocast; the weights stay float32.
         checkpointing: activation checkpointing of each layer.
         num_processes: with more than one, DistributedDataParallel keeps the gradients a second time, in its buckets.
+        sharded: FSDP splits weights and states over the processes.
         float_pixels: the collator made floats of the clips (mixing, random erasing), where uint8 is a quarter.
     """
 
@@ -34,6 +36,7 @@ class MemorySettings:
     mixed_precision: bool = False
     checkpointing: bool = False
     num_processes: int = 1
+    sharded: bool = False
     float_pixels: bool = False
 
     @property
@@ -45,18 +48,21 @@ class MemorySettings:
 def estimate_memory(model: nn.Module, settings: MemorySettings) -> dict[str, int]:
     """Bytes of each part, at the end of the forward pass, when all gradients are there (an accumulation step).
 
-    Frozen parameters have neither gradients nor states. AdamW's two states a parameter are float32.
+    Frozen parameters have neither gradients nor states. AdamW's two states a parameter are float32. Sharded gradients
+    are whole until the last accumulation step, when they are summed over the processes and split.
     """
     parameters = sum(parameter.numel() for parameter in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     pretraining = isinstance(model, VideoMAEV2ForPreTraining)
     config = model.config
     pixels = math.prod((config.num_frames, config.num_channels, *config.image_hw))
+    parts = settings.num_processes if settings.sharded else 1
     return {
-        "weights": 4 * parameters,
-        "bf16 copies": weight_copies(model, settings),
-        "gradients": 4 * trained * (2 if settings.num_processes > 1 else 1),
-        "AdamW": 8 * trained,
+        "weights": 4 * parameters // parts,
+        **({"blocks put together": gathered(model, settings)} if settings.sharded else {}),
+        "bf16 copies": 0 if settings.sharded else weight_copies(model, settings),
+        "gradients": 4 * trained * (2 if settings.num_processes > 1 and not settings.sharded else 1),
+        "AdamW": 8 * trained // parts,
         "clips": settings.clips * pixels * (4 if settings.float_pixels else 1),
         **activations(config, pretraining, settings),
         "work space": work_space(config, pretraining, settings),
@@ -67,6 +73,14 @@ def weight_copies(model: nn.Module, settings: MemorySettings) -> int:
     """Autocast keeps the weights of the linear layers in half precision, too, until the backward pass is done."""
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
     return 2 * sum(module.weight.numel() for module in linear) if settings.mixed_precision else 0
+
+
+def gathered(model: nn.Module, settings: MemorySettings) -> int:
+    """With FSDP: what belongs to no block, and two blocks, as the next one is fetched ahead."""
+    blocks = [module for module in model.modules() if isinstance(module, VideoMAEV2Layer)]
+    sizes = [sum(parameter.numel() for parameter in block.parameters()) for block in blocks]
+    rest = sum(parameter.numel() for parameter in model.parameters()) - sum(sizes)
+    return settings.product_bytes * (rest + 2 * max(sizes))
 
 
 def activations(config: VideoMAEV2Config, pretraining: bool, settings: MemorySettings) -> dict[str, int]:

@@ -70,8 +70,7 @@ def fit_batch(args: VideoMAETrainingArguments, data: DataArguments, model, num_g
     else:
         raise ValueError(
             f"fit={args.fit}: one video with activation checkpointing needs {needed / GIB:.1f} GiB by estimate, more "
-            f"than {USABLE:.0%} of {memory / GIB:.1f} GiB; take larger GPUs, shard the model (FSDP), or take a smaller "
-            f"one."
+            f"than {USABLE:.0%} of {memory / GIB:.1f} GiB; take larger GPUs, --fsdp2 true, or a smaller model."
         )
     args.per_device_train_batch_size, args.gradient_accumulation_steps = size, share // size
     args.activation_checkpointing = args.gradient_checkpointing = checkpointing
@@ -103,6 +102,7 @@ def _memory_settings(
         mixed_precision=args.bf16 or args.fp16,
         checkpointing=checkpointing,
         num_processes=num_gpus,
+        sharded=bool(args.fsdp2 or args.fsdp),
         float_pixels=_mixes(data) or data.random_erasing > 0,
     )
 

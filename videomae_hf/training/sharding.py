@@ -19,8 +19,6 @@ def check_fsdp2(args: TrainingArguments):
         raise ValueError(
             f"fsdp2 needs transformers 5.23 and torch 2.8; here are {transformers.__version__} and {torch.__version__}."
         )
-    if args.world_size == 1:
-        raise ValueError("fsdp2 splits the model over several processes, and one runs; start more with torchrun.")
     if args.fsdp or args.deepspeed:
         raise ValueError("fsdp2 does not go with fsdp or deepspeed; keep one of them.")
     if args.resume_from_checkpoint or (args.save_strategy != "no" and not args.save_only_model):
@@ -36,6 +34,8 @@ def shard(model: PreTrainedModel, args: TrainingArguments) -> PreTrainedModel:
     Each block is put together when it is computed, and its gradient is summed and split right after. With bf16 the
     blocks are sent and computed in bfloat16, and gradients are summed in float32.
     """
+    if args.world_size == 1:
+        raise ValueError("fsdp2 splits the model over several processes, and one runs; start more with torchrun.")
     from transformers.distributed import DistributedConfig
 
     # No output is changed in place here or by the Trainer.
