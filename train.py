@@ -37,10 +37,12 @@ from videomae_hf.image_processing_videomae_v2 import clip_options
 from videomae_hf.training.arguments import VideoMAETrainingArguments
 from videomae_hf.training.classifier_head import finetuning_model
 from videomae_hf.training.freezing import freeze
+from videomae_hf.training.lora import SaveConfigCallback, add_adapters, is_adapter, load_merged, save_merged
 from videomae_hf.training.monitor import Probe, draw_reconstructions, make_probe
 from videomae_hf.training.plan import PaceCallback, fit_batch, plan_lines
 from videomae_hf.training.processes import check_agreement, check_processes
 from videomae_hf.training.recipes import DataArguments, as_recipe, common_settings, parse_command_line
+from videomae_hf.training.sanity import check_learning
 from videomae_hf.training.sharding import shard
 from videomae_hf.training.trainer import VideoMAETrainer
 from videomae_hf.training.training_data import (
@@ -115,7 +117,10 @@ def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     """Scores a finetuned checkpoint on num_clips x num_crops views of each video."""
     if not data.checkpoint:
         raise ValueError("evaluate needs --checkpoint, the folder or Hub id of a finetuned model.")
-    model = VideoMAEV2ForVideoClassification.from_pretrained(data.checkpoint, dtype=torch.float32, **fields)
+    if is_adapter(data.checkpoint):
+        model = load_merged(data.checkpoint, **fields)
+    else:
+        model = VideoMAEV2ForVideoClassification.from_pretrained(data.checkpoint, dtype=torch.float32, **fields)
     classes = [model.config.id2label[number] for number in range(model.config.num_labels)]
     problem_type = model.config.problem_type
     data.multi_label = problem_type == "multi_label_classification"
@@ -155,7 +160,10 @@ def run(
     probe: Probe | None = None,
 ):
     """Trains, and saves the model, its processor, the settings and the results in `args.output_dir`."""
-    frozen = freeze(model, args.freeze_layers, args.freeze_encoder)
+    if args.lora_rank:
+        model, what_is_trained = add_adapters(model, args)
+    else:
+        what_is_trained = freeze(model, args.freeze_layers, args.freeze_encoder)
     if args.fsdp2:
         model = shard(model, args)
     trainer = VideoMAETrainer(
@@ -170,11 +178,18 @@ def run(
     )
     draw_reconstructions(trainer, data.reconstruction_videos)
     trainer.add_callback(PaceCallback(data.num_sample))
+    if args.lora_rank:
+        trainer.add_callback(SaveConfigCallback)
     report(args, plan_lines(args, data, model, train_set))
-    report(args, frozen)
+    report(args, what_is_trained)
+    if args.sanity:
+        report(args, check_learning(trainer))
     resume = args.resume_from_checkpoint
     result = trainer.train(resume_from_checkpoint=True if resume == "last" else resume)
-    trainer.save_model()
+    if args.lora_rank:
+        save_merged(trainer)
+    else:
+        trainer.save_model()
     trainer.save_state()
     metrics = result.metrics
     if eval_set is not None:

@@ -50,6 +50,21 @@ class VideoMAETrainingArguments(TrainingArguments):
     drop_path_warmup_epochs: float = field(
         default=0.0, metadata={"help": "Epochs in which the drop path rate grows linearly from 0."}
     )
+    lora_rank: int = field(
+        default=0, metadata={"help": "Finetuning: train low-rank adapters (peft) and the head alone; 0 trains all."}
+    )
+    lora_alpha: float = field(default=16, metadata={"help": "Scale of the adapters, divided by their rank."})
+    lora_dropout: float = field(default=0.0, metadata={"help": "Dropout before the adapters."})
+    lora_target_modules: list[str] = field(
+        default_factory=lambda: ["query", "value"],
+        metadata={"help": "Linear layers that get adapters: query, key, value, dense (the others)."},
+    )
+    sanity: bool = field(
+        default=False,
+        metadata={
+            "help": "First see whether a copy of the model can learn one batch by heart; if not, stop and say why."
+        },
+    )
     max_bad_fraction: float = field(
         default=0.1, metadata={"help": "Part of the videos that may turn out unreadable before the run stops."}
     )
@@ -94,6 +109,8 @@ class VideoMAETrainingArguments(TrainingArguments):
             self.total_batch_size = self.train_batch_size * self.gradient_accumulation_steps * self.world_size
         elif self.fit is None:
             self.accumulate()
+        if self.lora_rank < 0 or not self.lora_alpha > 0:
+            raise ValueError(f"lora_rank={self.lora_rank} must be 0 or more and lora_alpha={self.lora_alpha} positive.")
         if self.warmup_epochs > self.num_train_epochs:
             raise ValueError(
                 f"warmup_epochs={self.warmup_epochs} is longer than num_train_epochs={self.num_train_epochs}."
