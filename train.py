@@ -35,6 +35,7 @@ from videomae_hf.evaluation.metrics import metrics_of
 from videomae_hf.evaluation.predictions import write_predictions
 from videomae_hf.image_processing_videomae_v2 import clip_options
 from videomae_hf.training.arguments import VideoMAETrainingArguments
+from videomae_hf.training.checkpoints import last_checkpoint
 from videomae_hf.training.classifier_head import finetuning_model
 from videomae_hf.training.freezing import freeze
 from videomae_hf.training.lora import SaveConfigCallback, add_adapters, is_adapter, load_merged, save_merged
@@ -185,7 +186,10 @@ def run(
     if args.sanity:
         report(args, check_learning(trainer))
     resume = args.resume_from_checkpoint
-    result = trainer.train(resume_from_checkpoint=True if resume == "last" else resume)
+    if resume == "last":
+        resume = last_checkpoint(args.output_dir)
+        say(args, f"going on from {resume}" if resume else f"no checkpoint in {args.output_dir}: starting at step 0")
+    result = trainer.train(resume_from_checkpoint=resume)
     if args.lora_rank:
         save_merged(trainer)
     else:

@@ -189,7 +189,7 @@ def test_span():
 def test_pretraining_clips(video, generator, decoder_mask_ratio, num_decoded):
     config = VideoMAEV2Config(**TINY, decoder_mask_ratio=decoder_mask_ratio)
     item = PretrainingClips(config, ClipSampling(4))(video, generator)
-    assert set(item) == {"pixel_values", "visible_ids", "decoded_ids"}
+    assert set(item) == {"pixel_values", "visible_ids", "decoded_ids", "path"}
     assert (item["pixel_values"].shape, item["pixel_values"].dtype) == ((4, 3, 32, 32), torch.uint8)
     # Two slices of 4 x 4 tokens, of which int(0.9 * 16) are hidden in each.
     assert (len(item["visible_ids"]), len(item["decoded_ids"])) == token_counts(config) == (4, num_decoded)

@@ -14,8 +14,8 @@ from .data.video_dataset import BadVideosError
 
 # What a user can mend. Anything else is a fault of ours and keeps its traceback.
 _USER_ERRORS = (
-    ValueError, OSError, ImportError, BadVideosError, StrictDataclassError, HfHubHTTPError, HFValidationError,
-    SafetensorError,
+    ValueError, OSError, ImportError, BadVideosError, FloatingPointError, StrictDataclassError, HfHubHTTPError,
+    HFValidationError, SafetensorError,
 )  # fmt: skip
 
 
@@ -26,7 +26,7 @@ def run_command(program: str, function: Callable[[list[str]], None], arguments: 
     except _USER_ERRORS as problem:
         if os.environ.get("VIDEOMAE_TRACEBACK"):
             raise
-        if isinstance(problem, BadVideosError) and os.environ.get("RANK", "0") != "0":
+        if isinstance(problem, BadVideosError | FloatingPointError) and os.environ.get("RANK", "0") != "0":
             sys.exit(1)  # all processes stop for the same reason; the first one says it
         process = f" (process {os.environ['RANK']})" if int(os.environ.get("WORLD_SIZE", 1)) > 1 else ""
         # On a line of its own, whatever a progress bar has left on this one

@@ -3,7 +3,7 @@
 
 Every loader is called with a `Sample` and the `torch.Generator` of this sample. It gives a dictionary, or, with
 `num_sample` > 1 (repeated augmentation), a list of that many: views of the same frames, each with a crop, an
-augmentation and masks of its own, of which each becomes an item of the batch.
+augmentation and masks of its own, of which each becomes an item of the batch. In training each says its `path`.
 """
 
 from collections.abc import Callable, Sequence
@@ -95,7 +95,7 @@ class PretrainingClips:
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> dict | list[dict]:
         frames = _sampling_of(sample, self.sampling).random_clip(sample, generator)
-        return _views(self.num_sample, lambda: self._view(frames, generator))
+        return _views(self.num_sample, lambda: {**self._view(frames, generator), "path": sample.path})
 
     def _view(self, frames: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
         clip = multi_scale_crop(frames, self.config.image_hw, generator)
@@ -141,8 +141,8 @@ class TrainingClips:
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> dict | list[dict]:
         frames = _sampling_of(sample, self.sampling).random_clip(sample, generator)
-        labels = _labels(sample, self.config.num_labels)
-        return _views(self.num_sample, lambda: {**self._view(frames, generator), "labels": labels})
+        more = {"labels": _labels(sample, self.config.num_labels), "path": sample.path}
+        return _views(self.num_sample, lambda: {**self._view(frames, generator), **more})
 
     def _view(self, frames: torch.Tensor, generator: torch.Generator) -> dict:
         if self._augment is not None:

@@ -150,7 +150,8 @@ class ClipCollator:
 
     Clips stay uint8, and the model normalises what it looks at: a quarter of the memory travels to it. Erasing and
     mixing work on normalised clips, so that with them the batch is float32. They are for training alone: a clip of
-    evaluation has no `seed`, and is left as it is.
+    evaluation has no `seed`, and is left as it is. The `path` of an
+    item is left out.
 
     Args:
         config: of the model.
@@ -164,6 +165,7 @@ class ClipCollator:
 
     def __call__(self, items: list[dict | list[dict]]) -> dict[str, torch.Tensor]:
         items = [view for item in items for view in (item if isinstance(item, list) else [item])]
+        items = [{name: value for name, value in item.items() if name != "path"} for item in items]
         seeds = [item.pop("seed") for item in items if "seed" in item]
         self._fill_unreadable(items)
         batch = {name: torch.stack([torch.as_tensor(item[name]) for item in items]) for name in items[0]}

@@ -78,6 +78,17 @@ class VideoMAETrainingArguments(TrainingArguments):
     activation_checkpointing: bool | None = field(
         default=None, metadata={"help": "Compute activations again in the backward pass: less memory, a third slower."}
     )
+    ema_decay: float | None = field(
+        default=None,
+        metadata={
+            "help": "Keep a moving average of the weights, with this decay in each step (0.9999, say); it is "
+            "saved as a model in the folder ema of each checkpoint and of output_dir."
+        },
+    )
+    evaluate_ema: bool = field(
+        default=False,
+        metadata={"help": "Evaluate this average in place of the weights, and save it as the model of output_dir."},
+    )
 
     bf16: bool | None = field(
         default=None,
@@ -90,6 +101,9 @@ class VideoMAETrainingArguments(TrainingArguments):
         default=True, metadata={"help": "Leave out the incomplete last batch of training."}
     )
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Every parameter is used."})
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Keep False: a loss that is not finite stops the run."}
+    )
     logging_steps: float = field(default=10, metadata={"help": "Steps between lines of the log."})
 
     def __post_init__(self):
@@ -104,6 +118,7 @@ class VideoMAETrainingArguments(TrainingArguments):
         super().__post_init__()
         if self.fsdp2:
             check_fsdp2(self)
+        self._check_average()
         self.total_is_given = self.total_batch_size is not None  # then it holds for any number of processes
         if not self.total_is_given:
             self.total_batch_size = self.train_batch_size * self.gradient_accumulation_steps * self.world_size
@@ -162,6 +177,18 @@ class VideoMAETrainingArguments(TrainingArguments):
                 f" of {batch} videos x {processes} processes; leave it out (it would be {steps}), or total_batch_size."
             )
         self.gradient_accumulation_steps = steps
+
+    def _check_average(self):
+        if self.ema_decay is None:
+            if self.evaluate_ema:
+                raise ValueError("evaluate_ema=True needs an average of the weights; set ema_decay, to 0.9999 say.")
+            return
+        if not 0 < self.ema_decay < 1:
+            raise ValueError(f"ema_decay={self.ema_decay} must lie between 0 and 1; 0.9999 is common.")
+        if self.deepspeed or self.fsdp or self.fsdp2:
+            raise ValueError(
+                "ema_decay averages whole weights, which deepspeed, fsdp and fsdp2 split up; leave it out."
+            )
 
     @property
     def effective_learning_rate(self) -> float:

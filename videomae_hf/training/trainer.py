@@ -1,25 +1,42 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """transformers' Trainer with what masked video transformers need: parameter groups, streams, a log, bad videos."""
 
+import logging
 import math
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import torch
 from transformers import Trainer, TrainerCallback
 
 from ..data.streams import SkippingCollator, VideoStream
-from ..data.video_dataset import BadVideosError
+from ..data.video_dataset import BadVideosError, generator_of
 from .arguments import VideoMAETrainingArguments
+from .checkpoints import check_finite, checkpoint_written, flush_to_disk, folder_named
 from .drop_path import DropPathWarmup
+from .ema import WeightAverage
 from .monitor import Probe, random_state_kept
+from .nonfinite import NamingCollator, StepRecord
 from .optimizer import parameter_groups
 from .processes import check_sharding
+from .stopping import StopOnSignal
 from .watch import ProcessesCallback
 
 
+logger = logging.getLogger(__name__)
+
+
 class VideoMAETrainer(Trainer):
-    """`Trainer` with the official parameter groups, a log that tells what it waits for, and a limit on bad videos."""
+    """`Trainer` with the official parameter groups, a log that tells what it waits for, a limit on bad videos, an
+    average of the weights, and checkpoints that outlast what ends a run.
+
+    Raises (by `train`):
+        BadVideosError: more bad videos than `max_bad_fraction`.
+        FloatingPointError: a loss or gradient that is not finite; nonfinite.json in `output_dir` names the videos.
+        ChildProcessError: a worker of a data loader was killed.
+        SystemExit: the run was told to end by a signal, and has saved a checkpoint (see `StopOnSignal`).
+    """
 
     args: VideoMAETrainingArguments
 
@@ -29,10 +46,16 @@ class VideoMAETrainer(Trainer):
         self.probe = probe
         self._seconds_waiting = self._seconds_computing = 0.0
         self._steps_timed = 0
+        self._step = StepRecord()
+        self._stop = StopOnSignal()
+        self.average = WeightAverage(self.args.ema_decay) if self.args.ema_decay is not None else None
         self.add_callback(_DataCallback(self))
         self.add_callback(ProcessesCallback(self.train_dataset))
         if self.args.drop_path_warmup_epochs > 0:
             self.add_callback(DropPathWarmup(self.model, self.args.drop_path_warmup_epochs))
+        if self.average is not None:
+            self.add_callback(_AverageCallback(self.average))
+        self.add_callback(self._stop)
         if isinstance(self.train_dataset, VideoStream):
             self.add_callback(_SkipCallback(self.train_dataset))
 
@@ -45,16 +68,36 @@ class VideoMAETrainer(Trainer):
             self.optimizer_cls_and_kwargs = (optimizer_class, options)
         return super().create_optimizer(model)
 
+    def train(self, *args, **kwargs):
+        try:
+            with self._stop.catching():
+                return super().train(*args, **kwargs)
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            if not self._is_of_killed_worker(error):
+                raise
+            raise ChildProcessError(
+                f"A DataLoader worker is gone ({error}). If it was killed, memory ran out: lower "
+                f"dataloader_num_workers, dataloader_prefetch_factor or, with streaming, shuffle_buffer."
+            ) from error
+
+    def _is_of_killed_worker(self, error: Exception) -> bool:
+        if isinstance(error, RuntimeError):
+            return str(error).startswith("DataLoader worker (pid")
+        # On the way of a batch from the worker; not from within it
+        return self.args.dataloader_num_workers > 0 and "in DataLoader worker process" not in str(error)
+
     def get_train_dataloader(self):
         """A stream goes past accelerate, which would share it out again: it is this process's part already."""
         stream, args = self.train_dataset, self.args
         if not isinstance(stream, VideoStream):
-            return super().get_train_dataloader()
+            with _replaced(self, "data_collator", NamingCollator(self.data_collator)):
+                return self._with_lasting_workers(super().get_train_dataloader())
         return torch.utils.data.DataLoader(
             stream,
             batch_size=stream.batch_size,
-            collate_fn=SkippingCollator(self.data_collator),
+            collate_fn=SkippingCollator(NamingCollator(self.data_collator)),
             num_workers=args.dataloader_num_workers,
+            worker_init_fn=self._stop.worker_init_fn(),
             pin_memory=args.dataloader_pin_memory,
             persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
@@ -63,17 +106,78 @@ class VideoMAETrainer(Trainer):
 
     def get_eval_dataloader(self, *args, **kwargs):
         with _last_batch_kept(self.args):
-            return super().get_eval_dataloader(*args, **kwargs)
+            return self._with_lasting_workers(super().get_eval_dataloader(*args, **kwargs))
 
     def get_test_dataloader(self, *args, **kwargs):
         with _last_batch_kept(self.args):
             return super().get_test_dataloader(*args, **kwargs)
 
+    def _with_lasting_workers(self, loader):
+        loader.base_dataloader.worker_init_fn = self._stop.worker_init_fn(loader.worker_init_fn)
+        return loader
+
     def get_batch_samples(self, *args, **kwargs):
         start = time.perf_counter()
-        batches = super().get_batch_samples(*args, **kwargs)
+        batches, num_items = super().get_batch_samples(*args, **kwargs)
         self._seconds_waiting += time.perf_counter() - start
-        return batches
+        self._step.begin(batches)
+        return batches, num_items
+
+    def training_step(self, *args, **kwargs) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        self._step.losses.append(loss)
+        return loss
+
+    def _get_grad_norm(self, *args, **kwargs):
+        grad_norm = super()._get_grad_norm(*args, **kwargs)
+        self._step.check(self, grad_norm)
+        return grad_norm
+
+    def _save_checkpoint(self, model, trial):
+        check_finite(self.model, self.state.global_step)
+        folder = Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")
+        with checkpoint_written(folder, self.args.should_save):
+            super()._save_checkpoint(model, trial)
+
+    def _save_rng_state(self, output_dir: str):
+        """The last that every process writes: behind it comes trainer_state.json, which says that all is there."""
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            flush_to_disk(output_dir)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
+        """The model, and its average in the folder `ema`; at the end of a run with `evaluate_ema` the average alone."""
+        folder = output_dir or self.args.output_dir
+        with folder_named(folder):
+            if self.average is None:
+                super().save_model(folder, _internal_call)
+            elif self.args.evaluate_ema and not _internal_call:
+                with self.average.applied(self.model):
+                    super().save_model(folder, _internal_call)
+            else:
+                with self.average.applied(self.model):
+                    super().save_model(str(Path(folder, "ema")), _internal_call=True)
+                super().save_model(folder, _internal_call)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None):
+        self._load_average(resume_from_checkpoint)
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self):
+        self._load_average(self.state.best_model_checkpoint)
+        super()._load_best_model()
+
+    def _load_average(self, checkpoint: str):
+        """Through the model, whose own weights are loaded afterwards."""
+        if self.average is None:
+            return
+        if Path(checkpoint, "ema").is_dir():
+            super()._load_from_checkpoint(str(Path(checkpoint, "ema")))
+        else:
+            logger.warning("%s has no average of the weights; it begins with the weights themselves.", checkpoint)
+            super()._load_from_checkpoint(checkpoint)
+        self.average.start(self.model)
 
     def log(self, logs: dict[str, float], *args, **kwargs):
         """Adds `clips_per_second` (of all processes), `data_wait`, the part of the time spent waiting for data,
@@ -105,9 +209,10 @@ class VideoMAETrainer(Trainer):
         return metrics
 
     def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-        if self.probe is not None:
-            output.metrics[f"{metric_key_prefix}_knn_top1"] = self.probe.knn_top1(self)
+        with self.average.applied(self.model) if self.args.evaluate_ema else nullcontext():
+            output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+            if self.probe is not None:
+                output.metrics[f"{metric_key_prefix}_knn_top1"] = self.probe.knn_top1(self)
         return output
 
     def _count_bad_videos(self) -> tuple[int, int]:
@@ -132,14 +237,34 @@ class VideoMAETrainer(Trainer):
             )
 
 
-@contextmanager
 def _last_batch_kept(args: VideoMAETrainingArguments):
     """`dataloader_drop_last` is meant for training; transformers would leave videos out of evaluations too."""
-    drop_last, args.dataloader_drop_last = args.dataloader_drop_last, False
+    return _replaced(args, "dataloader_drop_last", False)
+
+
+@contextmanager
+def _replaced(owner, name: str, value):
+    """An attribute that has another value for a while."""
+    own = getattr(owner, name)
+    setattr(owner, name, value)
     try:
         yield
     finally:
-        args.dataloader_drop_last = drop_last
+        setattr(owner, name, own)
+
+
+class _AverageCallback(TrainerCallback):
+    """Updates the average of the weights after each optimizer step."""
+
+    def __init__(self, average: WeightAverage):
+        self.average = average
+
+    def on_train_begin(self, args, state, control, model, **kwargs):
+        if state.global_step == 0:  # otherwise it came with the checkpoint
+            self.average.start(model)
+
+    def on_step_end(self, args, state, control, model, **kwargs):
+        self.average.update(model, state.global_step)
 
 
 class _DataCallback(TrainerCallback):
@@ -154,6 +279,11 @@ class _DataCallback(TrainerCallback):
             self.trainer.train_dataset.set_epoch(int(state.epoch + 1e-6))
 
     def on_step_begin(self, args, state, control, **kwargs):
+        # Dropout and drop path draw from (seed, step, process), as clips do from (seed, epoch, index). The Trainer
+        # restores the state of the generators, but whether an epoch draws a seed for its workers from them differs
+        # between a resumed run and an unbroken one (persistent workers do so once); and all its processes drop alike.
+        numbers = (args.seed, state.global_step, args.process_index, 0, 0, 0)
+        torch.manual_seed(generator_of(*numbers).initial_seed())
         self.started = time.perf_counter()
 
     def on_step_end(self, args, state, control, **kwargs):
