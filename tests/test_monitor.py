@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import MagicMock, call
 
 import numpy as np
@@ -234,6 +235,30 @@ def test_probe_is_the_accuracy_of_features_computed_one_by_one(tmp_path, videos)
     assert run.probe.knn_top1(run) == knn_accuracy(*train, *evaluation)
 
 
+@torch.no_grad()
+def test_parts_of_processes_come_back_in_order(tmp_path, videos):
+    """25 videos over 2 processes make 13 each, the 26th being the first again. One process plays both."""
+    run = trainer(tmp_path, videos, probed=True)
+    run.model.eval()
+    gathered = []
+
+    def gather(tensors):
+        gathered.append(tensors)
+        return [torch.cat(parts) for parts in zip(*(gathered * 2)[:2])]
+
+    accelerator = SimpleNamespace(gather=gather)
+    two = SimpleNamespace(model=run.model, accelerator=accelerator)
+    for process in (0, 1):
+        run.probe.args = SimpleNamespace(process_index=process, world_size=2, eval_batch_size=4, device="cpu")
+        run.probe.args.dataloader_num_workers, run.probe.args.dataloader_multiprocessing_context = 0, None
+        run.probe._kept.clear()
+        found, labels = run.probe._features(two, 0)
+    assert [len(labels) for _, labels in gathered] == [13, 13]
+    features, wanted = features_one_by_one(run, videos / "train")
+    assert labels.tolist() == wanted.tolist()
+    torch.testing.assert_close(found, features, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("limit", [10**9, 10**5])
 def test_clips_are_kept_if_they_fit_in_memory(tmp_path, videos, monkeypatch, limit):
     monkeypatch.setattr(monitor, "_KEPT_BYTES", limit)
@@ -306,16 +331,19 @@ def probe_options(videos: Path) -> list[str]:
     return [word for name, part in parts.items() for word in (f"--{name}", str(videos / part))]
 
 
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory, videos) -> Path:
+def two_processes(videos: Path, folder: Path, *options) -> Path:
     """The output of a run from the command line, in two processes."""
-    folder = tmp_path_factory.mktemp("smoke") / "two"
-    two = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    options = ["--per_device_train_batch_size", "4", "--per_device_eval_batch_size", "2", "--output_dir", folder]
-    command = [sys.executable, *two, "train.py", *SMOKE, *probe_options(videos), *options]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    sizes = ["--per_device_train_batch_size", "4", "--per_device_eval_batch_size", "2", "--output_dir", folder]
+    command = [*launcher, "train.py", *SMOKE, *probe_options(videos), *sizes, *options]
     done = run_command(command, timeout=300, cwd=REPO, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory, videos) -> Path:
+    return two_processes(videos, tmp_path_factory.mktemp("smoke") / "two")
 
 
 @pytest.mark.timeout(400)
@@ -347,6 +375,17 @@ def test_two_processes_see_what_one_sees(smoke, videos, tmp_path):
     one = trainer(tmp_path, videos, probed=True)
     one.model = VideoMAEV2ForPreTraining.from_pretrained(smoke)
     assert results["eval_knn_top1"] == one.probe.knn_top1(one)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(800)
+def test_parameters_may_be_split_over_the_processes(smoke, videos, tmp_path):
+    """The probe calls a part of the model, whose root FSDP2 would not put together."""
+    split = two_processes(videos, tmp_path / "split", "--fsdp2", "true")
+    logs = [json.loads((folder / "trainer_state.json").read_text())["log_history"] for folder in (smoke, split)]
+    whole, parts = ([entry["eval_knn_top1"] for entry in log if "eval_knn_top1" in entry] for log in logs)
+    assert parts == whole and len(parts) == 2
+    assert len(list((split / "reconstructions").rglob("*.png"))) == 6
 
 
 # ------------------------------------------------------------------------------------- gradient clipping and drop path

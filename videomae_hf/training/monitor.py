@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import DataLoader, Subset
 from transformers import Trainer, TrainerCallback
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
@@ -53,6 +54,20 @@ def _aside(trainer: Trainer):
             yield
     finally:
         trainer.model.train(was_training)
+
+
+@contextmanager
+def _root_put_together(model: torch.nn.Module):
+    """Lets a part of a model be called that FSDP2 has split: what the root holds itself, the final norm among it, is
+    put together only by a call of the root."""
+    if not isinstance(model, FSDPModule):
+        yield
+        return
+    model.unshard()
+    try:
+        yield
+    finally:
+        model.reshard()
 
 
 def fixed_clips(dataset: VideoDataset, number: int, config: VideoMAEV2Config) -> dict[str, torch.Tensor]:
@@ -158,7 +173,7 @@ class Probe:
 
     def knn_top1(self, trainer: Trainer) -> float:
         """The accuracy of the model as it is; the same number in every process."""
-        with _aside(trainer):
+        with _aside(trainer), _root_put_together(trainer.model):
             train, evaluation = (self._features(trainer, number) for number in (0, 1))
         return knn_accuracy(*train, *evaluation)
 
