@@ -6,6 +6,7 @@
     python train.py finetune --dataset_name user/my-videos --eval_split_name validation --checkpoint output/pretrain
     python train.py pretrain --train_data 'shards/*.tar'
     python train.py evaluate --checkpoint output/finetune --eval_data data/val --num_clips 5 --num_crops 3
+    python train.py progressive examples/recipes/demo_progressive.yaml
 
 Several processes, on GPUs or (with --use_cpu true) on CPUs:
 
@@ -16,6 +17,7 @@ A recipe is a YAML file of the same keys. All options: python train.py --help
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -37,6 +39,7 @@ from videomae_hf.image_processing_videomae_v2 import clip_options
 from videomae_hf.training.arguments import VideoMAETrainingArguments
 from videomae_hf.training.checkpoints import last_checkpoint
 from videomae_hf.training.classifier_head import finetuning_model
+from videomae_hf.training.distillation import DistillationTrainer, Teacher, load_teacher, needs_labels, teacher_classes
 from videomae_hf.training.freezing import freeze
 from videomae_hf.training.lora import SaveConfigCallback, add_adapters, is_adapter, load_merged, save_merged
 from videomae_hf.training.monitor import Probe, draw_reconstructions, make_probe
@@ -45,6 +48,7 @@ from videomae_hf.training.processes import check_agreement, check_processes
 from videomae_hf.training.recipes import DataArguments, as_recipe, common_settings, parse_command_line
 from videomae_hf.training.sanity import check_learning
 from videomae_hf.training.sharding import shard
+from videomae_hf.training.stages import run_stages
 from videomae_hf.training.trainer import VideoMAETrainer
 from videomae_hf.training.training_data import (
     clip_sampling,
@@ -90,15 +94,18 @@ def finetune(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     """Classification, from a pretrained checkpoint or, without one, from scratch."""
     problem_type = settled_problem_type(data, fields)
     regression = problem_type == "regression"
-    samples, classes, options, weights = train_samples(data, args, regression=regression)
+    samples, classes, options, weights = train_samples(data, args, needs_labels(data), regression)
+    classes = classes or teacher_classes(data)
     # The official finetuning pools the mean of all tokens, whatever the pretraining checkpoint says.
     fields = {"use_mean_pooling": True, **fields, "problem_type": problem_type}
     model, lines = finetuning_model(data, fields, head_fields(problem_type, samples, classes))
     report(args, lines)
+    teacher, lines = load_teacher(data, model.config, classes)
+    report(args, lines)
     report(args, fit_batch(args, data, model))
     samplings = [clip_sampling(data, model.config, **differing) for differing in options]
     clips = training_clips(data, model.config, samplings)
-    train_set, lines = training_set(data, args, samples, classes, clips, weights)
+    train_set, lines = training_set(data, args, samples, classes if needs_labels(data) else [], clips, weights)
     lines += set_class_weights(data, model, samples, classes, weights)
     report(args, lines + direction_warning(data, classes))
     eval_set = None
@@ -111,7 +118,7 @@ def finetune(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
         samples = eval_samples(data, args, classes, regression=regression)
         eval_set = VideoDataset(samples, views, args.seed, replace_bad=False)
     collator = ClipCollator(model.config, mixing(data, args, len(classes)), data.random_erasing)
-    run(model, data, args, fields, train_set, eval_set, collator)
+    run(model, data, args, fields, train_set, eval_set, collator, teacher=teacher)
 
 
 def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict):
@@ -159,6 +166,7 @@ def run(
     eval_set,
     collator,
     probe: Probe | None = None,
+    teacher: Teacher | None = None,
 ):
     """Trains, and saves the model, its processor, the settings and the results in `args.output_dir`."""
     if args.lora_rank:
@@ -167,7 +175,8 @@ def run(
         what_is_trained = freeze(model, args.freeze_layers, args.freeze_encoder)
     if args.fsdp2:
         model = shard(model, args)
-    trainer = VideoMAETrainer(
+    trainer_class = VideoMAETrainer if teacher is None else partial(DistillationTrainer, teacher=teacher, data=data)
+    trainer = trainer_class(
         model=model,
         args=args,
         train_dataset=train_set,
@@ -217,16 +226,23 @@ def say(args: VideoMAETrainingArguments, message: str):
         print(message, flush=True)
 
 
-def main(arguments: list[str]):
-    commands = {"pretrain": pretrain, "finetune": finetune, "evaluate": evaluate}
-    command, data, args, fields = parse_command_line(arguments, tuple(commands), __doc__)
+def start(command, data: DataArguments, args: VideoMAETrainingArguments, fields: dict):
     check_processes(args, args.num_processes)
     check_agreement(args, "settings", common_settings(data, args, fields))
     if data.shrink:
         draw_shrunk(data, args, fields.get("num_frames", VideoMAEV2Config.num_frames))
     set_seed(args.seed)  # before the model is made
     with lost_processes_named(args):
-        commands[command](data, args, fields)
+        command(data, args, fields)
+
+
+def main(arguments: list[str]):
+    commands = {"pretrain": pretrain, "finetune": finetune, "evaluate": evaluate}
+    commands = {name: partial(start, command) for name, command in commands.items()}
+    if arguments[:1] == ["progressive"]:
+        return run_stages(arguments[1:], commands)
+    command, data, args, fields = parse_command_line(arguments, (*commands, "progressive"), __doc__)
+    commands[command](data, args, fields)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from videomae_hf.training.arguments import VideoMAETrainingArguments
 from videomae_hf.training.recipes import DataArguments, as_recipe, parse_command_line
 
 
-RECIPES = sorted((REPO / "examples" / "recipes").rglob("*.yaml"))
+ALL_RECIPES = sorted((REPO / "examples" / "recipes").rglob("*.yaml"))
+RECIPES = [path for path in ALL_RECIPES if "stages" not in yaml.safe_load(path.read_text())]
 
 
 def parse(*arguments):
@@ -168,12 +169,16 @@ def test_defaults_keep_nothing():
     assert as_recipe(DataArguments(), VideoMAETrainingArguments(), {}) == {}
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: str(path.relative_to(REPO / "examples" / "recipes")))
-def test_shipped_recipes_are_valid_and_say_where_they_come_from(recipe):
+@pytest.mark.parametrize("recipe", ALL_RECIPES, ids=lambda path: str(path.relative_to(REPO / "examples" / "recipes")))
+def test_shipped_recipes_say_where_they_come_from(recipe):
     text = recipe.read_text()
     for word in ("Source", "Command", "Cost", "Expected"):
         assert f"# {word}" in text
     assert str(recipe.relative_to(REPO)) in text
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: str(path.relative_to(REPO / "examples" / "recipes")))
+def test_shipped_recipes_are_valid(recipe):
     _, data, training, model = parse(recipe, "--use_cpu", "true", "--bf16", "false")
     if not data.checkpoint:
         VideoMAEV2Config.from_size(data.model_size, data.model_version, **model)

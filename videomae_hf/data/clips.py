@@ -141,7 +141,9 @@ class TrainingClips:
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> dict | list[dict]:
         frames = _sampling_of(sample, self.sampling).random_clip(sample, generator)
-        more = {"labels": _labels(sample, self.config.num_labels), "path": sample.path}
+        labels, more = _labels(sample, self.config.num_labels), {"path": sample.path}
+        if labels is not None:  # a student may learn from its teacher alone
+            more["labels"] = labels
         return _views(self.num_sample, lambda: {**self._view(frames, generator), **more})
 
     def _view(self, frames: torch.Tensor, generator: torch.Generator) -> dict:

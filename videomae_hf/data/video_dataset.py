@@ -196,5 +196,8 @@ class ClipCollator:
             pixel_values = torch.stack(list(clips))
         if self.mixing is not None:
             generator = generator_of(seeds[0], 1)
-            pixel_values, batch["labels"] = self.mixing(pixel_values, batch["labels"], generator)
+            labels = batch.get("labels", torch.zeros(len(pixel_values), dtype=torch.int64))
+            pixel_values, labels = self.mixing(pixel_values, labels, generator)
+            if "labels" in batch:
+                batch["labels"] = labels
         batch["pixel_values"] = pixel_values

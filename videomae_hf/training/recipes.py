@@ -76,6 +76,16 @@ class DataArguments:
         default=None,
         metadata={"help": "File that videomae merge-labels wrote: the classes of merged data, kept in the config."},
     )
+    teacher: str | None = field(
+        default=None, metadata={"help": "Finetuning: folder or Hub id of a finetuned model to distil from."}
+    )
+    distillation_weight: float = field(
+        default=0.5, metadata={"help": "Share of the teacher in the loss; 1 needs no labels."}
+    )
+    distillation_temperature: float = field(default=1.0, metadata={"help": "Of both models' probabilities."})
+    distillation_features: float = field(
+        default=0.0, metadata={"help": "Weight of the cosine distance of the pooled features, added to the loss."}
+    )
     model_size: str = field(default="base", metadata={"help": "small, base, large, huge or giant."})
     model_version: int = field(default=2, metadata={"help": "1, or 2 with dual masking."})
     frame_sampling: str = field(default="dense", metadata={"help": "dense, or uniform over the whole video."})
@@ -154,9 +164,11 @@ CONFIG_FIELDS = frozenset(VideoMAEV2Config.__annotations__) - {"label_mappings"}
 
 
 def parse_command_line(
-    arguments: list[str], commands: tuple[str, ...], description: str
+    arguments: list[str], commands: tuple[str, ...], description: str, settings: dict | None = None
 ) -> tuple[str, DataArguments, VideoMAETrainingArguments, dict]:
     """Reads `COMMAND [RECIPE.yaml] [--key value ...]`.
+
+    `settings` go before those of the recipe, and behind the options.
 
     Returns:
         The command, data settings, training settings and the fields for `VideoMAEV2Config`.
@@ -180,11 +192,12 @@ def parse_command_line(
     try:
         options, _ = parser.parse_known_args(arguments)
         recipe = read_recipe(options.recipe, actions) if options.recipe else {}
+        given = [argument.split("=")[0].removeprefix("--").replace("-", "_") for argument in arguments]
+        settings = checked_settings(settings or {}, "the recipe of stages", actions)
+        recipe = {**_without_base_rate(recipe, settings), **settings}
+        recipe = _without_base_rate(recipe, given)
         if options.shrink or recipe.get("shrink"):
             recipe = shrink_recipe(recipe)
-        if any(argument.split("=")[0].replace("-", "_") == "__learning_rate" for argument in arguments):
-            recipe.pop("base_learning_rate", None)
-            recipe.pop("base_min_learning_rate", None)
         parser.set_defaults(**{name: value for name, value in recipe.items() if name in actions})
         data, training, _, rest = parser.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
     except argparse.ArgumentError as error:
@@ -205,8 +218,13 @@ def read_recipe(path: str | Path, actions: dict[str, argparse.Action]) -> dict:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(recipe, dict):
         raise ValueError(f"{path} must be a mapping of keys to values.")
+    return checked_settings(recipe, path, actions)
+
+
+def checked_settings(settings: dict, path: str | Path, actions: dict[str, argparse.Action]) -> dict:
+    """Settings read from YAML as the parser takes them; `path` is what messages name."""
     checked = {}
-    for name, value in recipe.items():
+    for name, value in settings.items():
         _require_known(str(name), actions, f"{path}: unknown key {str(name)!r}")
         if name not in actions:
             checked[name] = _number_if_text(value)
@@ -217,6 +235,15 @@ def read_recipe(path: str | Path, actions: dict[str, argparse.Action]) -> dict:
         else:  # as text, so that argparse converts and checks it like one from the command line
             checked[name] = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
     return checked
+
+
+def _without_base_rate(recipe: dict, given: Iterable[str]) -> dict:
+    """A recipe without its base rates where a learning rate is given that goes before it."""
+    if "learning_rate" not in given:
+        return recipe
+    return {
+        name: value for name, value in recipe.items() if name not in ("base_learning_rate", "base_min_learning_rate")
+    }
 
 
 def config_options(rest: list[str], known: Iterable[str]) -> dict:

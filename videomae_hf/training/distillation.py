@@ -1,0 +1,224 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""Distillation: a student learns from the probabilities, and if wished the features, of a finetuned teacher.
+
+Hinton et al., Distilling the Knowledge in a Neural Network (https://arxiv.org/abs/1503.02531), for the loss; Beyer et
+al., Knowledge distillation: A good teacher is patient and consistent (https://arxiv.org/abs/2106.05237), for showing
+both models the same augmented and mixed clip. VideoMAE V2 released distilled models, and not how they were made.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+from torch import nn
+
+from ..configuration_videomae_v2 import VideoMAEV2Config
+from ..data.sources import shorten
+from ..modeling_videomae_v2 import VideoMAEV2ForVideoClassification
+from .classifier_head import head_rows
+from .recipes import DataArguments
+from .trainer import VideoMAETrainer
+from .training_data import stated_classes
+
+
+def needs_labels(data: DataArguments) -> bool:
+    return data.teacher is None or data.distillation_weight < 1
+
+
+def teacher_classes(data: DataArguments) -> list[str]:
+    """The classes of a student that learns without labels: those of `class_names`, or the teacher's."""
+    return stated_classes(data) or class_names_of(VideoMAEV2Config.from_pretrained(data.teacher))
+
+
+def class_names_of(config: VideoMAEV2Config) -> list[str]:
+    return [config.id2label[number] for number in range(config.num_labels)]
+
+
+class Teacher:
+    """A finetuned model that says what it thinks of a batch. It is no part of the student: not trained, not saved.
+
+    Args:
+        model: the finetuned model.
+        rows: its class for each class of the student; other classes of the teacher are left out.
+    """
+
+    def __init__(self, model: VideoMAEV2ForVideoClassification, rows: list[int]):
+        self.model = model.eval().requires_grad_(False)
+        self.rows = torch.tensor(rows)
+
+    def to(self, device: torch.device):
+        """Moves it; on a GPU to bfloat16, or float16 where there is none, which is enough for targets."""
+        if device.type == "cuda":
+            self.model.to(torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
+        self.model.to(device)
+        self.rows = self.rows.to(device)
+
+    def __call__(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """float32 logits (B, K) of the student's classes, and pooled features (B, D), of clips (B, T, C, H, W)."""
+        if pixel_values.is_floating_point():
+            pixel_values = pixel_values.to(self.model.dtype)
+        # Not in the student's autocast: the weights have the lower precision already.
+        with torch.inference_mode(), torch.autocast(pixel_values.device.type, enabled=False):
+            with pooled_features(self.model) as pooled:
+                logits = self.model(pixel_values).logits
+        # Copies, as autograd takes no tensors of inference mode.
+        return logits[:, self.rows].float().clone(), pooled[0].float().clone()
+
+
+@contextmanager
+def pooled_features(model: nn.Module) -> Iterator[list[torch.Tensor]]:
+    """Collects what a model's classifier gets in each forward, before the dropout: (B, D)."""
+    collected = []
+    handle = model.dropout.register_forward_pre_hook(lambda module, inputs: collected.append(inputs[0]))
+    try:
+        yield collected
+    finally:
+        handle.remove()
+
+
+def load_teacher(
+    data: DataArguments, student: VideoMAEV2Config, classes: list[str]
+) -> tuple[Teacher | None, list[str]]:
+    """The teacher of `data.teacher`, if there is one, for a student of this configuration and these classes.
+
+    A teacher of other frames or another size gets the student's clips with its positions interpolated.
+
+    Returns:
+        The teacher, and lines about it.
+
+    Raises:
+        ValueError: a teacher without a head or without a class of the student, clips that it cannot take, or settings
+            out of range.
+    """
+    if data.teacher is None:
+        return None, []
+    _check_settings(data, student)
+    stored = VideoMAEV2Config.from_pretrained(data.teacher)
+    shape = {"num_frames": student.num_frames, "image_size": student.image_size}
+    if (stored.num_frames, stored.image_hw) == (student.num_frames, student.image_hw):
+        shape = {}
+    elif stored.position_embedding_type == "sinusoidal":
+        shape["position_grid"] = stored.position_grid or stored.grid_size
+    for name in ("image_mean", "image_std"):  # of mixed clips, which are normalised for the student
+        if getattr(stored, name) != getattr(student, name):
+            raise ValueError(
+                f"{name}={getattr(student, name)} of the student and {getattr(stored, name)} of the teacher "
+                f"{data.teacher} differ; both see the same clips, give the student --{name}."
+            )
+    model, info = VideoMAEV2ForVideoClassification.from_pretrained(
+        data.teacher, dtype=torch.float32, output_loading_info=True, **shape
+    )
+    if model.config.problem_type not in (None, "single_label_classification"):
+        raise ValueError(f"The teacher {data.teacher} has problem_type={model.config.problem_type}; it must have one "
+                         f"label a video.")  # fmt: skip
+    if not isinstance(model.classifier, nn.Linear) or "classifier.weight" in info["missing_keys"]:
+        raise ValueError(f"The teacher {data.teacher} has no classifier: finetune it first.")
+    lines = [
+        f"teacher {data.teacher}: {model.num_parameters():,} parameters, beside what is counted for this run; "
+        f"{data.distillation_weight:g} of the loss at temperature {data.distillation_temperature:g}"
+    ]
+    if shape:
+        lines.append(f"positions of the teacher interpolated from {stored.grid_size} to {model.config.grid_size}")
+    return Teacher(model, teacher_rows(classes, model.config, data.teacher)), lines
+
+
+def _check_settings(data: DataArguments, student: VideoMAEV2Config):
+    if not 0 <= data.distillation_weight <= 1:
+        raise ValueError(f"distillation_weight={data.distillation_weight} must be in [0, 1].")
+    if data.distillation_temperature <= 0:
+        raise ValueError(f"distillation_temperature={data.distillation_temperature} must be positive.")
+    if data.distillation_features < 0:
+        raise ValueError(f"distillation_features={data.distillation_features} must be positive, or 0 for none.")
+    if data.class_weights and not needs_labels(data):
+        raise ValueError(f"class_weights={data.class_weights} does not go with distillation_weight=1, without labels.")
+    if student.problem_type != "single_label_classification":
+        raise ValueError(f"teacher does not go with problem_type={student.problem_type}; it needs one label a video.")
+
+
+def teacher_rows(classes: list[str], teacher: VideoMAEV2Config, name: str) -> list[int]:
+    """The teacher's class for each class of the student, by name."""
+    rows = head_rows(classes, class_names_of(teacher), teacher.label_mappings)
+    if None in rows:
+        by_name = head_rows(classes, class_names_of(teacher), teacher.label_mappings, "names")
+        missing = [label for label, row in zip(classes, by_name) if row is None]
+        raise ValueError(
+            f"The teacher {name} of {teacher.num_labels} classes does not know {shorten(missing)}; a student's classes "
+            f"must all be its own."
+        )
+    return rows
+
+
+def distillation_loss(
+    student_logits: torch.Tensor, teacher_logits: torch.Tensor, temperature: float = 1.0
+) -> torch.Tensor:
+    """Kullback-Leibler divergence of the teacher's from the student's probabilities, in float32, mean over clips.
+
+    Times the square of the temperature, so that gradients keep their size (Hinton et al., section 2).
+
+    Args:
+        student_logits, teacher_logits: (B, K).
+        temperature: divides both.
+    """
+    student = (student_logits.float() / temperature).log_softmax(dim=-1)
+    teacher = (teacher_logits.float() / temperature).log_softmax(dim=-1)
+    return nn.functional.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
+
+
+def feature_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """1 - cosine of pooled features (B, D_student) and (B, D_teacher), in float32, mean over clips.
+
+    Where widths differ, the teacher's features are projected to the student's width, always by the same random
+    orthogonal matrix: angles between clips survive it (Johnson and Lindenstrauss), and there is nothing to train, to
+    save and to resume. A learned projection would be thrown away at the end, and could take over the student's work.
+    """
+    if student.shape[-1] != teacher.shape[-1]:
+        teacher = teacher @ orthogonal_projection(teacher.shape[-1], student.shape[-1]).to(teacher)
+    return (1 - nn.functional.cosine_similarity(student.float(), teacher.float(), dim=-1)).mean()
+
+
+@cache
+def orthogonal_projection(rows: int, columns: int) -> torch.Tensor:
+    """float32 (rows, columns) with orthonormal columns, or rows if these are fewer; the same each time."""
+    normal = torch.randn(max(rows, columns), min(rows, columns), generator=torch.Generator().manual_seed(0))
+    matrix = torch.linalg.qr(normal)[0]
+    return matrix if rows >= columns else matrix.T
+
+
+class DistillationTrainer(VideoMAETrainer):
+    """`VideoMAETrainer` whose loss is (1 - weight) x that of the labels + weight x `distillation_loss`, and features.
+
+    All are means over the clips of a micro-batch, so that accumulation and processes change nothing. The log has
+    `teacher_agreement`, the part of this process's clips since the last line with the same most probable class.
+    """
+
+    def __init__(self, *args, teacher: Teacher, data: DataArguments, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.args.sanity and not needs_labels(data):
+            raise ValueError("sanity looks at how labels are learnt, and distillation_weight=1 has none; leave it out.")
+        self.teacher, self.data = teacher, data
+        teacher.to(self.args.device)
+        self._agreements = []
+
+    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+        if not model.training:
+            return super().compute_loss(model, inputs, return_outputs=return_outputs, **kwargs)
+        data = self.data
+        with pooled_features(self.accelerator.unwrap_model(model)) as pooled:
+            if needs_labels(data):
+                loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
+            else:
+                loss, outputs = 0.0, model(**inputs)
+        teacher_logits, teacher_pooled = self.teacher(inputs["pixel_values"])
+        taught = distillation_loss(outputs.logits, teacher_logits, data.distillation_temperature)
+        loss = (1 - data.distillation_weight) * loss + data.distillation_weight * taught
+        if data.distillation_features:
+            loss = loss + data.distillation_features * feature_loss(pooled[0], teacher_pooled)
+        self._agreements.append((outputs.logits.argmax(-1) == teacher_logits.argmax(-1)).float().mean())
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], *args, **kwargs):
+        if "loss" in logs and self._agreements:
+            logs["teacher_agreement"] = round(torch.stack(self._agreements).mean().item(), 4)
+            self._agreements = []
+        super().log(logs, *args, **kwargs)
