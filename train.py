@@ -76,7 +76,7 @@ def pretrain(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
         model = VideoMAEV2ForPreTraining.from_pretrained(data.checkpoint, dtype=torch.float32, **fields)
     else:
         model = VideoMAEV2ForPreTraining(VideoMAEV2Config.from_size(data.model_size, data.model_version, **fields))
-    report(args, fit_batch(args, data, model))
+    model = prepare(model, data, args)
     samples, _, options, weights = train_samples(data, args, labelled=False)
     samplings = [clip_sampling(data, model.config, **differing) for differing in options]
     clips = PretrainingClips(model.config, samplings, data.num_sample)
@@ -99,14 +99,13 @@ def finetune(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     # The official finetuning pools the mean of all tokens, whatever the pretraining checkpoint says.
     fields = {"use_mean_pooling": True, **fields, "problem_type": problem_type}
     model, lines = finetuning_model(data, fields, head_fields(problem_type, samples, classes))
+    teacher, teacher_lines = load_teacher(data, model.config, classes)
+    lines += teacher_lines + set_class_weights(data, model, samples, classes, weights)
     report(args, lines)
-    teacher, lines = load_teacher(data, model.config, classes)
-    report(args, lines)
-    report(args, fit_batch(args, data, model))
+    model = prepare(model, data, args)
     samplings = [clip_sampling(data, model.config, **differing) for differing in options]
     clips = training_clips(data, model.config, samplings)
     train_set, lines = training_set(data, args, samples, classes if needs_labels(data) else [], clips, weights)
-    lines += set_class_weights(data, model, samples, classes, weights)
     report(args, lines + direction_warning(data, classes))
     eval_set = None
     if data.eval_data or data.eval_split_name:
@@ -157,6 +156,16 @@ def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
         write_predictions(Path(args.output_dir), samples, classes, problem_type, *outputs)
 
 
+def prepare(model, data: DataArguments, args: VideoMAETrainingArguments):
+    """The model with adapters or frozen parts, if asked for; and, with `fit`, the batch that then fits."""
+    if args.lora_rank:
+        model, lines = add_adapters(model, args)
+    else:
+        lines = freeze(model, args.freeze_layers, args.freeze_encoder)
+    report(args, lines + fit_batch(args, data, model))
+    return model
+
+
 def run(
     model,
     data: DataArguments,
@@ -169,10 +178,6 @@ def run(
     teacher: Teacher | None = None,
 ):
     """Trains, and saves the model, its processor, the settings and the results in `args.output_dir`."""
-    if args.lora_rank:
-        model, what_is_trained = add_adapters(model, args)
-    else:
-        what_is_trained = freeze(model, args.freeze_layers, args.freeze_encoder)
     if args.fsdp2:
         model = shard(model, args)
     trainer_class = VideoMAETrainer if teacher is None else partial(DistillationTrainer, teacher=teacher, data=data)
@@ -191,7 +196,6 @@ def run(
     if args.lora_rank:
         trainer.add_callback(SaveConfigCallback)
     report(args, plan_lines(args, data, model, train_set))
-    report(args, what_is_trained)
     if args.sanity:
         report(args, check_learning(trainer))
     resume = args.resume_from_checkpoint

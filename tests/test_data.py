@@ -312,6 +312,15 @@ def test_erasing_comes_from_the_seed_of_each_clip():
     assert not torch.equal(collate(varied(seeds[::-1]))["pixel_values"], batch["pixel_values"])
 
 
+def test_clips_of_evaluation_are_neither_mixed_nor_erased():
+    """The Trainer has one collator for both; what evaluation loads has no seed."""
+    config = VideoMAEV2Config(**TINY)
+    items = [{"pixel_values": clip_of(n), "labels": n} for n in range(3)]
+    batch = ClipCollator(config, Mixing(3, mixup_alpha=0.8, cutmix_alpha=1.0), erasing=1.0)(items)
+    assert batch["labels"].tolist() == [0, 1, 2] and batch["pixel_values"].dtype == torch.uint8
+    assert torch.equal(batch["pixel_values"], torch.stack([clip_of(n) for n in range(3)]))
+
+
 def test_mixing_comes_from_the_first_seed():
     config = VideoMAEV2Config(**TINY)
     mixing = Mixing(3, mixup_alpha=0.8, cutmix_alpha=1.0, label_smoothing=0.1)

@@ -48,8 +48,9 @@ class MemorySettings:
 def estimate_memory(model: nn.Module, settings: MemorySettings) -> dict[str, int]:
     """Bytes of each part, at the end of the forward pass, when all gradients are there (an accumulation step).
 
-    Frozen parameters have neither gradients nor states. AdamW's two states a parameter are float32. Sharded gradients
-    are whole until the last accumulation step, when they are summed over the processes and split.
+    Frozen parameters have neither gradients nor states, and frozen layers below the first trained one no activations.
+    AdamW's two states a parameter are float32. Sharded gradients are whole until the last accumulation step, when they
+    are summed over the processes and split.
     """
     parameters = sum(parameter.numel() for parameter in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -64,7 +65,7 @@ def estimate_memory(model: nn.Module, settings: MemorySettings) -> dict[str, int
         "gradients": 4 * trained * (2 if settings.num_processes > 1 and not settings.sharded else 1),
         "AdamW": 8 * trained // parts,
         "clips": settings.clips * pixels * (4 if settings.float_pixels else 1),
-        **activations(config, pretraining, settings),
+        **activations(config, pretraining, settings, trained_layers(model)),
         "work space": work_space(config, pretraining, settings),
     }
 
@@ -83,13 +84,31 @@ def gathered(model: nn.Module, settings: MemorySettings) -> int:
     return settings.product_bytes * (rest + 2 * max(sizes))
 
 
-def activations(config: VideoMAEV2Config, pretraining: bool, settings: MemorySettings) -> dict[str, int]:
-    """Bytes that autograd keeps from the forward pass for the backward pass, by the tokens that they belong to."""
+def trained_layers(model: nn.Module) -> int:
+    """Encoder layers that a gradient goes through: all, or those from the first with a trained parameter on."""
+    parts = [model.videomae.embeddings, *model.videomae.encoder.layer]
+    trained = [any(parameter.requires_grad for parameter in part.parameters()) for part in parts]
+    layers = len(parts) - 1
+    return layers - max(trained.index(True) - 1, 0) if any(trained) else 0
+
+
+def activations(
+    config: VideoMAEV2Config, pretraining: bool, settings: MemorySettings, num_layers: int | None = None
+) -> dict[str, int]:
+    """Bytes that autograd keeps from the forward pass for the backward pass, by the tokens that they belong to.
+
+    Args:
+        config: of the model.
+        pretraining: masked, with a decoder; otherwise classification of all tokens.
+        settings: of the run.
+        num_layers: of the encoder that a gradient goes through, see `trained_layers`; None is all of them.
+    """
+    num_layers = config.num_hidden_layers if num_layers is None else num_layers
     length, clips, number = config.sequence_length, settings.clips, settings.product_bytes
     pixels = config.tubelet_size * math.prod(config.patch_hw) * config.num_channels  # of a token
     num_visible, num_decoded = token_counts(config) if pretraining else (length, 0)
-    embedding = num_visible * pixels * number
-    encoder = config.num_hidden_layers * _layer_kept(settings, num_visible, num_visible, *_encoder_sizes(config))
+    embedding = num_visible * pixels * number if num_layers == config.num_hidden_layers else 0
+    encoder = num_layers * _layer_kept(settings, num_visible, num_visible, *_encoder_sizes(config))
     if not pretraining:
         return {f"encoder ({length} tokens)": clips * (embedding + encoder)}
     if not config.use_mean_pooling:  # the encoder's last norm

@@ -57,14 +57,12 @@ def fit_batch(args: VideoMAETrainingArguments, data: DataArguments, model, num_g
         )
     total = args.total_batch_size
     if total % num_gpus:
-        raise ValueError(
-            f"total_batch_size={total} cannot be shared by {num_gpus} GPUs; start a number that divides it."
-        )
+        raise ValueError(f"total_batch_size={total} does not divide by {num_gpus} GPUs; start a number that does.")
     share = total // num_gpus
     sizes = [size for size in range(share, 0, -1) if share % size == 0]
     given = bool(args.activation_checkpointing)
     for size, checkpointing in [(size, given) for size in sizes] + [(size, True) for size in sizes]:
-        needed = sum(estimate_memory(model, _memory_settings(args, data, size, checkpointing, num_gpus)).values())
+        needed = sum(estimate_memory(model, memory_settings(args, data, size, checkpointing, num_gpus)).values())
         if needed <= USABLE * memory:
             break
     else:
@@ -94,9 +92,10 @@ def _gpus_of(args: VideoMAETrainingArguments) -> tuple[int, float]:
     return int(read[1]), float(read[2]) * GIB
 
 
-def _memory_settings(
+def memory_settings(
     args: VideoMAETrainingArguments, data: DataArguments, batch: int, checkpointing: bool, num_gpus: int
 ) -> MemorySettings:
+    """What the settings of a run say about its memory, for a batch of a process."""
     return MemorySettings(
         clips=batch * data.num_sample,
         mixed_precision=args.bf16 or args.fp16,
@@ -127,7 +126,7 @@ def plan_lines(
         num_gpus: as in `fit_batch`.
     """
     num_gpus = args.world_size if num_gpus is None else num_gpus
-    settings = _memory_settings(
+    settings = memory_settings(
         args, data, args.per_device_train_batch_size, bool(args.activation_checkpointing), num_gpus
     )
     lines = [_model_line(model), _processes_line(args, train_set, num_gpus)]
@@ -196,14 +195,12 @@ def steps_of(args: VideoMAETrainingArguments, train_set) -> tuple[int, int]:
 def memory_line(model, settings: MemorySettings) -> str:
     """The estimate for one process, largest parts first."""
     parts = estimate_memory(model, settings)
+    total = sum(parts.values())
+    unit, name = (GIB, "GiB") if total >= GIB else (GIB / 1024, "MiB")
     ranked = sorted(parts.items(), key=lambda part: -part[1])
-    shown = ", ".join(f"{name} {_gib(size)}" for name, size in ranked if size)
+    shown = ", ".join(f"{part} {size / unit:.2f}" for part, size in ranked if size)
     how = "with" if settings.checkpointing else "without"
-    return f"memory of a process, by estimate: {_gib(sum(parts.values()))} GiB {how} activation checkpointing ({shown})"
-
-
-def _gib(size: int) -> str:
-    return f"{size / GIB:.1f}" if size >= GIB / 10 else f"{size / GIB:.2g}"
+    return f"memory of a process, by estimate: {total / unit:.1f} {name} {how} activation checkpointing ({shown})"
 
 
 class PaceCallback(TrainerCallback):
@@ -228,11 +225,8 @@ class PaceCallback(TrainerCallback):
         videos = args.total_batch_size / seconds
         clips = f" ({videos * self.num_sample:.3g} clips)" if self.num_sample > 1 else ""
         left = state.max_steps - state.global_step
-        print(
-            f"pace: {videos:.3g} videos a second{clips}, {seconds:.3g} s a step; the {left:,} steps left take about "
-            f"{duration(left * seconds)}, without evaluation",
-            flush=True,
-        )
+        rest = f"; the {left:,} steps left take about {duration(left * seconds)}, without evaluation" if left else ""
+        print(f"pace: {videos:.3g} videos a second{clips}, {seconds:.3g} s a step{rest}", flush=True)
         self._said = True
 
 
