@@ -30,7 +30,7 @@ from videomae_hf.training import monitor
 from videomae_hf.training.arguments import VideoMAETrainingArguments
 from videomae_hf.training.drop_path import DropPathWarmup
 from videomae_hf.training.monitor import draw_reconstructions, fixed_clips, make_probe
-from videomae_hf.training.recipes import DataArguments
+from videomae_hf.training.recipes import DataArguments, as_recipe, parse_command_line
 from videomae_hf.training.trainer import VideoMAETrainer
 
 
@@ -318,6 +318,26 @@ def test_pictures_and_figures_reach_wandb_and_trackio(tmp_path, videos, monkeypa
     logged = {name for entry in wandb.log.mock_calls for name in entry.args[0]}
     assert {"train/loss", "train/grad_norm", "train/learning_rate", "train/epoch", "train/global_step"} <= logged
     assert {"eval/loss", "eval/knn_top1"} <= logged
+
+
+@pytest.mark.parametrize(
+    ("options", "trackers"),
+    [
+        ([], []),
+        (["--report_to", "tensorboard"], ["tensorboard"]),
+        (["--report_to", "tensorboard", "wandb"], ["tensorboard", "wandb"]),
+        (["{tmp}/one.yaml"], ["trackio"]),
+        (["{tmp}/several.yaml"], ["trackio", "wandb"]),
+        (["{tmp}/several.yaml", "--report_to", "none"], []),
+    ],
+)
+def test_trackers_from_the_command_line_and_recipes(tmp_path, options, trackers):
+    (tmp_path / "one.yaml").write_text("report_to: trackio\n")
+    (tmp_path / "several.yaml").write_text("report_to: [trackio, wandb]\n")
+    arguments = ["pretrain", *(option.format(tmp=tmp_path) for option in options), "--use_cpu", "true"]
+    _, data, args, fields = parse_command_line(arguments, ("pretrain",), "")
+    assert args.report_to == trackers
+    assert as_recipe(data, args, fields).get("report_to", []) == trackers
 
 
 SMOKE = [

@@ -104,6 +104,9 @@ class VideoMAETrainingArguments(TrainingArguments):
     logging_nan_inf_filter: bool = field(
         default=False, metadata={"help": "Keep False: a loss that is not finite stops the run."}
     )
+    report_to: list[str] = field(
+        default_factory=lambda: ["none"], metadata={"help": "Trackers: tensorboard, wandb, trackio, ..., or all."}
+    )
     logging_steps: float = field(default=10, metadata={"help": "Steps between lines of the log."})
 
     def __post_init__(self):
