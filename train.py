@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Pretrain, finetune and evaluate VideoMAE.
+"""Pretrain, finetune, evaluate and probe VideoMAE.
 
     python train.py pretrain examples/recipes/smoke.yaml
     python train.py finetune --train_data data/train --eval_data data/val --checkpoint output/pretrain
@@ -7,6 +7,7 @@
     python train.py pretrain --train_data 'shards/*.tar'
     python train.py evaluate --checkpoint output/finetune --eval_data data/val --num_clips 5 --num_crops 3
     python train.py progressive examples/recipes/demo_progressive.yaml
+    python train.py probe --checkpoint output/pretrain --train_data data/train --eval_data data/val --probe attentive
 
 Several processes, on GPUs or (with --use_cpu true) on CPUs:
 
@@ -44,6 +45,7 @@ from videomae_hf.training.freezing import freeze
 from videomae_hf.training.lora import SaveConfigCallback, add_adapters, is_adapter, load_merged, save_merged
 from videomae_hf.training.monitor import Probe, draw_reconstructions, make_probe
 from videomae_hf.training.plan import PaceCallback, fit_batch, plan_lines
+from videomae_hf.training.probing import probe_checkpoint
 from videomae_hf.training.processes import check_agreement, check_processes
 from videomae_hf.training.recipes import DataArguments, as_recipe, common_settings, parse_command_line
 from videomae_hf.training.sanity import check_learning
@@ -156,6 +158,11 @@ def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
         write_predictions(Path(args.output_dir), samples, classes, problem_type, *outputs)
 
 
+def probe(data: DataArguments, args: VideoMAETrainingArguments, fields: dict):
+    """Fits a linear, an attentive or a k-NN probe to the frozen features of a checkpoint, and scores it."""
+    report(args, probe_checkpoint(data, args, fields))
+
+
 def prepare(model, data: DataArguments, args: VideoMAETrainingArguments):
     """The model with adapters or frozen parts, if asked for; and, with `fit`, the batch that then fits."""
     if args.lora_rank:
@@ -241,7 +248,7 @@ def start(command, data: DataArguments, args: VideoMAETrainingArguments, fields:
 
 
 def main(arguments: list[str]):
-    commands = {"pretrain": pretrain, "finetune": finetune, "evaluate": evaluate}
+    commands = {"pretrain": pretrain, "finetune": finetune, "evaluate": evaluate, "probe": probe}
     commands = {name: partial(start, command) for name, command in commands.items()}
     if arguments[:1] == ["progressive"]:
         return run_stages(arguments[1:], commands)

@@ -47,18 +47,28 @@ def knn_predictions(
     temperature: float = 0.07,
 ) -> torch.Tensor:
     """int64 (M,): the class that each of eval_features (M, D) gets; of equal votes the lower number."""
+    num_classes = int(train_labels.max()) + 1
+    return knn_votes(train_features, train_labels, eval_features, num_classes, k, temperature).argmax(dim=1)
+
+
+def knn_votes(
+    train_features: torch.Tensor,
+    train_labels: torch.Tensor,
+    eval_features: torch.Tensor,
+    num_classes: int,
+    k: int = 20,
+    temperature: float = 0.07,
+) -> torch.Tensor:
+    """float32 (M, num_classes): the share of the votes that each class gets."""
     train = torch.nn.functional.normalize(train_features.float(), dim=1)
-    labels = train_labels.to(train.device)
-    num_classes, k = int(labels.max()) + 1, min(k, len(train))
-    predictions = []
+    labels, k = train_labels.to(train.device), min(k, len(train))
+    votes = []
     for rows in eval_features.to(train.device).split(_ROWS):
         similarity = torch.nn.functional.normalize(rows.float(), dim=1) @ train.T  # (rows, N)
         nearest, neighbours = similarity.topk(k, dim=1)  # (rows, k)
-        # Relative to the nearest one, so that a small temperature does not overflow.
-        weights = ((nearest - nearest[:, :1]) / temperature).exp()
-        votes = weights.new_zeros(len(rows), num_classes).scatter_add_(1, labels[neighbours], weights)
-        predictions.append(votes.argmax(dim=1))
-    return torch.cat(predictions)
+        weights = (nearest / temperature).softmax(dim=1)
+        votes.append(weights.new_zeros(len(rows), num_classes).scatter_add_(1, labels[neighbours], weights))
+    return torch.cat(votes)
 
 
 def _check(train_features, train_labels, eval_features, eval_labels, k: int, temperature: float):

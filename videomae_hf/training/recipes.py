@@ -98,6 +98,10 @@ class DataArguments:
         default=None, metadata={"help": "Names of the images of a video that is a folder of them: img_{:05}.jpg"}
     )
     multi_label: bool = field(default=False, metadata={"help": "A video may have any number of labels (lists only)."})
+    probe: str = field(default="linear", metadata={"help": "Of the command probe: linear, attentive or knn."})
+    feature_cache: str | None = field(
+        default=None, metadata={"help": "Folder of the features that probe keeps; None is features in output_dir."}
+    )
     class_weights: str | None = field(
         default=None,
         metadata={
