@@ -6,14 +6,16 @@ model, which loads and ships like any other, and `output_dir/adapter` what `peft
 """
 
 import copy
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 
 from ..configuration_videomae_v2 import VideoMAEV2Config
 from ..modeling_videomae_v2 import VideoMAEV2ForVideoClassification
 from .arguments import VideoMAETrainingArguments
+from .trainer import VideoMAETrainer
 
 
 ADAPTER_FOLDER = "adapter"
@@ -66,15 +68,19 @@ class SaveConfigCallback(TrainerCallback):
             _base(model).config.save_pretrained(Path(args.output_dir, f"checkpoint-{state.global_step}"))
 
 
-def save_merged(trainer: Trainer):
-    """Writes the merged model and its processor to `output_dir`, and the adapters to the folder `adapter` in it."""
+def save_merged(trainer: VideoMAETrainer):
+    """Writes the merged model and its processor to `output_dir`, and the adapters to the folder `adapter` in it.
+
+    With `evaluate_ema` these are the average of the weights.
+    """
     if not trainer.args.should_save:
         return
     folder = Path(trainer.args.output_dir)
     model = trainer.accelerator.unwrap_model(trainer.model)
-    model.save_pretrained(folder / ADAPTER_FOLDER)
-    _base(model).config.save_pretrained(folder / ADAPTER_FOLDER)
-    merged = copy.deepcopy(model).merge_and_unload()
+    with trainer.average.applied(model) if trainer.args.evaluate_ema else nullcontext():
+        model.save_pretrained(folder / ADAPTER_FOLDER)
+        _base(model).config.save_pretrained(folder / ADAPTER_FOLDER)
+        merged = copy.deepcopy(model).merge_and_unload()
     merged.save_pretrained(folder)
     trainer.processing_class.save_pretrained(folder)
 
