@@ -196,6 +196,9 @@ def test_the_report_shows_them_over_time(tmp_path):
     assert [[name for name, _ in rows] for rows in videos] == [names, names]
     assert all(picture.startswith("data:image/png;base64,") for rows in videos for _, picture in rows)
     assert _over_time(tmp_path / "nowhere") == []
+    for file in sorted((tmp_path / "video_1").iterdir())[1:]:
+        file.unlink()
+    assert len(_over_time(tmp_path)) == 1  # a single picture is not over time
 
 
 # -------------------------------------------------------------------------------------------------------------- probe

@@ -127,8 +127,10 @@ def _over_time(folder: Path) -> list[list[tuple[str, str]]]:
     videos = []
     for video in sorted(folder.glob("video_*")):
         files = sorted(video.glob("step_*.png"))
+        if len(files) < 2:
+            continue
         shown = min(len(files), _STEPS_SHOWN)
-        chosen = [files[index * (len(files) - 1) // max(shown - 1, 1)] for index in range(shown)]
+        chosen = [files[index * (len(files) - 1) // (shown - 1)] for index in range(shown)]
         strips = {f"step {int(file.stem.removeprefix('step_'))}": Image.open(file) for file in chosen}
         rows = [(name, strip_row(next(iter(strips.values())), row)) for row, name in enumerate(STRIP_ROWS[:2])]
         rows += [(name, strip_row(strip, 3)) for name, strip in strips.items()]

@@ -151,7 +151,8 @@ class DataArguments:
     reconstruction_videos: int = field(
         default=3,
         metadata={
-            "help": "Pretraining: videos whose reconstruction is drawn at each evaluation and save, and at the end."
+            "help": "Pretraining: videos of eval_data, or else train_data unless streamed, whose reconstruction is "
+            "drawn in output_dir/reconstructions at each evaluation and save, and at the end."
         },
     )
     demo_videos: int = field(
