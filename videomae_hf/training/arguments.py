@@ -188,6 +188,8 @@ class VideoMAETrainingArguments(TrainingArguments):
             return
         if not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay={self.ema_decay} must lie between 0 and 1; 0.9999 is common.")
+        if self.lora_rank:
+            raise ValueError("ema_decay averages all weights, and with lora_rank few are trained; leave one out.")
         if self.deepspeed or self.fsdp or self.fsdp2:
             raise ValueError(
                 "ema_decay averages whole weights, which deepspeed, fsdp and fsdp2 split up; leave it out."

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -72,16 +72,17 @@ class StopOnSignal(TrainerCallback):
             control.should_save = control.should_log = True
             control.should_evaluate = False
 
-    def on_save(self, args, state, control, **kwargs):
+    def leave(self, args: TrainingArguments, state: TrainerState):
+        """To be called when the step has been saved; raises SystemExit if that was the last one."""
         if not self.stopping:
             return
         if self._group is not None:  # launchers kill the others when the first one leaves
             torch.distributed.barrier(group=self._group)
         if args.process_index == 0:
+            way_on = "" if args.save_only_model else "; --resume_from_checkpoint last goes on from there"
+            name = signal.Signals(self.received).name
             print(
-                f"{signal.Signals(self.received).name}: stopped after step {state.global_step}, checkpoint in "
-                f"{args.output_dir}; --resume_from_checkpoint last goes on from there.",
-                flush=True,
+                f"{name}: stopped after step {state.global_step}, checkpoint in {args.output_dir}{way_on}.", flush=True
             )
         raise SystemExit(128 + self.received)
 

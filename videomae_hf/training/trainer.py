@@ -133,6 +133,10 @@ class VideoMAETrainer(Trainer):
         self._step.check(self, grad_norm)
         return grad_norm
 
+    def _maybe_log_save_evaluate(self, *args, **kwargs):
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+        self._stop.leave(self.args, self.state)  # here, as the end of a run may delete what was just saved
+
     def _save_checkpoint(self, model, trial):
         check_finite(self.model, self.state.global_step)
         folder = Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")
