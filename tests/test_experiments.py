@@ -113,7 +113,7 @@ def test_script_runs_resumes_and_makes_its_table(tmp_path):
     options += ["--seconds", 1, "--labels_per_class", 2]
     execute(*options, "--seeds", 0)
     runs = [json.loads(line) for line in (tmp_path / "out/runs.jsonl").read_text().splitlines()]
-    assert len(runs) == 8 and all(run["videos"] == [48, 16, 16] for run in runs)
+    assert len(runs) == 9 and all(run["videos"] == [48, 16, 16] for run in runs)
     by_method = {run["method"]: run for run in runs}
     scratch, short, v1 = (by_method[name] for name in list(by_method)[:3])
     assert scratch["steps"][0] == 0 and v1["steps"][0] > 0
@@ -121,10 +121,10 @@ def test_script_runs_resumes_and_makes_its_table(tmp_path):
     # The runs that are there are left alone; another seed is added to them.
     output = execute(*options, "--seeds", 0, 1, "--methods", "from scratch", "V1: tube 0.9")
     assert "seed 0" not in output
-    assert len((tmp_path / "out/runs.jsonl").read_text().splitlines()) == 10
+    assert len((tmp_path / "out/runs.jsonl").read_text().splitlines()) == 11
     table = execute("--output_dir", tmp_path / "out", "--table")
     assert table.strip() == (tmp_path / "out/table.md").read_text().strip()
-    assert table.count("\n| 2 |") == 8
+    assert table.count("\n| 2 |") == 9
 
 
 @pytest.mark.slow

@@ -9,7 +9,8 @@ Each run has the same CPU seconds on one thread, pretraining and finetuning toge
 turns at a few steps each; from the CPU time of these the number of steps follows, so that other load on the machine
 shortens no run. Videos are decoded once and held in memory: what is compared is the models' compute. A run is one line
 of JSON in `--output_dir`; runs that are there are not run again, pretrained encoders are kept there and finetuned on
-any number of labels, and several processes may share the folder when each has `--seeds` of its own.
+any number of labels. Several processes may share the folder: start the others, with `--seeds` of their own, when the
+first has printed its calibration.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from transformers import VideoMAEForPreTraining, VideoMAEForVideoClassification
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
 from videomae_hf.configuration_videomae_v2 import IMAGENET_MEAN, IMAGENET_STD
@@ -69,6 +71,7 @@ METHODS = {
     "V1: tube 0.75": Method({"mask_ratio": 0.75}),
     "V1: random 0.9": Method({"mask_ratio": 0.9, "mask_type": "random"}),
     "V1: frame 0.9": Method({"mask_ratio": 0.9, "mask_type": "frame"}),
+    "V1: tube 0.9, plain pixels": Method({"mask_ratio": 0.9, "norm_pix_loss": False}),
 }
 
 
@@ -211,9 +214,9 @@ def training_arguments(method: Method, pretraining: bool, steps: int, seed: int)
     return VideoMAETrainingArguments(lr_scheduler_type="cosine", **shared, **official)
 
 
-def train(method: Method, model, samples: list[Sample], data: Data, steps: int, seed: int) -> tuple[list[float], float]:
-    """Trains `model`, of either phase, and gives the CPU seconds of each step and the mean loss."""
-    pretraining = isinstance(model, VideoMAEV2ForPreTraining | transformers.VideoMAEForPreTraining)
+def train(method: Method, model, samples: list[Sample], data: Data, steps: int, seed: int) -> tuple[float, list[float]]:
+    """Trains `model`, of either phase, and gives the mean loss and the CPU seconds of each step."""
+    pretraining = isinstance(model, VideoMAEV2ForPreTraining | VideoMAEForPreTraining)
     clock, collator = StepClock(), transformers.default_data_collator
     if pretraining:
         collator = stack_with_mask if method.transformers else stack
@@ -225,19 +228,16 @@ def train(method: Method, model, samples: list[Sample], data: Data, steps: int, 
         callbacks=[clock],
     )
     trainer.remove_callback(transformers.PrinterCallback)
-    loss = trainer.train().training_loss
-    return clock.seconds, loss
+    return trainer.train().training_loss, clock.seconds
 
 
 def build(method: Method, num_labels: int | None = None, checkpoint: str | None = None):
     """A pretraining model, or, with `num_labels`, a classifier, fresh or on the encoder in `checkpoint`."""
     if num_labels is None and method.transformers:
-        return transformers.VideoMAEForPreTraining(transformers.VideoMAEConfig(**MODEL))
+        return VideoMAEForPreTraining(transformers.VideoMAEConfig(**MODEL))
     if num_labels is None:
         return VideoMAEV2ForPreTraining(VideoMAEV2Config(**{**MODEL, **method.masks}, use_mean_pooling=None))
-    classifier = (
-        transformers.VideoMAEForVideoClassification if method.transformers else VideoMAEV2ForVideoClassification
-    )
+    classifier = VideoMAEForVideoClassification if method.transformers else VideoMAEV2ForVideoClassification
     if checkpoint is None:
         return classifier(classifier.config_class(**MODEL, num_labels=num_labels))
     return classifier.from_pretrained(checkpoint, num_labels=num_labels, use_mean_pooling=True)
@@ -268,7 +268,7 @@ def calibrate(methods: list[str], data: Data, folder: Path) -> dict[str, float]:
     for _ in range(3):
         for phase, times in seconds.items():
             method, num_labels = phases[phase]
-            times += train(method, build(method, num_labels), data.train, data, 8, seed=0)[0]
+            times += train(method, build(method, num_labels), data.train, data, 8, seed=0)[1]
     known.update({phase: min(times) for phase, times in seconds.items()})
     path.write_text(json.dumps(known, indent=2), encoding="utf-8")
     return known
@@ -281,7 +281,7 @@ def pretrain(name: str, data: Data, steps: int, seed: int, folder: Path) -> dict
     if not report.exists():
         transformers.set_seed(seed)
         model = build(METHODS[name])
-        seconds, loss = train(METHODS[name], model, data.train, data, steps, seed)
+        loss, seconds = train(METHODS[name], model, data.train, data, steps, seed)
         model.save_pretrained(checkpoint)
         result = {"checkpoint": str(checkpoint), "steps": steps, "seconds": sum(seconds), "loss": loss}
         report.write_text(json.dumps(result), encoding="utf-8")
@@ -301,7 +301,7 @@ def run(name: str, data: Data, seed: int, args, step_seconds: dict[str, float]) 
     model = build(method, data.num_labels, pretraining["checkpoint"])
     samples = choose_labelled(data.train, args.labels_per_class, seed)
     steps = max(round(budget / step_seconds[method.finetuning_phase]), 1)
-    seconds, loss = train(method, model, samples, data, steps, seed)
+    loss, seconds = train(method, model, samples, data, steps, seed)
     return {
         "method": name,
         "labels_per_class": args.labels_per_class,
@@ -310,7 +310,6 @@ def run(name: str, data: Data, seed: int, args, step_seconds: dict[str, float]) 
         "cpu_seconds": [round(pretraining["seconds"], 1), round(sum(seconds), 1)],
         "losses": [pretraining["loss"], loss],
         "accuracy": accuracy(model, data),
-        "num_labels": data.num_labels,
         "videos": [len(data.train), len(samples), len(data.held_out)],  # pretrained on, finetuned on, scored on
     }
 
