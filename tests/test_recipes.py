@@ -104,6 +104,21 @@ def test_learning_rate_on_the_command_line_replaces_the_base_rate(tmp_path):
     assert parse(recipe, "--learning_rate", "0.1")[2].learning_rate == 0.1
 
 
+def test_help_is_a_list_that_can_be_read(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parse("--help")
+    lines = capsys.readouterr().out.splitlines()
+    assert stopped.value.code == 0
+    assert len(lines) < 220 and max(map(len, lines)) <= 110
+    assert "  --mix_mode                What shares one draw: batch, pair or elem. [batch]" in lines
+    options = [line.split()[0] for line in lines if line.startswith("  --")]
+    assert len(options) == len(set(options))
+    assert {"--help", "--train_data", "--fit", "--shrink", "--learning_rate", "--weight_decay"} <= set(options)
+    assert not {"--train-data", "--no_square_pixels", "--hub_token", "--mask_ratio"} & set(options)
+    names = " ".join(lines).split()
+    assert {"hub_token,", "mask_ratio,"} <= set(names)  # named, at the end
+
+
 def test_a_total_batch_sets_the_accumulation_steps(tmp_path):
     recipe = write(tmp_path, total_batch_size=96, per_device_train_batch_size=8, base_learning_rate=1e-3)
     _, _, training, _ = parse(recipe)

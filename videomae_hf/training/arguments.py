@@ -18,6 +18,8 @@ from .sharding import check_fsdp2
 class VideoMAETrainingArguments(TrainingArguments):
     """transformers' TrainingArguments; new fields first, then the ones whose default is another."""
 
+    _argument_group_name = "training"  # in --help
+
     base_learning_rate: float | None = field(
         default=None,
         metadata={"help": "Learning rate for a total batch of 256 clips; the effective one is in proportion."},

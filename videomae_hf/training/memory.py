@@ -29,6 +29,7 @@ class MemorySettings:
         checkpointing: activation checkpointing of each layer.
         num_processes: with more than one, DistributedDataParallel keeps the gradients a second time, in its buckets.
         sharded: FSDP splits weights and states over the processes.
+        averaged: an average of the weights is kept, in float32 (`ema_decay`).
         float_pixels: the collator made floats of the clips (mixing, random erasing), where uint8 is a quarter.
     """
 
@@ -37,6 +38,7 @@ class MemorySettings:
     checkpointing: bool = False
     num_processes: int = 1
     sharded: bool = False
+    averaged: bool = False
     float_pixels: bool = False
 
     @property
@@ -64,6 +66,7 @@ def estimate_memory(model: nn.Module, settings: MemorySettings) -> dict[str, int
         "bf16 copies": 0 if settings.sharded else weight_copies(model, settings),
         "gradients": 4 * trained * (2 if settings.num_processes > 1 and not settings.sharded else 1),
         "AdamW": 8 * trained // parts,
+        **({"average of weights": 4 * trained} if settings.averaged else {}),
         "clips": settings.clips * pixels * (4 if settings.float_pixels else 1),
         **activations(config, pretraining, settings, trained_layers(model)),
         "work space": work_space(config, pretraining, settings),

@@ -102,6 +102,7 @@ def memory_settings(
         checkpointing=checkpointing,
         num_processes=num_gpus,
         sharded=bool(args.fsdp2 or args.fsdp),
+        averaged=args.ema_decay is not None,
         float_pixels=_mixes(data) or data.random_erasing > 0,
     )
 

@@ -12,6 +12,7 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import fill
 
 import yaml
 from transformers import HfArgumentParser
@@ -23,6 +24,10 @@ from .shrink import shrink_recipe
 
 @dataclass
 class DataArguments:
+    """Fields of the command line; the rest are those of `VideoMAETrainingArguments` and of the configuration."""
+
+    _argument_group_name = "data, model and evaluation"  # in --help
+
     train_data: str | None = field(
         default=None,
         metadata={
@@ -165,6 +170,12 @@ _PLAIN = str | int | float | bool | list | dict  # what YAML can say
 _NOT_KEPT = {"hub_token", "dataloader_pin_memory", "label_names", "prediction_loss_only", "resume_from_checkpoint"}
 _NOT_KEPT |= {"gradient_checkpointing", "gradient_checkpointing_kwargs"}  # activation_checkpointing says it
 _NOT_KEPT |= {"fit", "shrink"}  # what follows from them is kept
+# Of transformers' settings, those that --help explains
+_COMMON = (
+    "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps",
+    "max_grad_norm", "lr_scheduler_type", "eval_strategy", "save_strategy", "save_total_limit",
+    "resume_from_checkpoint", "dataloader_num_workers", "report_to", "seed", "use_cpu",
+)  # fmt: skip
 CONFIG_FIELDS = frozenset(VideoMAEV2Config.__annotations__) - {"label_mappings"} | {"problem_type"}
 
 
@@ -186,14 +197,14 @@ def parse_command_line(
         [DataArguments, VideoMAETrainingArguments],
         usage=f"train.py {{{','.join(commands)}}} [recipe.yaml] [--key value ...]",
         description=description,
-        epilog=f"Every field of the model configuration is an option, too: {', '.join(sorted(CONFIG_FIELDS))}.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
         allow_abbrev=False,
         exit_on_error=False,
     )
     parser.add_argument("command", choices=commands)
     parser.add_argument("recipe", nargs="?", help="YAML file; options on the command line go before it")
     actions = {action.dest: action for action in parser._actions if action.option_strings}
+    parser.epilog = _shorten_help(parser)
     try:
         options, _ = parser.parse_known_args(arguments)
         recipe = read_recipe(options.recipe, actions) if options.recipe else {}
@@ -210,6 +221,40 @@ def parse_command_line(
     model = {name: value for name, value in recipe.items() if name in CONFIG_FIELDS}
     model.update(config_options(rest, actions))
     return options.command, data, training, model
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """`--help` with one spelling of each option, and its default where it has one."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=28, width=110)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        options = [option for option in action.option_strings if option.startswith("--")]
+        return options[0] if options else super()._format_action_invocation(action)
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        plain = not action.option_strings or action.default in (None, False, argparse.SUPPRESS)
+        return action.help if plain else f"{action.help} [%(default)s]"
+
+
+def _shorten_help(parser: HfArgumentParser) -> str:
+    """Leaves the options of transformers and of the model out of the list; returns their names, for the end of it."""
+    shown = {spec.name for spec in dataclasses.fields(DataArguments)} | set(VideoMAETrainingArguments.__annotations__)
+    shown |= {"help", "command", "recipe", *_COMMON}
+    others = []
+    for action in parser._actions:
+        is_negation = action.const is False  # --no_x, which HfArgumentParser adds to each --x that is true by default
+        if action.dest not in shown and not is_negation:
+            others.append(action.dest)
+        if is_negation or action.dest in others:
+            action.help = argparse.SUPPRESS
+    lists = {
+        "of the model configuration (see VideoMAEV2Config)": CONFIG_FIELDS,
+        "of transformers' TrainingArguments (see its documentation)": others,
+    }
+    texts = [f"options {whose}:\n{fill(', '.join(sorted(names)), 110)}" for whose, names in lists.items()]
+    return "\n\n".join(texts)
 
 
 def read_recipe(path: str | Path, actions: dict[str, argparse.Action]) -> dict:
