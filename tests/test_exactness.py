@@ -39,7 +39,7 @@ def videos(tmp_path_factory):
     return folder
 
 
-def history(folder, videos, what: str, batch: str, *options, launcher=TORCHRUN):
+def history(folder, videos, what: str, batch: str, *options, launcher=TORCHRUN, num_steps: int = 4) -> tuple:
     """Losses and gradient norms of each step, and the weights at the end."""
     command, *own = RUNS[what]
     clips, steps = BATCHES[batch]
@@ -51,10 +51,10 @@ def history(folder, videos, what: str, batch: str, *options, launcher=TORCHRUN):
         output = succeeded(run(*arguments, launcher=launcher))
         assert f"total batch 8 = {clips} a process x 2 processes x {steps} accumulation steps" in output
     log = json.loads((folder / "trainer_state.json").read_text())["log_history"]
-    steps = [entry for entry in log if "loss" in entry]
-    assert len(steps) == 4
+    logged = [entry for entry in log if "loss" in entry]
+    assert len(logged) == num_steps
     weights = load_file(folder / "model.safetensors")
-    return [entry["loss"] for entry in steps], [entry["grad_norm"] for entry in steps], weights
+    return [entry["loss"] for entry in logged], [entry["grad_norm"] for entry in logged], weights
 
 
 def assert_same(one, other):
@@ -98,3 +98,30 @@ def test_checkpointing_and_sharding_change_nothing(tmp_path, videos, what, optio
     switches = [word for name in options.split() for word in (f"--{name}", "true")]
     plain = history(tmp_path / "plain", videos, what, "2 x 2 x 2")
     assert_same(plain, history(tmp_path / "other", videos, what, "2 x 2 x 2", *switches))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_epochs_reach_all_processes_and_evaluation_counts_each_video_once(tmp_path, videos):
+    """Two epochs with other crops each, workers that stay, and 13 videos to evaluate in batches of 3."""
+    for number, video in enumerate(sorted(videos.rglob("*.mp4"))[:13]):
+        copy = tmp_path / "eval" / video.parent.name / f"{number}.mp4"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.symlink_to(video)
+    options = ["--num_train_epochs", "2", "--dataloader_num_workers", "1", "--dataloader_persistent_workers", "true"]
+    options += ["--eval_data", tmp_path / "eval", "--per_device_eval_batch_size", "3"]
+    one = history(tmp_path / "one", videos, "hard labels", "1 x 8", *options, num_steps=8)
+    two = history(tmp_path / "two", videos, "hard labels", "2 x 4", *options, num_steps=8)
+    assert_same(one, two)
+    alone, together = (json.loads((tmp_path / run / "all_results.json").read_text()) for run in ("one", "two"))
+    assert alone["eval_videos"] == together["eval_videos"] == 13
+    assert together["eval_top1"] == alone["eval_top1"] and 13 * alone["eval_top1"] == round(13 * alone["eval_top1"])
+
+    scores = []
+    for name, launcher in (("alone", ()), ("together", TORCHRUN)):
+        options = ["--checkpoint", tmp_path / "one", "--eval_data", tmp_path / "eval", "--num_clips", "2"]
+        options += ["--output_dir", tmp_path / name, "--per_device_eval_batch_size", "3", "--use_cpu", "true"]
+        output = succeeded(run("evaluate", *options, launcher=launcher))
+        assert f"13 videos, 2 clips x 3 crops each, {2 if launcher else 1} processes" in output
+        scores.append((tmp_path / name / "predictions.csv").read_text())
+    assert scores[0] == scores[1] and scores[0].count("\n") == 14
