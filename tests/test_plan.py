@@ -131,10 +131,10 @@ def test_the_plan_of_an_official_recipe(capsys):
 
 
 def test_the_plan_scales_a_total_that_the_recipe_leaves_open(capsys):
-    """finetune_small says 8 a process x 4 steps: on four GPUs that is 128, as it would be with torchrun."""
+    """finetune_small says 8 a process x 2 steps: on four GPUs that is 64, as it would be with torchrun."""
     plan.main(["finetune", str(RECIPES / "finetune_small.yaml"), "--fit", "4x80GB"])
     output = capsys.readouterr().out
-    assert "total batch 128 = 32 a process x 4 processes x 1 accumulation steps" in output
+    assert "total batch 64 = 16 a process x 4 processes x 1 accumulation steps" in output
 
 
 @pytest.fixture(scope="module")
