@@ -116,19 +116,6 @@ def test_what_a_run_leaves(pretrained, tmp_path):
     assert torch.equal(run.model.eval()(pixel_values=clips).logits, expected)
 
 
-def test_the_average_of_the_weights_is_what_is_merged(pretrained, tmp_path):
-    run = trainer(tmp_path, pretrained, num_train_epochs=2, ema_decay=0.9, evaluate_ema=True)
-    run.train()
-    save_merged(run)
-    clips = videos(run.model.config)
-    with run.average.applied(run.model):
-        expected = run.model.eval()(pixel_values=clips).logits
-    assert not torch.equal(run.model(pixel_values=clips).logits, expected)
-    merged = VideoMAEV2ForVideoClassification.from_pretrained(tmp_path).eval()
-    torch.testing.assert_close(merged(clips).logits, expected, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(load_merged(tmp_path / "adapter").eval()(clips).logits, expected, rtol=1e-4, atol=1e-4)
-
-
 def test_a_resumed_run_equals_an_unbroken_one(pretrained, tmp_path):
     options = {"num_train_epochs": 3, "save_strategy": "steps", "save_steps": 3, "layer_decay": 0.5}
     unbroken = trainer(tmp_path, pretrained, **options)

@@ -190,7 +190,7 @@ class VideoMAETrainingArguments(TrainingArguments):
             return
         if not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay={self.ema_decay} must lie between 0 and 1; 0.9999 is common.")
-        if self.lora_rank:
+        if self.lora_rank:  # transformers would take the folder of the average for one more adapter, and not resume
             raise ValueError("ema_decay averages all weights, and with lora_rank few are trained; leave one out.")
         if self.deepspeed or self.fsdp or self.fsdp2:
             raise ValueError(

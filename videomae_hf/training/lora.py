@@ -6,7 +6,6 @@ model, which loads and ships like any other, and `output_dir/adapter` what `peft
 """
 
 import copy
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -69,19 +68,14 @@ class SaveConfigCallback(TrainerCallback):
 
 
 def save_merged(trainer: VideoMAETrainer):
-    """Writes the merged model and its processor to `output_dir`, and the adapters to the folder `adapter` in it.
-
-    With `evaluate_ema` these are the average of the weights.
-    """
+    """Writes the merged model and its processor to `output_dir`, and the adapters to the folder `adapter` in it."""
     if not trainer.args.should_save:
         return
     folder = Path(trainer.args.output_dir)
     model = trainer.accelerator.unwrap_model(trainer.model)
-    with trainer.average.applied(model) if trainer.args.evaluate_ema else nullcontext():
-        model.save_pretrained(folder / ADAPTER_FOLDER)
-        _base(model).config.save_pretrained(folder / ADAPTER_FOLDER)
-        merged = copy.deepcopy(model).merge_and_unload()
-    merged.save_pretrained(folder)
+    model.save_pretrained(folder / ADAPTER_FOLDER)
+    _base(model).config.save_pretrained(folder / ADAPTER_FOLDER)
+    copy.deepcopy(model).merge_and_unload().save_pretrained(folder)
     trainer.processing_class.save_pretrained(folder)
 
 

@@ -73,6 +73,7 @@ def _root_put_together(model: torch.nn.Module):
 def fixed_clips(dataset: VideoDataset, number: int, config: VideoMAEV2Config) -> dict[str, torch.Tensor]:
     """Clips and masks of `number` videos, spread over a data set of `PretrainingClips`, as a batch."""
     videos = VideoDataset(dataset.samples, replace(dataset.load, num_sample=1), dataset.seed)
+    videos.bad = dataset.bad  # a bad video is logged once, and counted
     number = min(number, len(videos))
     return ClipCollator(config)([videos[index * len(videos) // number] for index in range(number)])
 
