@@ -94,7 +94,7 @@ def test_every_block_runs_in_order(folder):
             short = SHORT if "train.py" in command else []
             execute([sys.executable, *launcher, *command[1:], *short], folder)
             ran += 1
-    assert ran == 23
+    assert ran == 22
 
 
 def test_examples_run(folder):
