@@ -222,5 +222,5 @@ def test_two_processes_end_together_past_the_limit(broken, tmp_path):
     options = ["--per_device_train_batch_size", "2", "--output_dir", tmp_path]
     done = train("pretrain", "--train_data", path, *MODEL, *SHORT, *options, launcher=TWO_PROCESSES)
     assert done.returncode != 0
-    lines = {line.split("]:")[-1] for line in done.stderr.splitlines() if "train.py: error:" in line}
+    lines = {line.split("]:")[-1] for line in done.stderr.splitlines() if "train.py: error" in line}
     assert len(lines) == 1 and "of 24 videos cannot be read, more than max_bad_fraction=0.1" in lines.pop()
