@@ -32,12 +32,7 @@ def probe_checkpoint(data: DataArguments, args: VideoMAETrainingArguments, field
     Raises:
         ValueError: settings that do not go together, or no video that can be read.
     """
-    if not data.checkpoint:
-        raise ValueError("probe needs --checkpoint, the folder or Hub id of a model of any stage.")
-    if data.probe not in PROBES:
-        raise ValueError(f"probe={data.probe!r} is unknown; choose one of {', '.join(PROBES)}.")
-    if args.world_size > 1:
-        raise ValueError(f"probe runs in one process, and {args.world_size} were started.")
+    _check_settings(data, args)
     fields = dict(fields)
     problem_type = settled_problem_type(data, fields)
     fields.pop("problem_type", None)
@@ -74,10 +69,7 @@ def probe_checkpoint(data: DataArguments, args: VideoMAETrainingArguments, field
         device=args.device,
         seed=args.seed,
     )
-    logits = np.zeros((len(evaluated), len(names)), dtype=np.float32)
-    logits[scored] = result.logits
-    eval_labels = eval_labels.numpy()
-    eval_labels[~scored] = np.nan if regression else UNREADABLE
+    logits, eval_labels = _with_unreadable(result.logits, eval_labels.numpy(), scored, regression)
     scores = metrics_of(problem_type)(EvalPrediction(predictions=logits, label_ids=eval_labels))
     counts = {"train_videos": int(fitted.sum()), "train_unreadable": int((~fitted).sum())}
     metrics = {"probe": data.probe, **result.settings, **counts, **{f"eval_{k}": v for k, v in scores.items()}}
@@ -85,6 +77,23 @@ def probe_checkpoint(data: DataArguments, args: VideoMAETrainingArguments, field
     lines = [f"{data.probe} probe of {data.checkpoint}: {fitted.sum()} videos fitted, {scored.sum()} scored"]
     lines += [f"{name} = {value}" for name, value in metrics.items() if name != "probe"]
     return [*lines, f"Saved to {args.output_dir}"]
+
+
+def _check_settings(data: DataArguments, args: VideoMAETrainingArguments):
+    if not data.checkpoint:
+        raise ValueError("probe needs --checkpoint, the folder or Hub id of a model of any stage.")
+    if data.probe not in PROBES:
+        raise ValueError(f"probe={data.probe!r} is unknown; choose one of {', '.join(PROBES)}.")
+    if args.world_size > 1:
+        raise ValueError(f"probe runs in one process, and {args.world_size} were started.")
+
+
+def _with_unreadable(logits: np.ndarray, labels: np.ndarray, scored: np.ndarray, regression: bool):
+    """Logits (N, K) of all videos, 0 for those that were not scored (False in `scored` (N,)), whose labels say so."""
+    every = np.zeros((len(scored), logits.shape[1]), dtype=np.float32)
+    every[scored] = logits
+    labels[~scored] = np.nan if regression else UNREADABLE
+    return every, labels
 
 
 def _encoder(checkpoint: str, fields: dict) -> VideoMAEV2Model:
