@@ -46,7 +46,7 @@ from videomae_hf.training.lora import SaveConfigCallback, add_adapters, is_adapt
 from videomae_hf.training.monitor import Probe, draw_reconstructions, make_probe
 from videomae_hf.training.plan import PaceCallback, fit_batch, plan_lines
 from videomae_hf.training.probing import probe_checkpoint
-from videomae_hf.training.processes import check_agreement, check_processes
+from videomae_hf.training.processes import check_agreement, check_processes, leave_processes
 from videomae_hf.training.recipes import DataArguments, as_recipe, common_settings, parse_command_line
 from videomae_hf.training.sanity import check_learning
 from videomae_hf.training.sharding import shard
@@ -258,3 +258,4 @@ def main(arguments: list[str]):
 
 if __name__ == "__main__":
     run_command("train.py", main, sys.argv[1:])
+    leave_processes()

@@ -75,7 +75,7 @@ class VideoMAETrainingArguments(TrainingArguments):
     )
     fsdp2: bool = field(
         default=False,
-        metadata={"help": "Split weights, gradients and optimizer state over all processes; such a run cannot resume."},
+        metadata={"help": "Split weights, gradients and optimizer state over all processes."},
     )
     activation_checkpointing: bool | None = field(
         default=None, metadata={"help": "Compute activations again in the backward pass: less memory, a third slower."}

@@ -28,6 +28,12 @@ def join_processes(timeout: timedelta):
         torch.distributed.init_process_group("gloo", timeout=timeout)
 
 
+def leave_processes():
+    """Ends the threads of the process group, at the end of a program: some abort a process that ends with them."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def check_processes(args: TrainingArguments, expected: int | None = None):
     """Raises ValueError where other processes run than were asked for, by `expected` or else by the launcher."""
     running = args.world_size

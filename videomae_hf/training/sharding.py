@@ -2,15 +2,28 @@
 """Weights, gradients and optimizer state split over all processes (FSDP2), by transformers itself.
 
 The other way to FSDP2, accelerate's with `fsdp: true`, needs GPUs; this one works with gloo on CPUs as well, and so it
-is tested. It cannot resume: the optimizer's state is not saved.
+is tested. transformers saves whole weights of such a model, but cannot resume it: what a checkpoint needs for that is
+here. Its files hold everything whole, so that any number of processes may go on from them.
 """
 
 import warnings
+from pathlib import Path
 
 import torch
 import transformers
 from packaging.version import Version
+from safetensors.torch import load_file
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
 from transformers import PreTrainedModel, TrainingArguments
+
+
+_FROM_FIRST = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+OPTIMIZER_FILE = "optimizer.pt"  # as in any checkpoint of transformers; here states go by the names of the weights
 
 
 def check_fsdp2(args: TrainingArguments):
@@ -21,11 +34,6 @@ def check_fsdp2(args: TrainingArguments):
         )
     if args.fsdp or args.deepspeed:
         raise ValueError("fsdp2 does not go with fsdp or deepspeed; keep one of them.")
-    if args.resume_from_checkpoint or (args.save_strategy != "no" and not args.save_only_model):
-        raise ValueError(
-            "fsdp2 cannot resume: the optimizer's state is not saved. Say --save_only_model true, or --save_strategy "
-            "no, or take accelerate's FSDP (examples/accelerate/fsdp2.yaml), which resumes and needs GPUs."
-        )
 
 
 def shard(model: PreTrainedModel, args: TrainingArguments) -> PreTrainedModel:
@@ -47,3 +55,35 @@ def shard(model: PreTrainedModel, args: TrainingArguments) -> PreTrainedModel:
     # torch puts a class of its own in the place of the model's; under its name its module would be saved as the code.
     type(model).__name__, type(model).__module__ = original.__name__, original.__module__
     return model
+
+
+def save_optimizer(model: PreTrainedModel, optimizer: torch.optim.Optimizer, folder: str, by_this_process: bool):
+    """Puts the state together in the memory of the first process's machine; called by all processes."""
+    whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    state = get_optimizer_state_dict(model, optimizer, options=whole)
+    if by_this_process:
+        torch.save(state, Path(folder, OPTIMIZER_FILE))
+
+
+def load_optimizer(model: PreTrainedModel, optimizer: torch.optim.Optimizer, folder: str, rank: int):
+    """The first process reads the state, each takes its part.
+
+    Raises:
+        ValueError: there is no state, or it is of a run without fsdp2.
+    """
+    path = Path(folder, OPTIMIZER_FILE)
+    if not path.is_file():
+        raise ValueError(f"{folder} has no {OPTIMIZER_FILE}, as with save_only_model, so that no run goes on from it.")
+    state = torch.load(path, map_location="cpu", mmap=True, weights_only=True) if rank == 0 else {}
+    if rank == 0 and not all(isinstance(name, str) for name in state["state"]):
+        raise ValueError(f"{path} is of a run without fsdp2; resume it without, or start from its weights.")
+    set_optimizer_state_dict(model, optimizer, state, options=_FROM_FIRST)
+
+
+def load_weights(model: PreTrainedModel, folder: str, rank: int):
+    """Whole weights, from one file or several, into the parts of all processes."""
+    weights = {}
+    if rank == 0:
+        for path in Path(folder).glob("model*.safetensors"):
+            weights.update(load_file(path))
+    set_model_state_dict(model, weights, options=_FROM_FIRST)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from transformers import Trainer, TrainerCallback
+from transformers.trainer import SCHEDULER_NAME
 
 from ..data.streams import SkippingCollator, VideoStream
 from ..data.video_dataset import BadVideosError, generator_of
@@ -20,6 +21,7 @@ from .monitor import Probe, random_state_kept
 from .nonfinite import NamingCollator, StepRecord
 from .optimizer import parameter_groups
 from .processes import check_sharding
+from .sharding import load_optimizer, load_weights, save_optimizer
 from .stopping import StopOnSignal
 from .watch import ProcessesCallback
 
@@ -40,8 +42,10 @@ class VideoMAETrainer(Trainer):
 
     args: VideoMAETrainingArguments
 
-    def __init__(self, *args, probe: Probe | None = None, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(self, model=None, args=None, *others, probe: Probe | None = None, **kwargs):
+        # transformers refuses to save what it cannot resume; here `sharding` saves the optimizer's state.
+        with _replaced(args, "save_only_model", True) if args is not None and args.fsdp2 else nullcontext():
+            super().__init__(model, args, *others, **kwargs)
         check_sharding(self)
         self.probe = probe
         self._seconds_waiting = self._seconds_computing = 0.0
@@ -143,6 +147,19 @@ class VideoMAETrainer(Trainer):
         with checkpoint_written(folder, self.args.should_save):
             super()._save_checkpoint(model, trial)
 
+    def _save_optimizer_and_scheduler(self, output_dir: str):
+        if not self.args.fsdp2:
+            return super()._save_optimizer_and_scheduler(output_dir)
+        save_optimizer(self.model, self.optimizer, output_dir, self.args.should_save)
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER_NAME))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None):
+        if not self.args.fsdp2 or checkpoint is None:
+            return super()._load_optimizer_and_scheduler(checkpoint)
+        load_optimizer(self.model, self.optimizer, checkpoint, self.args.process_index)
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint, SCHEDULER_NAME), weights_only=True))
+
     def _save_rng_state(self, output_dir: str):
         """The last that every process writes: behind it comes trainer_state.json, which says that all is there."""
         super()._save_rng_state(output_dir)
@@ -165,10 +182,14 @@ class VideoMAETrainer(Trainer):
                 super().save_model(folder, _internal_call)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None):
+        if self.args.fsdp2:
+            return load_weights(self.model, resume_from_checkpoint, self.args.process_index)
         self._load_average(resume_from_checkpoint)
         super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self):
+        if self.args.fsdp2:
+            return load_weights(self.model, self.state.best_model_checkpoint, self.args.process_index)
         self._load_average(self.state.best_model_checkpoint)
         super()._load_best_model()
 

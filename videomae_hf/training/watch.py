@@ -64,6 +64,14 @@ class Watch(threading.Thread):
         except torch.distributed.DistError:
             pass  # the process that keeps the store has gone, and the run with it
 
+    @classmethod
+    def end(cls):
+        """Waits for the thread, too: one that is in the middle of a call when Python ends aborts the process."""
+        if cls.running is not None:
+            cls.running.stopped.set()
+            cls.running.join(timeout=10)
+            cls.running = None
+
     def look(self) -> list[list[str]]:
         """[host, pid, place, ticks] of each process."""
         keys = [f"videomae/{rank}" for rank in range(self.args.world_size)]
@@ -117,14 +125,12 @@ class ProcessesCallback(TrainerCallback):
             Watch.running.at(place)
 
     def on_train_end(self, args, state, control, **kwargs):
-        if Watch.running is not None:
-            Watch.running.stopped.set()
-            Watch.running = None
+        Watch.end()
 
 
 @contextmanager
 def lost_processes_named(args: TrainingArguments):
-    """Turns the error of a broken collective into a ConnectionError that says which process is missing."""
+    """Around a run: the error of a broken collective becomes a ConnectionError that says which process is missing."""
     try:
         yield
     except RuntimeError as error:
@@ -135,3 +141,5 @@ def lost_processes_named(args: TrainingArguments):
         time.sleep(_TICKS * watch.interval)
         words, _ = watch.roll_call(before)
         raise ConnectionError(f"Process {args.process_index} lost another one in a collective. {words}.") from error
+    finally:
+        Watch.end()
