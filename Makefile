@@ -24,7 +24,7 @@ demo: $(VENV)/installed
 		--evaluation demo/evaluation --shuffled demo/evaluation_shuffled --videos demo/data/val
 
 test: $(VENV)/installed
-	$(PY) -m pytest -q -n 2 --dist loadfile
+	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/installed
 	$(PY) -m pytest -q -m slow

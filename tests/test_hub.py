@@ -19,6 +19,7 @@ from tiny_models import opengvlab_folder
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 from transformers.dynamic_module_utils import check_imports
 
+import push_to_hub
 from videomae_hf import (
     VideoMAEV2Config,
     VideoMAEV2ForPreTraining,
@@ -26,6 +27,7 @@ from videomae_hf import (
     VideoMAEV2ImageProcessor,
     VideoMAEV2Model,
 )
+from videomae_hf.cli import run_command as run_main
 from videomae_hf.data.demo import draw_video, write_video
 
 
@@ -127,8 +129,6 @@ def test_other_models_are_proved_too(checkpoints, tmp_path, kind):
 def test_bundle_that_does_not_load_is_not_shipped(checkpoints, tmp_path, monkeypatch):
     """The proof can fail: a bundle whose code is broken is refused with the reason."""
     monkeypatch.syspath_prepend(str(REPO))
-    import push_to_hub
-
     checkpoint = push_to_hub.read_checkpoint(str(checkpoints / "finetuned"), None)
     push_to_hub.build_bundle(checkpoint, "me/moves", tmp_path / "bundle", "apache-2.0", None)
     push_to_hub.verify_bundle(checkpoint, tmp_path / "bundle")
@@ -150,12 +150,14 @@ def test_bundle_that_does_not_load_is_not_shipped(checkpoints, tmp_path, monkeyp
         (["{checkpoints}/finetuned", "me/x", "--dry_run", "{tmp}/b", "--metrics", "{tmp}/none.json"], "none.json"),
     ],
 )
-def test_mistakes_end_in_one_line(checkpoints, tmp_path, arguments, message):
+def test_mistakes_end_in_one_line(checkpoints, tmp_path, monkeypatch, capsys, arguments, message):
+    """As push_to_hub.py runs its `main`; a process of its own is in `test_wrong_token_is_one_line`."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     filled = [argument.format(checkpoints=checkpoints, tmp=tmp_path) for argument in arguments]
-    done = push(*filled, HF_HUB_OFFLINE="1")
-    assert done.returncode == 1
-    assert "push_to_hub.py: error:" in done.stderr and message in done.stderr
-    assert "Traceback" not in done.stderr
+    with pytest.raises(SystemExit, match="1"):
+        run_main("push_to_hub.py", push_to_hub.main, filled)
+    errors = capsys.readouterr().err
+    assert "push_to_hub.py: error:" in errors and message in errors
 
 
 def test_pipeline_from_a_folder_without_the_package(checkpoints, tmp_path):
