@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY
+from transformers import TrainerCallback
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
 from videomae_hf.data.clips import ClipSampling, PretrainingClips
@@ -129,6 +130,24 @@ def test_loss_falls_and_the_log_has_throughput(tmp_path, videos):
     assert sum(history[-8:]) < 0.93 * sum(history[:8])
     entry = next(entry for entry in run.state.log_history if "loss" in entry)
     assert entry["clips_per_second"] > 0 and 0 <= entry["data_wait"] <= 1
+
+
+def test_throughput_counts_each_clip_of_a_video(tmp_path, videos):
+    """Steps of two batches of two videos, each as three clips."""
+    run = trainer(tmp_path, videos, gradient_accumulation_steps=2, max_steps=2)
+    run.train_dataset.load = PretrainingClips(run.model.config, ClipSampling(num_frames=8, sampling_rate=1), 3)
+    seen = []
+    run.add_callback(_Clips(run, seen))
+    run.train()
+    assert seen == [12, 12]
+
+
+class _Clips(TrainerCallback):
+    def __init__(self, run, seen):
+        self.run, self.seen = run, seen
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.seen.append(self.run._clips_timed)
 
 
 def test_accumulation_equals_one_large_batch(tmp_path, videos):

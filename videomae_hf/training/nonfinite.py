@@ -33,6 +33,11 @@ class StepRecord:
     def begin(self, batches: list[dict]):
         self.paths, self.losses = [batch.pop("paths", []) for batch in batches], []
 
+    @property
+    def num_clips(self) -> int:
+        """Of all batches; several of each video with `num_sample`."""
+        return sum(len(paths) for paths in self.paths)
+
     def check(self, trainer: Trainer, grad_norm: torch.Tensor | float):
         """Raises FloatingPointError, in all processes alike, if the gradient is not finite.
 

@@ -49,7 +49,7 @@ class VideoMAETrainer(Trainer):
         check_sharding(self)
         self.probe = probe
         self._seconds_waiting = self._seconds_computing = 0.0
-        self._steps_timed = 0
+        self._clips_timed = self._steps_timed = 0
         self._step = StepRecord()
         self._stop = StopOnSignal()
         self.average = WeightAverage(self.args.ema_decay) if self.args.ema_decay is not None else None
@@ -125,6 +125,7 @@ class VideoMAETrainer(Trainer):
         batches, num_items = super().get_batch_samples(*args, **kwargs)
         self._seconds_waiting += time.perf_counter() - start
         self._step.begin(batches)
+        self._clips_timed += self._step.num_clips
         return batches, num_items
 
     def training_step(self, *args, **kwargs) -> torch.Tensor:
@@ -205,17 +206,17 @@ class VideoMAETrainer(Trainer):
         self.average.start(self.model)
 
     def log(self, logs: dict[str, float], *args, **kwargs):
-        """Adds `clips_per_second` (of all processes), `data_wait`, the part of the time spent waiting for data,
-        `hours_left`, of training alone, and on a GPU `peak_gpu_memory_gib`, the most that tensors of this process have
-        taken since the start."""
+        """Adds `clips_per_second` (of all processes; with `num_sample` several of a video), `data_wait`, the part of the
+        time spent waiting for data, `hours_left`, of training alone, and on a GPU `peak_gpu_memory_gib`, the most that
+        tensors of this process have taken since the start."""
         seconds = self._seconds_waiting + self._seconds_computing
         if "loss" in logs and self._steps_timed and seconds > 0:
-            logs["clips_per_second"] = round(self._steps_timed * self.args.total_batch_size / seconds, 2)
+            logs["clips_per_second"] = round(self._clips_timed * self.args.world_size / seconds, 2)
             logs["data_wait"] = round(self._seconds_waiting / seconds, 3)
             steps_left = self.state.max_steps - self.state.global_step
             logs["hours_left"] = round(steps_left * seconds / self._steps_timed / 3600, 3)
             self._seconds_waiting = self._seconds_computing = 0.0
-            self._steps_timed = 0
+            self._clips_timed = self._steps_timed = 0
         if "loss" in logs or "train_loss" in logs:  # which every process logs
             bad, total = self._count_bad_videos()
             if bad:
