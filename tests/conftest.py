@@ -1,6 +1,7 @@
 """Shared by all tests: tiny models, videos drawn on the spot, and the optional folder of reference files."""
 
 import os
+import subprocess
 from pathlib import Path
 
 
@@ -52,3 +53,22 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def train_here(capfd, monkeypatch):
+    """`train` of test_train in this process: most of the seconds of a small run are spent on importing."""
+    import train as train_command
+    from videomae_hf.cli import run_command
+
+    def run_here(*arguments) -> subprocess.CompletedProcess:
+        monkeypatch.chdir(REPO)
+        capfd.readouterr()
+        command, status = [*map(str, arguments), "--use_cpu", "true"], 0
+        try:
+            run_command("train.py", train_command.main, command)
+        except SystemExit as stop:
+            status = stop.code
+        return subprocess.CompletedProcess(command, status, *capfd.readouterr())
+
+    return run_here

@@ -141,12 +141,12 @@ def test_smoke_recipe(smoke_data, tmp_path):
     assert losses(output) == pytest.approx(SMOKE_LOSSES, abs=2e-3)
 
 
-def test_resume_from_the_last_checkpoint(videos, tmp_path):
+def test_resume_from_the_last_checkpoint(videos, tmp_path, train_here):
     options = ["--sampling_rate", "1", "--save_strategy", "epoch", "--logging_steps", "1", "--output_dir", tmp_path]
     arguments = ["pretrain", "--train_data", videos, *MODEL, *options, "--num_train_epochs", "2"]
-    whole = losses(succeeded(train(*arguments)))
+    whole = losses(succeeded(train_here(*arguments)))
     shutil.rmtree(tmp_path / "checkpoint-4")
-    resumed = losses(succeeded(train(*arguments, "--resume_from_checkpoint", "last")))
+    resumed = losses(succeeded(train_here(*arguments, "--resume_from_checkpoint", "last")))
     assert len(whole) == 4 and resumed == whole[2:]
 
 

@@ -39,11 +39,11 @@ def results(folder: Path) -> dict:
     return json.loads((folder / "all_results.json").read_text())
 
 
-def test_every_augmentation_at_once(videos, tmp_path):
+def test_every_augmentation_at_once(videos, tmp_path, train_here):
     options = ["--rand_augment", "rand-m7-n4-mstd0.5-inc1", "--mixup_alpha", "0.8", "--cutmix_alpha", "1.0"]
     options += ["--label_smoothing", "0.1", "--random_erasing", "0.25", "--num_sample", "2", "--color_jitter", "0.2"]
     options += ["--per_device_train_batch_size", "4", "--output_dir", tmp_path]
-    output = succeeded(train("finetune", "--train_data", videos, "--eval_data", videos, *MODEL, *SHORT, *options))
+    output = succeeded(train_here("finetune", "--train_data", videos, "--eval_data", videos, *MODEL, *SHORT, *options))
     lines = output.splitlines()
     assert "16 videos of 8 classes" in lines
     assert "1 processes on cpu, 16 videos an epoch" in lines
@@ -57,7 +57,7 @@ def test_every_augmentation_at_once(videos, tmp_path):
     assert results(tmp_path)["eval_videos"] == 16 and math.isfinite(results(tmp_path)["eval_loss"])
 
 
-def test_a_recipe_of_several_sources(videos, tmp_path):
+def test_a_recipe_of_several_sources(videos, tmp_path, train_here):
     (tmp_path / "list.txt").write_text("".join(f"{path.name} 0 -1\n" for path in paths_of(videos / "up")))
     sources = [
         {"data": str(videos), "weight": 0.5, "sampling_rate": 2},
@@ -65,19 +65,19 @@ def test_a_recipe_of_several_sources(videos, tmp_path):
     ]
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"train_data": sources, "num_sample": 2}))
     options = ["--per_device_train_batch_size", "4", "--output_dir", tmp_path / "out"]
-    output = succeeded(train("pretrain", tmp_path / "recipe.yaml", *MODEL, *SHORT, *options))
+    output = succeeded(train_here("pretrain", tmp_path / "recipe.yaml", *MODEL, *SHORT, *options))
     assert "18 videos" in output.splitlines()
     assert "1 processes on cpu, 16 videos an epoch" in output  # 16 x 0.5 + 2 x 4
     assert len(losses(output)) == 4
     assert yaml.safe_load((tmp_path / "out" / "settings.yaml").read_text())["train_data"] == sources
 
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"train_data": [{**sources[0], "sampling_rte": 2}]}))
-    done = train("pretrain", tmp_path / "recipe.yaml", *MODEL, *SHORT, *options)
+    done = train_here("pretrain", tmp_path / "recipe.yaml", *MODEL, *SHORT, *options)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "train.py: error: Unknown key 'sampling_rte' of a source in train_data" in done.stderr
 
 
-def test_several_labels_a_video(videos, tmp_path):
+def test_several_labels_a_video(videos, tmp_path, train_here):
     """One video of the evaluation is missing."""
     rows = [f"{path},{path.parent.name}|{'even' if n % 2 else 'odd'}" for n, path in enumerate(paths_of(videos))]
     (tmp_path / "train.csv").write_text("\n".join(["path,labels", *rows]) + "\n")
@@ -86,7 +86,7 @@ def test_several_labels_a_video(videos, tmp_path):
     data = ["--train_data", tmp_path / "train.csv", "--eval_data", tmp_path / "val.csv", "--multi_label", "true"]
     # Batches of one, of which one has nothing but the missing video
     options = ["--mixup_alpha", "0.8", "--per_device_eval_batch_size", "1", "--output_dir", tmp_path / "ft"]
-    output = succeeded(train("finetune", *data, *MODEL, *SHORT, *options))
+    output = succeeded(train_here("finetune", *data, *MODEL, *SHORT, *options))
     assert "16 videos of 10 classes" in output and "videos of a class: 2 (up) to 8 (odd)" in output
     scores = results(tmp_path / "ft")
     assert (scores["eval_videos"], scores["eval_unreadable"]) == (17, 1)
@@ -95,7 +95,7 @@ def test_several_labels_a_video(videos, tmp_path):
 
     where = ["--eval_data", tmp_path / "val.csv", "--checkpoint", tmp_path / "ft", "--output_dir", tmp_path / "ev"]
     views = ["--num_clips", "2", "--num_crops", "1", "--per_device_eval_batch_size", "4"]
-    succeeded(train("evaluate", *where, *views))
+    succeeded(train_here("evaluate", *where, *views))
     metrics = json.loads((tmp_path / "ev" / "metrics.json").read_text())
     assert (metrics["eval_videos"], metrics["eval_unreadable"]) == (17, 1)
     assert "eval_mean_average_precision" in metrics and "confusion_matrix" not in metrics
@@ -134,7 +134,7 @@ def test_report_and_card_of_several_labels(videos, tmp_path):
     assert f"| mean average precision | {score.replace(' %', '')}" in (tmp_path / "bundle" / "README.md").read_text()
 
 
-def test_folders_of_images(videos, tmp_path):
+def test_folders_of_images(videos, tmp_path, train_here):
     """V2's list of raw frames, with a template; the evaluation by folders and without one."""
     rows = []
     for number, path in enumerate(paths_of(videos)[:8]):
@@ -146,12 +146,12 @@ def test_folders_of_images(videos, tmp_path):
     (tmp_path / "list.csv").write_text("\n".join(rows) + "\n")
     data = ["--train_data", tmp_path / "list.csv", "--data_root", tmp_path / "frames"]
     options = ["--frame_template", "img_{:05}.jpg", "--output_dir", tmp_path / "ft"]
-    output = succeeded(train("finetune", *data, "--eval_data", tmp_path / "list.csv", *MODEL, *SHORT, *options))
+    output = succeeded(train_here("finetune", *data, "--eval_data", tmp_path / "list.csv", *MODEL, *SHORT, *options))
     assert "8 videos of 4 classes" in output and "frames of the 8 videos looked at: 16 to 16" in output
     assert (results(tmp_path / "ft")["eval_videos"], results(tmp_path / "ft")["eval_unreadable"]) == (8, 0)
     assert len(losses(output)) == 1
     where = ["--checkpoint", tmp_path / "ft", "--output_dir", tmp_path / "ev", "--num_clips", "1", "--num_crops", "1"]
-    done = train("evaluate", "--eval_data", tmp_path / "frames", *where)
+    done = train_here("evaluate", "--eval_data", tmp_path / "frames", *where)
     assert done.returncode == 1  # class folders have names, the list had numbers
     assert "has the unknown label 'clockwise'" in done.stderr and "Traceback" not in done.stderr
 

@@ -206,7 +206,7 @@ class VideoMAETrainer(Trainer):
         self.average.start(self.model)
 
     def log(self, logs: dict[str, float], *args, **kwargs):
-        """Adds `clips_per_second` (of all processes; with `num_sample` several of a video), `data_wait`, the part of the
+        """Adds `clips_per_second` (of all processes; with `num_sample` several of one), `data_wait`, the part of the
         time spent waiting for data, `hours_left`, of training alone, and on a GPU `peak_gpu_memory_gib`, the most that
         tensors of this process have taken since the start."""
         seconds = self._seconds_waiting + self._seconds_computing
