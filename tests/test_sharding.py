@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_models import build
 
-from videomae_hf.training.sharding import load_optimizer
+from videomae_hf.training.sharding import load_optimizer, load_weights
 
 
 def test_no_run_goes_on_without_the_state_of_its_optimizer(tmp_path):
@@ -18,3 +18,8 @@ def test_no_run_goes_on_without_the_state_of_its_optimizer(tmp_path):
     torch.save(optimizer.state_dict(), tmp_path / "optimizer.pt")
     with pytest.raises(ValueError, match="is of a run without fsdp2; resume it without, or start from its weights"):
         load_optimizer(model, optimizer, str(tmp_path), rank=0)
+
+
+def test_a_folder_without_weights_is_named(tmp_path):
+    with pytest.raises(ValueError, match="has no model.safetensors; name a checkpoint-N folder, or say last"):
+        load_weights(build(), str(tmp_path / "none"), rank=1)

@@ -81,9 +81,11 @@ def load_optimizer(model: PreTrainedModel, optimizer: torch.optim.Optimizer, fol
 
 
 def load_weights(model: PreTrainedModel, folder: str, rank: int):
-    """Whole weights, from one file or several, into the parts of all processes."""
+    """Whole weights, from one file or several, into the parts of all processes; ValueError if there are none."""
+    paths = sorted(Path(folder).glob("model*.safetensors"))
+    if not paths:
+        raise ValueError(f"{folder} has no model.safetensors; name a checkpoint-N folder, or say last.")
     weights = {}
-    if rank == 0:
-        for path in Path(folder).glob("model*.safetensors"):
-            weights.update(load_file(path))
+    for path in paths if rank == 0 else []:
+        weights.update(load_file(path))
     set_model_state_dict(model, weights, options=_FROM_FIRST)
