@@ -298,3 +298,14 @@ def test_unmet_requirements(monkeypatch):
     older = f"numpy {metadata.version('numpy')} is installed, <1 is required."
     absent = "no-such-package-here is required and not installed: pip install 'no-such-package-here'"
     assert doctor.unmet_requirements() == [older, absent]
+
+
+def test_other_commands_need_no_pyav():
+    """Only `prepare` writes videos; without PyAV it ends in one line, and the others are there."""
+    without = "import sys; sys.modules['av'] = None; from videomae_hf import cli; sys.argv[0] = 'videomae'; cli.main()"
+    statuses = {}
+    for name in ("merge-labels", "prepare"):
+        done = run_command([sys.executable, "-c", without, name, "--help"], cwd=REPO)
+        statuses[name] = done.returncode
+        assert "Traceback" not in done.stderr
+    assert statuses == {"merge-labels": 0, "prepare": 1}

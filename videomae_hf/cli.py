@@ -4,6 +4,7 @@
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 
 from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
 from huggingface_hub.utils import HFValidationError
@@ -35,20 +36,17 @@ def run_command(program: str, function: Callable[[list[str]], None], arguments: 
 
 
 def main():
-    from .tools import convert, doctor, merge_labels, prepare, scan
-
-    commands = {
-        "convert": convert.main,
-        "scan": scan.main,
-        "prepare": prepare.main,
-        "doctor": doctor.main,
-        "merge-labels": merge_labels.main,
-    }
-    arguments = sys.argv[1:]
-    if not arguments or arguments[0] not in commands:
+    commands = ("convert", "scan", "prepare", "doctor", "merge-labels")
+    name, arguments = (sys.argv[1:2] or [""])[0], sys.argv[2:]
+    if name not in commands:
         print(f"usage: videomae {{{','.join(commands)}}} ...   (videomae COMMAND --help)", file=sys.stderr)
-        sys.exit(0 if arguments in (["-h"], ["--help"]) else 2)
-    run_command("videomae", commands[arguments[0]], arguments[1:])
+        sys.exit(0 if name in ("-h", "--help") and not arguments else 2)
+
+    def command(arguments: list[str]):
+        # Each by itself: `prepare` needs PyAV, and `doctor` says why it is missing.
+        import_module(f".tools.{name.replace('-', '_')}", __package__).main(arguments)
+
+    run_command("videomae", command, arguments)
 
 
 if __name__ == "__main__":

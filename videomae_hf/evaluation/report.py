@@ -13,7 +13,6 @@ import io
 import json
 from pathlib import Path
 
-import jinja2
 import torch
 from PIL import Image
 from transformers import AutoModelForPreTraining, AutoModelForVideoClassification
@@ -72,6 +71,8 @@ def write_report(page: Path, pretrain: Path, finetune: Path, evaluation: Path, s
     samples, classes = read_samples(videos, metrics["classes"], multi_label=matrix is None)
     first_of_each = list({sample.label: sample for sample in reversed(samples)}.values())[::-1]
     model = AutoModelForPreTraining.from_pretrained(pretrain).eval()
+    import jinja2
+
     html = (
         jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
         .from_string(_PAGE)
