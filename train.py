@@ -35,7 +35,7 @@ from videomae_hf.cli import run_command
 from videomae_hf.data.clips import EvaluationViews, PretrainingClips
 from videomae_hf.data.video_dataset import ClipCollator, VideoDataset
 from videomae_hf.evaluation.metrics import metrics_of
-from videomae_hf.evaluation.predictions import write_predictions
+from videomae_hf.evaluation.predictions import Scored, counts_alone, with_placeholders, write_predictions
 from videomae_hf.image_processing_videomae_v2 import clip_options
 from videomae_hf.training.arguments import VideoMAETrainingArguments
 from videomae_hf.training.checkpoints import last_checkpoint
@@ -57,9 +57,11 @@ from videomae_hf.training.training_data import (
     direction_warning,
     draw_shrunk,
     eval_samples,
+    evaluated_without_labels,
     head_fields,
     image_processor,
     mixing,
+    overlap_lines,
     set_class_weights,
     settled_problem_type,
     train_samples,
@@ -86,8 +88,10 @@ def pretrain(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     report(args, lines)
     eval_set = None
     if data.eval_data or data.eval_split_name:
+        evaluated = eval_samples(data, args, labelled=False)
+        report(args, evaluated.messages + overlap_lines(samples, evaluated))
         load = PretrainingClips(model.config, clip_sampling(data, model.config))
-        eval_set = VideoDataset(eval_samples(data, args, labelled=False), load, args.seed)
+        eval_set = VideoDataset(evaluated, load, args.seed)
     probe = make_probe(data, args, model.config)
     run(model, data, args, fields, train_set, eval_set, ClipCollator(model.config), probe)
 
@@ -116,8 +120,9 @@ def finetune(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
             num_labels=len(classes),
             frame_template=data.frame_template,
         )
-        samples = eval_samples(data, args, classes, regression=regression)
-        eval_set = VideoDataset(samples, views, args.seed, replace_bad=False)
+        evaluated = eval_samples(data, args, classes, regression=regression)
+        report(args, evaluated.messages + overlap_lines(samples, evaluated))
+        eval_set = VideoDataset(evaluated, views, args.seed, replace_bad=False)
     collator = ClipCollator(model.config, mixing(data, args, len(classes)), data.random_erasing)
     run(model, data, args, fields, train_set, eval_set, collator, teacher=teacher)
 
@@ -133,7 +138,9 @@ def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     classes = [model.config.id2label[number] for number in range(model.config.num_labels)]
     problem_type = model.config.problem_type
     data.multi_label = problem_type == "multi_label_classification"
-    samples = eval_samples(data, args, classes, regression=problem_type == "regression")
+    unlabelled = evaluated_without_labels(data)
+    samples = eval_samples(data, args, classes, not unlabelled, problem_type == "regression" and not unlabelled)
+    report(args, samples.messages + ["no labels: predictions are written, and no scores"] * unlabelled)
     # What the model takes goes before what the processor was saved with: options may have changed it.
     processor = VideoMAEV2ImageProcessor.from_pretrained(
         data.checkpoint, video_backend=data.video_backend, **clip_options(model.config)
@@ -151,11 +158,14 @@ def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
         args,
         f"{len(samples)} videos, {data.num_clips} clips x {data.num_crops} crops each, {args.world_size} processes",
     )
+    if unlabelled:
+        samples = with_placeholders(samples, model.config)
     result = trainer.predict(VideoDataset(samples, views, args.seed, replace_bad=False), metric_key_prefix="eval")
-    trainer.log_metrics("eval", result.metrics)
+    metrics = counts_alone(result.metrics) if unlabelled else result.metrics
+    trainer.log_metrics("eval", metrics)
     if trainer.is_world_process_zero():
-        outputs = (result.predictions, result.label_ids, result.metrics)
-        write_predictions(Path(args.output_dir), samples, classes, problem_type, *outputs)
+        scored = Scored(result.predictions, result.label_ids, metrics)
+        write_predictions(Path(args.output_dir), samples, classes, problem_type, scored, labelled=not unlabelled)
 
 
 def probe(data: DataArguments, args: VideoMAETrainingArguments, fields: dict):

@@ -18,7 +18,7 @@ from videomae_hf.evaluation.metrics import (
     TopKAccuracy,
     regression_metrics,
 )
-from videomae_hf.evaluation.predictions import write_predictions
+from videomae_hf.evaluation.predictions import Scored, write_predictions
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_files_of_a_regression(tmp_path):
     ]
     labels = np.array([[1, 10], [3, 20], [np.nan, np.nan]])
     logits = np.array([[1.5, 10], [3, 21], [0, 0]], dtype=np.float32)
-    write_predictions(tmp_path, samples, ["age", "weight"], "regression", logits, labels, {"eval_mae": 0.375})
+    write_predictions(tmp_path, samples, ["age", "weight"], "regression", Scored(logits, labels, {"eval_mae": 0.375}))
     assert (tmp_path / "predictions.csv").read_text().splitlines() == [
         "path,age,weight,predicted_age,predicted_weight",
         "a.mp4,1,10,1.5,10",
@@ -145,7 +145,7 @@ def test_files_of_a_regression(tmp_path):
 def test_files_of_classes(tmp_path):
     samples = [Sample("a.mp4", 0), Sample("b.mp4", 1), Sample("c.mp4", 1)]
     logits = np.log(np.array([[0.75, 0.25], [0.5, 0.5], [0.9, 0.1]], dtype=np.float32))
-    write_predictions(tmp_path, samples, ["run", "jump"], None, logits, np.array([0, 1, -100]), {})
+    write_predictions(tmp_path, samples, ["run", "jump"], None, Scored(logits, np.array([0, 1, -100]), {}))
     assert (tmp_path / "predictions.csv").read_text().splitlines() == [
         "path,label,predicted,probability",
         "a.mp4,run,run,0.7500",

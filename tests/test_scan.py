@@ -406,7 +406,7 @@ def test_summary():
     ("arguments", "message"),
     [
         (["nowhere"], "No folder or list of videos at nowhere"),
-        (["movie.xyz"], "movie.xyz is neither a list in UTF-8 nor named as a video"),
+        (["movie.xyz"], "movie.xyz is not a text file in UTF-8"),
         (["list.csv", "--report", "list.csv"], "--report list.csv is a folder or what is scanned"),
         (["list.csv", "--fix_list", "no/such/list.csv"], "--fix_list no/such/list.csv: there is no folder"),
         (["list.csv", "a.mp4", "--fix_list", "new.csv"], "--fix_list takes one list, or folders and videos"),

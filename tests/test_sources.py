@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from videomae_hf.data.sources import Sample, SampleList, read_samples, read_sources
+from videomae_hf.data.records import Sample, SampleList
+from videomae_hf.data.sources import Reading, read_samples, read_sources
 from videomae_hf.video_decoding import FrameFolder
 
 
@@ -55,8 +56,8 @@ def test_unlabelled_folder_is_searched_at_any_depth(tmp_path):
 def test_class_folders_with_numbers_for_names(tmp_path):
     touch(tmp_path, "a/2/x.mp4", "a/10/y.mp4", "b/02/x.mp4", "b/10/y.mp4")
     samples, classes = read_samples(tmp_path / "a")
-    assert classes == [str(number) for number in range(11)]
-    assert {sample.path[-5:]: sample.label for sample in samples} == {"x.mp4": 2, "y.mp4": 10}
+    assert classes == ["2", "10"]  # most of 0 to 10 would be empty
+    assert {sample.path[-5:]: sample.label for sample in samples} == {"x.mp4": 0, "y.mp4": 1}
     samples, classes = read_samples(tmp_path / "b")  # with a zero in front they are names
     assert classes == ["02", "10"]
     assert {sample.path[-5:]: sample.label for sample in samples} == {"x.mp4": 0, "y.mp4": 1}
@@ -88,8 +89,8 @@ def test_folders_of_images(tmp_path):
     ("names", "labelled", "message"),
     [
         ([], True, "holds no video; expected a folder for each class with videos in it"),
-        (["a.mp4"], True, "holds no video; expected a folder for each class with videos in it"),
-        (["a.txt"], False, r"holds no video; expected videos \(.3gp, .asf, .avi,"),
+        (["a.mp4"], True, "holds 1 video and no folder of a class; give the folder that has a folder for each class"),
+        (["a.txt"], False, r"holds no video; it holds 1 .txt; expected videos \(.mp4, .avi, .mkv,"),
         (["run/a.mp4", "jump/a.jpg"], True, "The class folder .*jump holds no video"),
     ],
 )
@@ -97,6 +98,75 @@ def test_folders_without_videos(tmp_path, names, labelled, message):
     touch(tmp_path, *names)
     with pytest.raises(ValueError, match=message):
         read_samples(tmp_path, labelled=labelled)
+
+
+def test_links_are_entered_once(tmp_path):
+    """A link to a folder above it, and one to a folder that is listed already."""
+    touch(tmp_path, "v/a/1.mp4", "v/a/2.mp4", "v/b/3.mp4", "elsewhere/4.mp4")
+    (tmp_path / "v/a/back").symlink_to(tmp_path / "v")
+    (tmp_path / "v/a/up").symlink_to(tmp_path)
+    (tmp_path / "v/b/more").symlink_to(tmp_path / "elsewhere")
+    samples, classes = read_samples(tmp_path / "v")
+    found = [(os.path.relpath(sample.path, tmp_path / "v"), classes[sample.label]) for sample in samples]
+    assert found == [("a/1.mp4", "a"), ("a/2.mp4", "a"), ("b/3.mp4", "b"), ("b/more/4.mp4", "b")]
+    assert samples.messages == [
+        f"{tmp_path}/v: 2 links to folders that are listed already left out: {tmp_path}/v/a/back, {tmp_path}/v/a/up"
+    ]
+    assert len(read_samples(tmp_path / "v", labelled=False)[0]) == 4
+
+
+def test_one_file_under_two_labels(tmp_path):
+    touch(tmp_path, "a/1.mp4", "b/2.mp4")
+    (tmp_path / "a/3.mp4").symlink_to(tmp_path / "a/1.mp4")
+    samples, _ = read_samples(tmp_path)
+    assert len(samples) == 2 and samples.messages == [f"{tmp_path}: 1 link to other videos of it left out"]
+    (tmp_path / "b/4.mp4").symlink_to(tmp_path / "a/1.mp4")
+    with pytest.raises(ValueError, match="b/4.mp4 and .*a/1.mp4 are one file, with the labels 'b' and 'a'"):
+        read_samples(tmp_path)
+
+
+def test_files_that_are_left_out_are_counted_and_named(tmp_path):
+    touch(tmp_path, "a/1.mp4", "a/1.jpg", "a/2.y4m", "a/3.xyz", "a/notes.txt", "b/4.mxf", "loose.mp4", "b/README", ".x")
+    samples, _ = read_samples(tmp_path)
+    assert [os.path.basename(sample.path) for sample in samples] == ["1.mp4", "2.y4m", "4.mxf"]
+    assert samples.messages == [
+        f"{tmp_path}: 1 video beside the class folders left out: loose.mp4",
+        f"{tmp_path}: files that are no videos left out: 1 .xyz, 1 .txt, 1 without suffix, 1 .jpg",
+    ]
+
+
+def test_a_video_beside_folders_of_images(tmp_path):
+    touch(tmp_path, *(f"{c}/clip{k}/{i}.jpg" for c in "ab" for k in range(6) for i in range(3)), "a/clip0/preview.mp4")
+    samples, _ = read_samples(tmp_path)
+    assert len(samples) == 12
+    assert samples.messages == [f"{tmp_path}: 1 video beside folders of images left out: a/clip0/preview.mp4"]
+    touch(tmp_path, "v/c/1.mp4", "v/c/2.mp4", "v/c/thumbs/1.jpg", "v/c/thumbs/2.jpg", "v/d/3.mp4")
+    samples, _ = read_samples(tmp_path / "v")
+    assert len(samples) == 3
+    left_out = f"{tmp_path}/v: 1 folder of images beside videos left out: c/thumbs (a list may name both)"
+    assert samples.messages == [left_out]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            ["train/a/1.mp4", "val/a/2.mp4"],
+            "holds the folders train, val, which are splits and no classes; give one of",
+        ),
+        (["train/1.mp4", "test/2.mp4"], "holds the folders test, train, which are splits and no classes"),
+        (
+            ["set/a/1.mp4", "set/b/2.mp4"],
+            "holds one folder, set, and that holds a, b; if these are the classes, give",
+        ),
+        (["fight/1.mp4", "Fight/2.mp4"], "the classes 'Fight' and 'fight' differ in spelling alone"),
+    ],
+)
+def test_folders_of_another_level(tmp_path, names, message):
+    touch(tmp_path, *names)
+    with pytest.raises(ValueError, match=message):
+        read_samples(tmp_path)
+    assert len(read_samples(tmp_path, labelled=False)[0]) == 2
 
 
 def test_nothing_there(tmp_path):
@@ -201,7 +271,7 @@ def test_official_lists_without_suffix(tmp_path):
     assert names == ["jump/abc.mp4", "run/d e.mp4", "run/f.avi"]
     touch(tmp_path, "run/d e/1.jpg")
     names = [os.path.relpath(sample.path, tmp_path) for sample in read_samples(path)[0]]
-    assert names == ["jump/abc", "run/d e", "run/f.avi"]
+    assert names == ["jump/abc.mp4", "run/d e", "run/f.avi"]
 
 
 def test_official_lists_of_image_folders(tmp_path):
@@ -236,8 +306,8 @@ def test_json_lines(tmp_path):
         Sample("/data/d.mp4", 1),
         Sample(str(tmp_path / "frames/e"), 0, 5, 20),
     ]
-    samples, classes = read_samples(write_list(tmp_path, '{"path": "a.mp4", "label": 2}'))
-    assert (classes, samples[0].label) == (["0", "1", "2"], 2)
+    samples, classes = read_samples(write_list(tmp_path, '{"path": "a.mp4", "label": 1}'))
+    assert (classes, samples[0].label) == (["0", "1"], 1)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +318,7 @@ def test_json_lines(tmp_path):
         ["path,id,labels", "a.mp4,1,run|jump", "b.mp4,2,", "c.mp4,3,sit"],
         ["path labels", "a.mp4 run|jump", "b.mp4", "c.mp4 sit"],
         ["id,path,run,sit,jump,fps", "4,a.mp4,1,0,1,25", "5,b.mp4,0,0,0,25", "6,c.mp4,0,1,0,30"],
-        ["path run sit jump", "a.mp4 1 0 1", "b.mp4 0 0 0", "c.mp4 0 1 0"],
+        ["path\trun\tsit\tjump", "a.mp4\t1\t0\t1", "b.mp4\t0\t0\t0", "c.mp4\t0\t1\t0"],
         ['{"path": "a.mp4", "labels": ["run", "jump"]}', '{"path": "b.mp4"}', '{"path": "c.mp4", "label": "sit"}'],
     ],
 )
@@ -268,10 +338,14 @@ def test_list_with_another_root_and_absolute_paths(tmp_path):
 @pytest.mark.parametrize(
     ("class_names", "labels", "expected"),
     [
-        (None, ["10", "2", "0"], [10, 2, 0]),
+        (None, ["4", "2", "0"], [4, 2, 0]),
+        (None, ["10", "2", "0"], [2, 1, 0]),
         (None, ["b", "10", "a"], [2, 0, 1]),
-        (["sit", "run", "jump"], ["2", "0", "run"], [2, 0, 1]),
-        (["5", "0"], ["5", "0", "1"], [0, 1, 1]),  # a name goes before a number
+        (["sit", "run", "jump"], ["2", "0", "1"], [2, 0, 1]),
+        (["sit", "run", "jump"], ["jump", "run"], [2, 1]),
+        (["5", "0"], ["5", "0"], [0, 1]),
+        (["0", "1", "2"], ["2", "0.0", "1.0"], [2, 0, 1]),
+        (["LABEL_0", "LABEL_1"], ["1", "LABEL_0"], [1, 0]),
     ],
 )
 def test_numbers_and_names_as_labels(tmp_path, class_names, labels, expected):
@@ -279,26 +353,36 @@ def test_numbers_and_names_as_labels(tmp_path, class_names, labels, expected):
     samples, classes = read_samples(path, class_names)
     assert [sample.label for sample in samples] == expected
     if class_names is None:
-        assert classes == ([str(number) for number in range(11)] if labels[0] == "10" else ["10", "a", "b"])
+        first = {"4": ["0", "1", "2", "3", "4"], "10": ["0", "2", "10"], "b": ["10", "a", "b"]}
+        assert classes == first[labels[0]]
 
 
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
         (["a.mp4 jmup"], r"a.mp4 has the unknown label 'jmup'; did you mean 'jump'\? Known: jump, run"),
-        (["a.mp4 2"], "unknown label '2' Known: jump, run"),
+        (["a.mp4 2"], "the labels are numbers up to 2, and the 2 classes are counted from 0, 'jump'; subtract 1"),
+        (["a.mp4 3", "b.mp4 0"], "unknown label '3'. Known: jump, run"),
+        (["a.mp4 1", "b.mp4 jump"], "unknown label '1' .numbers are places only where all labels are numbers"),
         (["a.mp4 run", "b.mp4"], "list.txt: line 2: expected a path and a label, found 'b.mp4'"),
         (["path,label", "a.mp4"], "list.txt: line 2: expected a path and a label, found 'a.mp4'"),
         (["a.mp4,run", "b.mp4,"], "list.txt: line 2: expected a path and a label, found 'b.mp4'"),
         (["path,id,label", "a.mp4,7"], "list.txt: line 2: expected a path and a label, found 'a.mp4'"),
         (["label,path", "run"], "list.txt: line 2: expected a path and a label, found ''"),
         (["path,label", "a,b.mp4,run"], "list.txt, line 2: 3 columns, 2 in the header: 'a,b.mp4,run'"),
-        (["path,fps", "a.mp4,25"], "has no column label, labels, class, class_name; its header is 'path,fps'"),
-        (["{}"], "list.txt, line 1: none of path, video, video_path, file, file_name, filename in '{}'"),
-        (['{"path": "a.mp4", "label": "run"}', "b.mp4 run"], "list.txt, line 2: no JSON object: 'b.mp4 run'"),
-        (['{"path": "a.mp4", "label": ["run", "jump"]}'], "line 1: 2 labels; set multi_label for more than one"),
+        (["path,fps", "a.mp4,25"], "has no column of labels; it has path, fps"),
+        (["{}"], "list.txt, line 1: none of path, video, video_path, .* is among the columns \\(none\\)"),
+        (['{"path": "a.mp4", "label": "run"}', "b.mp4 run"], "list.txt, line 2 is not valid JSON"),
+        (
+            ['{"path": "a.mp4", "label": ["run", "jump"]}'],
+            "line 1: 2 labels, run, jump; set multi_label for more than one",
+        ),
         ([""], "list.txt holds no video"),
         (["path,label"], "list.txt holds no video"),
+        (
+            ["path label fps", "a.mp4 run 25"],
+            "the header 'path label fps' has 3 columns; separate more than two by commas",
+        ),
     ],
 )
 def test_refused_lists(tmp_path, lines, message):
@@ -316,8 +400,8 @@ def test_unknown_labels_are_told_by_line_and_the_rest_counted(tmp_path):
         ("3", "b.mp4", "walk"),
         *((str(5 + number), f"{number}.mp4", f"sit{number}") for number in range(4)),
     ]
-    assert "(2 more lines like these) Known: jump, run." in message
-    with pytest.raises(ValueError, match=r"(?s)line 2: .*line 6: [^;]*'f.mp4' \(1 more lines like these\)$"):
+    assert "(2 more like these). Known: jump, run." in message
+    with pytest.raises(ValueError, match=r"(?s)line 2: .*line 6: [^;]*'f.mp4' \(1 more like these\)$"):
         read_samples(write_list(tmp_path, "z.mp4 run", *(f"{name}.mp4" for name in "bcdefg")))
 
 
@@ -326,7 +410,7 @@ def test_a_video_is_no_list(tmp_path):
     with pytest.raises(ValueError, match="clip.mp4 is a video; give its folder, or a list"):
         read_samples(tmp_path / "clip.mp4")
     (tmp_path / "list.txt").write_bytes("vidéo.mp4 run".encode("latin-1"))
-    with pytest.raises(ValueError, match="list.txt is neither a list in UTF-8 nor named as a video"):
+    with pytest.raises(ValueError, match=r"list.txt is not a text file in UTF-8 \(line 1\)"):
         read_samples(tmp_path / "list.txt")
 
 
@@ -367,19 +451,19 @@ def test_several_sources_without_and_with_several_labels(tmp_path):
     first = write_list(tmp_path, "a.mp4 run jump", "b.mp4 sit", name="first.txt")
     second = write_list(tmp_path, "c.mp4 hop run", name="second.txt")
     entries = [{"data": first}, {"data": second}]
-    samples, classes, _, _ = read_sources(entries, multi_label=True)
+    samples, classes, _, _ = read_sources(entries, reading=Reading(multi_label=True))
     assert classes == ["hop", "jump", "run", "sit"]
     assert [(sample.label, sample.source) for sample in samples] == [((2, 1), 0), ((3,), 0), ((0, 2), 1)]
-    samples, classes, _, _ = read_sources(entries, labelled=False)
+    samples, classes, _, _ = read_sources(entries, reading=Reading(labelled=False))
     assert classes == [] and [(sample.label, sample.source) for sample in samples] == [(None, 0), (None, 0), (None, 1)]
 
 
 def test_one_source_in_either_form(tmp_path):
     path = write_list(tmp_path, "a.mp4 1", "b.mp4 0")
-    plain, classes, options, weights = read_sources(str(path), root="/videos")
+    plain, classes, options, weights = read_sources(str(path), reading=Reading("/videos"))
     assert [sample.path for sample in plain] == ["/videos/a.mp4", "/videos/b.mp4"]
     assert (classes, options, weights) == (["0", "1"], [{}], [1.0])
-    listed, _, options, weights = read_sources([{"data": str(path), "weight": 3, "fps": 4}], root="/videos")
+    listed, _, options, weights = read_sources([{"data": str(path), "weight": 3, "fps": 4}], reading=Reading("/videos"))
     assert list(listed) == list(plain) and (options, weights) == ([{"fps": 4}], [3.0])
 
 
@@ -388,8 +472,8 @@ def test_one_source_in_either_form(tmp_path):
     [
         ("list.txt", "Source 1 must be a mapping with `data`, not 'list.txt'"),
         ({"root": "/videos"}, "Source 1 must be a mapping with `data`"),
-        ({"data": "list.txt", "weight": 0}, r"weight=0.0 of list.txt must be positive"),
-        ({"data": "list.txt", "weight": -1}, r"weight=-1.0 of list.txt must be positive"),
+        ({"data": "list.txt", "weight": 0}, r"weight=0 of list.txt must be a positive number"),
+        ({"data": "list.txt", "weight": -1}, r"weight=-1 of list.txt must be a positive number"),
     ],
 )
 def test_refused_sources(tmp_path, entry, message):

@@ -6,7 +6,7 @@ from tiny_models import build, videos
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForVideoClassification
 from videomae_hf.data.clips import ClipSampling, TrainingClips
-from videomae_hf.data.sources import Sample, SampleList
+from videomae_hf.data.sources import Reading, Sample, SampleList
 from videomae_hf.data.targets import describe_targets, read_targets, target_range
 from videomae_hf.data.video_dataset import ClipCollator
 
@@ -37,7 +37,7 @@ def test_lists(tmp_path, form):
 
 def test_one_target(tmp_path):
     (tmp_path / "list").write_text("a.mp4 1\nb.mp4 2.5")
-    samples, names = read_targets(tmp_path / "list", root="/videos")
+    samples, names = read_targets(tmp_path / "list", reading=Reading("/videos"))
     assert (names, samples[1]) == (["target"], Sample("/videos/b.mp4", targets=(2.5,)))
     (tmp_path / "list").write_text("path,label,comment\na.mp4,1,x\nb.mp4,2.5,y\n")
     samples, names = read_targets(tmp_path / "list")

@@ -17,7 +17,7 @@ from ..image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from ..masking import draw_masks, mask_to_ids, token_counts
 from ..video_decoding import VideoInfo, read_frames
 from .rand_augment import RandAugment
-from .sources import Sample
+from .records import Sample
 from .transforms import (
     color_jitter,
     multi_scale_crop,

@@ -2,10 +2,9 @@
 """Videos of Hugging Face `datasets`: from the Hub, from a local folder, or by the name of a loader.
 
 `read_rows` gives samples in any order, for all that is not streamed. `stream_rows` gives what `VideoStream` reads from
-front to back.
+front to back, and `stream_shards` the same of local tar shards.
 """
 
-import difflib
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +14,18 @@ from pathlib import Path
 import datasets
 import fsspec
 
-from .sources import VIDEO_SUFFIXES, Sample, SampleList, numbered, shorten, shown, sorted_classes
-from .tar_samples import find_shards, shard_lengths
+from ..messages import did_you_mean, several, shorten
+from .classes import class_number, classes_of, numbered
+from .list_columns import COLUMNS, column_key
+from .list_records import Listed, cell_labels, segment_of
+from .lists import VIDEO_SUFFIXES
+from .records import Sample, SampleList
+from .tar_samples import SEGMENT_COLUMNS, find_shards, shard_lengths, stream_shard_rows
 
 
 _KEY = "__key__"  # the column of a WebDataset's names
 _LABEL_COLUMNS = ("label", "labels", "cls", "class", "class_name")
+_SEGMENTS = {name: role for role in SEGMENT_COLUMNS for name in COLUMNS[role].names}
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class RowSample(Sample):
 
     read: Callable[[], dict] = field(default=None, repr=False)  # gives the row's {"bytes": .., "path": ..}
 
-    def video(self, template: str | None = None) -> str | bytes:
+    def whole_video(self, template: str | None) -> str | bytes:
         value = self.read()
         if value["bytes"] is not None:
             return value["bytes"]
@@ -50,6 +55,10 @@ class RowSamples(Sequence):
     def multi_label(self) -> bool:
         return self._samples.multi_label
 
+    @property
+    def messages(self) -> list[str]:
+        return self._samples.messages
+
     def __len__(self) -> int:
         return len(self._samples)
 
@@ -57,7 +66,7 @@ class RowSamples(Sequence):
         if isinstance(index, slice):
             return [self[position] for position in range(*index.indices(len(self)))]
         sample = self._samples[index]
-        return RowSample(sample.path, sample.label, read=partial(self._read, range(len(self))[index]))
+        return RowSample(**vars(sample), read=partial(self._read, range(len(self))[index]))
 
     def _read(self, index: int) -> dict:
         return self._rows[index][self._column]
@@ -73,6 +82,8 @@ class StreamedRows:
         class_names: [] without labels.
         num_videos: of an epoch.
         multi_label: labels are lists.
+        segments: columns that say which part of a video is meant, and what each of them is.
+        messages: how the rows are read, a line each.
     """
 
     rows: datasets.IterableDataset
@@ -81,10 +92,14 @@ class StreamedRows:
     class_names: list[str]
     num_videos: int
     multi_label: bool = False
+    segments: dict[str, str] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
 
     def __post_init__(self):
-        numbers = {name: number for number, name in enumerate(self.class_names)}
-        self._numbers = {**{str(number): number for number in range(len(self.class_names))}, **numbers}
+        self._numbers = {name: number for number, name in enumerate(self.class_names)}
+        if all(class_number(name.removeprefix("LABEL_")) is None for name in self.class_names):
+            places = {str(number): number for number in range(len(self.class_names))}
+            self._numbers = {**places, **self._numbers}
 
     def sample(self, row: dict) -> RowSample:
         value, label = row[self.video_column], None
@@ -99,7 +114,8 @@ class StreamedRows:
                 raise ValueError(f"{path} has {what}. Known: {shorten(self.class_names)}.")
             label = tuple(self._numbers[name] for name in names)
             label = label if self.multi_label else label[0]
-        return RowSample(path, label, read=lambda: value)
+        bounds = segment_of({role: row[name] for name, role in self.segments.items()})
+        return RowSample(path, label, **bounds, read=lambda: value)
 
 
 def read_rows(
@@ -128,25 +144,62 @@ def read_rows(
     if len(rows) == 0:
         raise ValueError(f"{name}, split {split!r}, has no row.")
     video_column, label_column = _columns(rows, video_column, label_column, labelled)
+    segments = _segment_columns(rows.features, (video_column, label_column))
+    notes = _unused(name, rows.features, [video_column, label_column, *segments])
     rows = rows.cast_column(video_column, datasets.Video(decode=False))
-    paths = list(_names(rows, video_column, split))
+    samples = _samples(name, rows, list(_names(rows, video_column, split)), segments)
     if not labelled:
-        return RowSamples(rows, video_column, SampleList(map(Sample, paths))), []
+        return RowSamples(rows, video_column, SampleList(samples, notes)), []
     feature = rows.features[label_column]
     _require_list(label_column, feature, multi_label)
+    values = rows.select_columns([label_column])[:][label_column]
     found = [
-        (f"row {number}: ", Sample(path), _label_names(value, feature))
-        for number, (path, value) in enumerate(zip(paths, rows.select_columns([label_column])[:][label_column]))
+        Listed(f"row {number}: ", sample, _label_names(value, feature))
+        for number, (sample, value) in enumerate(zip(samples, values))
     ]
     missing = [f"{place}no label" for place, _, labels in found if not labels and not multi_label]
     if missing:
-        raise ValueError(shown(Path(name), missing))
-    given = class_names or _class_label_names(feature)
-    class_names = given or sorted_classes({label for _, _, labels in found for label in labels})
-    if not class_names:
+        raise ValueError(f"{name}: {several(missing)}")
+    class_names = class_names or _class_label_names(feature)
+    labels = {label for _, _, some in found for label in some}
+    if not class_names and not labels:
         raise ValueError(f"{name}, split {split!r}, names no class of any of its {len(found)} videos.")
-    samples = SampleList(numbered(found, class_names, Path(name), multi_label))
-    return RowSamples(rows, video_column, samples), class_names
+    if not class_names:
+        class_names, more = classes_of(labels, name)
+        notes += more
+    samples, more = numbered(found, class_names, name, multi_label)
+    return RowSamples(rows, video_column, SampleList(samples, notes + more)), class_names
+
+
+def _samples(name: str, rows: datasets.Dataset, paths: list[str], segments: dict[str, str]) -> list[Sample]:
+    """A sample for each row, a part of its video where columns say which."""
+    if not segments:
+        return [Sample(path) for path in paths]
+    columns = rows.select_columns(list(segments))[:]
+    samples = []
+    for number, path in enumerate(paths):
+        try:
+            bounds = segment_of({role: columns[column][number] for column, role in segments.items()})
+        except ValueError as error:
+            raise ValueError(f"{name}: row {number}: {error}") from error
+        samples.append(Sample(path, **bounds))
+    return samples
+
+
+def _segment_columns(features, others: Sequence[str | None]) -> dict[str, str]:
+    """Columns that say where in a video the clip is: name -> role."""
+    found = {name: _SEGMENTS[column_key(name)] for name in features if column_key(name) in _SEGMENTS}
+    found = {name: role for name, role in found.items() if name not in others}
+    for role in found.values():
+        same = [name for name in found if found[name] == role]
+        if len(same) > 1:
+            raise ValueError(f"{' and '.join(same)} may both be the column of {role}; keep one of them.")
+    return found
+
+
+def _unused(name: str, features, used: Sequence[str | None]) -> list[str]:
+    unused = [column for column in features if column not in used and not column.startswith("__")]
+    return [f"{name}: columns not used: {shorten(unused)}"] if unused else []
 
 
 def stream_rows(
@@ -174,6 +227,8 @@ def stream_rows(
     if rows.features is None:
         raise ValueError(f"{name}, split {split!r}, does not tell its columns, and cannot be streamed.")
     video_column, label_column = _columns(rows, video_column, label_column, labelled)
+    segments = _segment_columns(rows.features, (video_column, label_column))
+    notes = _unused(name, rows.features, [video_column, label_column, *segments])
     if label_column is not None:
         _require_list(label_column, rows.features[label_column], multi_label)
         class_names = class_names or _class_label_names(rows.features[label_column])
@@ -186,22 +241,40 @@ def stream_rows(
     num_videos = num_videos or (known.num_examples if known is not None else None)
     if not num_videos:
         raise ValueError(f"How many videos {name}, split {split!r}, has is not known; say it with --videos_per_epoch.")
-    columns = [name for name in (video_column, label_column, _KEY) if name in rows.features]
+    columns = [name for name in (video_column, label_column, _KEY, *segments) if name in rows.features]
     rows = rows.select_columns(columns).cast_column(video_column, datasets.Video(decode=False))
-    return StreamedRows(rows, video_column, label_column, class_names if labelled else [], num_videos, multi_label)
+    classes = class_names if labelled else []
+    return StreamedRows(rows, video_column, label_column, classes, num_videos, multi_label, segments, notes)
 
 
-def stream_shards(source: str | Path, class_names=None, labelled: bool = True, num_videos=None) -> StreamedRows:
-    """Opens local tar shards for reading from front to back; see `tar_samples.py` for what they hold."""
+def stream_shards(
+    source: str | Path, class_names: list[str] | None = None, labelled: bool = True, num_videos: int | None = None
+) -> StreamedRows:
+    """Opens local tar shards for reading from front to back; `tar_samples.py` says what they hold.
+
+    Raises:
+        ValueError: classes or number of videos unknown, which index.json tells. FileNotFoundError: no shard.
+    """
     shards, index = find_shards(source)
-    return stream_rows(
-        "webdataset",
-        "train",
-        class_names or index.get("class_names"),
-        labelled,
-        num_videos=num_videos or shard_lengths(shards, index),
-        data_files=shards,
+    class_names = class_names or index.get("class_names")
+    num_videos = num_videos or shard_lengths(shards, index)
+    if labelled and not class_names:
+        raise ValueError(
+            f"{source} has no index.json with its classes, and a stream is not read to find them; give a file with a "
+            f"class name a line in --class_names."
+        )
+    if not num_videos:
+        raise ValueError(f"How many videos {source} has is not known; say it with --videos_per_epoch.")
+    video = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+    numbers = dict.fromkeys(SEGMENT_COLUMNS, datasets.Value("float64"))
+    rows = datasets.IterableDataset.from_generator(
+        stream_shard_rows,
+        features=datasets.Features({"video": video, "label": datasets.Value("string"), **numbers}),
+        gen_kwargs={"shards": shards, "index": index, "labelled": labelled},
     )
+    segments = {name: name for name in SEGMENT_COLUMNS}
+    label_column = "label" if labelled else None
+    return StreamedRows(rows, "video", label_column, class_names if labelled else [], num_videos, segments=segments)
 
 
 def _load(
@@ -234,9 +307,7 @@ def _columns(rows, video_column: str | None, label_column: str | None, labelled:
     names = list(features)
     for option, column in (("video_column_name", video_column), ("label_column_name", label_column)):
         if column is not None and column not in names:
-            near = difflib.get_close_matches(column, names, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{option}={column!r}: the columns are {', '.join(names)}{hint}")
+            raise ValueError(f"{option}={column!r}: the columns are {', '.join(names)}{did_you_mean(column, names)}")
     if video_column is None:
         suffixes = tuple(suffix[1:] for suffix in VIDEO_SUFFIXES)  # a WebDataset's columns are named after files
         videos = [name for name in names if isinstance(features[name], datasets.Video)]
@@ -278,7 +349,9 @@ def _label_names(value, feature) -> list[str]:
     values = value if isinstance(value, list) else [value]
     values = [one for one in values if one is not None and one != -1]  # -1 is how `datasets` says "none"
     names = _class_label_names(feature)
-    return [str(one) if names is None or isinstance(one, str) else names[one] for one in values]
+    if names is not None:
+        return [one if isinstance(one, str) else names[one] for one in values]
+    return [label for one in values for label in cell_labels(one)]
 
 
 def _names(rows: datasets.Dataset, column: str, split: str) -> Iterator[str]:

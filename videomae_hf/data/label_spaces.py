@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .sources import Sample, sorted_classes
+from .classes import classes_of
+from .records import Sample
+from .text_files import read_json
 
 
 # What tells that two files are one video. The official K710 goes by the YouTube id, with which Kinetics' names begin.
@@ -62,7 +64,7 @@ class MergedClasses:
     """The classes of several sources as one.
 
     Args:
-        names: of the merged classes, in the order in which `read_samples` sorts them.
+        names: of the merged classes, in the order that `classes_of` gives them.
         mappings: source -> its class names, in its order -> number of the merged class.
         lines: what was merged, what is new, and what looks alike, to print.
     """
@@ -98,7 +100,7 @@ def merge_classes(sources: dict[str, list[str]], aliases: dict[str, str] | None 
                     f"in the alias file if that is meant."
                 )
             same.append(name)
-    ordered = sorted_classes(set(names.values()))
+    ordered, _ = classes_of(set(names.values()), "the merged classes")
     numbers = {key: ordered.index(name) for key, name in names.items()}
     mappings = {source: {} for source in sources}
     for key, by_source in spellings.items():
@@ -163,7 +165,7 @@ def merge_videos(
         for sample in samples:
             label = merged.names[merged.mappings[source][classes[sample.label]]]
             key = key_of(sample.path)
-            owner, known_label = owners.setdefault((key, sample.first_frame), (source, label))
+            owner, known_label = owners.setdefault((key, sample.first_frame, *sample.segment), (source, label))
             if key in kept_out:
                 leaked += 1
             elif owner != source:
@@ -181,6 +183,7 @@ def merge_videos(
 def _row(sample: Sample, label: str, source: str) -> dict:
     path = sample.path if "://" in sample.path else os.path.abspath(sample.path)
     numbers = {"first_frame": sample.first_frame, "num_frames": sample.num_frames}
+    numbers |= dict(zip(("start", "end", "start_frame", "end_frame"), sample.segment))
     numbers = {name: number for name, number in numbers.items() if number is not None}
     return {"path": path, "label": label, **numbers, "source": source}
 
@@ -212,8 +215,8 @@ def write_mappings(path: Path, merged: MergedClasses):
 
 def read_mappings(path: str | Path) -> tuple[list[str], dict[str, dict[str, int]]]:
     """The merged class names, and source -> its class names -> number of the merged class."""
+    content = read_json(path)
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
         return content["classes"], content["label_mappings"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is no label_mappings.json of videomae merge-labels.") from error

@@ -1,14 +1,17 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """A look at the data before hours of training: what there is, and whether it can work at all."""
 
+import math
+import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from ..frame_sampling import constant_rate
+from ..messages import shorten
 from ..video_decoding import VideoDecodeError, VideoInfo, read_frames
 from .clips import ClipSampling
-from .sources import Sample, shorten
+from .records import Sample
 from .video_dataset import named
 
 
@@ -132,3 +135,35 @@ def _length(info: VideoInfo, sampling: ClipSampling) -> float:
     if not sampling.fps:
         return info.num_frames
     return info.timestamps[-1] if info.timestamps else info.num_frames / (info.fps or 1)
+
+
+def describe_overlap(train: Sequence[Sample], evaluated: Sequence[Sample]) -> list[str]:
+    """A warning where videos that are evaluated on are trained on as well; parts of one video count if they overlap."""
+    seen = {}
+    for sample in train:
+        seen.setdefault(_file_of(sample), []).append(sample)
+    shared = [
+        sample for sample in evaluated if any(_overlap(sample, other) for other in seen.get(_file_of(sample), ()))
+    ]
+    if not shared:
+        return []
+    return [
+        f"WARNING: {len(shared)} of {len(evaluated)} videos of the evaluation are in the training data too, such as "
+        f"{shared[0].name}: the scores say little about new videos"
+    ]
+
+
+def _file_of(sample: Sample) -> str:
+    """What tells that two samples are of one file; links are followed."""
+    return sample.path if sample.content is not None or "://" in sample.path else os.path.realpath(sample.path)
+
+
+def _overlap(one: Sample, other: Sample) -> bool:
+    if not (one.is_segment and other.is_segment):
+        return True
+    for start, end in (("start", "end"), ("start_frame", "end_frame")):
+        bounds = [(getattr(sample, start), getattr(sample, end)) for sample in (one, other)]
+        if any(bound is not None for some in bounds for bound in some):
+            (first, last), (begin, stop) = ((low or 0, math.inf if high is None else high) for low, high in bounds)
+            return first < stop and begin < last
+    return True

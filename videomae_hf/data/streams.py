@@ -19,10 +19,11 @@ import fsspec
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from ..messages import shorten
 from ..video_decoding import VideoDecodeError
 from .clips import ClipSampling
 from .preflight import check_data
-from .sources import Sample, shorten
+from .records import Sample
 from .video_dataset import TRIES, BadVideosError, generator_of, named
 
 

@@ -16,7 +16,7 @@ import torch
 from ..configuration_videomae_v2 import VideoMAEV2Config
 from ..video_decoding import VideoDecodeError
 from .mixing import Mixing
-from .sources import Sample, SampleList
+from .records import Sample, SampleList
 from .transforms import normalize, random_erasing
 
 

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..data.clips import EvaluationViews
-from ..data.sources import Sample
+from ..data.records import Relabelled, Sample
 from ..data.video_dataset import UNREADABLE, ClipCollator, VideoDataset
 from ..modeling_videomae_v2 import VideoMAEV2Model
 
@@ -65,7 +64,7 @@ def cached_features(
     shape = (len(samples), *((model.config.sequence_length,) if tokens else ()), model.config.hidden_size)
     features = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
     # Labels play no part here; that of an unreadable video marks it.
-    unlabelled = VideoDataset([replace(s, label=0, targets=None) for s in samples], views, replace_bad=False)
+    unlabelled = VideoDataset(Relabelled(samples, label=0, targets=None), views, replace_bad=False)
     loader = DataLoader(unlabelled, batch_size, collate_fn=ClipCollator(model.config), num_workers=num_workers)
     done = 0
     for batch in tqdm(loader, desc=f"Features of {len(samples)} videos", unit="batch"):
@@ -100,7 +99,8 @@ def _key(model: VideoMAEV2Model, samples: Sequence[Sample], views: EvaluationVie
     settings = [config, views.processor.to_dict(), views.frame_template, tokens, bf16]
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     for sample in samples:
-        digest.update(json.dumps([sample.path, sample.first_frame, sample.num_frames, _change(sample)]).encode())
+        frames = [sample.first_frame, sample.num_frames, *sample.segment]
+        digest.update(json.dumps([sample.path, *frames, _change(sample)]).encode())
     return digest.hexdigest()[:24]
 
 

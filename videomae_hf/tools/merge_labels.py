@@ -14,7 +14,8 @@ from ..data.label_spaces import (
     write_list,
     write_mappings,
 )
-from ..data.sources import read_samples
+from ..data.sources import EVALUATION, TRAINING, Reading, read_samples
+from ..data.text_files import read_class_names
 
 
 DESCRIPTION = """\
@@ -72,12 +73,17 @@ def main(arguments: list[str]):
     for name in [*eval_sources, *files]:
         if name not in sources:
             raise ValueError(f"{name!r} is none of the sources {', '.join(sources)}.")
-    classes = {name: _names_in(path) for name, path in files.items()}
-    train = {name: _read(name, path, classes.get(name), args.root) for name, path in sources.items()}
+    classes = {name: read_class_names(path) for name, path in files.items()}
+    train = {
+        name: _read(name, path, classes.get(name), Reading(args.root, split=TRAINING)) for name, path in sources.items()
+    }
     merged = merge_classes(
         {name: names for name, (_, names) in train.items()}, read_aliases(args.aliases) if args.aliases else None
     )
-    evals = {name: _read(name, path, train[name][1], args.root) for name, path in eval_sources.items()}
+    evals = {
+        name: _read(name, path, train[name][1], Reading(args.root, split=EVALUATION))
+        for name, path in eval_sources.items()
+    }
     held_out = [sample.path for samples, _ in evals.values() for sample in samples]
     for path in args.held_out:
         held_out += [sample.path for sample in read_samples(path, root=args.root, labelled=False)[0]]
@@ -112,14 +118,10 @@ def _named(arguments: list[str], what: str) -> dict[str, str]:
     return named
 
 
-def _names_in(path: str) -> list[str]:
-    lines = Path(path).read_text(encoding="utf-8").split("\n")
-    return [line.strip() for line in lines if line.strip()]
-
-
-def _read(name: str, path: str, classes: list[str] | None, root: str | None):
+def _read(name: str, path: str, classes: list[str] | None, reading: Reading):
     """Samples and class names of a source."""
-    samples, found = read_samples(path, classes, root)
+    samples, found = read_samples(path, classes, reading=reading)
+    print("\n".join(samples.messages), end="\n" * bool(samples.messages))
     if are_numbers(found):
         raise ValueError(f"{path} has class numbers; give their names: --class_names {name}=FILE, a name a line.")
     return samples, found

@@ -19,7 +19,6 @@ import csv
 import io
 import json
 import os
-import re
 import statistics
 import time
 from collections import Counter
@@ -31,7 +30,11 @@ import av
 import torch
 from tqdm import tqdm
 
-from ..data.sources import Sample, read_samples
+from ..data.list_editing import edit_list, list_every_video
+from ..data.list_records import ReadList
+from ..data.lists import URLS
+from ..data.records import Sample, SampleList
+from ..data.sources import read_samples
 from ..frame_sampling import dense_clip, random_start
 from ..video_decoding import VideoDecodeError, VideoInfo, read_frames
 from .shards import ShardSample, write_shards, write_text
@@ -64,8 +67,8 @@ class Outcome:
 # ------------------------------------------------------------------------------------------------------------- names
 
 
-def list_jobs(source: Path, root: Path | None, labelled: bool) -> tuple[Sequence[Sample], list[Job]]:
-    """The rows of a data set and the videos to write, each once.
+def list_jobs(source: Path, root: Path | None) -> tuple[SampleList, ReadList | None, list[Job]]:
+    """The rows of a data set, the list that they are of (None for a folder), and the videos to write, each once.
 
     Raises:
         ValueError: something other than a video file; two videos would get the same name; and what `read_samples`
@@ -73,11 +76,16 @@ def list_jobs(source: Path, root: Path | None, labelled: bool) -> tuple[Sequence
     """
     if source.is_dir():
         base, below = source, ""
-        samples, _ = read_samples(source, labelled=False)
+        samples, listed = read_samples(source, labelled=False)[0], None
+    elif not source.is_file():
+        raise FileNotFoundError(f"No folder or list of videos at {source}.")
     else:
         base, below = root or source.parent, "videos/"
-        samples, _ = read_samples(source, root=root, labelled=labelled)
-    others = (one for one in samples if one.num_frames is not None or one.path.startswith(("http://", "https://")))
+        listed = list_every_video(source, root)
+        samples = SampleList((found.sample for found in listed.found), listed.notes)
+    if not len(samples):
+        raise ValueError(f"{source} holds no video.")
+    others = (one for one in samples if one.num_frames is not None or one.path.startswith(URLS))
     wrong = samples[0] if os.path.isdir(samples[0].path) else next(others, None)
     if wrong:
         raise ValueError(f"{source}: {wrong.path} is no video file; folders of images and URLs are not prepared.")
@@ -95,38 +103,7 @@ def list_jobs(source: Path, root: Path | None, labelled: bool) -> tuple[Sequence
     if double:
         raise ValueError(f"Two videos of {source} would become {double[0]}; rename one of them.")
     jobs = [Job(path, name.as_posix(), below + target.as_posix()) for path, name, target in zip(paths, names, targets)]
-    return samples, jobs
-
-
-def rewrite_list(source: Path, samples: Sequence[Sample], new_paths: list[str | None], root: Path | None) -> str:
-    """The text of a list with new paths in place of the old ones; rows whose new path is None are left out.
-
-    Everything else stays as it is. `samples` are those that `read_samples` made of the list, row by row.
-    """
-    lines = [line.strip() for line in source.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    header, rows = lines[: len(lines) - len(samples)], lines[len(lines) - len(samples) :]
-    kept = [
-        _with_path(row, sample.path, new, root or source.parent)
-        for row, sample, new in zip(rows, samples, new_paths)
-        if new is not None
-    ]
-    return "".join(f"{line}\n" for line in [*header, *kept])
-
-
-def _with_path(row: str, path: str, new: str, root: Path) -> str:
-    """A row with `new` in place of the text that means `path`, whatever the format of the list."""
-    known = (path, path.removesuffix(".mp4"))  # lists may leave out this suffix
-    if row.startswith("{"):
-        values = json.loads(row).items()
-        is_path = {name: isinstance(value, str) and str(root / value) in known for name, value in values}
-        return json.dumps({name: new if is_path[name] else value for name, value in values}, ensure_ascii=False)
-    begins = [0, *(match.end() for match in re.finditer(r'[\t,;" ]', row))]
-    for meant in known:
-        for match in re.finditer(re.escape(Path(meant).name), row):
-            for begin in begins:
-                if begin < match.end() and str(root / row[begin : match.end()]) == meant:
-                    return row[:begin] + new + row[match.end() :]
-    raise ValueError(f"The path {path} was not found in the row {row!r}.")
+    return samples, listed, jobs
 
 
 # --------------------------------------------------------------------------------------------------------- processes
@@ -238,6 +215,15 @@ def check_request(source: Path, destination: Path, jobs: list[Job]):
             raise ValueError(f"{job.source} would be overwritten; give another DST than {destination}.")
 
 
+def check_segments(samples: Sequence[Sample], args: argparse.Namespace, options: TranscodingOptions) -> None:
+    """Raises ValueError for parts of videos that would be other ones afterwards."""
+    if args.shards and any(sample.is_segment for sample in samples):
+        raise ValueError(f"{args.source} names parts of videos, and shards hold whole ones; leave out --shards.")
+    by_frame = any(sample.start_frame is not None or sample.end_frame is not None for sample in samples)
+    if options.max_fps and by_frame:
+        raise ValueError(f"{args.source} counts frames, of which --max_fps leaves some out; give parts in seconds.")
+
+
 def check_options(destination: Path, source: Path, options: TranscodingOptions):
     """Writes DST/prepare.json, or compares with the one that is there.
 
@@ -317,7 +303,9 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, Transcodi
 def main(arguments: list[str]):
     """`videomae prepare`."""
     args, options = parse_arguments(arguments)
-    samples, jobs = list_jobs(args.source, args.root, labelled=not args.unlabelled)
+    samples, listed, jobs = list_jobs(args.source, args.root)
+    check_segments(samples, args, options)
+    print("\n".join(samples.messages), end="\n" * bool(samples.messages))
     class_names = []
     if args.shards and not args.unlabelled:  # before hours of work: shards need labels, or the word that there are none
         samples, class_names = read_samples(args.source, root=args.root)
@@ -328,9 +316,9 @@ def main(arguments: list[str]):
     num_failed = write_failures(args.destination, jobs, outcomes)
     if num_failed < len(jobs):
         if args.source.is_file():
-            rows = [targets[os.path.abspath(sample.path)] for sample in samples]
-            new_paths = [target if video else None for target, video in rows]
-            write_text(args.destination / args.source.name, rewrite_list(args.source, samples, new_paths, args.root))
+            written = {source: target for source, (target, video) in targets.items() if video}
+            text = edit_list(args.source, listed, lambda sample: written.get(os.path.abspath(sample.path)))
+            write_text(args.destination / args.source.name, text)
         if args.shards:
             print(f"{pack(args, samples, class_names, targets)} shards in {args.destination}, see index.json")
         print(describe(jobs, outcomes, args.destination))

@@ -11,7 +11,7 @@ import json
 import os
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +19,10 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from ..data.sources import VIDEO_SUFFIXES, read_samples
+from ..data.list_editing import edit_list, list_every_video
+from ..data.lists import VIDEO_SUFFIXES
+from ..data.records import Sample, SampleList
+from ..data.sources import read_samples
 from ..video_decoding import FrameFolder, decoding_errors, image_paths, open_container, video_stream
 from .scan_report import BAD, ScannedVideo, summarize, write_report
 from .worker_processes import run_isolated
@@ -247,8 +250,22 @@ def find_videos(sources: list[str], root: str | None = None) -> list[str]:
         if _is_video(source):
             paths.append(str(Path(source).expanduser()))
             continue
-        paths += [sample.path for sample in read_samples(source, root=root, labelled=False)[0]]
+        paths += [sample.path for sample in _samples_of(source, root)]
     return list(dict.fromkeys(paths))
+
+
+def _samples_of(source: str, root: str | None) -> Sequence[Sample]:
+    """The videos of a folder or a list; what is left out of it goes to the standard error."""
+    if _is_list(source):
+        listed = list_every_video(Path(source).expanduser(), Path(root).expanduser() if root else None)
+        samples = SampleList((found.sample for found in listed.found), listed.notes)
+        if not len(samples):
+            raise ValueError(f"{source} holds no video.")
+    else:
+        samples, _ = read_samples(source, labelled=False)
+    for message in samples.messages:
+        print(message, file=sys.stderr)
+    return samples
 
 
 def _is_video(source: str) -> bool:
@@ -283,16 +300,13 @@ def write_fix_list(destination: Path, sources: list[str], root: str | None, vide
 
 
 def _filter_list(destination: Path, source: Path, root: str | None, bad: set[str]) -> str:
-    paths = [sample.path for sample in read_samples(source, root=root, labelled=False)[0]]
-    lines = source.read_bytes().decode("utf-8").splitlines(keepends=True)  # a byte order mark stays where it is
-    entries = [number for number, line in enumerate(lines) if line.strip("\ufeff \t\r\n")]
-    entries = entries[len(entries) - len(paths) :]  # less the header
-    dropped = {number: path for number, path in zip(entries, paths) if path in bad}
-    kept = [line for number, line in enumerate(lines) if number not in dropped]
-    destination.write_bytes("".join(kept).encode("utf-8"))
-    line = f"{len(paths) - len(dropped)} of {len(paths)} videos in {destination}."
     base = Path(root).expanduser() if root else source.parent
-    relative = any(os.path.abspath(path) not in lines[number] for number, path in zip(entries, paths))
+    listed = list_every_video(source, base)
+    text = edit_list(source, listed, lambda sample: None if sample.path in bad else sample.path)
+    destination.write_bytes(text.encode("utf-8"))
+    dropped = sum(found.sample.path in bad for found in listed.found)
+    line = f"{len(listed.found) - dropped} of {len(listed.found)} videos in {destination}."
+    relative = any(os.path.abspath(found.sample.path) not in text for found in listed.found)
     if relative and base.resolve() != destination.parent.resolve():
         line += f"\nIts paths start at {base}: train.py needs --data_root {base} with it."
     return line

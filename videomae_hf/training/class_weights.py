@@ -10,14 +10,14 @@ With soft labels (Mixup, label smoothing) each class's share of the target count
 With several labels a video the weights are `pos_weight`: they multiply the loss of the labels that are present.
 """
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import yaml
 
-from ..data.sources import Sample, shorten
+from ..data.records import Sample
+from ..messages import did_you_mean, shorten
 
 
 def class_weights(
@@ -70,9 +70,8 @@ def _named_weights(setting: str | dict, class_names: list[str]) -> torch.Tensor:
     weights = torch.ones(len(class_names), dtype=torch.float64)
     for name, weight in setting.items():
         if str(name) not in numbers:
-            near = difflib.get_close_matches(str(name), class_names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {shorten(class_names)}."
-            raise ValueError(f"{where}: no class {str(name)!r}; {hint}")
+            hint = did_you_mean(str(name), class_names) or f"; there are {shorten(class_names)}."
+            raise ValueError(f"{where}: no class {str(name)!r}{hint}")
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
             raise ValueError(f"{where}: the weight {weight!r} of {name} must be a positive number.")
         weights[numbers[str(name)]] = weight

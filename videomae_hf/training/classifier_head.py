@@ -5,7 +5,6 @@ The official V2 code gathers the rows of K400, K600 or K700 from a head of K710 
 (v2/run_class_finetuning.py, misc/label_710to*.json); here class names tell, and such a list works as well.
 """
 
-import json
 from pathlib import Path
 
 import torch
@@ -13,7 +12,8 @@ from torch import nn
 
 from ..configuration_videomae_v2 import VideoMAEV2Config
 from ..data.label_spaces import are_numbers, normalized_name, read_mappings
-from ..data.sources import shorten
+from ..data.text_files import read_json
+from ..messages import shorten
 from ..modeling_videomae_v2 import VideoMAEV2ForVideoClassification
 from .recipes import DataArguments
 
@@ -116,12 +116,16 @@ def head_rows(
         return _rows_in(spaces[head_from], classes)
     if not Path(head_from).is_file():
         raise ValueError(f"head_from={head_from!r} is unknown; choose of {', '.join(spaces)}, none, or a JSON file.")
-    rows = json.loads(Path(head_from).read_text(encoding="utf-8"))
-    if len(rows) != len(classes) or not all(isinstance(row, int) and 0 <= row < len(head_classes) for row in rows):
+    rows = read_json(head_from)
+    if not isinstance(rows, list) or len(rows) != len(classes) or not all(_is_row(row, head_classes) for row in rows):
         raise ValueError(
             f"head_from={head_from} must list a row of the {len(head_classes)} for each of {len(classes)} classes."
         )
     return rows
+
+
+def _is_row(row, head_classes: list[str]) -> bool:
+    return type(row) is int and 0 <= row < len(head_classes)
 
 
 def _rows_in(space: dict[str, int], classes: list[str]) -> list[int | None]:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ..configuration_videomae_v2 import VideoMAEV2Config
-from ..data.sources import shorten
+from ..messages import shorten
 from ..modeling_videomae_v2 import VideoMAEV2ForVideoClassification
 from .classifier_head import head_rows
 from .recipes import DataArguments

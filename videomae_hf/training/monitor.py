@@ -21,6 +21,7 @@ from transformers.integrations import TensorBoardCallback, TrackioCallback, Wand
 
 from ..configuration_videomae_v2 import VideoMAEV2Config
 from ..data.clips import EvaluationViews
+from ..data.sources import EVALUATION, TRAINING
 from ..data.video_dataset import UNREADABLE, ClipCollator, VideoDataset
 from ..evaluation.knn import knn_accuracy
 from ..evaluation.visualization import reconstruction_strips
@@ -224,8 +225,8 @@ def make_probe(data: DataArguments, args: VideoMAETrainingArguments, config: Vid
             f"probe_train_data={data.probe_train_data} and probe_eval_data={data.probe_eval_data} go together: the "
             f"labelled videos whose features are the neighbours, and those that are classified by them."
         )
-    train_samples, classes = labelled_samples(data, data.probe_train_data)
-    eval_samples, _ = labelled_samples(data, data.probe_eval_data, classes)
+    train_samples, classes = labelled_samples(data, data.probe_train_data, TRAINING)
+    eval_samples, _ = labelled_samples(data, data.probe_eval_data, EVALUATION, classes)
     # Pixels stay 0 to 255: the model normalises them.
     processor = image_processor(data, config, video_backend=data.video_backend, do_rescale=False, do_normalize=False)
     views = EvaluationViews(processor, frame_template=data.frame_template)

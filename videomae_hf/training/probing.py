@@ -10,11 +10,11 @@ from transformers import EvalPrediction
 
 from ..data.clips import EvaluationViews
 from ..data.hub_data import StreamedRows
-from ..data.sources import Sample
+from ..data.records import Sample
 from ..data.video_dataset import UNREADABLE
 from ..evaluation.features import cached_features
 from ..evaluation.metrics import metrics_of
-from ..evaluation.predictions import write_predictions
+from ..evaluation.predictions import Scored, write_predictions
 from ..evaluation.probe import PROBES, run_probe
 from ..modeling_videomae_v2 import VideoMAEV2Model
 from .arguments import VideoMAETrainingArguments
@@ -73,7 +73,7 @@ def probe_checkpoint(data: DataArguments, args: VideoMAETrainingArguments, field
     scores = metrics_of(problem_type)(EvalPrediction(predictions=logits, label_ids=eval_labels))
     counts = {"train_videos": int(fitted.sum()), "train_unreadable": int((~fitted).sum())}
     metrics = {"probe": data.probe, **result.settings, **counts, **{f"eval_{k}": v for k, v in scores.items()}}
-    write_predictions(Path(args.output_dir), evaluated, names, problem_type, logits, eval_labels, metrics)
+    write_predictions(Path(args.output_dir), evaluated, names, problem_type, Scored(logits, eval_labels, metrics))
     lines = [f"{data.probe} probe of {data.checkpoint}: {fitted.sum()} videos fitted, {scored.sum()} scored"]
     lines += [f"{name} = {value}" for name, value in metrics.items() if name != "probe"]
     return [*lines, f"Saved to {args.output_dir}"]

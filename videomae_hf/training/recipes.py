@@ -7,7 +7,6 @@ TrainingArguments) or of `VideoMAEV2Config`; the command line goes before the re
 
 import argparse
 import dataclasses
-import difflib
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from ..configuration_videomae_v2 import VideoMAEV2Config
+from ..messages import did_you_mean
 from .arguments import VideoMAETrainingArguments
 from .shrink import shrink_recipe
 
@@ -45,10 +45,17 @@ class DataArguments:
     )
     dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of dataset_name."})
     dataset_dir: str | None = field(default=None, metadata={"help": "Folder that the loader dataset_name reads."})
-    train_split_name: str = field(default="train", metadata={"help": "Split of dataset_name to train on."})
-    eval_split_name: str | None = field(default=None, metadata={"help": "Split of dataset_name to evaluate on."})
-    video_column_name: str | None = field(default=None, metadata={"help": "Its column of videos, if not clear."})
-    label_column_name: str | None = field(default=None, metadata={"help": "Its column of labels, if not clear."})
+    train_split_name: str = field(
+        default="train", metadata={"help": "Split to train on, of dataset_name or of a list with a column of splits."}
+    )
+    eval_split_name: str | None = field(
+        default=None,
+        metadata={"help": "Split to evaluate on; of a list without it validation, or else test."},
+    )
+    video_column_name: str | None = field(
+        default=None, metadata={"help": "Column of videos, of dataset_name or of lists, if not clear."}
+    )
+    label_column_name: str | None = field(default=None, metadata={"help": "Column of labels, if not clear."})
     streaming: bool = field(
         default=False,
         metadata={
@@ -103,6 +110,10 @@ class DataArguments:
         default=None, metadata={"help": "Names of the images of a video that is a folder of them: img_{:05}.jpg"}
     )
     multi_label: bool = field(default=False, metadata={"help": "A video may have any number of labels (lists only)."})
+    unlabelled: bool = field(
+        default=False,
+        metadata={"help": "The videos that evaluate reads have no labels: it writes predictions, and no scores."},
+    )
     probe: str = field(default="linear", metadata={"help": "Of the command probe: linear, attentive or knn."})
     feature_cache: str | None = field(
         default=None, metadata={"help": "Folder of the features that probe keeps; None is features in output_dir."}
@@ -326,8 +337,7 @@ def _number_if_text(value):
 
 def _require_known(name: str, known: Iterable[str], problem: str):
     if name not in known and name not in CONFIG_FIELDS:
-        near = difflib.get_close_matches(name, [*known, *CONFIG_FIELDS], n=1)
-        raise ValueError(problem + (f"; did you mean {near[0]!r}?" if near else "; see train.py --help for all."))
+        raise ValueError(problem + (did_you_mean(name, [*known, *CONFIG_FIELDS]) or "; see train.py --help for all."))
 
 
 def as_recipe(data: DataArguments, training: VideoMAETrainingArguments, model: dict) -> dict:

@@ -7,6 +7,7 @@ The kinds of sources meet here: folders and lists (`sources.py`), tar shards (`t
 
 import dataclasses
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from ..configuration_videomae_v2 import VideoMAEV2Config
@@ -15,14 +16,16 @@ from ..data.demo import draw_dataset
 from ..data.hub_data import StreamedRows, read_rows, stream_rows, stream_shards
 from ..data.label_spaces import read_mappings
 from ..data.mixing import Mixing
-from ..data.preflight import check_data
-from ..data.sources import read_samples, read_sources, shorten
+from ..data.preflight import check_data, describe_overlap
+from ..data.sources import EVALUATION, Reading, holds_any_label, read_samples, read_sources
 from ..data.streams import VideoStream, check_stream
 from ..data.tar_samples import is_shards, read_shards
 from ..data.targets import describe_targets, read_targets, target_range
+from ..data.text_files import read_class_names
 from ..data.transforms import direction_sensitive
 from ..data.video_dataset import VideoDataset
 from ..image_processing_videomae_v2 import VideoMAEV2ImageProcessor, clip_options, normalization_options
+from ..messages import shorten
 from .arguments import VideoMAETrainingArguments
 from .class_weights import class_weights, describe_class_weights
 from .recipes import DataArguments
@@ -55,7 +58,8 @@ def train_samples(
     if data.dataset_name and data.train_data:
         raise ValueError("dataset_name and train_data are both set; keep one.")
     if regression:
-        return *read_targets(_list_of_targets(data, "train_data"), classes, data.data_root), [{}], None
+        source = _list_of_targets(data, "train_data", data.train_data)
+        return *read_targets(source, classes, _reading(data, (data.train_split_name,))), [{}], None
     if data.dataset_name and data.streaming:
         options = _hub_options(data, data.train_split_name, labelled)
         rows = stream_rows(class_names=classes, num_videos=data.videos_per_epoch, **options)
@@ -72,14 +76,13 @@ def train_samples(
     if data.streaming:
         raise ValueError("streaming takes a dataset_name, or tar shards in train_data.")
     _require(data, args, "train_data", data.demo_videos, seed=0)
-    return read_sources(data.train_data, classes, data.data_root, labelled, data.multi_label and labelled)
+    return read_sources(data.train_data, classes, _reading(data, (data.train_split_name,), labelled))
 
 
 def stated_classes(data: DataArguments) -> list[str] | None:
     """The classes and their order where `class_names` or `label_mappings` says them."""
     if data.class_names:
-        lines = Path(data.class_names).read_text(encoding="utf-8").split("\n")
-        return [line.strip() for line in lines if line.strip()] or None
+        return read_class_names(data.class_names)
     return read_mappings(data.label_mappings)[0] if data.label_mappings else None
 
 
@@ -90,31 +93,50 @@ def eval_samples(
     labelled: bool = True,
     regression: bool = False,
 ):
-    if regression:
-        return read_targets(_list_of_targets(data, "eval_data"), classes, data.data_root)[0]
-    if data.eval_split_name and data.eval_data:
-        raise ValueError("eval_split_name and eval_data are both set; keep one.")
-    if data.eval_split_name:
-        if not data.dataset_name:
-            raise ValueError("eval_split_name is a split of dataset_name, which is not set.")
+    """The samples that are evaluated on; of a list with a column of splits those of its evaluation split."""
+    split = (data.eval_split_name,) if data.eval_split_name else EVALUATION
+    if data.dataset_name and data.eval_split_name:
+        if data.eval_data:
+            raise ValueError("eval_split_name of dataset_name and eval_data are both set; keep one.")
         return _hub_samples(data, args, data.eval_split_name, classes, labelled)[0]
-    if is_shards(data.eval_data):
-        return read_shards(data.eval_data, classes, labelled)[0]
-    _require(data, args, "eval_data", max(data.demo_videos // 4, 4), seed=1)
-    return read_samples(data.eval_data, classes, data.data_root, labelled, data.multi_label and labelled)[0]
+    # One list for all splits need not be named twice.
+    source = data.eval_data or (data.train_data if data.eval_split_name else None)
+    if regression:
+        return read_targets(_list_of_targets(data, "eval_data", source), classes, _reading(data, split))[0]
+    if is_shards(source):
+        return read_shards(source, classes, labelled)[0]
+    if source is None or source == data.eval_data:
+        _require(data, args, "eval_data", max(data.demo_videos // 4, 4), seed=1)
+    return read_samples(source, classes, reading=_reading(data, split, labelled))[0]
 
 
-def _list_of_targets(data: DataArguments, which: str) -> str:
+def _reading(data: DataArguments, split: tuple[str, ...], labelled: bool = True) -> Reading:
+    """How folders and lists are read."""
+    several = data.multi_label and labelled
+    return Reading(data.data_root, labelled, several, split, data.video_column_name, data.label_column_name)
+
+
+def evaluated_without_labels(data: DataArguments) -> bool:
+    """Whether `evaluate` has videos without labels: where the user says so, or nothing there may be a label."""
+    if data.unlabelled:
+        return True
+    if data.dataset_name or not isinstance(data.eval_data, str) or is_shards(data.eval_data):
+        return False
+    return not holds_any_label(data.eval_data, _reading(data, EVALUATION))
+
+
+def _list_of_targets(data: DataArguments, which: str, source) -> str:
     """The list of a regression; raises ValueError for what cannot have numbers."""
-    source = getattr(data, which)
-    if data.dataset_name or data.eval_split_name or data.streaming or not isinstance(source, str) or is_shards(source):
+    if data.dataset_name or data.streaming or not isinstance(source, str) or is_shards(source):
         raise ValueError(f"Regression reads one list of videos with numbers: {which}={source!r}.")
     return source
 
 
-def labelled_samples(data: DataArguments, source: str, classes: list[str] | None = None):
+def labelled_samples(data: DataArguments, source: str, split: tuple[str, ...], classes: list[str] | None = None):
     """Samples with one label each, and class names, of a folder, a list or tar shards."""
-    return read_shards(source, classes) if is_shards(source) else read_samples(source, classes, data.data_root)
+    if is_shards(source):
+        return read_shards(source, classes)
+    return read_samples(source, classes, reading=replace(_reading(data, split), multi_label=False))
 
 
 def _hub_samples(
@@ -144,10 +166,14 @@ def training_set(
     """What the Trainer reads, and lines about the data; raises ValueError where they cannot be trained on."""
     if not isinstance(samples, StreamedRows):
         regression = samples[0].targets is not None
-        lines = check_data(samples, [] if regression else classes, clips.sampling, args.total_batch_size)
+        lines = samples.messages + check_data(
+            samples, [] if regression else classes, clips.sampling, args.total_batch_size
+        )
         lines += describe_targets(samples, classes) if regression else []
         return VideoDataset(samples, clips, args.seed, weights=weights), lines
-    lines = check_stream(samples, clips.sampling, args.world_size, args.dataloader_num_workers, args.total_batch_size)
+    lines = samples.messages + check_stream(
+        samples, clips.sampling, args.world_size, args.dataloader_num_workers, args.total_batch_size
+    )
     stream = VideoStream(
         samples,
         clips,
@@ -159,6 +185,11 @@ def training_set(
         args.dataloader_drop_last,
     )
     return stream, lines
+
+
+def overlap_lines(train, evaluated) -> list[str]:
+    """A warning where videos are trained and evaluated on; of a stream nobody knows beforehand."""
+    return [] if isinstance(train, StreamedRows) else describe_overlap(train, evaluated)
 
 
 def _require(data: DataArguments, args: VideoMAETrainingArguments, which: str, videos_per_class: int, seed: int):

@@ -1,0 +1,103 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""Small text files that people write: lists, class names, mappings."""
+
+import codecs
+import json
+import unicodedata
+from pathlib import Path
+
+
+_ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a file in UTF-8, or in UTF-16 with a byte order mark, as Excel writes it.
+
+    Raises:
+        ValueError: another encoding; the message has the file and the first line that does not decode.
+    """
+    content = Path(path).read_bytes()
+    encoding = next((name for mark, name in _ENCODINGS.items() if content.startswith(mark)), "utf-8")
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"{path} is not a text file in UTF-8 (line {line}); save it as UTF-8 (in Excel: CSV UTF-8)."
+        ) from error
+
+
+def read_json(path: str | Path):
+    """The content of a JSON file.
+
+    Raises:
+        ValueError: not JSON, or a key that occurs twice in one object; the message has the file.
+    """
+    return parse_json(read_text(path), str(path))
+
+
+def parse_json(text: str, where: str):
+    """The content of JSON text; `where` is what the message of the ValueError names."""
+    try:
+        return json.loads(text, object_pairs_hook=_without_repeats)
+    except (json.JSONDecodeError, _RepeatedKey) as error:
+        raise ValueError(f"{where} is not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise ValueError(f"{where} is nested too deeply.") from error
+
+
+class _RepeatedKey(ValueError):
+    pass
+
+
+def _without_repeats(pairs: list[tuple]) -> dict:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in found if names.count(name) > 1)
+        raise _RepeatedKey(f"the key {repeated!r} occurs twice")
+    return found
+
+
+def normalized(text: str) -> str:
+    """Text as labels and class names are compared: one encoding of accents (NFC), no spaces around it."""
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def read_class_names(path: str | Path) -> list[str]:
+    """Class names in order: a text file with one a line, a JSON list, or a JSON object of numbers and names.
+
+    An object may map numbers to names (`{"0": "run"}`) or names to numbers (`{"run": 0}`, as Something-Something V2's
+    labels.json).
+
+    Raises:
+        ValueError: no name, one that occurs twice, or numbers other than 0 to K - 1.
+    """
+    text = read_text(path)
+    if text.lstrip()[:1] in ("[", "{"):
+        names = _names_in_json(parse_json(text, str(path)), path)
+    else:
+        names = [normalized(line) for line in text.splitlines() if line.strip()]
+    if not names:
+        raise ValueError(f"{path} has no class name.")
+    repeated = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    if repeated is not None:
+        raise ValueError(f"{path} has the class name {repeated!r} twice.")
+    return names
+
+
+def _names_in_json(content, path: str | Path) -> list[str]:
+    if isinstance(content, list) and all(isinstance(name, str | int) for name in content):
+        return [normalized(str(name)) for name in content]
+    if isinstance(content, dict):
+        for pairs in (content.items(), ((name, number) for number, name in content.items())):
+            numbered = {int(number): name for number, name in pairs if _is_number(number)}
+            if len(numbered) == len(content) and sorted(numbered) == list(range(len(numbered))):
+                return [normalized(str(numbered[number])) for number in range(len(numbered))]
+    raise ValueError(f"{path} must be a JSON list of class names, or an object of names and numbers from 0 on.")
+
+
+def _is_number(value) -> bool:
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, int) or (isinstance(value, str) and value.isascii() and value.isdigit())

@@ -1,0 +1,42 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""Parts of error messages and of lines to print."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+_SHOWN = 5  # problems of a list in its message
+# Ratio of difflib below which a suggestion is far-fetched; short names have few letters to agree in.
+_ALIKE, _ALIKE_SHORT, _SHORT = 0.75, 0.6, 4
+
+
+def shorten(names: Sequence[str], limit: int = 8) -> str:
+    """The first names, and how many there are in all.
+
+    >>> shorten(["a", "b", "c"], 2)
+    'a, b, .. (3 in all)'
+    """
+    return ", ".join(names[:limit]) + (f", .. ({len(names)} in all)" if len(names) > limit else "")
+
+
+def several(problems: Sequence[str]) -> str:
+    """The first problems of a list in one line, and the number of the others."""
+    more = f" ({len(problems) - _SHOWN} more like these)" if len(problems) > _SHOWN else ""
+    return "; ".join(problems[:_SHOWN]) + more
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question with the known name most like this one; "" where none is alike."""
+    cutoff = _ALIKE_SHORT if len(name) <= _SHORT else _ALIKE
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def count(number: int, noun: str) -> str:
+    """A number and its noun, which takes an s.
+
+    >>> count(1, "video"), count(0, "class")
+    ('1 video', '0 classes')
+    """
+    plural = noun + ("es" if noun.endswith("s") else "s")
+    return f"{number:,} {noun if number == 1 else plural}"
