@@ -7,7 +7,7 @@ import torch
 from conftest import TINY
 from transformers import AutoConfig, VideoMAEConfig
 
-from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
+from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, draw_masks
 
 
 TRANSFORMERS_FIELDS = list(VideoMAEConfig.__annotations__)
@@ -78,19 +78,9 @@ INVALID = [
     ({"patch_size": [16, 16, 16]}, ["patch_size", "[16, 16, 16]"]),
     ({"hidden_size": 50, "num_attention_heads": 4}, ["hidden_size=50", "num_attention_heads=4"]),
     ({"num_attention_heads": 0}, ["hidden_size=768", "num_attention_heads=0"]),
-    (
-        {"decoder_hidden_size": 50, "decoder_num_attention_heads": 4},
-        ["decoder_hidden_size=50", "decoder_num_attention_heads=4"],
-    ),
-    ({**RUNNING_CELL, "image_size": 112}, ["decoder_mask_type", "image_size=112", "patch_size=16", "7x7"]),
-    ({**RUNNING_CELL, "image_size": (112, 224)}, ["decoder_mask_type", "image_size=(112, 224)", "7x14"]),
-    ({**RUNNING_CELL, "image_size": (224, 112)}, ["decoder_mask_type", "image_size=(224, 112)", "14x7"]),
-    ({"decoder_mask_ratio": 0.2}, ["decoder_mask_ratio=0.2", "running_cell"]),
     ({"mask_type": "tubes"}, ["mask_type='tubes'", "tube", "random", "frame"]),
     ({"decoder_mask_type": "tube"}, ["decoder_mask_type='tube'", "running_cell", "random", "frame"]),
     ({"position_embedding_type": "fixed"}, ["position_embedding_type='fixed'", "sinusoidal", "learned"]),
-    ({"tube_length": 0}, ["tube_length=0"]),
-    ({"tube_length": 3}, ["tube_length=3", "tubelet_size=2"]),
     ({"image_mean": (0.5,)}, ["image_mean=(0.5,)", "num_channels=3"]),
     ({"image_std": (0.5, 0.5)}, ["image_std=(0.5, 0.5)", "num_channels=3"]),
     ({"num_channels": 1, "image_mean": (0.5, 0.5, 0.5)}, ["image_mean=(0.5, 0.5, 0.5)", "num_channels=1"]),
@@ -107,6 +97,32 @@ def test_fields_that_do_not_fit_are_refused_by_name(fields, named):
     with pytest.raises(ValueError) as error:
         VideoMAEV2Config(**fields)
     assert [text for text in named if text not in str(error.value)] == []
+
+
+IN_PRETRAINING = [
+    (
+        {"decoder_hidden_size": 50, "decoder_num_attention_heads": 4},
+        ["decoder_hidden_size=50", "decoder_num_attention_heads=4"],
+    ),
+    ({**RUNNING_CELL, "image_size": 112}, ["decoder_mask_type", "image_size=112", "patch_size=16", "7x7"]),
+    ({**RUNNING_CELL, "image_size": (112, 224)}, ["decoder_mask_type", "image_size=(112, 224)", "7x14"]),
+    ({**RUNNING_CELL, "image_size": (224, 112)}, ["decoder_mask_type", "image_size=(224, 112)", "14x7"]),
+    ({"decoder_mask_ratio": 0.2}, ["decoder_mask_ratio=0.2", "running_cell"]),
+    ({"tube_length": 0}, ["tube_length=0"]),
+    ({"tube_length": 3}, ["tube_length=3", "tubelet_size=2"]),
+]
+
+
+@pytest.mark.parametrize("fields, named", IN_PRETRAINING, ids=[str(fields) for fields, _ in IN_PRETRAINING])
+def test_fields_of_the_decoder_and_the_masks_are_checked_where_they_are_used(fields, named):
+    """A classifier of the same fields has neither."""
+    config = VideoMAEV2Config(**fields)
+    for use in (VideoMAEV2ForPreTraining, lambda config: draw_masks(config, 1)):
+        with torch.device("meta"), pytest.raises(ValueError) as error:
+            use(config)
+        assert [text for text in named if text not in str(error.value)] == []
+    with torch.device("meta"):
+        assert VideoMAEV2ForVideoClassification(config).num_labels == 2
 
 
 @pytest.mark.parametrize(

@@ -200,16 +200,19 @@ class VideoMAEV2Config(PreTrainedConfig):
         return slices * rows * columns
 
     def validate_fields(self):
-        """Raises ValueError where fields do not fit together. Models call it again: a field may have been set since."""
+        """Raises ValueError where fields do not fit together. Models call it again: a field may have been set since.
+
+        Fields that only pretraining uses are checked for themselves here, and together by `check_pretraining`.
+        """
         self._validate_geometry()
-        self._validate_masking()
-        for width, heads in (
-            ("hidden_size", "num_attention_heads"),
-            ("decoder_hidden_size", "decoder_num_attention_heads"),
-        ):
-            _require_divisible(self, width, getattr(self, width), heads, getattr(self, heads))
+        _require_divisible(self, "hidden_size", self.hidden_size, "num_attention_heads", self.num_attention_heads)
+        _require_choice(self, "mask_type", MASK_TYPES)
+        _require_choice(self, "decoder_mask_type", DECODER_MASK_TYPES)
         _require_choice(self, "position_embedding_type", POSITION_EMBEDDING_TYPES)
-        for name in ("drop_path_rate", "classifier_dropout", "hidden_dropout_prob", "attention_probs_dropout_prob"):
+        for name in (
+            "mask_ratio", "decoder_mask_ratio", "drop_path_rate", "classifier_dropout", "hidden_dropout_prob",
+            "attention_probs_dropout_prob",
+        ):  # fmt: skip
             _require_ratio(self, name)
         for name in ("image_mean", "image_std"):
             if len(getattr(self, name)) != self.num_channels:
@@ -240,11 +243,12 @@ class VideoMAEV2Config(PreTrainedConfig):
         for pixels, patch in zip(self.image_hw, self.patch_hw):
             _require_divisible(self, "image_size", pixels, "patch_size", patch)
 
-    def _validate_masking(self):
-        _require_choice(self, "mask_type", MASK_TYPES)
-        _require_choice(self, "decoder_mask_type", DECODER_MASK_TYPES)
-        _require_ratio(self, "mask_ratio")
-        _require_ratio(self, "decoder_mask_ratio")
+    def check_pretraining(self):
+        """Raises ValueError where decoder and masks do not fit together; of no concern to a classifier."""
+        _require_divisible(
+            self, "decoder_hidden_size", self.decoder_hidden_size,
+            "decoder_num_attention_heads", self.decoder_num_attention_heads,
+        )  # fmt: skip
         if self.tube_length is not None:
             if self.tube_length < 1:
                 raise ValueError(f"tube_length={self.tube_length} must be at least 1, or None for the whole clip.")

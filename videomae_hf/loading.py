@@ -32,7 +32,12 @@ def _load_report_silenced():
 
 
 class StrictLoading:
-    """To be mixed into a `PreTrainedModel`, before it."""
+    """To be mixed into a `PreTrainedModel`, before it.
+
+    `new_parts` are the parts that `from_pretrained` did not find in the checkpoint, such as `classifier`: untrained.
+    """
+
+    new_parts: tuple[str, ...] = ()
 
     # What a checkpoint may lack or have too much: everything but the encoder.
     _head_pattern = re.compile(r"^(decoder|mask_token|encoder_to_decoder|fc_norm|classifier)(\.|$)")
@@ -151,6 +156,7 @@ class StrictLoading:
         new = {key.split(".")[0] for key in info["missing_keys"]} | {
             k[0].split(".")[0] for k in info["mismatched_keys"]
         }
+        self.new_parts = tuple(sorted(new))
         left_out = {key.removeprefix("videomae.").split(".")[0] for key in info["unexpected_keys"]}
         if new or left_out:
             parts = [f"new, untrained: {', '.join(sorted(new))}"] if new else []

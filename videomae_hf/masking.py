@@ -60,6 +60,7 @@ def draw_masks(
 
 def draw_encoder_mask(config, batch_size: int, generator=None, device=None) -> torch.Tensor:
     """`bool_masked_pos` (B, L); the arguments are those of `draw_masks`."""
+    config.check_pretraining()
     token_counts(config)  # raises where the configuration masks nothing
     device = _draw_device(generator, device)
     slices, rows, columns = config.grid_size
@@ -73,6 +74,7 @@ def draw_encoder_mask(config, batch_size: int, generator=None, device=None) -> t
 
 def draw_decoder_mask(config, batch_size: int, generator=None, device=None) -> torch.Tensor:
     """`bool_decoded_pos` (B, L) of a configuration with `decoder_mask_ratio` > 0; arguments as in `draw_masks`."""
+    config.check_pretraining()
     device = _draw_device(generator, device)
     ratio = config.decoder_mask_ratio
     if config.decoder_mask_type == "running_cell":

@@ -196,6 +196,7 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
     _fsdp_plan = {"decoder.decoder_layers.*": "free_full_weight"}  # besides that of the encoder, in the configuration
 
     def __init__(self, config: VideoMAEV2Config):
+        config.check_pretraining()
         super().__init__(config)
         self.videomae = VideoMAEV2Model(config)
         self.encoder_to_decoder = nn.Linear(config.hidden_size, config.decoder_hidden_size, bias=False)
@@ -384,10 +385,12 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
             `loss` (with labels) and `logits` (B, num_labels); hidden states and attentions of single views.
         """
         hidden_states = attentions = None
+        if labels is not None and self.config.problem_type is None:
+            self.config.problem_type = self._problem_type(labels)  # as transformers: what is saved says how to use it
         if pixel_values.ndim == 6:
             # One view after the other: (B, V, T, C, H, W) -> V x (B, num_labels) -> (B, V, num_labels)
             views = [self._classify(view, **kwargs)[0] for view in pixel_values.unbind(1)]
-            logits = _average_views(torch.stack(views, dim=1), self._problem_type(labels))
+            logits = _average_views(torch.stack(views, dim=1), self._problem_type(None))
         else:
             logits, outputs = self._classify(pixel_values, **kwargs)
             hidden_states, attentions = outputs.hidden_states, outputs.attentions
@@ -410,7 +413,7 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
         return ((0.0,), (1.0,)) if config.target_mean is None else (config.target_mean, config.target_std)
 
     def _problem_type(self, labels: torch.Tensor | None) -> str:
-        """`config.problem_type`, or what transformers would infer; it also writes it into the config, we do not."""
+        """`config.problem_type`, or what transformers infers from the labels and their number."""
         if self.config.problem_type is not None:
             return self.config.problem_type
         if self.num_labels == 1:

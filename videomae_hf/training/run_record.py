@@ -1,0 +1,257 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""What a run is: its command, classes, data and the settings that decide what is learned.
+
+Each run writes it to run.json in its output_dir and in every checkpoint. A run is resumed only by the same one, and a
+folder that holds one run is not written into by another.
+"""
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import PartialState
+
+from ..configuration_videomae_v2 import VideoMAEV2Config
+from ..data.text_files import read_json
+from ..messages import count, several
+from .arguments import VideoMAETrainingArguments
+from .checkpoints import CannotWriteError, last_checkpoint
+from .processes import data_facts
+from .recipes import DataArguments
+
+
+RECORD = "run.json"
+_LOCK = "run.lock"
+# Of DataArguments, what decides what is learned. Paths are not among them: the data themselves are compared.
+DATA_SETTINGS = (
+    "distillation_weight", "distillation_temperature", "distillation_features", "frame_sampling", "sampling_rate", "fps",
+    "short_video", "square_pixels", "num_sample", "rand_augment", "color_jitter", "grayscale", "random_erasing",
+    "mixup_alpha", "cutmix_alpha", "mix_probability", "mix_switch_probability", "mix_mode", "label_smoothing",
+    "crop_scale", "horizontal_flip", "class_weights", "streaming", "shuffle_buffer",
+)  # fmt: skip
+TRAINING_SETTINGS = (
+    "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_epochs", "warmup_steps", "num_train_epochs",
+    "max_steps", "total_batch_size", "weight_decay", "layer_decay", "max_grad_norm", "optim", "adam_beta1", "adam_beta2",
+    "adam_epsilon", "seed", "data_seed", "dataloader_drop_last", "freeze_layers", "freeze_encoder",
+    "drop_path_warmup_epochs", "lora_rank", "lora_alpha", "lora_dropout", "lora_target_modules", "ema_decay",
+)  # fmt: skip
+# What a run here writes into its output_dir
+_WRITTEN = re.compile(
+    r"checkpoint-\d+|ema|adapter|reconstructions|features|runs|.*\.safetensors|.*_results\.json|.*\.safetensors\.index\.json"
+    r"|(config|preprocessor_config|processor_config|trainer_state|nonfinite|metrics|run|adapter_config)\.json"
+    r"|training_args\.bin|settings\.yaml|predictions\.csv|README\.md|stage_finished\.json"
+)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as it is compared.
+
+    Args:
+        command: pretrain or finetune.
+        problem_type: None for pretraining.
+        classes: names of the classes or targets, [] for pretraining.
+        data: of `data_facts`: how many videos, and a digest of their names, labels and order.
+        model: fields of the configuration.
+        settings: those of `DATA_SETTINGS` and `TRAINING_SETTINGS`.
+    """
+
+    command: str
+    problem_type: str | None
+    classes: list[str]
+    data: dict[str, str]
+    model: dict
+    settings: dict
+
+    @classmethod
+    def of(
+        cls, command: str, config: VideoMAEV2Config, data: DataArguments, args: VideoMAETrainingArguments, train_set
+    ) -> "RunRecord":
+        classifies = command != "pretrain"
+        fields = [name for name in VideoMAEV2Config.__annotations__ if name != "label_mappings"]
+        settings = {name: getattr(data, name) for name in DATA_SETTINGS}
+        settings |= {name: getattr(args, name) for name in TRAINING_SETTINGS}
+        record = cls(
+            command=command,
+            problem_type=config.problem_type if classifies else None,
+            classes=[config.id2label[number] for number in range(config.num_labels)] if classifies else [],
+            data={name: str(value) for name, value in data_facts(train_set).items()},
+            model={name: getattr(config, name) for name in fields},
+            settings=settings,
+        )
+        return cls(**json.loads(json.dumps(dataclasses.asdict(record), default=_plain)))  # as it is read back
+
+    def write(self, folder: str | Path, **more) -> None:
+        """Writes run.json whole or not at all; `more` stands beside the fields."""
+        content = {**dataclasses.asdict(self), **more}
+        partial = Path(folder, RECORD + ".partial")
+        partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        partial.replace(Path(folder, RECORD))
+
+    def differences(self, other: dict, *, settings: bool) -> list[str]:
+        """How this run differs from one read from run.json, a text for each difference; `settings` compares these."""
+        found = []
+        for name in ("command", "problem_type", "classes"):
+            if other.get(name) != getattr(self, name):
+                found.append(f"{name} {_shown(other.get(name))} then, {_shown(getattr(self, name))} now")
+        for name in ("model", "data", *(("settings",) if settings else ())):
+            then, now = other.get(name) or {}, getattr(self, name)
+            keys = [key for key in now if key in then and then[key] != now[key]]
+            found += [f"{key} {_shown(then[key])} then, {_shown(now[key])} now" for key in keys]
+        return found
+
+
+def _plain(value):
+    return getattr(value, "value", None) or str(value)
+
+
+def _shown(value) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def read_record(folder: str | Path) -> dict | None:
+    """The content of run.json in a folder; None where there is none."""
+    file = Path(folder, RECORD)
+    content = read_json(file) if file.is_file() else None
+    if content is not None and not isinstance(content, dict):
+        raise ValueError(f"{file} must be a mapping, as a run here writes it.")
+    return content
+
+
+def check_same_run(checkpoint: str | Path, record: RunRecord, allow_changes: bool) -> list[str]:
+    """Compares a checkpoint with the run that is to go on from it.
+
+    Returns:
+        Lines about what differs and is allowed to.
+
+    Raises:
+        ValueError: the checkpoint is of another run: another command, model, problem type, classes or data, or, unless
+            `allow_changes`, other settings.
+    """
+    then = read_record(checkpoint)
+    if then is None:
+        return [f"{checkpoint} has no {RECORD}: whether it is of this run is not known"]
+    hard = record.differences(then, settings=False)
+    if hard:
+        raise ValueError(
+            f"{checkpoint} is of another run: {several(hard)}. Leave out --resume_from_checkpoint to start a run, or "
+            f"take another output_dir."
+        )
+    soft = record.differences(then, settings=True)
+    if soft and not allow_changes:
+        raise ValueError(
+            f"{checkpoint} was made with other settings: {several(soft)}. A resumed run would be neither of the two; "
+            f"give the same settings, or --allow_changes true to go on with the new ones."
+        )
+    return [f"goes on with other settings: {several(soft)}"] if soft else []
+
+
+@contextmanager
+def output_claimed(
+    command: str, data: DataArguments, args: VideoMAETrainingArguments
+) -> Iterator[list[str]]:
+    """Around a run that writes to `args.output_dir`: no other run writes there meanwhile, and none is overwritten.
+
+    The files of an earlier run of the same command are moved to a folder `earlier-1` of it, unless this one resumes.
+
+    Yields:
+        Lines to print.
+
+    Raises:
+        ValueError: the folder holds a run of another command, a model of unknown origin, or what this run reads; or
+            another process writes there. OSError: it cannot be written.
+    """
+    folder, lines = Path(args.output_dir), []
+    if args.process_index == 0:
+        _refuse_inputs(folder, data)
+        file = _locked(folder)
+        if args.resume_from_checkpoint is None:
+            lines = _make_room(folder, command)
+    PartialState().wait_for_everyone()
+    try:
+        yield lines
+    finally:
+        if args.process_index == 0:
+            file.close()
+            Path(folder, _LOCK).unlink(missing_ok=True)
+
+
+def _refuse_inputs(folder: Path, data: DataArguments) -> None:
+    for name in ("checkpoint", "teacher"):
+        source = getattr(data, name)
+        if source and Path(source).exists():
+            if Path(source).resolve() == folder.resolve():
+                raise ValueError(f"output_dir={folder} is the {name} itself, which would be overwritten; give another.")
+            if folder.resolve() in Path(source).resolve().parents:
+                raise ValueError(f"{name}={source} lies in output_dir={folder}; give another output_dir.")
+
+
+def _locked(folder: Path):
+    """The lock file of a folder, open; where another process has it open, that one is named."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"output_dir={folder} is a file; give a folder.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / _LOCK, "a+", encoding="utf-8")
+    except OSError as error:
+        raise CannotWriteError(f"output_dir={folder} cannot be written: {error.strerror}.") from error
+    if not _lock(file):
+        file.seek(0)
+        owner = file.read().strip() or "another process"
+        file.close()
+        raise ValueError(f"output_dir={folder} is being written by {owner}; wait for it, or give another folder.")
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {os.uname().nodename}" if hasattr(os, "uname") else f"process {os.getpid()}")
+    file.flush()
+    return file
+
+
+def _lock(file) -> bool:
+    """Whether this process has the lock now. The system frees it when the process ends, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
+def _make_room(folder: Path, command: str) -> list[str]:
+    """Moves what an earlier run of this command has left."""
+    record = read_record(folder)
+    names = sorted(path.name for path in folder.iterdir() if _WRITTEN.fullmatch(path.name))
+    if record is None and "config.json" in names:
+        raise ValueError(f"output_dir={folder} holds a model that is not of a run here; give another folder.")
+    if record is not None and record.get("command") != command:
+        raise ValueError(f"output_dir={folder} holds a run of {record.get('command')!r}; give {command} another folder.")
+    if record is None or not names:
+        return []
+    number = 1
+    while (folder / f"earlier-{number}").exists():
+        number += 1
+    earlier = folder / f"earlier-{number}"
+    earlier.mkdir()
+    for name in names:
+        (folder / name).rename(earlier / name)
+    checkpoints = sum(name.startswith("checkpoint-") for name in names)
+    what = f"{command}, {count(checkpoints, 'checkpoint')}" + ("" if record.get("finished") else ", not finished")
+    return [f"{folder} held an earlier run ({what}): its files are in {earlier} now"]
+
+
+def resume_path(args: VideoMAETrainingArguments) -> str | None:
+    """The checkpoint that `resume_from_checkpoint` means: a folder, or the last complete one for `last` and `true`."""
+    said = args.resume_from_checkpoint
+    if said is None or str(said).lower() == "false":
+        return None
+    return last_checkpoint(args.output_dir) if str(said).lower() in ("last", "true") else said
