@@ -12,6 +12,35 @@ import evaluate
 import numpy as np
 
 from ..data.video_dataset import UNREADABLE
+from ..messages import did_you_mean
+
+
+# What an evaluation of each problem type reports (without the prefix eval_), and whether more is better.
+METRICS = {
+    None: {"loss": False, "knn_top1": True},  # pretraining
+    "single_label_classification": {
+        "top1": True, "top5": True, "mean_class_accuracy": True, "macro_f1": True, "loss": False,
+    },
+    "multi_label_classification": {
+        "mean_average_precision": True, "micro_f1": True, "macro_f1": True, "loss": False,
+    },
+    "regression": {"mae": False, "rmse": False, "r2": True, "pearson": True, "loss": False},
+}  # fmt: skip
+
+
+def more_is_better(metric: str) -> bool | None:
+    """Whether more of a metric, with or without the prefix eval_, is better; None for one that is not reported here."""
+    return {name: better for some in METRICS.values() for name, better in some.items()}.get(metric.removeprefix("eval_"))
+
+
+def check_metric(metric: str, problem_type: str | None) -> None:
+    """Raises ValueError for a metric that evaluations of this problem type do not report."""
+    known = METRICS[problem_type]
+    if metric.removeprefix("eval_") not in known:
+        raise ValueError(
+            f"metric_for_best_model={metric!r} is not reported; there are {', '.join(known)}"
+            f"{did_you_mean(metric, known)}"
+        )
 
 
 class _ScoresMetric(evaluate.Metric):

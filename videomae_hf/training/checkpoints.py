@@ -1,8 +1,8 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """Checkpoints that are complete or do not count, whatever interrupts their writing: a kill, a crash, a full disk.
 
-transformers writes trainer_state.json after all other files of a checkpoint. `VideoMAETrainer` sees to it that this
-holds over all processes, and for the disk. So a checkpoint whose trainer_state.json can be read is complete.
+The last file of a checkpoint is run.json, which lists all others with their sizes. A checkpoint without it, which is
+not from here, is complete if all that a run needs to go on is there.
 """
 
 import json
@@ -21,7 +21,15 @@ from transformers.trainer_callback import TrainerState
 
 logger = logging.getLogger(__name__)
 
+RECORD = "run.json"
 _STATE = "trainer_state.json"
+# Of checkpoints without a list of their files: one of the patterns of each line must be there
+_NEEDED = (
+    ("model.safetensors", "*.safetensors*", "pytorch_model*", "pytorch_model_fsdp*", "global_step*"),
+    ("optimizer.pt", "optimizer*", "global_step*"),
+    ("scheduler.pt", "scheduler*", "global_step*"),
+    ("rng_state.pth", "rng_state*.pth"),
+)
 
 
 class CannotWriteError(OSError):
@@ -32,25 +40,70 @@ def last_checkpoint(output_dir: str | Path) -> str | None:
     """The complete checkpoint of the most steps in a folder; None if there is none."""
     found = {int(path.name[11:]): path for path in Path(output_dir).glob("checkpoint-*") if _is_numbered(path)}
     for _, path in sorted(found.items(), reverse=True):
-        if is_complete(path):
+        missing = missing_file(path)
+        if missing is None:
             return str(path)
-        logger.warning("%s is incomplete, as its writing was interrupted; it is not used.", path)
+        logger.warning("%s is incomplete (%s is missing or damaged); it is not used.", path, missing)
     return None
 
 
 def is_complete(checkpoint: Path) -> bool:
+    return missing_file(checkpoint) is None
+
+
+def missing_file(checkpoint: Path) -> str | None:
+    """The name of a file that is missing, cut short or unreadable in a checkpoint; None if it is complete."""
     try:
         TrainerState.load_from_json(str(checkpoint / _STATE))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return False
-    return True
+        files = json.loads((checkpoint / RECORD).read_text(encoding="utf-8")).get("files")
+    except FileNotFoundError as error:
+        files = None
+        if Path(error.filename).name == _STATE:
+            return _STATE
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError):
+        return f"{_STATE} or {RECORD}"
+    wrong = (name for name, size in (files or {}).items() if not _has_size(checkpoint / name, size))
+    changed = next(wrong, None)
+    if changed is not None:
+        return changed
+    return next((alternatives[0] for alternatives in _NEEDED if not _any_of(checkpoint, alternatives)), None)
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
+
+
+def _any_of(checkpoint: Path, patterns: tuple[str, ...]) -> bool:
+    return any(next(checkpoint.glob(pattern), None) is not None for pattern in patterns)
+
+
+def list_files(folder: Path) -> dict[str, int]:
+    """The files of a checkpoint and their sizes, for run.json."""
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != RECORD)
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
+
+
+def check_complete(checkpoint: str | Path) -> None:
+    """Raises ValueError for a checkpoint from which a run cannot go on as if nothing had happened."""
+    checkpoint = Path(checkpoint)
+    if not checkpoint.is_dir():
+        raise ValueError(f"resume_from_checkpoint={checkpoint} is no folder; `last` takes the last one in output_dir.")
+    missing = missing_file(checkpoint)
+    if missing is not None:
+        other = last_checkpoint(checkpoint.parent)
+        raise ValueError(
+            f"{checkpoint} is incomplete: {missing} is missing or damaged. "
+            + (f"{other} is complete." if other else "There is no complete one beside it.")
+        )
 
 
 @contextmanager
 def checkpoint_written(checkpoint: Path, by_this_process: bool) -> Iterator[None]:
     """Around the writing of a checkpoint. One that fails is removed, and the error names its folder."""
     if by_this_process:
-        (checkpoint / _STATE).unlink(missing_ok=True)  # of an earlier run: new files beside old ones are incomplete
+        # Of an earlier run: new files beside old ones are incomplete.
+        (checkpoint / _STATE).unlink(missing_ok=True)
+        (checkpoint / RECORD).unlink(missing_ok=True)
     try:
         with folder_named(checkpoint):
             yield

@@ -112,7 +112,10 @@ def data_facts(dataset) -> dict:
     """
     if isinstance(dataset, VideoStream):
         return {"videos": dataset.source.num_videos, "classes": fingerprint(dataset.source.class_names)}
-    lines = (f"{Path(sample.path).parts[-2:]} {sample.label} {sample.source}" for sample in dataset.samples)
+    lines = (
+        f"{Path(sample.path).parts[-2:]} {sample.label} {sample.source} {sample.segment} {sample.targets}"
+        for sample in dataset.samples
+    )
     return {"videos": f"{len(dataset.samples)} ({fingerprint(lines)})"}
 
 

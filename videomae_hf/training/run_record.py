@@ -20,12 +20,11 @@ from ..configuration_videomae_v2 import VideoMAEV2Config
 from ..data.text_files import read_json
 from ..messages import count, several
 from .arguments import VideoMAETrainingArguments
-from .checkpoints import CannotWriteError, last_checkpoint
+from .checkpoints import RECORD, CannotWriteError, last_checkpoint
 from .processes import data_facts
 from .recipes import DataArguments
 
 
-RECORD = "run.json"
 _LOCK = "run.lock"
 # Of DataArguments, what decides what is learned. Paths are not among them: the data themselves are compared.
 DATA_SETTINGS = (
