@@ -135,7 +135,7 @@ def check_short_video(short_video: str, official_sampling: bool = False) -> None
     if official_sampling and short_video != "repeat_last":
         raise ValueError(
             f"short_video={short_video!r} does not go with official_sampling, which repeats frames of short videos; "
-            f"leave one of the two out."
+            f"set short_video to 'repeat_last' or official_sampling to false."
         )
 
 
