@@ -2,14 +2,22 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from golden_files import CHECKPOINTS, GOLDEN, MEAN, STD, clips, converted, official_weights, pixel_values, tensors
+from PIL import Image
 from transformers import TrainerCallback
 
-from videomae_hf import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, VideoMAEV2Model
+from videomae_hf import (
+    VideoMAEV2ForPreTraining,
+    VideoMAEV2ForVideoClassification,
+    VideoMAEV2ImageProcessor,
+    VideoMAEV2Model,
+)
 from videomae_hf.data.mixing import Mixing
 from videomae_hf.data.video_dataset import ClipCollator, generator_of
+from videomae_hf.image_processing_videomae_v2 import VideoMAEV2ProcessorKwargs
 from videomae_hf.masking import mask_to_ids
 from videomae_hf.official_checkpoints import to_official
 from videomae_hf.tools import convert
@@ -108,6 +116,21 @@ def test_back_to_the_official_file(name, tmp_path):
     before, after = official_weights(name), torch.load(tmp_path / "back.pth", weights_only=True)["model"]
     assert after.keys() == before.keys()
     assert all(torch.equal(after[key], before[key]) for key in before)
+
+
+# ----------------------------------------------------------------------------------------------------------- resizing
+
+
+@pytest.mark.skipif("antialias" not in VideoMAEV2ProcessorKwargs.__annotations__, reason="no antialias option")
+@pytest.mark.parametrize(("short_side", "size"), [(48, "64x48"), (50, "66x50")])
+def test_resizing_without_antialiasing(short_side, size):
+    """OpenCV's fixed point rounds some values to the neighbouring one."""
+    image, expected = (np.array(Image.open(GOLDEN / f"resize_96x72{name}.png")) for name in ("", f"_to_{size}"))
+    options = {"do_center_crop": False, "do_rescale": False, "do_normalize": False}
+    processor = VideoMAEV2ImageProcessor(size={"shortest_edge": short_side}, antialias=False, **options)
+    found = processor([image], return_tensors="np").pixel_values[0, 0].transpose(1, 2, 0)  # (C, H, W) -> (H, W, C)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= 1
 
 
 # ------------------------------------------------------------------------------------------------------ training runs

@@ -82,7 +82,7 @@ def sample_clip_indices(
             return [official_uniform_clip(num_video_frames, num_frames)]
         return [uniform_clip(num_video_frames, num_frames, clip, num_clips) for clip in range(num_clips)]
     if official_sampling and num_clips == 1:
-        # V2's validation centres the span (v2/dataset/datasets.py); V1's samples it at random, as training does.
+        # V2's validation centres the span (v2/dataset/datasets.py). Deviation: V1's samples it at random.
         start = max(num_video_frames - _official_span(num_frames, sampling_rate), 0) // 2
         return [official_dense_clip(num_video_frames, start, num_frames, sampling_rate)]
     starts = dense_starts(num_video_frames, num_frames, sampling_rate, num_clips)

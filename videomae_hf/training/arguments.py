@@ -186,7 +186,10 @@ class VideoMAETrainingArguments(TrainingArguments):
         self.lr_scheduler_type, self.lr_scheduler_kwargs = schedule, options
 
     def _bf16_by_default(self) -> bool:
-        """On a GPU that computes in bfloat16, unless float16 is asked for, here or of accelerate launch."""
+        """On a GPU that computes in bfloat16, unless float16 is asked for, here or of accelerate launch.
+
+        Deviation: officially float16, but in V2's finetuning.
+        """
         fp16 = self.fp16 or os.environ.get("ACCELERATE_MIXED_PRECISION") in ("fp16", "fp8")
         return not (fp16 or self.use_cpu) and torch.cuda.is_available() and torch.cuda.is_bf16_supported(False)
 

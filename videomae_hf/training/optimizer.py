@@ -51,7 +51,8 @@ def official_schedule(
     """The official warmup and cosine, step by step (v1/utils.py, `cosine_scheduler`), as a factor of each group's rate.
 
     With W steps of warmup, step k of them has k / (W - 1): the first has 0 and the last the whole rate, as does the
-    first of the cosine behind it. (transformers has k / W, and the whole rate once.)
+    first of the cosine after it. Deviation: runs with a `learning_rate` of their own have transformers' schedules,
+    where step k has k / W.
 
     Args:
         optimizer: of `parameter_groups`.

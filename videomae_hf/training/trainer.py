@@ -329,7 +329,8 @@ class _DataCallback(TrainerCallback):
             self.trainer.train_dataset.set_epoch(int(state.epoch + 1e-6))
 
     def on_step_begin(self, args, state, control, **kwargs):
-        # Dropout and drop path draw from (seed, step, process), as clips do from (seed, epoch, index). The Trainer
+        # Dropout and drop path draw from (seed, step, process), as clips do from (seed, epoch, index). Deviation: the
+        # official code lets the generator run on, and its resumed runs differ from unbroken ones. The Trainer
         # restores the state of the generators, but whether an epoch draws a seed for its workers from them differs
         # between a resumed run and an unbroken one (persistent workers do so once); and all its processes drop alike.
         numbers = (args.seed, state.global_step, args.process_index, 0, 0, 0)
