@@ -160,7 +160,8 @@ def test_folders_that_cannot_be_read(images, generator, sample_options, options,
     [
         ({"frame_sampling": "unifrom"}, "frame_sampling='unifrom' is unknown; choose dense or uniform"),
         ({"frame_sampling": "random"}, "frame_sampling='random' is unknown"),
-        ({"short_video": "mirror"}, "short_video='mirror': choose one of repeat_last, loop, error"),
+        ({"short_video": "mirror"}, "short_video='mirror' is unknown; choose one of repeat_last, loop, error"),
+        ({"short_video": "loop", "official_sampling": True}, "'loop' does not go with official_sampling"),
         ({"sampling_rate": 0}, "sampling_rate=0 must be positive"),
         ({"fps": -1}, "fps=-1 must be positive"),
     ],
@@ -206,6 +207,20 @@ def test_each_source_has_its_sampling(images, generator, loader):
     for source, distance in ((0, 1), (1, 6)):
         clip = load(Sample(str(images), 0, source=source), generator)["pixel_values"]
         assert set(np.diff(numbers(clip))) == {distance}
+
+
+@pytest.mark.parametrize(
+    ("loader", "official", "expected"),
+    [
+        (PretrainingClips, True, [1, 5, 9, 9]),  # never the last image, the 13th
+        (TrainingClips, True, [1, 7, 13, 13]),  # three points of 13 images, and the last one
+        (PretrainingClips, False, [1, 5, 9, 13]),
+        (TrainingClips, False, [1, 5, 9, 13]),
+    ],
+)
+def test_official_sampling_differs_between_pretraining_and_finetuning(images, generator, loader, official, expected):
+    load = loader(VideoMAEV2Config(**TINY), ClipSampling(4, official_sampling=official))
+    assert numbers(load(Sample(str(images), 0, num_frames=13), generator)["pixel_values"]) == expected
 
 
 def test_views_of_pretraining_share_the_frames_and_nothing_else(images, generator):

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 import train
 from videomae_hf.data.demo import draw_dataset
+from videomae_hf.tools import prepare
 
 
 SMOKE = ["examples/recipes/smoke.yaml", "--logging_steps", "1", "--learning_rate", "1e-3", "--disable_tqdm", "true"]
@@ -81,6 +82,35 @@ def test_every_loss_is_the_same_however_a_batch_is_split(tmp_path, videos, what)
     one = history(tmp_path / "one", videos, what, "1 x 8")
     for batch in ("1 x 4 x 2", "2 x 4", "2 x 2 x 2"):
         assert_same(one, history(tmp_path / batch, videos, what, batch))
+
+
+@pytest.fixture(scope="module")
+def uneven_videos(tmp_path_factory, videos):
+    """22 of them, so that 6 fill no step of 8."""
+    folder = tmp_path_factory.mktemp("data") / "uneven"
+    for video in sorted(videos.rglob("*.mp4"))[:22]:
+        (folder / video.parent.name).mkdir(parents=True, exist_ok=True)
+        (folder / video.parent.name / video.name).symlink_to(video)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_epochs_end_alike_however_a_batch_is_split(tmp_path, uneven_videos):
+    epochs = ["--num_train_epochs", "2"]
+    one = history(tmp_path / "one", uneven_videos, "V2", "1 x 8", *epochs)
+    for batch in ("1 x 4 x 2", "2 x 4", "2 x 2 x 2"):
+        assert_same(one, history(tmp_path / batch, uneven_videos, "V2", batch, *epochs))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_epochs_of_a_stream_end_alike_however_a_batch_is_split(tmp_path, uneven_videos):
+    """As many steps; which videos come together depends on the processes."""
+    prepare.main([str(uneven_videos), str(tmp_path / "shards"), "--shards", "8"])
+    options = ["--num_train_epochs", "2", "--streaming", "true"]
+    for batch in BATCHES:
+        history(tmp_path / batch, tmp_path / "shards", "V2", batch, *options)
 
 
 @pytest.mark.slow

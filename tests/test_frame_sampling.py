@@ -1,13 +1,17 @@
 """Which frames of a video make a clip: literal answers."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from golden_files import GOLDEN
 
 from videomae_hf.frame_sampling import (
     constant_rate,
     dense_clip,
     dense_starts,
+    random_clip_indices,
     random_start,
     random_uniform_clip,
     sample_clip_indices,
@@ -214,3 +218,128 @@ def test_at_the_rate_of_the_file_each_frame_comes_once_whatever_the_container_ro
 def test_constant_rate_of_what_has_none(num_video_frames, video_fps, timestamps):
     with pytest.raises(ValueError, match="fps=5 needs a video of known frame rate; use sampling_rate instead"):
         constant_rate(num_video_frames, video_fps, timestamps, 5)
+
+
+# ------------------------------------------------------------------------------------------------- the official frames
+
+
+OFFICIAL = json.loads((GOLDEN / "sampling.json").read_text())
+LENGTHS = OFFICIAL["lengths"]
+CLIP = {"num_frames": 16, "official_sampling": True}
+
+
+def official_clips(length: int, seed: int = 0, **options) -> list[list[int]]:
+    return sample_clip_indices(length, **CLIP, generator=torch.Generator().manual_seed(seed), **options)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_official_evaluation(length):
+    """One clip as V2's validation takes it, several as the test of V1 and V2."""
+    key = str(length)
+    assert official_clips(length, frame_sampling="uniform") == [OFFICIAL["uniform_validation"][key]]
+    assert official_clips(length, sampling_rate=4) == [OFFICIAL["dense_validation"][key]]
+    for official in (True, False):  # where the default is the official rule
+        options = {"num_frames": 16, "official_sampling": official}
+        for num_clips in (2, 5):
+            clips = sample_clip_indices(length, frame_sampling="uniform", num_clips=num_clips, **options)
+            assert clips == OFFICIAL[f"uniform_test_{num_clips}_clips"][key]
+        assert sample_clip_indices(length, num_clips=5, **options) == OFFICIAL["dense_test_5_clips"][key]["clips"]
+        starts = [clip[0] for clip in sample_clip_indices(length, num_clips=10, **options)]
+        assert starts == OFFICIAL["dense_test_10_clips"][key]["starts"]
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_official_uniform_training(length, generator):
+    sampling = {**CLIP, "frame_sampling": "uniform", "generator": generator}
+    clips = torch.tensor([random_clip_indices(length, **sampling) for _ in range(400)])
+    segments = OFFICIAL["uniform_train_segments"][str(length)]
+    assert torch.stack([clips.amin(0), clips.amax(0)], dim=1).tolist() == segments
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize(
+    ("key", "options"),
+    [
+        ("dense_train", {"sampling_rate": 4}),
+        ("pretraining_stride_4", {"sampling_rate": 4, "pretraining": True}),
+        ("pretraining_stride_2", {"sampling_rate": 2, "pretraining": True}),
+    ],
+)
+def test_official_dense_training(length, key, options, generator):
+    """Both ends of the range of starts are reached, and give the official clips; none lies outside of it."""
+    official = OFFICIAL[key][str(length)]
+    clips = [random_clip_indices(length, **CLIP, **options, generator=generator) for _ in range(4000)]
+    lowest, highest = official["start"]
+    assert {clip[0] for clip in clips} == set(range(lowest, highest + 1))
+    ends = {clip[0]: clip for clip in clips}
+    assert ends[lowest] == official["clip_of_lowest_start"]
+    assert ends[highest] == official["clip_of_highest_start"]
+
+
+def test_random_clips_of_the_processor_are_those_of_finetuning(generator):
+    options = {"frame_sampling": "random", "num_clips": 300, "sampling_rate": 4}
+    clips = sample_clip_indices(66, **CLIP, **options, generator=generator)
+    expected = OFFICIAL["dense_train"]["66"]
+    assert sorted(map(list, set(map(tuple, clips)))) == [
+        expected["clip_of_lowest_start"],
+        expected["clip_of_highest_start"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("length", "official", "expected"),
+    [
+        # The only step to frame 60, the last of 61, is not taken officially.
+        (61, True, [*range(0, 57, 4), 56]),
+        (61, False, [*range(0, 61, 4)]),
+        (62, True, [*range(0, 61, 4)]),
+        (37, True, [0, 4, 8, 12, 16, 20, 24, 28, 32, *[32] * 7]),
+        (37, False, [0, 4, 8, 12, 16, 20, 24, 28, 32, 36, *[36] * 6]),
+        (1, True, [0] * 16),
+        (2, True, [0] * 16),
+    ],
+)
+def test_pretraining_of_short_videos(length, official, expected):
+    options = {"num_frames": 16, "sampling_rate": 4, "pretraining": True}
+    assert random_clip_indices(length, official_sampling=official, **options) == expected
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [(3, [2] * 16), (5, [0, *[4] * 15]), (9, [0, *[8] * 15]), (1, [0] * 16)],
+)
+def test_official_finetuning_of_videos_of_few_frames(length, expected):
+    """A point for each 4 frames, and the last frame."""
+    assert random_clip_indices(length, **CLIP) == official_clips(length)[0] == expected
+
+
+@pytest.mark.parametrize("length", [1, 7, 15])
+def test_uniform_clips_of_fewer_frames_than_segments_keep_their_order_in_both(length, generator):
+    """Deviation: the official code gives the first frame alone, or in front of the others."""
+    clip = official_clips(length, frame_sampling="uniform")[0]
+    assert clip == uniform_clip(length, 16) and set(clip) == set(range(length))
+    clip = random_clip_indices(length, **CLIP, frame_sampling="uniform", generator=generator)
+    assert clip == sorted(clip) and clip[0] == 0 and clip[-1] == length - 1
+
+
+@pytest.mark.parametrize("short_video", ["loop", "error"])
+@pytest.mark.parametrize("frame_sampling", ["dense", "random", "uniform"])
+def test_official_sampling_has_its_own_way_with_short_videos(short_video, frame_sampling):
+    with pytest.raises(ValueError, match=f"short_video='{short_video}' does not go with official_sampling"):
+        official_clips(30, short_video=short_video, frame_sampling=frame_sampling)
+
+
+@pytest.mark.parametrize("pretraining", [True, False])
+@pytest.mark.parametrize("frame_sampling", ["dense", "uniform"])
+def test_official_clips_of_any_length_and_rate_stay_inside(pretraining, frame_sampling, generator):
+    for length in (1, 2, 3, 7, 15, 16, 17, 60, 64, 65, 101):
+        for sampling_rate in (0.05, 0.4, 1, 29.97 / 7, 8):
+            options = {"frame_sampling": frame_sampling, "sampling_rate": sampling_rate, "official_sampling": True}
+            for num_frames in (1, 8):
+                clip = random_clip_indices(
+                    length, num_frames=num_frames, pretraining=pretraining, generator=generator, **options
+                )
+                (evaluated,) = sample_clip_indices(length, num_frames=num_frames, **options)
+                for indices in (clip, evaluated):
+                    assert len(indices) == num_frames and indices == sorted(indices)
+                    assert 0 <= indices[0] <= indices[-1] < length

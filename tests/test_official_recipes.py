@@ -1,18 +1,24 @@
 """The recipes of the papers against the official scripts: what a run of each computes with, as a table of its own."""
 
 import functools
+import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from conftest import REPO
-from transformers import get_scheduler
+from golden_files import GOLDEN
 
 import train as train_command
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
+from videomae_hf.data.sources import Sample
 from videomae_hf.training.memory import GIB, estimate_memory
 from videomae_hf.training.plan import memory_settings
 from videomae_hf.training.recipes import parse_command_line
+from videomae_hf.training.trainer import VideoMAETrainer
+from videomae_hf.training.training_data import clip_sampling, image_processor
+from videomae_hf.video_decoding import VideoInfo
 
 
 FOLDER = REPO / "examples" / "recipes"
@@ -109,21 +115,22 @@ def test_every_recipe_of_the_papers_is_in_the_tables():
 
 
 def check_schedule(args, total: int, rate: float, lowest: float, warmup: int, epochs: int):
-    """Literal values, and what the scheduler makes of them: from 0 over the warmup to the rate, then to the lowest."""
+    """Literal values, and what the Trainer makes of them: the official schedule, step by step."""
     assert args.total_batch_size == total
     assert args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size == total
     assert (args.warmup_epochs, args.num_train_epochs) == (warmup, epochs)
     assert args.learning_rate == pytest.approx(rate, rel=1e-9)
     steps = 3 * epochs  # as if an epoch had three
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=args.learning_rate)
-    warmup_steps = args.get_warmup_steps(steps)
-    assert warmup_steps == 3 * warmup
-    scheduler = get_scheduler(
-        args.lr_scheduler_type, optimizer, warmup_steps, steps, scheduler_specific_kwargs=args.lr_scheduler_kwargs
-    )
-    factor = scheduler.lr_lambdas[0]
-    assert factor(0) == 0 and factor(warmup_steps) == 1
-    assert rate * factor(steps) == pytest.approx(lowest, rel=1e-6)
+    assert args.get_warmup_steps(steps) == 3 * warmup
+    trainer = VideoMAETrainer(torch.nn.Linear(1, 1), args, eval_dataset=[])
+    factor = trainer.create_scheduler(steps, optimizer).lr_lambdas[0]
+    cosine = np.cos(np.pi * np.arange(steps - 3 * warmup) / (steps - 3 * warmup))
+    official = [*np.linspace(0, rate, 3 * warmup), *lowest + (rate - lowest) * (1 + cosine) / 2]
+    assert [rate * factor(step) for step in range(steps)] == pytest.approx(official, rel=1e-9)
+    # Videos that do not fill a step are left out at the end of an epoch, whatever the accumulation.
+    assert args.dataloader_drop_last
+    assert args.steps_per_epoch(3 * total + total - 1) == 3
 
 
 @pytest.mark.parametrize("name", PRETRAINING)
@@ -161,6 +168,67 @@ def test_finetuning(name):
     assert data.frame_sampling == ("uniform" if stride is None else "dense")
     assert data.horizontal_flip == (stride is not None)
     assert stride is None or data.sampling_rate == stride
+
+
+OFFICIAL_FRAMES = json.loads((GOLDEN / "sampling.json").read_text())
+
+
+def sampled(sampling, length: int, monkeypatch, pretraining: bool) -> list[list[int]]:
+    """The frames of many random clips of a video of so many."""
+
+    def read_frames(video, indices, *_):
+        return torch.tensor(indices(VideoInfo(length))).view(-1, 1, 1, 1)
+
+    monkeypatch.setattr("videomae_hf.data.clips.read_frames", read_frames)
+    generator = torch.Generator().manual_seed(0)
+    clips = [sampling.random_clip(Sample("video"), generator, pretraining=pretraining) for _ in range(400)]
+    return [clip.flatten().tolist() for clip in clips]
+
+
+def assert_clips(clips: list[list[int]], expected: dict):
+    ends = {clip[0]: clip for clip in clips}
+    assert (min(ends), max(ends)) == tuple(expected["start"])
+    assert ends[min(ends)] == expected["clip_of_lowest_start"]
+    assert ends[max(ends)] == expected["clip_of_highest_start"]
+
+
+@pytest.mark.parametrize("name", PRETRAINING)
+@pytest.mark.parametrize("length", [31, 36, 66])
+def test_pretraining_samples_the_official_frames(name, length, monkeypatch):
+    data, _, fields = read(name)
+    config = VideoMAEV2Config.from_size(data.model_size, data.model_version, **fields)
+    sources = data.train_data if isinstance(data.train_data, list) else [{}]
+    for source in sources:
+        stride = source.get("sampling_rate", data.sampling_rate)
+        sampling = clip_sampling(data, config, sampling_rate=stride)
+        clips = sampled(sampling, length, monkeypatch, pretraining=True)
+        assert_clips(clips, OFFICIAL_FRAMES[f"pretraining_stride_{stride:g}"][str(length)])
+
+
+@pytest.mark.parametrize("name", FINETUNING)
+@pytest.mark.parametrize("length", [31, 36, 66])
+def test_finetuning_samples_the_official_frames(name, length, monkeypatch):
+    """In training, in the evaluation of a run, and in the one behind it, by the processor that is saved."""
+    data, _, fields = read(name)
+    assert data.official_sampling
+    if data.sampling_rate == 2:
+        return  # HMDB51, of whose stride there are no official values
+    config = VideoMAEV2Config.from_size(data.model_size, data.model_version, **fields)
+    clips = sampled(clip_sampling(data, config), length, monkeypatch, pretraining=False)
+    processor, key = image_processor(data, config), str(length)
+    if data.frame_sampling == "uniform":
+        segments = [[min(places), max(places)] for places in zip(*clips)]
+        assert segments == OFFICIAL_FRAMES["uniform_train_segments"][key]
+        several, test = 2, OFFICIAL_FRAMES["uniform_test_2_clips"][key]
+    else:
+        assert_clips(clips, OFFICIAL_FRAMES["dense_train"][key])
+        several, test = 5, OFFICIAL_FRAMES["dense_test_5_clips"][key]["clips"]
+
+    def evaluated(num_clips: int) -> list[list[int]]:
+        return processor.sample_clips(VideoInfo(length), {**vars(processor), "num_clips": num_clips, "generator": None})
+
+    assert evaluated(1) == [OFFICIAL_FRAMES[f"{data.frame_sampling}_validation"][key]]
+    assert evaluated(several) == test
 
 
 @pytest.mark.parametrize("name", [*PRETRAINING, *FINETUNING])

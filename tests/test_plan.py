@@ -162,7 +162,25 @@ def trainer_of(dataset, tmp_path, **settings) -> VideoMAETrainer:
         ({"per_device_train_batch_size": 4, "num_train_epochs": 2}, (4, 8)),
         ({"per_device_train_batch_size": 3, "num_train_epochs": 2}, (5, 10)),
         ({"per_device_train_batch_size": 3, "num_train_epochs": 1, "dataloader_drop_last": False}, (6, 6)),
-        ({"per_device_train_batch_size": 2, "gradient_accumulation_steps": 3, "num_train_epochs": 2}, (3, 6)),
+        ({"per_device_train_batch_size": 2, "gradient_accumulation_steps": 3, "num_train_epochs": 2}, (2, 4)),
+        (
+            {
+                "per_device_train_batch_size": 2,
+                "gradient_accumulation_steps": 3,
+                "dataloader_drop_last": False,
+                "num_train_epochs": 2,
+            },
+            (3, 6),
+        ),
+        (
+            {
+                "per_device_train_batch_size": 3,
+                "gradient_accumulation_steps": 2,
+                "max_steps": 5,
+                "train_sampling_strategy": "sequential",
+            },
+            (2, 5),
+        ),
         ({"per_device_train_batch_size": 4, "num_train_epochs": 1.5}, (4, 6)),
         ({"per_device_train_batch_size": 4, "max_steps": 3}, (4, 3)),
     ],
@@ -172,6 +190,19 @@ def test_steps_are_those_that_the_trainer_takes(dataset, tmp_path, settings, ste
     assert steps_of(trainer.args, trainer.train_dataset) == steps
     trainer.train()
     assert trainer.state.global_step == trainer.state.max_steps == steps[1]
+
+
+def test_videos_that_fill_no_step_are_said(dataset, tmp_path):
+    def line(**settings):
+        trainer = trainer_of(dataset, tmp_path, **settings)
+        return plan_lines(trainer.args, DataArguments(), trainer.model, trainer.train_dataset)[1]
+
+    left_out = "1 processes on cpu, 16 videos an epoch, of which 4 are left out, as they do not fill a step"
+    settings = {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 2}
+    assert line(**settings) == left_out
+    assert line(**settings, dataloader_drop_last=False) == "1 processes on cpu, 16 videos an epoch"
+    with pytest.raises(ValueError, match="An epoch has 16 videos, fewer than the 18 of one step; lower per_device"):
+        line(per_device_train_batch_size=9, gradient_accumulation_steps=2)
 
 
 def test_the_lines_of_a_run_and_its_pace(dataset, tmp_path, capsys):

@@ -94,6 +94,9 @@ def test_do_sample_frames(processor, video, do_sample_frames, from_file, from_fr
         ({"frame_sampling": "uniform"}, [7, 22, 37, 52]),
         ({"num_frames": 6, "sampling_rate": 15}, [0, 15, 30, 45, 45, 45]),
         ({"num_frames": 6, "sampling_rate": 15, "short_video": "loop"}, [0, 15, 30, 45, 0, 15]),
+        ({"official_sampling": True}, [22, 27, 32, 37]),  # four points over 16 frames in the middle
+        ({"official_sampling": True, "num_frames": 7, "frame_sampling": "uniform"}, [4, 12, 20, 28, 36, 44, 52]),
+        ({"official_sampling": True, "fps": 5}, [20, 26, 33, 39]),
         ({"video_backend": "pyav"}, [20, 24, 28, 32]),
     ],
     ids=str,
@@ -156,11 +159,12 @@ def test_return_tensors(processor):
 @pytest.mark.parametrize("saved", CLASSES)
 @pytest.mark.parametrize(("auto", "loaded"), list(zip((AutoImageProcessor, AutoVideoProcessor), CLASSES)))
 def test_save_and_load(tmp_path, video, saved, auto, loaded):
-    sampling = {"num_frames": 6, "sampling_rate": 2.5, "num_crops": 3}
+    sampling = {"num_frames": 6, "sampling_rate": 2.5, "num_crops": 3, "official_sampling": True}
     original = saved(**sampling, image_mean=[0.1, 0.2, 0.3], size=24, crop_size=24)
     original.save_pretrained(tmp_path)
     assert [name for name in os.listdir(tmp_path) if name.endswith(".json")] == ["preprocessor_config.json"]
-    assert json.loads((tmp_path / "preprocessor_config.json").read_text())["num_crops"] == 3
+    written = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    assert (written["num_crops"], written["official_sampling"]) == (3, True)
     again = auto.from_pretrained(tmp_path)
     assert type(again) is loaded
     assert again.to_dict() == original.to_dict()

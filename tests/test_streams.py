@@ -81,6 +81,26 @@ def test_the_incomplete_last_batch(tmp_path, drop_last, expected):
     assert len(set(numbers(found))) == min(2 * expected, 7)
 
 
+@pytest.mark.parametrize(
+    ("num_videos", "processes", "batches_per_step", "drop_last", "expected"),
+    [
+        (22, 1, 1, True, 11),
+        (22, 1, 4, True, 8),
+        (22, 2, 1, True, 5),
+        (22, 2, 2, True, 4),
+        (22, 1, 4, False, 11),
+        (23, 2, 2, False, 6),
+    ],
+)
+def test_batches_fill_whole_steps(tmp_path, num_videos, processes, batches_per_step, drop_last, expected):
+    write_shards(tmp_path, [num_videos])
+    options = {"num_processes": processes, "batches_per_step": batches_per_step, "drop_last": drop_last}
+    parts = [stream(tmp_path, process_index=index, **options) for index in range(processes)]
+    found = [numbers(batches(part)) for part in parts]
+    assert [len(part) for part in found] == [2 * expected] * processes
+    assert len({number for part in found for number in part}) == min(2 * expected * processes, num_videos)
+
+
 def test_order_and_draws_follow_from_seed_and_epoch(tmp_path):
     write_shards(tmp_path, [6, 6, 6, 6])
     first = batches(stream(tmp_path))
@@ -149,6 +169,9 @@ def test_fewer_videos_than_a_batch(tmp_path):
     write_shards(tmp_path, [4])
     with pytest.raises(ValueError, match="The 4 videos of the stream do not fill a batch of 3 in each of 2 processes"):
         stream(tmp_path, batch_size=3, num_processes=2)
+    message = "The 4 videos of the stream do not fill 3 batches of 2 .* lower .* or gradient_accumulation_steps"
+    with pytest.raises(ValueError, match=message):
+        stream(tmp_path, batches_per_step=3)
 
 
 def test_check_stream(tmp_path):
@@ -207,6 +230,7 @@ def trainer(output: Path, shards: Path, log: Path | None = None, **arguments) ->
         **{**defaults, "output_dir": str(output), "logging_steps": 1, "save_strategy": "no", **arguments}
     )
     processes = {"process_index": args.process_index, "num_processes": args.world_size}
+    processes["batches_per_step"] = args.gradient_accumulation_steps
     data = stream(shards, NumberClips(model.config, log), args.train_batch_size, seed=42, **processes)
     return VideoMAETrainer(model=model, args=args, train_dataset=data, data_collator=ClipCollator(model.config))
 
@@ -219,6 +243,7 @@ def losses(run: VideoMAETrainer) -> list[float]:
     ("workers", "sizes", "resume_at"),  # epochs have 4 steps
     [
         ("none", [16], 2),
+        ("none", [19], 6),  # three videos fill no step
         ("none", [4, 4, 4, 4], 6),
         ("two", [16], 6),
         ("two", [4, 4, 4, 4], 2),

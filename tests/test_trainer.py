@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from accelerate.data_loader import BatchSamplerShard
 from conftest import TINY
+from torch.utils.data import BatchSampler
 from transformers import TrainerCallback
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
@@ -12,7 +14,8 @@ from videomae_hf.data.demo import draw_video, write_video
 from videomae_hf.data.sources import Sample
 from videomae_hf.data.video_dataset import BadVideosError, ClipCollator, VideoDataset
 from videomae_hf.training.arguments import VideoMAETrainingArguments
-from videomae_hf.training.optimizer import layer_number, parameter_groups
+from videomae_hf.training.optimizer import layer_number, official_schedule, parameter_groups
+from videomae_hf.training.plan import steps_of
 from videomae_hf.training.trainer import VideoMAETrainer
 
 
@@ -116,11 +119,53 @@ def test_schedule_warms_up_from_zero_and_ends_at_the_minimum(tmp_path, videos):
         rates.append(run.lr_scheduler.get_last_lr()[0])
         run.optimizer.step()
         run.lr_scheduler.step()
-    assert rates[0] == 0
-    assert rates[2] == pytest.approx(0.5e-3)
-    assert rates[4] == pytest.approx(1e-3)  # 0.128 * 2 / 256
+    assert rates[:5] == pytest.approx([0, 1e-3 / 3, 2e-3 / 3, 1e-3, 1e-3])  # 0.128 * 2 / 256
     assert rates[10] == pytest.approx(1e-4 + 0.9e-3 / 2)
     assert rates[16] == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "steps", "expected"),
+    [
+        (0, 4, [1, 0.55 + 0.45 * 0.5**0.5, 0.55, 0.55 - 0.45 * 0.5**0.5, 0.1]),
+        (1, 3, [0, 1, 0.55, 0.1]),
+        (2, 4, [0, 1, 1, 0.55, 0.1]),
+        (3, 3, [0, 0.5, 1, 1]),
+    ],
+)
+def test_official_schedule(warmup, steps, expected):
+    """Steps of warmup and of the run; then the rates, the last of them behind the run."""
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate} for rate in (1.0, 0.5)]
+    optimizer = torch.optim.SGD(groups)
+    scheduler = official_schedule(optimizer, warmup, steps, 0.1)
+    rates = []
+    for _ in range(steps + 1):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        scheduler.step()
+    assert rates == [pytest.approx([rate, rate / 2]) for rate in expected]
+
+
+def test_runs_with_a_learning_rate_of_their_own_keep_the_schedules_of_transformers(tmp_path, videos):
+    run = trainer(tmp_path, videos, num_train_epochs=4, warmup_epochs=1, lr_scheduler_type="linear", learning_rate=0.1)
+    run.create_optimizer_and_scheduler(num_training_steps=16)
+    factor = run.lr_scheduler.lr_lambdas[0]
+    assert [factor(step) for step in (0, 1, 4, 10, 16)] == [0, 0.25, 1, 0.5, 0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lr_scheduler_type": "constant"}, "lr_scheduler_type and base_learning_rate=0.1 are both set"),
+        ({"lr_scheduler_kwargs": {"min_lr": 1}}, "lr_scheduler_kwargs and base_learning_rate=0.1 are both set"),
+        ({"warmup_epochs": 1, "warmup_steps": 5}, "warmup_epochs=1 and warmup_steps=5 are both set"),
+        ({"train_sampling_strategy": "group_by_length"}, "'group_by_length' is for inputs of different lengths"),
+    ],
+    ids=str,
+)
+def test_settings_that_contradict_each_other(settings, message):
+    with pytest.raises(ValueError, match=message):
+        VideoMAETrainingArguments(use_cpu=True, base_learning_rate=0.1, **settings)
 
 
 def test_loss_falls_and_the_log_has_throughput(tmp_path, videos):
@@ -158,6 +203,64 @@ def test_accumulation_equals_one_large_batch(tmp_path, videos):
     assert losses(parts) == pytest.approx(losses(whole), abs=1e-5)
     for one, other in zip(whole.model.parameters(), parts.model.parameters()):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("sampling", ["random", "sequential"])
+def test_an_epoch_has_as_many_steps_however_a_batch_is_split(tmp_path, videos, sampling):
+    """22 videos in steps of 8: two, over other videos in each epoch if they are shuffled."""
+    runs = {}
+    for batch, accumulation in ((8, 1), (4, 2), (2, 4)):
+        sizes = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation}
+        run = trainer(
+            tmp_path / str(batch), (videos * 3)[:22], num_train_epochs=3, train_sampling_strategy=sampling, **sizes
+        )
+        indices, read = [], run.train_dataset._position
+        run.train_dataset._position = lambda index, indices=indices, read=read: indices.append(index) or read(index)
+        assert steps_of(run.args, run.train_dataset) == (2, 6)
+        run.train()
+        assert len(losses(run)) == 6 and run.state.epoch == 3
+        epochs = [indices[start : start + 16] for start in (0, 16, 32)]
+        assert len(indices) == 48 and [len(set(epoch)) for epoch in epochs] == [16] * 3
+        assert len({tuple(sorted(epoch)) for epoch in epochs}) == (1 if sampling == "sequential" else 3)
+        runs[batch] = (losses(run), indices)
+    for batch in (4, 2):
+        assert runs[batch][1] == runs[8][1]
+        assert runs[batch][0] == pytest.approx(runs[8][0], abs=1e-5)
+
+
+@pytest.mark.parametrize(("num_videos", "batch", "accumulation"), [(22, 4, 1), (22, 2, 2), (17, 1, 4)])
+def test_two_processes_share_whole_steps(tmp_path, videos, monkeypatch, num_videos, batch, accumulation):
+    """The part of each process, as accelerate shares the batches out."""
+    sizes = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation}
+    run = trainer(tmp_path, (videos * 3)[:num_videos], **sizes)
+    monkeypatch.setattr(VideoMAETrainingArguments, "world_size", 2)
+    assert steps_of(run.args, run.train_dataset)[0] == 2
+    batches = BatchSampler(run._get_train_sampler(), batch, drop_last=True)
+    parts = [BatchSamplerShard(batches, 2, index) for index in range(2)]
+    assert [len(list(part)) for part in parts] == [len(part) for part in parts] == [2 * accumulation] * 2
+
+
+def test_fewer_videos_than_a_step_are_refused(tmp_path, videos):
+    run = trainer(tmp_path, videos[:7], gradient_accumulation_steps=4)
+    with pytest.raises(ValueError, match="An epoch has 7 videos, fewer than the 8 of one step; lower per_device"):
+        run.train()
+    assert trainer(tmp_path, videos[:7], gradient_accumulation_steps=4, dataloader_drop_last=False, max_steps=1).train()
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_resume_within_an_epoch_that_leaves_videos_out(tmp_path, videos, accumulation):
+    options = {"num_train_epochs": 3, "save_strategy": "steps", "save_steps": 1}
+    options |= {"gradient_accumulation_steps": accumulation, "per_device_train_batch_size": 4 // accumulation}
+    samples = (videos * 2)[:11]  # two steps of four
+    unbroken = trainer(tmp_path / "a", samples, **options)
+    unbroken.train()
+    assert len(losses(unbroken)) == 6
+    for step in (2, 3):
+        broken = trainer(tmp_path / "b", samples, **{**options, "save_strategy": "no"})
+        broken.train(resume_from_checkpoint=str(tmp_path / "a" / f"checkpoint-{step}"))
+        assert losses(broken) == losses(unbroken)
+        for one, other in zip(unbroken.model.parameters(), broken.model.parameters()):
+            assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -264,7 +264,7 @@ class VideoMAEV2Config(PreTrainedConfig):
         if self.decoder_mask_ratio > 0 and self.decoder_mask_type == "running_cell":
             _, rows, columns = self.grid_size
             if rows % 2 or columns % 2:
-                # v2/masking_generator.py lets an odd grid pass and makes a mask that is too small.
+                # Deviation: v2/masking_generator.py lets an odd grid pass and makes a mask that is too small.
                 raise ValueError(
                     f"decoder_mask_type='running_cell' works in cells of 2x2 patches, but image_size={self.image_size} "
                     f"and patch_size={self.patch_size} give a grid of {rows}x{columns}; make both even, or take "

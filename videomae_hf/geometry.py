@@ -21,11 +21,12 @@ def sinusoid_table(num_positions: int, hidden_size: int) -> torch.Tensor:
 def position_table(config, hidden_size: int) -> torch.Tensor:
     """The fixed table (1, L, hidden_size) of a model: fresh, or interpolated from `config.position_grid`.
 
-    Fresh is the default and what the official code does where it works (its interpolation of fixed tables, in
-    v2/run_class_finetuning.py, does not). A fresh table counts tokens in one dimension: on a wider grid each row begins
-    at another number than in pretraining, which finetuning has to unlearn; interpolated, each place keeps its code.
-    Before any finetuning that is worth little: on the drawn videos of the demo a classifier of 64 x 64 pixels
-    scores 89.8 % fresh and 90.2 % interpolated at 96 x 96, one of 8 frames 93.8 % and 94.3 % at 16 (600 videos).
+    Fresh is the default and what the official code does where it works. Deviation: its interpolation of fixed tables
+    (v2/run_class_finetuning.py) fails or does nothing; ours interpolates. A fresh table counts tokens in one dimension:
+    on a wider grid each row begins at another number than in pretraining, which finetuning has to unlearn;
+    interpolated, each place keeps its code. Before any finetuning that is worth little: on the drawn videos of the demo
+    a classifier of 64 x 64 pixels scores 89.8 % fresh and 90.2 % interpolated at 96 x 96, one of 8 frames 93.8 % and
+    94.3 % at 16 (600 videos).
     """
     if config.position_grid is None:
         return sinusoid_table(config.sequence_length, hidden_size)

@@ -36,6 +36,7 @@ class VideoMAEV2ProcessorKwargs(ImagesKwargs, total=False):
     num_clips: int | None
     num_crops: int | None
     short_video: str | None
+    official_sampling: bool | None
     do_sample_frames: bool | None
     square_pixels: bool | None
     video_backend: str | None
@@ -56,6 +57,8 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
             Views of a video: clips spread over its length, crops over its longer side. The crops of the first clip come
             first. One crop is the centre.
         short_video (`str`, defaults to `"repeat_last"`): see `sample_clip_indices`.
+        official_sampling (`bool`, defaults to `False`):
+            Take exactly the frames that the official V1 and V2 code takes, see `sample_clip_indices`.
         do_sample_frames (`bool`, *optional*):
             `None` samples files and takes frames that are given as they are; `True` samples these as well; `False`
             takes all frames of a file.
@@ -97,6 +100,7 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
     num_clips = 1
     num_crops = 1
     short_video = "repeat_last"
+    official_sampling = False
     do_sample_frames = None
     video_backend = "auto"
     square_pixels = True
@@ -187,7 +191,7 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
         frames, sampling_rate = range(info.num_frames), options["sampling_rate"]
         if options["fps"] is not None:
             frames, sampling_rate = constant_rate(info.num_frames, info.fps, info.timestamps, options["fps"])
-        names = ("num_frames", "frame_sampling", "num_clips", "short_video", "generator")
+        names = ("num_frames", "frame_sampling", "num_clips", "short_video", "official_sampling", "generator")
         sampling = {name: options[name] for name in names}
         clips = sample_clip_indices(len(frames), sampling_rate=sampling_rate, **sampling)
         return [[int(frames[index]) for index in clip] for clip in clips]

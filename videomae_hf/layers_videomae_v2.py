@@ -169,7 +169,7 @@ class VideoMAEV2Embeddings(nn.Module):
         self.num_patches = config.sequence_length
         self.learned = config.position_embedding_type == "learned"
         if self.learned:
-            # The official `use_learnable_pos_emb` detaches its table, which so stays as it began; ours is trained.
+            # Deviation: the official `use_learnable_pos_emb` detaches its table, which is never trained; ours is.
             self.position_embeddings = nn.Parameter(torch.zeros(1, self.num_patches, config.hidden_size))
         else:
             self.register_buffer("position_embeddings", position_table(config, config.hidden_size), persistent=False)

@@ -131,7 +131,10 @@ class StrictLoading:
         info["mismatched_keys"] = [row for row in info["mismatched_keys"] if row[0] not in resizable | heads]
 
     def _check_loaded(self, name, info: dict, new_head_allowed: bool):
-        """Raises for what the encoder lacks; says in one line which heads are new and what was left out."""
+        """Raises for what the encoder lacks; says in one line which heads are new and what was left out.
+
+        Deviation: the official loaders (v1/utils.py, v2/utils.py) print what does not fit, and go on without it.
+        """
         pools = self.base_model.layernorm is None
 
         def is_head(key):

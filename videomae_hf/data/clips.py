@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from ..configuration_videomae_v2 import VideoMAEV2Config
-from ..frame_sampling import SHORT_VIDEO_POLICIES, constant_rate, dense_clip, random_start, random_uniform_clip
+from ..frame_sampling import check_short_video, constant_rate, random_clip_indices
 from ..image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from ..masking import draw_masks, mask_to_ids, token_counts
 from ..video_decoding import VideoInfo, read_frames
@@ -29,13 +29,14 @@ from .transforms import (
 
 @dataclass
 class ClipSampling:
-    """How training takes a clip from a video; see `frame_sampling.py` and `read_frames`."""
+    """How training takes a clip from a video; see `random_clip_indices` and `read_frames`."""
 
     num_frames: int
     frame_sampling: str = "dense"
     sampling_rate: float = 4
     fps: float | None = None
     short_video: str = "repeat_last"
+    official_sampling: bool = False
     video_backend: str = "auto"
     square_pixels: bool = True
     frame_template: str | None = None  # names the images of a video that is a folder of them
@@ -43,33 +44,35 @@ class ClipSampling:
     def __post_init__(self):
         if self.frame_sampling not in ("dense", "uniform"):
             raise ValueError(f"frame_sampling={self.frame_sampling!r} is unknown; choose dense or uniform.")
-        if self.short_video not in SHORT_VIDEO_POLICIES:
-            raise ValueError(f"short_video={self.short_video!r}: choose one of {', '.join(SHORT_VIDEO_POLICIES)}.")
+        check_short_video(self.short_video, self.official_sampling)
         for name in ("sampling_rate", "fps"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive.")
 
-    def random_clip(self, sample: Sample, generator: torch.Generator) -> torch.Tensor:
+    def random_clip(self, sample: Sample, generator: torch.Generator, *, pretraining: bool = False) -> torch.Tensor:
         """uint8 (T, C, H, W): a window at a random place, or a random frame of each segment ("uniform").
 
-        Deviation: official dense finetuning spreads 16 frames over 64 by rounding, so that distances are 4, 4, 4, 5;
-        here they are all equal, as in official pretraining (v1/kinetics.py).
+        `pretraining` matters to `official_sampling` alone, see `random_clip_indices`.
         """
 
         def indices(info: VideoInfo) -> list[int]:
-            if self.frame_sampling == "uniform":
-                return random_uniform_clip(info.num_frames, self.num_frames, generator)
             frames, rate = range(info.num_frames), self.sampling_rate
-            if self.fps is not None:
+            if self.fps is not None and self.frame_sampling == "dense":
                 frames, rate = constant_rate(info.num_frames, info.fps, info.timestamps, self.fps)
-            start = random_start(len(frames), self.num_frames, rate, generator)
-            return [int(frames[index]) for index in self._dense_clip(len(frames), start, rate)]
+            clip = random_clip_indices(
+                len(frames),
+                num_frames=self.num_frames,
+                frame_sampling=self.frame_sampling,
+                sampling_rate=rate,
+                short_video=self.short_video,
+                official_sampling=self.official_sampling,
+                pretraining=pretraining,
+                generator=generator,
+            )
+            return [int(frames[index]) for index in clip]
 
         frames = read_frames(sample.video(self.frame_template), indices, self.video_backend, self.square_pixels)
         return frames.permute(0, 3, 1, 2)  # (T, H, W, C) -> (T, C, H, W)
-
-    def _dense_clip(self, num_video_frames: int, start: int, rate: float) -> list[int]:
-        return dense_clip(num_video_frames, start, self.num_frames, rate, self.short_video)
 
     def span(self) -> float | None:
         """What a dense clip reaches over: frames, or seconds with `fps`; None for uniform clips."""
@@ -94,7 +97,7 @@ class PretrainingClips:
     num_sample: int = 1
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> dict | list[dict]:
-        frames = _sampling_of(sample, self.sampling).random_clip(sample, generator)
+        frames = _sampling_of(sample, self.sampling).random_clip(sample, generator, pretraining=True)
         return _views(self.num_sample, lambda: {**self._view(frames, generator), "path": sample.path})
 
     def _view(self, frames: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:

@@ -38,7 +38,7 @@ class VideoStream(IterableDataset):
     An epoch takes `num_videos` from the stream, shared evenly. A worker whose shards have fewer than its part goes
     round again, in another order; of one whose shards have more, the rest waits for an epoch in which the shards are
     shared otherwise. So where shards are shared out that are unequal, or do not divide, an epoch has some videos twice
-    and some not; otherwise it has each of them once (but for an incomplete last batch).
+    and some not; otherwise it has each of them once (but for an incomplete last step).
 
     A bad video is logged once, counted, and the one behind it is taken in its place (and comes again in its own).
 
@@ -50,11 +50,12 @@ class VideoStream(IterableDataset):
         process_index, num_processes: of this process.
         seed: of the order and of the generators.
         shuffle_buffer: encoded videos that each worker holds to draw from. 1 leaves the order within a shard alone.
-        drop_last: leave out the videos that do not fill a batch in every process; otherwise more of the stream fill
-            it.
+        drop_last: leave out the videos that do not fill the batches of a whole optimizer step in every process;
+            otherwise more of the stream fill the last batches.
+        batches_per_step: batches of this process that make an optimizer step.
 
     Raises:
-        ValueError: fewer videos than a batch of every process takes.
+        ValueError: fewer videos than a step of all processes takes.
     """
 
     def __init__(
@@ -67,16 +68,22 @@ class VideoStream(IterableDataset):
         seed: int = 0,
         shuffle_buffer: int = 100,
         drop_last: bool = True,
+        batches_per_step: int = 1,
     ):
         self.source, self.load, self.batch_size = source, load, batch_size
         self.process_index, self.num_processes = process_index, num_processes
         self.seed, self.shuffle_buffer = seed, shuffle_buffer
-        batches = source.num_videos / (batch_size * num_processes)
-        self.num_batches = math.floor(batches) if drop_last else math.ceil(batches)
+        if drop_last:
+            steps = source.num_videos // (batch_size * num_processes * batches_per_step)
+            self.num_batches = steps * batches_per_step
+        else:
+            self.num_batches = math.ceil(source.num_videos / (batch_size * num_processes))
         if self.num_batches == 0:
+            several = batches_per_step > 1
             raise ValueError(
-                f"The {source.num_videos} videos of the stream do not fill a batch of {batch_size} in each of "
-                f"{num_processes} processes; lower per_device_train_batch_size."
+                f"The {source.num_videos} videos of the stream do not fill "
+                f"{f'{batches_per_step} batches' if several else 'a batch'} of {batch_size} in each of {num_processes} "
+                f"processes; lower per_device_train_batch_size{' or gradient_accumulation_steps' if several else ''}."
             )
         # In shared memory: workers see what the main process sets, which sees what they count.
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()

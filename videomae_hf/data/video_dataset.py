@@ -4,6 +4,9 @@
 The road: `VideoDataset` asks a clip loader (`clips.py`) for each sample, `ClipCollator` stacks. Clips stay uint8 all
 along; the model makes the floats. Whatever is random in a sample comes from a generator seeded with (seed, epoch,
 index), so that the number of workers, processes and resumes changes nothing.
+
+Deviation: the official code samples from the global generators of each worker, crops floats in finetuning where these
+crops are rounded to uint8, and stops at a bad video (V1) or tries others without a limit (V2).
 """
 
 import logging

@@ -1,5 +1,9 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""metrics.json and predictions.csv of a scored model."""
+"""metrics.json and predictions.csv of a scored model.
+
+Deviation: a video is its path. The official test (v1/engine_for_finetuning.py) collects the views of a video by the
+stem of its file, and mixes videos of equal names.
+"""
 
 import csv
 import json

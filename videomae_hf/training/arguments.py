@@ -4,11 +4,12 @@
 Rules from v1/run_mae_pretraining.py, v1/run_class_finetuning.py and v1/utils.py.
 """
 
+import math
 import os
 from dataclasses import dataclass, field
 
 import torch
-from transformers import TrainingArguments
+from transformers import SchedulerType, TrainingArguments
 
 from .processes import join_processes
 from .sharding import check_fsdp2
@@ -22,7 +23,10 @@ class VideoMAETrainingArguments(TrainingArguments):
 
     base_learning_rate: float | None = field(
         default=None,
-        metadata={"help": "Learning rate for a total batch of 256 clips; the effective one is in proportion."},
+        metadata={
+            "help": "Learning rate for a total batch of 256 clips; the effective one is in proportion. Also sets the "
+            "official schedule, warmup and cosine."
+        },
     )
     base_min_learning_rate: float = field(
         default=0.0, metadata={"help": "Where the cosine schedule ends, for a total batch of 256 clips as well."}
@@ -100,7 +104,8 @@ class VideoMAETrainingArguments(TrainingArguments):
     weight_decay: float = field(default=0.05, metadata={"help": "Weight decay; not of biases, norms and tokens."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Keep False: inputs are built here."})
     dataloader_drop_last: bool = field(
-        default=True, metadata={"help": "Leave out the incomplete last batch of training."}
+        default=True,
+        metadata={"help": "Leave out the videos at the end of an epoch that do not fill an optimizer step."},
     )
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Every parameter is used."})
     logging_nan_inf_filter: bool = field(
@@ -126,11 +131,21 @@ class VideoMAETrainingArguments(TrainingArguments):
         self._check_average()
         self.total_is_given = self.total_batch_size is not None  # then it holds for any number of processes
         if not self.total_is_given:
-            self.total_batch_size = self.train_batch_size * self.gradient_accumulation_steps * self.world_size
+            self.total_batch_size = self.videos_per_step
         elif self.fit is None:
             self.accumulate()
         if self.lora_rank < 0 or not self.lora_alpha > 0:
             raise ValueError(f"lora_rank={self.lora_rank} must be 0 or more and lora_alpha={self.lora_alpha} positive.")
+        if self.train_sampling_strategy not in ("random", "sequential"):
+            raise ValueError(
+                f"train_sampling_strategy={self.train_sampling_strategy!r} is for inputs of different lengths, and all "
+                f"clips have the same; choose random or sequential."
+            )
+        if self.warmup_epochs and self.warmup_steps:
+            raise ValueError(
+                f"warmup_epochs={self.warmup_epochs:g} and warmup_steps={self.warmup_steps:g} are both set; keep one "
+                f"(--warmup_epochs 0 takes out that of a recipe)."
+            )
         if self.warmup_epochs > self.num_train_epochs:
             raise ValueError(
                 f"warmup_epochs={self.warmup_epochs} is longer than num_train_epochs={self.num_train_epochs}."
@@ -151,11 +166,30 @@ class VideoMAETrainingArguments(TrainingArguments):
                 f"(--learning_rate on the command line replaces the base_learning_rate of a recipe)."
             )
         self.learning_rate = self.effective_learning_rate
-        self.lr_scheduler_type = "cosine_with_min_lr"
-        self.lr_scheduler_kwargs = {"min_lr_rate": self.base_min_learning_rate / self.base_learning_rate}
+        self._set_official_schedule()
+
+    def _set_official_schedule(self):
+        """The nearest that transformers has a name for; `VideoMAETrainer.create_scheduler` makes the official one."""
+        schedule = SchedulerType.COSINE_WITH_MIN_LR
+        options = {"min_lr_rate": self.base_min_learning_rate / self.base_learning_rate}
+        default = TrainingArguments.__dataclass_fields__["lr_scheduler_type"].default
+        # The second of each is what this method wrote when the same arguments are built again.
+        for name, untouched in (
+            ("lr_scheduler_type", (default, schedule)),
+            ("lr_scheduler_kwargs", (None, {}, options)),
+        ):
+            if getattr(self, name) not in untouched:
+                raise ValueError(
+                    f"{name} and base_learning_rate={self.base_learning_rate} are both set; the official schedule goes "
+                    f"with base_learning_rate, any other with learning_rate."
+                )
+        self.lr_scheduler_type, self.lr_scheduler_kwargs = schedule, options
 
     def _bf16_by_default(self) -> bool:
-        """On a GPU that computes in bfloat16, unless float16 is asked for, here or of accelerate launch."""
+        """On a GPU that computes in bfloat16, unless float16 is asked for, here or of accelerate launch.
+
+        Deviation: officially float16, but in V2's finetuning.
+        """
         fp16 = self.fp16 or os.environ.get("ACCELERATE_MIXED_PRECISION") in ("fp16", "fp8")
         return not (fp16 or self.use_cpu) and torch.cuda.is_available() and torch.cuda.is_bf16_supported(False)
 
@@ -201,6 +235,30 @@ class VideoMAETrainingArguments(TrainingArguments):
     def effective_learning_rate(self) -> float:
         """`base_learning_rate * total_batch_size / 256`, the rule of V1 and V2."""
         return self.base_learning_rate * self.total_batch_size / 256
+
+    def steps_per_epoch(self, num_videos: int) -> int:
+        """Optimizer steps of an epoch of so many videos, over all processes.
+
+        With `dataloader_drop_last` whole steps alone, as in the official code (v1/run_class_finetuning.py): however a
+        step is split over processes and accumulation steps, an epoch has as many of them.
+
+        Raises:
+            ValueError: not even one.
+        """
+        if not self.dataloader_drop_last:
+            batches = math.ceil(math.ceil(num_videos / self.train_batch_size) / self.world_size)
+            return math.ceil(batches / self.gradient_accumulation_steps)
+        if num_videos < self.videos_per_step:
+            raise ValueError(
+                f"An epoch has {num_videos} videos, fewer than the {self.videos_per_step} of one step; lower "
+                f"per_device_train_batch_size or gradient_accumulation_steps."
+            )
+        return num_videos // self.videos_per_step
+
+    @property
+    def videos_per_step(self) -> int:
+        """Of the processes that run."""
+        return self.train_batch_size * self.gradient_accumulation_steps * self.world_size
 
     def get_warmup_steps(self, num_training_steps: int) -> int:
         """Steps of `warmup_epochs`: their share of `num_train_epochs`, also where `max_steps` cuts a run short."""

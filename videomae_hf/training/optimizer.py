@@ -1,7 +1,9 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Parameter groups of the optimizer: weight decay and layer decay as in v1/optim_factory.py."""
+"""Parameter groups of the optimizer and the official schedule: v1/optim_factory.py and v1/utils.py."""
 
+import math
 import re
+from functools import partial
 
 import torch
 
@@ -41,3 +43,29 @@ def layer_number(name: str, depth: int) -> int:
         return 0
     block = re.search(r"(?:^|\.)encoder\.layer\.(\d+)\.", name)
     return int(block.group(1)) + 1 if block else depth + 1
+
+
+def official_schedule(
+    optimizer: torch.optim.Optimizer, num_warmup_steps: int, num_training_steps: int, lowest: float
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """The official warmup and cosine, step by step (v1/utils.py, `cosine_scheduler`), as a factor of each group's rate.
+
+    With W steps of warmup, step k of them has k / (W - 1): the first has 0 and the last the whole rate, as does the
+    first of the cosine after it. Deviation: runs with a `learning_rate` of their own have transformers' schedules,
+    where step k has k / W.
+
+    Args:
+        optimizer: of `parameter_groups`.
+        num_warmup_steps: W, 0 for none.
+        num_training_steps: of the run, warmup included.
+        lowest: part of the rate that the cosine would have one step after the last one.
+    """
+    factor = partial(_official_factor, num_warmup_steps, num_training_steps, lowest)
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def _official_factor(num_warmup_steps: int, num_training_steps: int, lowest: float, step: int) -> float:
+    if step < num_warmup_steps:
+        return step / max(num_warmup_steps - 1, 1)
+    progress = (step - num_warmup_steps) / max(num_training_steps - num_warmup_steps, 1)
+    return lowest + (1 - lowest) * (1 + math.cos(math.pi * progress)) / 2

@@ -157,12 +157,11 @@ def _model_line(model) -> str:
 def _processes_line(args: VideoMAETrainingArguments, train_set, num_gpus: int) -> str:
     if train_set is None:
         return f"{num_gpus} processes"
-    return f"{num_gpus} processes on {args.device.type}, {_num_videos(train_set)} videos an epoch"
-
-
-def _num_videos(train_set) -> int:
     # A stream's length is that of this process.
-    return train_set.source.num_videos if isinstance(train_set, VideoStream) else len(train_set)
+    num_videos = train_set.source.num_videos if isinstance(train_set, VideoStream) else len(train_set)
+    line = f"{num_gpus} processes on {args.device.type}, {num_videos} videos an epoch"
+    left_over = num_videos - steps_of(args, train_set)[0] * args.videos_per_step
+    return line + (f", of which {left_over} are left out, as they do not fill a step" if left_over > 0 else "")
 
 
 def _schedule_lines(args: VideoMAETrainingArguments, train_set) -> list[str]:
@@ -185,11 +184,9 @@ def _schedule_lines(args: VideoMAETrainingArguments, train_set) -> list[str]:
 def steps_of(args: VideoMAETrainingArguments, train_set) -> tuple[int, int]:
     """(optimizer steps of an epoch, of the run), as the Trainer will count them."""
     if isinstance(train_set, VideoStream):
-        batches = train_set.num_batches
+        epoch = math.ceil(train_set.num_batches / args.gradient_accumulation_steps)
     else:
-        rounding = math.floor if args.dataloader_drop_last else math.ceil
-        batches = rounding(rounding(len(train_set) / args.train_batch_size) / args.world_size)
-    epoch = max(math.ceil(batches / args.gradient_accumulation_steps), 1)
+        epoch = args.steps_per_epoch(len(train_set))
     return epoch, args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * epoch)
 
 

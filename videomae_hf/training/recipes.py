@@ -104,6 +104,10 @@ class DataArguments:
     sampling_rate: float = field(default=4.0, metadata={"help": "Distance of neighbouring frames of a dense clip."})
     fps: float | None = field(default=None, metadata={"help": "The same in frames a second; goes before it."})
     short_video: str = field(default="repeat_last", metadata={"help": "repeat_last, loop or error."})
+    official_sampling: bool = field(
+        default=False,
+        metadata={"help": "Sample exactly the frames that the official V1 and V2 code samples (docs/deviations.md)."},
+    )
     video_backend: str = field(default="auto", metadata={"help": "auto, pyav, torchcodec or decord."})
     square_pixels: bool = field(default=True, metadata={"help": "Stretch videos whose pixels are not square."})
     frame_template: str | None = field(

@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
+from torch.utils.data import RandomSampler, Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback
 from transformers.trainer import SCHEDULER_NAME
 
@@ -19,7 +20,7 @@ from .drop_path import DropPathWarmup
 from .ema import WeightAverage
 from .monitor import Probe, random_state_kept
 from .nonfinite import NamingCollator, StepRecord
-from .optimizer import parameter_groups
+from .optimizer import official_schedule, parameter_groups
 from .processes import check_sharding
 from .sharding import load_optimizer, load_weights, save_optimizer
 from .stopping import StopOnSignal
@@ -71,6 +72,29 @@ class VideoMAETrainer(Trainer):
             options["params"] = parameter_groups(model, args.learning_rate, args.weight_decay, args.layer_decay)
             self.optimizer_cls_and_kwargs = (optimizer_class, options)
         return super().create_optimizer(model)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
+        """The official schedule with `base_learning_rate`, otherwise that of transformers which the arguments name."""
+        args = self.args
+        if self.lr_scheduler is None and args.base_learning_rate is not None:
+            lowest = args.base_min_learning_rate / args.base_learning_rate
+            warmup = args.get_warmup_steps(num_training_steps)
+            optimizer = self.optimizer if optimizer is None else optimizer
+            self.lr_scheduler = official_schedule(optimizer, warmup, num_training_steps, lowest)
+            self._created_lr_scheduler = True  # so that another `train` makes another
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def _get_train_sampler(self, train_dataset=None) -> Sampler | None:
+        """As transformers', over the videos that fill whole optimizer steps."""
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        sampler = super()._get_train_sampler(dataset)
+        if sampler is None or not self.args.dataloader_drop_last:
+            return sampler
+        num_videos = self.args.steps_per_epoch(len(dataset)) * self.args.videos_per_step
+        if isinstance(sampler, SequentialSampler):
+            return SequentialSampler(range(num_videos))
+        # accelerate replaces it by one of its own, which takes num_samples over. Each epoch leaves out other videos.
+        return RandomSampler(dataset, num_samples=num_videos)
 
     def train(self, *args, **kwargs):
         try:
@@ -305,7 +329,8 @@ class _DataCallback(TrainerCallback):
             self.trainer.train_dataset.set_epoch(int(state.epoch + 1e-6))
 
     def on_step_begin(self, args, state, control, **kwargs):
-        # Dropout and drop path draw from (seed, step, process), as clips do from (seed, epoch, index). The Trainer
+        # Dropout and drop path draw from (seed, step, process), as clips do from (seed, epoch, index). Deviation: the
+        # official code lets the generator run on, and its resumed runs differ from unbroken ones. The Trainer
         # restores the state of the generators, but whether an epoch draws a seed for its workers from them differs
         # between a resumed run and an unbroken one (persistent workers do so once); and all its processes drop alike.
         numbers = (args.seed, state.global_step, args.process_index, 0, 0, 0)

@@ -183,6 +183,7 @@ def training_set(
         args.seed,
         data.shuffle_buffer,
         args.dataloader_drop_last,
+        args.gradient_accumulation_steps,
     )
     return stream, lines
 
@@ -303,6 +304,7 @@ def image_processor(data: DataArguments, config: VideoMAEV2Config, **options) ->
         sampling_rate=data.sampling_rate,
         fps=data.fps,
         short_video=data.short_video,
+        official_sampling=data.official_sampling,
         square_pixels=data.square_pixels,
         **clip_options(config),
         **normalization_options(config),
