@@ -28,7 +28,6 @@ from transformers import set_seed
 from videomae_hf import (
     VideoMAEV2Config,
     VideoMAEV2ForPreTraining,
-    VideoMAEV2ForVideoClassification,
     VideoMAEV2ImageProcessor,
 )
 from videomae_hf.cli import run_command
@@ -38,16 +37,19 @@ from videomae_hf.evaluation.metrics import metrics_of
 from videomae_hf.evaluation.predictions import Scored, counts_alone, with_placeholders, write_predictions
 from videomae_hf.image_processing_videomae_v2 import clip_options
 from videomae_hf.training.arguments import VideoMAETrainingArguments
-from videomae_hf.training.checkpoints import last_checkpoint
-from videomae_hf.training.classifier_head import finetuning_model
+from videomae_hf.training.checkpoints import check_complete
+from videomae_hf.training.classifier_head import finetuning_model, trained_classifier
 from videomae_hf.training.distillation import DistillationTrainer, Teacher, load_teacher, needs_labels, teacher_classes
 from videomae_hf.training.freezing import freeze
-from videomae_hf.training.lora import SaveConfigCallback, add_adapters, is_adapter, load_merged, save_merged
+from videomae_hf.training.lora import SaveConfigCallback, add_adapters, save_merged
 from videomae_hf.training.monitor import Probe, draw_reconstructions, make_probe
+from videomae_hf.training.output_folder import output_claimed, output_writable
 from videomae_hf.training.plan import PaceCallback, fit_batch, plan_lines
 from videomae_hf.training.probing import probe_checkpoint
 from videomae_hf.training.processes import check_agreement, check_processes, leave_processes
 from videomae_hf.training.recipes import DataArguments, as_recipe, common_settings, parse_command_line
+from videomae_hf.training.run_checks import check_classes, check_evaluation, check_trackers
+from videomae_hf.training.run_record import RunRecord, check_same_run, resume_path
 from videomae_hf.training.sanity import check_learning
 from videomae_hf.training.sharding import shard
 from videomae_hf.training.stages import run_stages
@@ -93,15 +95,17 @@ def pretrain(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
         load = PretrainingClips(model.config, clip_sampling(data, model.config))
         eval_set = VideoDataset(evaluated, load, args.seed)
     probe = make_probe(data, args, model.config)
-    run(model, data, args, fields, train_set, eval_set, ClipCollator(model.config), probe)
+    record = RunRecord.of("pretrain", model.config, data, args, train_set)
+    run(model, data, args, fields, record, train_set, eval_set, ClipCollator(model.config), probe)
 
 
 def finetune(data: DataArguments, args: VideoMAETrainingArguments, fields: dict):
     """Classification, from a pretrained checkpoint or, without one, from scratch."""
-    problem_type = settled_problem_type(data, fields)
+    problem_type = settled_problem_type(data, args, fields)
     regression = problem_type == "regression"
     samples, classes, options, weights = train_samples(data, args, needs_labels(data), regression)
     classes = classes or teacher_classes(data)
+    check_classes(classes, problem_type)
     # The official finetuning pools the mean of all tokens, whatever the pretraining checkpoint says.
     fields = {"use_mean_pooling": True, **fields, "problem_type": problem_type}
     model, lines = finetuning_model(data, fields, head_fields(problem_type, samples, classes))
@@ -124,17 +128,16 @@ def finetune(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
         report(args, evaluated.messages + overlap_lines(samples, evaluated))
         eval_set = VideoDataset(evaluated, views, args.seed, replace_bad=False)
     collator = ClipCollator(model.config, mixing(data, args, len(classes)), data.random_erasing)
-    run(model, data, args, fields, train_set, eval_set, collator, teacher=teacher)
+    record = RunRecord.of("finetune", model.config, data, args, train_set)
+    run(model, data, args, fields, record, train_set, eval_set, collator, teacher=teacher)
 
 
 def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict):
     """Scores a finetuned checkpoint on num_clips x num_crops views of each video."""
     if not data.checkpoint:
         raise ValueError("evaluate needs --checkpoint, the folder or Hub id of a finetuned model.")
-    if is_adapter(data.checkpoint):
-        model = load_merged(data.checkpoint, **fields)
-    else:
-        model = VideoMAEV2ForVideoClassification.from_pretrained(data.checkpoint, dtype=torch.float32, **fields)
+    model, lines = trained_classifier(data.checkpoint, **fields)
+    report(args, lines)
     classes = [model.config.id2label[number] for number in range(model.config.num_labels)]
     problem_type = model.config.problem_type
     data.multi_label = problem_type == "multi_label_classification"
@@ -166,6 +169,8 @@ def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     if trainer.is_world_process_zero():
         scored = Scored(result.predictions, result.label_ids, metrics)
         write_predictions(Path(args.output_dir), samples, classes, problem_type, scored, labelled=not unlabelled)
+        say(args, f"Saved to {args.output_dir}")
+    trainer.check_readable(result.metrics)
 
 
 def probe(data: DataArguments, args: VideoMAETrainingArguments, fields: dict):
@@ -188,6 +193,7 @@ def run(
     data: DataArguments,
     args: VideoMAETrainingArguments,
     fields: dict,
+    record: RunRecord,
     train_set,
     eval_set,
     collator,
@@ -195,6 +201,14 @@ def run(
     teacher: Teacher | None = None,
 ):
     """Trains, and saves the model, its processor, the settings and the results in `args.output_dir`."""
+    check_evaluation(args, record.problem_type, eval_set, probe)
+    resume = resume_path(args)
+    if resume is not None:
+        check_complete(resume)
+        report(args, check_same_run(resume, record, args.allow_changes))
+        say(args, f"going on from {resume}")
+    elif args.resume_from_checkpoint is not None:
+        say(args, f"no checkpoint in {args.output_dir}: starting at step 0")
     if args.fsdp2:
         model = shard(model, args)
     trainer_class = VideoMAETrainer if teacher is None else partial(DistillationTrainer, teacher=teacher, data=data)
@@ -207,6 +221,7 @@ def run(
         processing_class=image_processor(data, model.config),
         compute_metrics=None if args.prediction_loss_only else metrics_of(model.config.problem_type),
         probe=probe,
+        record=record,
     )
     draw_reconstructions(trainer, data.reconstruction_videos)
     trainer.add_callback(PaceCallback(data.num_sample))
@@ -215,10 +230,8 @@ def run(
     report(args, plan_lines(args, data, model, train_set))
     if args.sanity:
         report(args, check_learning(trainer))
-    resume = args.resume_from_checkpoint
-    if resume == "last":
-        resume = last_checkpoint(args.output_dir)
-        say(args, f"going on from {resume}" if resume else f"no checkpoint in {args.output_dir}: starting at step 0")
+    if args.should_save:
+        record.write(args.output_dir, finished=False)
     result = trainer.train(resume_from_checkpoint=resume)
     if args.lora_rank:
         save_merged(trainer)
@@ -234,6 +247,7 @@ def run(
     if trainer.is_world_process_zero():
         settings = yaml.safe_dump(as_recipe(data, args, fields), sort_keys=False)
         Path(args.output_dir, "settings.yaml").write_text(settings, encoding="utf-8")
+        record.write(args.output_dir, finished=True, step=trainer.state.global_step)
     say(args, f"Saved to {args.output_dir}")
 
 
@@ -247,19 +261,22 @@ def say(args: VideoMAETrainingArguments, message: str):
         print(message, flush=True)
 
 
-def start(command, data: DataArguments, args: VideoMAETrainingArguments, fields: dict):
+def start(name: str, command, data: DataArguments, args: VideoMAETrainingArguments, fields: dict):
     check_processes(args, args.num_processes)
+    check_trackers(args)
     check_agreement(args, "settings", common_settings(data, args, fields))
     if data.shrink:
         draw_shrunk(data, args, fields.get("num_frames", VideoMAEV2Config.num_frames))
     set_seed(args.seed)  # before the model is made
-    with lost_processes_named(args):
+    claimed = output_claimed(name, data, args) if name in ("pretrain", "finetune") else output_writable(args)
+    with lost_processes_named(args), claimed as lines:
+        report(args, lines)
         command(data, args, fields)
 
 
 def main(arguments: list[str]):
     commands = {"pretrain": pretrain, "finetune": finetune, "evaluate": evaluate, "probe": probe}
-    commands = {name: partial(start, command) for name, command in commands.items()}
+    commands = {name: partial(start, name, command) for name, command in commands.items()}
     if arguments[:1] == ["progressive"]:
         return run_stages(arguments[1:], commands)
     command, data, args, fields = parse_command_line(arguments, (*commands, "progressive"), __doc__)

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -81,7 +82,8 @@ def test_several_labels_a_video(videos, tmp_path, train_here):
     """One video of the evaluation is missing."""
     rows = [f"{path},{path.parent.name}|{'even' if n % 2 else 'odd'}" for n, path in enumerate(paths_of(videos))]
     (tmp_path / "train.csv").write_text("\n".join(["path,labels", *rows]) + "\n")
-    rows = [*rows[:5], "nowhere.mp4,up", *rows[5:], f"{paths_of(videos)[0]},"]
+    shutil.copy(paths_of(videos)[0], tmp_path / "without.mp4")
+    rows = [*rows[:5], "nowhere.mp4,up", *rows[5:], "without.mp4,"]
     (tmp_path / "val.csv").write_text("\n".join(["path,labels", *rows]) + "\n")
     data = ["--train_data", tmp_path / "train.csv", "--eval_data", tmp_path / "val.csv", "--multi_label", "true"]
     # Batches of one, of which one has nothing but the missing video

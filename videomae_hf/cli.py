@@ -1,6 +1,7 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """The `videomae` command: `videomae convert SRC DST`; each subcommand has its own --help."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -22,8 +23,14 @@ _USER_ERRORS = (
 
 def run_command(program: str, function: Callable[[list[str]], None], arguments: list[str]):
     """Runs a command; what the user can mend ends in one line and exit status 1."""
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show ends nothing
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         function(arguments)
+    except KeyboardInterrupt:
+        print(f"\n{program}: interrupted.", file=sys.stderr)
+        sys.exit(130)
     except _USER_ERRORS as problem:
         if os.environ.get("VIDEOMAE_TRACEBACK"):
             raise

@@ -30,7 +30,9 @@ METRICS = {
 
 def more_is_better(metric: str) -> bool | None:
     """Whether more of a metric, with or without the prefix eval_, is better; None for one that is not reported here."""
-    return {name: better for some in METRICS.values() for name, better in some.items()}.get(metric.removeprefix("eval_"))
+    return {name: better for some in METRICS.values() for name, better in some.items()}.get(
+        metric.removeprefix("eval_")
+    )
 
 
 def check_metric(metric: str, problem_type: str | None) -> None:

@@ -359,8 +359,6 @@ def main(arguments: list[str]):
     """`videomae scan`."""
     args = parse_arguments(arguments)
     paths = find_videos(args.paths, args.root)
-    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show must not end the scan
-        stream.reconfigure(errors="backslashreplace")
     text_to = sys.stderr if args.json else sys.stdout
     done, interrupted = {}, False
     try:

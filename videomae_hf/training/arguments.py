@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers import SchedulerType, TrainingArguments
 
+from ..evaluation.metrics import more_is_better
 from .processes import join_processes
 from .sharding import check_fsdp2
 
@@ -71,6 +72,20 @@ class VideoMAETrainingArguments(TrainingArguments):
             "help": "First see whether a copy of the model can learn one batch by heart; if not, stop and say why."
         },
     )
+    early_stopping_patience: int | None = field(
+        default=None,
+        metadata={
+            "help": "Stop when metric_for_best_model has not got better in so many evaluations; the best checkpoint is "
+            "kept with load_best_model_at_end."
+        },
+    )
+    early_stopping_threshold: float = field(
+        default=0.0, metadata={"help": "How much better it must get for that to count."}
+    )
+    allow_changes: bool = field(
+        default=False,
+        metadata={"help": "Go on from a checkpoint that was made with other settings, such as more epochs."},
+    )
     max_bad_fraction: float = field(
         default=0.1, metadata={"help": "Part of the videos that may turn out unreadable before the run stops."}
     )
@@ -96,6 +111,13 @@ class VideoMAETrainingArguments(TrainingArguments):
         metadata={"help": "Evaluate this average in place of the weights, and save it as the model of output_dir."},
     )
 
+    resume_from_checkpoint: str | None = field(
+        default=None,
+        metadata={
+            "help": "Go on from a checkpoint of this run, bit for bit: last (or true) for the last complete one in "
+            "output_dir, or its folder."
+        },
+    )
     bf16: bool | None = field(
         default=None,
         metadata={"help": "Mixed precision with bfloat16: by default where the GPU has it; false: float32."},
@@ -125,6 +147,7 @@ class VideoMAETrainingArguments(TrainingArguments):
         self.fsdp = self.fsdp == "true" or self.fsdp  # from the command line, where transformers reads it as a name
         if self.use_cpu:
             join_processes(self.ddp_timeout_delta)
+        self._set_best_metric()
         super().__post_init__()
         if self.fsdp2:
             check_fsdp2(self)
@@ -167,6 +190,29 @@ class VideoMAETrainingArguments(TrainingArguments):
             )
         self.learning_rate = self.effective_learning_rate
         self._set_official_schedule()
+
+    def _set_best_metric(self):
+        """Says whether more of `metric_for_best_model` is better: transformers takes all but losses to be so."""
+        if self.early_stopping_patience is not None:
+            if self.early_stopping_patience < 1:
+                raise ValueError(f"early_stopping_patience={self.early_stopping_patience} must be at least 1.")
+            if str(getattr(self.eval_strategy, "value", self.eval_strategy)) == "no":
+                raise ValueError("early_stopping_patience counts evaluations; set eval_strategy to epoch or steps.")
+            self.metric_for_best_model = self.metric_for_best_model or "loss"
+            self.restore_callback_states_from_checkpoint = True  # a resumed run goes on counting
+        better = more_is_better(self.metric_for_best_model or "")
+        if better is None:
+            return
+        if self.greater_is_better is not None and self.greater_is_better != better:
+            raise ValueError(
+                f"greater_is_better={self.greater_is_better} contradicts metric_for_best_model="
+                f"{self.metric_for_best_model}; leave it out."
+            )
+        self.greater_is_better = better
+
+    def __getstate__(self) -> dict:
+        """What is pickled, into training_args.bin among others: all but the secret."""
+        return {**self.__dict__, "hub_token": None}
 
     def _set_official_schedule(self):
         """The nearest that transformers has a name for; `VideoMAETrainer.create_scheduler` makes the official one."""

@@ -15,7 +15,10 @@ from ..data.label_spaces import are_numbers, normalized_name, read_mappings
 from ..data.text_files import read_json
 from ..messages import shorten
 from ..modeling_videomae_v2 import VideoMAEV2ForVideoClassification
+from .checkpoints import last_checkpoint
+from .lora import is_adapter, load_merged
 from .recipes import DataArguments
+from .run_record import read_record
 
 
 def finetuning_model(
@@ -46,6 +49,51 @@ def finetuning_model(
                 f"{len(classes)} ({shorten(classes, 3)}); take the lists that were written with it."
             )
     return model, lines
+
+
+def trained_classifier(checkpoint: str, **fields) -> tuple[VideoMAEV2ForVideoClassification, list[str]]:
+    """A finetuned model, to be scored or used, and lines about it.
+
+    Args:
+        checkpoint: folder or Hub id, also of adapters.
+        fields: of the configuration, to change.
+
+    Raises:
+        ValueError: a pretraining, an interrupted run, or a model whose head was never trained.
+    """
+    _refuse_pretraining(checkpoint)
+    if is_adapter(checkpoint):
+        model = load_merged(checkpoint, **fields)
+    else:
+        model = VideoMAEV2ForVideoClassification.from_pretrained(checkpoint, dtype=torch.float32, **fields)
+    new = set(model.new_parts) & {"classifier", "fc_norm"}
+    if new:
+        raise ValueError(f"{checkpoint} has no trained {' and '.join(sorted(new))}: finetune it first.")
+    stored, config = VideoMAEV2Config.from_pretrained(checkpoint), model.config
+    if stored.grid_size == config.grid_size:
+        return model, []
+    how = "interpolated" if config.position_grid is not None else "made anew"
+    return model, [
+        f"clips of {config.num_frames} frames of {config.image_hw} in place of {stored.num_frames} of {stored.image_hw}"
+        f": positions are {how}; finetuning on such clips scores better"
+    ]
+
+
+def _refuse_pretraining(checkpoint: str) -> None:
+    record, folder = read_record(checkpoint), Path(checkpoint)
+    command = record.get("command") if record else None
+    if folder.is_dir() and not any(folder.glob("*.safetensors*")) and not any(folder.glob("*.bin")):
+        last = last_checkpoint(folder)
+        if last is not None:
+            raise ValueError(
+                f"{checkpoint} holds no finished model, its run was interrupted; its last checkpoint is {last}."
+            )
+    architectures = VideoMAEV2Config.from_pretrained(checkpoint).architectures or []
+    if command == "pretrain" or any("ForPreTraining" in name for name in architectures):
+        raise ValueError(
+            f"{checkpoint} is a pretraining, which knows no classes; finetune it first: train.py finetune --checkpoint "
+            f"{checkpoint} --train_data .."
+        )
 
 
 def load_classifier(

@@ -34,7 +34,7 @@ def probe_checkpoint(data: DataArguments, args: VideoMAETrainingArguments, field
     """
     _check_settings(data, args)
     fields = dict(fields)
-    problem_type = settled_problem_type(data, fields)
+    problem_type = settled_problem_type(data, args, fields)
     fields.pop("problem_type", None)
     regression = problem_type == "regression"
     samples, names, _, _ = train_samples(data, args, regression=regression)

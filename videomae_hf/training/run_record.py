@@ -1,50 +1,36 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """What a run is: its command, classes, data and the settings that decide what is learned.
 
-Each run writes it to run.json in its output_dir and in every checkpoint. A run is resumed only by the same one, and a
-folder that holds one run is not written into by another.
+Each run writes it to run.json in its output_dir and in every checkpoint, and is resumed only by the same run.
 """
 
 import dataclasses
 import json
-import os
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from accelerate import PartialState
-
 from ..configuration_videomae_v2 import VideoMAEV2Config
 from ..data.text_files import read_json
-from ..messages import count, several
+from ..messages import several
 from .arguments import VideoMAETrainingArguments
-from .checkpoints import RECORD, CannotWriteError, last_checkpoint
+from .checkpoints import RECORD, last_checkpoint
 from .processes import data_facts
 from .recipes import DataArguments
 
 
-_LOCK = "run.lock"
 # Of DataArguments, what decides what is learned. Paths are not among them: the data themselves are compared.
 DATA_SETTINGS = (
-    "distillation_weight", "distillation_temperature", "distillation_features", "frame_sampling", "sampling_rate", "fps",
-    "short_video", "square_pixels", "num_sample", "rand_augment", "color_jitter", "grayscale", "random_erasing",
-    "mixup_alpha", "cutmix_alpha", "mix_probability", "mix_switch_probability", "mix_mode", "label_smoothing",
-    "crop_scale", "horizontal_flip", "class_weights", "streaming", "shuffle_buffer",
+    "distillation_weight", "distillation_temperature", "distillation_features", "frame_sampling", "sampling_rate",
+    "fps", "short_video", "official_sampling", "square_pixels", "num_sample", "rand_augment", "color_jitter",
+    "grayscale", "random_erasing", "mixup_alpha", "cutmix_alpha", "mix_probability", "mix_switch_probability",
+    "mix_mode", "label_smoothing", "crop_scale", "horizontal_flip", "class_weights", "streaming", "shuffle_buffer",
 )  # fmt: skip
 TRAINING_SETTINGS = (
     "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_epochs", "warmup_steps", "num_train_epochs",
-    "max_steps", "total_batch_size", "weight_decay", "layer_decay", "max_grad_norm", "optim", "adam_beta1", "adam_beta2",
-    "adam_epsilon", "seed", "data_seed", "dataloader_drop_last", "freeze_layers", "freeze_encoder",
+    "max_steps", "total_batch_size", "weight_decay", "layer_decay", "max_grad_norm", "optim", "adam_beta1",
+    "adam_beta2", "adam_epsilon", "seed", "data_seed", "dataloader_drop_last", "freeze_layers", "freeze_encoder",
     "drop_path_warmup_epochs", "lora_rank", "lora_alpha", "lora_dropout", "lora_target_modules", "ema_decay",
 )  # fmt: skip
-# What a run here writes into its output_dir
-_WRITTEN = re.compile(
-    r"checkpoint-\d+|ema|adapter|reconstructions|features|runs|.*\.safetensors|.*_results\.json|.*\.safetensors\.index\.json"
-    r"|(config|preprocessor_config|processor_config|trainer_state|nonfinite|metrics|run|adapter_config)\.json"
-    r"|training_args\.bin|settings\.yaml|predictions\.csv|README\.md|stage_finished\.json"
-)
 
 
 @dataclass(frozen=True)
@@ -149,103 +135,6 @@ def check_same_run(checkpoint: str | Path, record: RunRecord, allow_changes: boo
             f"give the same settings, or --allow_changes true to go on with the new ones."
         )
     return [f"goes on with other settings: {several(soft)}"] if soft else []
-
-
-@contextmanager
-def output_claimed(
-    command: str, data: DataArguments, args: VideoMAETrainingArguments
-) -> Iterator[list[str]]:
-    """Around a run that writes to `args.output_dir`: no other run writes there meanwhile, and none is overwritten.
-
-    The files of an earlier run of the same command are moved to a folder `earlier-1` of it, unless this one resumes.
-
-    Yields:
-        Lines to print.
-
-    Raises:
-        ValueError: the folder holds a run of another command, a model of unknown origin, or what this run reads; or
-            another process writes there. OSError: it cannot be written.
-    """
-    folder, lines = Path(args.output_dir), []
-    if args.process_index == 0:
-        _refuse_inputs(folder, data)
-        file = _locked(folder)
-        if args.resume_from_checkpoint is None:
-            lines = _make_room(folder, command)
-    PartialState().wait_for_everyone()
-    try:
-        yield lines
-    finally:
-        if args.process_index == 0:
-            file.close()
-            Path(folder, _LOCK).unlink(missing_ok=True)
-
-
-def _refuse_inputs(folder: Path, data: DataArguments) -> None:
-    for name in ("checkpoint", "teacher"):
-        source = getattr(data, name)
-        if source and Path(source).exists():
-            if Path(source).resolve() == folder.resolve():
-                raise ValueError(f"output_dir={folder} is the {name} itself, which would be overwritten; give another.")
-            if folder.resolve() in Path(source).resolve().parents:
-                raise ValueError(f"{name}={source} lies in output_dir={folder}; give another output_dir.")
-
-
-def _locked(folder: Path):
-    """The lock file of a folder, open; where another process has it open, that one is named."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"output_dir={folder} is a file; give a folder.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / _LOCK, "a+", encoding="utf-8")
-    except OSError as error:
-        raise CannotWriteError(f"output_dir={folder} cannot be written: {error.strerror}.") from error
-    if not _lock(file):
-        file.seek(0)
-        owner = file.read().strip() or "another process"
-        file.close()
-        raise ValueError(f"output_dir={folder} is being written by {owner}; wait for it, or give another folder.")
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {os.uname().nodename}" if hasattr(os, "uname") else f"process {os.getpid()}")
-    file.flush()
-    return file
-
-
-def _lock(file) -> bool:
-    """Whether this process has the lock now. The system frees it when the process ends, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True
-
-
-def _make_room(folder: Path, command: str) -> list[str]:
-    """Moves what an earlier run of this command has left."""
-    record = read_record(folder)
-    names = sorted(path.name for path in folder.iterdir() if _WRITTEN.fullmatch(path.name))
-    if record is None and "config.json" in names:
-        raise ValueError(f"output_dir={folder} holds a model that is not of a run here; give another folder.")
-    if record is not None and record.get("command") != command:
-        raise ValueError(f"output_dir={folder} holds a run of {record.get('command')!r}; give {command} another folder.")
-    if record is None or not names:
-        return []
-    number = 1
-    while (folder / f"earlier-{number}").exists():
-        number += 1
-    earlier = folder / f"earlier-{number}"
-    earlier.mkdir()
-    for name in names:
-        (folder / name).rename(earlier / name)
-    checkpoints = sum(name.startswith("checkpoint-") for name in names)
-    what = f"{command}, {count(checkpoints, 'checkpoint')}" + ("" if record.get("finished") else ", not finished")
-    return [f"{folder} held an earlier run ({what}): its files are in {earlier} now"]
 
 
 def resume_path(args: VideoMAETrainingArguments) -> str | None:

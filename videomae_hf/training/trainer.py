@@ -9,19 +9,20 @@ from pathlib import Path
 
 import torch
 from torch.utils.data import RandomSampler, Sampler, SequentialSampler
-from transformers import Trainer, TrainerCallback
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 from transformers.trainer import SCHEDULER_NAME
 
 from ..data.streams import SkippingCollator, VideoStream
 from ..data.video_dataset import BadVideosError, generator_of
 from .arguments import VideoMAETrainingArguments
-from .checkpoints import check_finite, checkpoint_written, flush_to_disk, folder_named
+from .checkpoints import check_finite, checkpoint_written, flush_to_disk, folder_named, list_files
 from .drop_path import DropPathWarmup
 from .ema import WeightAverage
 from .monitor import Probe, random_state_kept
 from .nonfinite import NamingCollator, StepRecord
 from .optimizer import official_schedule, parameter_groups
 from .processes import check_sharding
+from .run_record import RunRecord
 from .sharding import load_optimizer, load_weights, save_optimizer
 from .stopping import StopOnSignal
 from .watch import ProcessesCallback
@@ -43,12 +44,14 @@ class VideoMAETrainer(Trainer):
 
     args: VideoMAETrainingArguments
 
-    def __init__(self, model=None, args=None, *others, probe: Probe | None = None, **kwargs):
+    def __init__(
+        self, model=None, args=None, *others, probe: Probe | None = None, record: RunRecord | None = None, **kwargs
+    ):
         # transformers refuses to save what it cannot resume; here `sharding` saves the optimizer's state.
         with _replaced(args, "save_only_model", True) if args is not None and args.fsdp2 else nullcontext():
             super().__init__(model, args, *others, **kwargs)
         check_sharding(self)
-        self.probe = probe
+        self.probe, self.record = probe, record
         self._seconds_waiting = self._seconds_computing = 0.0
         self._clips_timed = self._steps_timed = 0
         self._step = StepRecord()
@@ -63,6 +66,9 @@ class VideoMAETrainer(Trainer):
         self.add_callback(self._stop)
         if isinstance(self.train_dataset, VideoStream):
             self.add_callback(_SkipCallback(self.train_dataset))
+        if self.args.early_stopping_patience is not None:
+            options = (self.args.early_stopping_patience, self.args.early_stopping_threshold)
+            self.add_callback(EarlyStoppingCallback(*options))
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         if self.optimizer is None and self.optimizer_cls_and_kwargs is None:
@@ -171,6 +177,8 @@ class VideoMAETrainer(Trainer):
         folder = Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")
         with checkpoint_written(folder, self.args.should_save):
             super()._save_checkpoint(model, trial)
+            if self.record is not None and self.args.should_save:
+                self.record.write(folder, step=self.state.global_step, files=list_files(folder))
 
     def _save_optimizer_and_scheduler(self, output_dir: str):
         if not self.args.fsdp2:
@@ -253,10 +261,15 @@ class VideoMAETrainer(Trainer):
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
         with random_state_kept(self.args.device):  # a run that is evaluated is the one that is not
             metrics = super().evaluate(*args, **kwargs)
-        prefix = kwargs.get("metric_key_prefix", "eval")
-        bad, good = metrics.get(f"{prefix}_unreadable", 0), metrics.get(f"{prefix}_videos", 0)
-        self._check_bad_fraction(bad, bad + good)
+        self.check_readable(metrics, kwargs.get("metric_key_prefix", "eval"))
         return metrics
+
+    def check_readable(self, metrics: dict, prefix: str = "eval") -> None:
+        """Raises BadVideosError where more of the scored videos than allowed could not be read, or all of them."""
+        bad, good = metrics.get(f"{prefix}_unreadable", 0), metrics.get(f"{prefix}_videos", 0)
+        if bad and not good:
+            raise BadVideosError(f"None of the {bad} videos can be read; their names are in the log above.")
+        self._check_bad_fraction(bad, bad + good)
 
     def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
         with self.average.applied(self.model) if self.args.evaluate_ema else nullcontext():

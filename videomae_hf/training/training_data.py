@@ -32,13 +32,23 @@ from .recipes import DataArguments
 from .shrink import DRAWN
 
 
-def settled_problem_type(data: DataArguments, fields: dict) -> str:
-    """The `problem_type` of a finetuning; `multi_label` is another name of "multi_label_classification"."""
+def settled_problem_type(data: DataArguments, args: VideoMAETrainingArguments, fields: dict) -> str:
+    """The `problem_type` of a finetuning; `multi_label` is another name of "multi_label_classification", and
+    transformers' `label_smoothing_factor` of `label_smoothing`."""
     several, given = "multi_label_classification", fields.get("problem_type")
     if data.multi_label and given not in (None, several):
         raise ValueError(f"multi_label and problem_type={given!r} are both set; keep one.")
     problem_type = several if data.multi_label else given or "single_label_classification"
     data.multi_label = problem_type == several
+    if args.label_smoothing_factor:
+        if data.label_smoothing not in (0, args.label_smoothing_factor):
+            raise ValueError(
+                "label_smoothing and label_smoothing_factor are both set, to other values; keep the first."
+            )
+        # transformers' own would go past class weights, mixed labels and the teacher.
+        data.label_smoothing, args.label_smoothing_factor = args.label_smoothing_factor, 0.0
+    if data.label_smoothing and problem_type == several:
+        raise ValueError(f"label_smoothing={data.label_smoothing} is for one label a video, and multi_label is set.")
     if problem_type == "regression":
         classes_only = ("mixup_alpha", "cutmix_alpha", "label_smoothing", "class_weights")
         given = next((name for name in classes_only if getattr(data, name)), None)
@@ -284,8 +294,6 @@ def mixing(data: DataArguments, args: VideoMAETrainingArguments, num_classes: in
     """Mixup, CutMix and label smoothing, if any is asked for."""
     if not (data.mixup_alpha or data.cutmix_alpha or data.label_smoothing):
         return None
-    if args.label_smoothing_factor:
-        raise ValueError("label_smoothing_factor does not go with soft labels; use label_smoothing.")
     return Mixing(
         num_classes,
         mixup_alpha=data.mixup_alpha,

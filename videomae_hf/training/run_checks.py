@@ -1,0 +1,37 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""What can be known to fail before a run begins, said in one line."""
+
+from transformers.integrations import get_available_reporting_integrations
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+from ..evaluation.metrics import check_metric
+from ..messages import shorten
+from .arguments import VideoMAETrainingArguments
+
+
+def check_trackers(args: VideoMAETrainingArguments) -> None:
+    """Raises ValueError for a tracker in `report_to` whose package is not installed."""
+    available = get_available_reporting_integrations()
+    for name in args.report_to:
+        if name in INTEGRATION_TO_CALLBACK and name not in available:
+            raise ValueError(f"report_to={name} needs its package, which is not installed: pip install {name}")
+
+
+def check_evaluation(args: VideoMAETrainingArguments, problem_type: str | None, eval_set, probe) -> None:
+    """Raises ValueError where an evaluation is asked for that cannot be, or a metric that it does not report."""
+    strategy = str(getattr(args.eval_strategy, "value", args.eval_strategy))
+    if strategy != "no" and eval_set is None:
+        raise ValueError(f"eval_strategy={strategy} needs videos to evaluate on; give --eval_data.")
+    if args.metric_for_best_model is not None:
+        check_metric(args.metric_for_best_model, problem_type)
+        if args.metric_for_best_model.endswith("knn_top1") and probe is None:
+            raise ValueError("metric_for_best_model=knn_top1 needs --probe_train_data and --probe_eval_data.")
+
+
+def check_classes(classes: list[str], problem_type: str) -> None:
+    """Raises ValueError for a single class, of which a classifier would learn nothing."""
+    if problem_type == "single_label_classification" and len(classes) < 2:
+        raise ValueError(
+            f"The training data have one class alone, {shorten(classes)}; a classifier needs two. Is the folder one "
+            f"level too low, or too high?"
+        )
