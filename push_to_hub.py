@@ -15,88 +15,20 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
-from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
+from huggingface_hub import HfApi
 from huggingface_hub.utils import validate_repo_id
 from safetensors.torch import save_file
 
 from videomae_hf import VideoMAEV2ImageProcessor
 from videomae_hf.cli import run_command
+from videomae_hf.data.text_files import read_json, read_yaml
 from videomae_hf.tools.convert import load_any
+from videomae_hf.training.model_card import AUTO_CLASSES, Checkpoint, model_card
+from videomae_hf.training.run_record import read_record
 
-
-AUTO_CLASSES = {
-    "VideoMAEV2ForVideoClassification": "AutoModelForVideoClassification",
-    "VideoMAEV2ForPreTraining": "AutoModelForPreTraining",
-    "VideoMAEV2Model": "AutoModel",
-}
-
-# Of settings.yaml, what only this machine knows; it is not for a public card
-LOCAL_SETTINGS = {"train_data", "eval_data", "data_root", "output_dir", "checkpoint"}
-
-CARD = """---
-{{ card_data }}
----
-
-# {{ name }}
-
-{{ summary }}
-
-## Use
-
-```python
-{{ usage }}
-```
-
-The code travels with the weights: `trust_remote_code=True` runs the Python files of this repository. With the package
-`videomae_hf` installed and imported the same lines work without it.
-
-## Data
-
-{{ data }}
-
-## Results
-
-{{ results }}
-
-## Training
-
-{{ training }}
-
-## Sources
-
-- Tong et al., VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video Pre-Training,
-  NeurIPS 2022, https://arxiv.org/abs/2203.12602
-- Wang et al., VideoMAE V2: Scaling Video Masked Autoencoders with Dual Masking, CVPR 2023,
-  https://arxiv.org/abs/2303.16727
-"""
-
-USAGE = {
-    "AutoModelForVideoClassification": """\
-from transformers import AutoImageProcessor, AutoModelForVideoClassification
-
-processor = AutoImageProcessor.from_pretrained("{repo}", trust_remote_code=True)
-model = AutoModelForVideoClassification.from_pretrained("{repo}", trust_remote_code=True)
-logits = model(**processor("video.mp4", return_tensors="pt")).logits
-print(model.config.id2label[logits.argmax(-1).item()])""",
-    "AutoModelForPreTraining": """\
-from transformers import AutoImageProcessor, AutoModelForPreTraining
-
-processor = AutoImageProcessor.from_pretrained("{repo}", trust_remote_code=True)
-model = AutoModelForPreTraining.from_pretrained("{repo}", trust_remote_code=True)
-outputs = model(**processor("video.mp4", return_tensors="pt"))  # draws the masks itself
-print(outputs.loss, outputs.logits.shape)""",
-    "AutoModel": """\
-from transformers import AutoImageProcessor, AutoModel
-
-processor = AutoImageProcessor.from_pretrained("{repo}", trust_remote_code=True)
-model = AutoModel.from_pretrained("{repo}", trust_remote_code=True)
-features = model(**processor("video.mp4", return_tensors="pt")).last_hidden_state""",
-}
 
 # What the other process does: the package is made impossible to import, and nothing is asked of the network.
 VERIFY = """
@@ -119,36 +51,39 @@ torch.testing.assert_close(found, sample["output"], rtol=1e-4, atol=1e-5)
 """
 
 
-@dataclass
-class Checkpoint:
-    """A checkpoint and what its training left beside it."""
-
-    source: str
-    model: torch.nn.Module
-    processor: VideoMAEV2ImageProcessor
-    settings: dict  # of settings.yaml, what `train.py` was started with; {} for others
-    metrics: dict  # of `train.py evaluate`, or what training ended with
-
-    @property
-    def auto_class(self) -> str:
-        return AUTO_CLASSES[type(self.model).__name__]
-
-
 def read_checkpoint(source: str, metrics_file: str | None) -> Checkpoint:
+    """The checkpoint, ready to be shipped, and what is known of its training.
+
+    Raises:
+        ValueError: a classifier whose head was never trained, or files beside it that are not as training writes them.
+        FileNotFoundError: no such metrics file.
+    """
     model = load_any(source)
-    settings, metrics = Path(source, "settings.yaml"), Path(metrics_file or Path(source, "all_results.json"))
+    if model.new_parts:
+        raise ValueError(
+            f"{source} has no trained {' and '.join(model.new_parts)}, and is not shipped: train it first."
+        )
+    metrics = Path(metrics_file or Path(source, "all_results.json"))
     if metrics_file and not metrics.is_file():
         raise FileNotFoundError(f"No metrics file {metrics_file}; `train.py evaluate` writes metrics.json.")
+    record = read_record(source) or {}
     return Checkpoint(
         source=source,
         model=model,
         processor=VideoMAEV2ImageProcessor.from_pretrained(source),
-        settings=yaml.safe_load(settings.read_text(encoding="utf-8")) if settings.is_file() else {},
-        metrics=json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {},
+        settings=read_yaml(Path(source, "settings.yaml")) if Path(source, "settings.yaml").is_file() else {},
+        metrics=_mapping(read_json(metrics), metrics) if metrics.is_file() else {},
+        base_model=record.get("base_model"),
     )
 
 
-def build_bundle(checkpoint: Checkpoint, repo_id: str, folder: Path, license_name: str, dataset: str | None):
+def _mapping(content, file: Path) -> dict:
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} must be a mapping of names to numbers.")
+    return content
+
+
+def build_bundle(checkpoint: Checkpoint, repo_id: str, folder: Path, license_name: str | None, dataset: str | None):
     """Everything that the repository will hold."""
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; give a new folder, so that nothing old is shipped.")
@@ -161,93 +96,6 @@ def build_bundle(checkpoint: Checkpoint, repo_id: str, folder: Path, license_nam
     config["auto_map"].update({auto: f"{file}.{name}" for name, auto in AUTO_CLASSES.items()})
     config_file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     model_card(checkpoint, repo_id, license_name, dataset).save(folder / "README.md")
-
-
-def model_card(checkpoint: Checkpoint, repo_id: str, license_name: str, dataset: str | None) -> ModelCard:
-    config, name = checkpoint.model.config, repo_id.split("/")[-1]
-    classifies = checkpoint.auto_class == "AutoModelForVideoClassification"
-    # The keys of evaluate.Metric's results
-    scores = {
-        "top1": ("accuracy", "top-1 accuracy"),
-        "top5": ("accuracy", "top-5 accuracy"),
-        "mean_class_accuracy": ("accuracy", "mean class accuracy"),
-        "mean_average_precision": ("mean_average_precision", "mean average precision"),
-        "micro_f1": ("f1", "micro F1"),
-    }
-    found = {key: checkpoint.metrics[f"eval_{key}"] for key in scores if f"eval_{key}" in checkpoint.metrics}
-    results = [
-        EvalResult(
-            task_type="video-classification",
-            dataset_type=dataset or "unknown",
-            dataset_name=dataset or "not stated",
-            metric_type=scores[key][0],
-            metric_name=scores[key][1],
-            metric_value=round(value, 5),
-        )
-        for key, value in found.items()
-    ]
-    data = ModelCardData(
-        license=license_name,
-        library_name="transformers",
-        pipeline_tag="video-classification" if classifies else None,
-        tags=["videomae", "video", "masked-autoencoder" if config.decoder_mask_ratio == 0 else "dual-masking"],
-        model_name=name,
-        base_model=_base_model(checkpoint),
-        eval_results=results or None,
-    )
-    return ModelCard.from_template(
-        data,
-        template_str=CARD,
-        name=name,
-        summary=_summary(checkpoint),
-        usage=USAGE[checkpoint.auto_class].format(repo=repo_id),
-        data=_data_section(checkpoint, dataset),
-        results=_table({scores[key][1]: f"{100 * value:.2f} %" for key, value in found.items()})
-        or "Not stated. `train.py evaluate` writes a metrics.json that `push_to_hub.py --metrics` takes.",
-        training=_table({name: value for name, value in checkpoint.settings.items() if name not in LOCAL_SETTINGS})
-        or "Not stated.",
-    )
-
-
-def _base_model(checkpoint: Checkpoint) -> str | None:
-    """The Hub id that training started from; a folder of this machine means nothing to others."""
-    start = checkpoint.settings.get("checkpoint")
-    return None if start is None or Path(start).exists() or start.count("/") != 1 else start
-
-
-def _summary(checkpoint: Checkpoint) -> str:
-    config = checkpoint.model.config
-    parameters = sum(parameter.numel() for parameter in checkpoint.model.parameters())
-    version = "VideoMAE V2 (dual masking)" if config.decoder_mask_ratio else "VideoMAE"
-    kind = {
-        "AutoModelForVideoClassification": f"a video classifier of {config.num_labels} classes",
-        "AutoModelForPreTraining": "a masked autoencoder, to be finetuned",
-        "AutoModel": "a video encoder",
-    }[checkpoint.auto_class]
-    height, width = config.image_hw
-    return (
-        f"{version}: {kind}. {parameters:,} parameters, {config.num_hidden_layers} layers of width "
-        f"{config.hidden_size}, clips of {config.num_frames} frames of {height} x {width} pixels."
-    )
-
-
-def _data_section(checkpoint: Checkpoint, dataset: str | None) -> str:
-    processor = checkpoint.processor
-    pace = f"at {processor.fps:g} a second" if processor.fps else f"{processor.sampling_rate:g} apart"
-    if processor.frame_sampling == "uniform":
-        pace = "spread over the whole video"
-    lines = [f"- Trained and scored on: {dataset or 'not stated'}", f"- Clips: {processor.num_frames} frames, {pace}"]
-    if checkpoint.auto_class == "AutoModelForVideoClassification":
-        names = list(checkpoint.model.config.id2label.values())
-        lines.append(f"- Classes: {', '.join(names[:20])}{f', .. ({len(names)} in all)' if len(names) > 20 else ''}")
-    return "\n".join(lines)
-
-
-def _table(rows: dict) -> str:
-    shown = {name: value for name, value in rows.items() if value is not None}
-    return (
-        "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in shown.items())]) if shown else ""
-    )
 
 
 @torch.no_grad()
@@ -286,6 +134,13 @@ def upload(folder: Path, repo_id: str, private: bool, revision: str | None, crea
     return commit.pr_url or commit.commit_url
 
 
+def license_hint(checkpoint: Checkpoint) -> str:
+    """A line about the licence that the card does not state."""
+    if (checkpoint.base_model or "").startswith("MCG-NJU/"):
+        return f"No licence is stated; training started from {checkpoint.base_model}, which is cc-by-nc-4.0: --license."
+    return "No licence is stated in the card; --license names one."
+
+
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", help="folder or Hub id of a model of ours or of transformers' VideoMAE")
@@ -293,7 +148,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--dry_run", metavar="DIR", help="build and prove the folder there, upload nothing")
     parser.add_argument("--metrics", metavar="FILE", help="metrics.json of `train.py evaluate`, for the model card")
     parser.add_argument("--dataset", help="name of the data set, for the model card")
-    parser.add_argument("--license", default="apache-2.0", help="of the weights; official ones are cc-by-nc-4.0")
+    parser.add_argument("--license", help="of the weights, for the model card: apache-2.0, cc-by-nc-4.0, ...")
     parser.add_argument("--private", action="store_true", help="if the repository is new")
     parser.add_argument("--revision", help="branch to push to, made if need be")
     parser.add_argument("--create_pr", action="store_true", help="open a pull request")
@@ -310,6 +165,8 @@ def main(arguments: list[str]):
         build_bundle(checkpoint, args.repo_id, folder, args.license, args.dataset)
         verify_bundle(checkpoint, folder)
         size = sum(file.stat().st_size for file in folder.iterdir())
+        if args.license is None:
+            print(license_hint(checkpoint))
         print(f"{len(list(folder.iterdir()))} files, {size / 2**20:.1f} MiB; they load and agree without videomae_hf.")
         if args.dry_run:
             print(f"Dry run: nothing uploaded. Look at {folder}; without --dry_run it goes to {args.repo_id}.")

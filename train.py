@@ -49,7 +49,7 @@ from videomae_hf.training.probing import probe_checkpoint
 from videomae_hf.training.processes import check_agreement, check_processes, leave_processes
 from videomae_hf.training.recipes import DataArguments, as_recipe, common_settings, parse_command_line
 from videomae_hf.training.run_checks import check_classes, check_evaluation, check_trackers
-from videomae_hf.training.run_record import RunRecord, check_same_run, resume_path
+from videomae_hf.training.run_record import RunRecord, check_same_run, hub_id, resume_path
 from videomae_hf.training.sanity import check_learning
 from videomae_hf.training.sharding import shard
 from videomae_hf.training.stages import run_stages
@@ -231,7 +231,7 @@ def run(
     if args.sanity:
         report(args, check_learning(trainer))
     if args.should_save:
-        record.write(args.output_dir, finished=False)
+        record.write(args.output_dir, finished=False, base_model=hub_id(data.checkpoint))
     result = trainer.train(resume_from_checkpoint=resume)
     if args.lora_rank:
         save_merged(trainer)
@@ -247,7 +247,8 @@ def run(
     if trainer.is_world_process_zero():
         settings = yaml.safe_dump(as_recipe(data, args, fields), sort_keys=False)
         Path(args.output_dir, "settings.yaml").write_text(settings, encoding="utf-8")
-        record.write(args.output_dir, finished=True, step=trainer.state.global_step)
+        more = {"step": trainer.state.global_step, "base_model": hub_id(data.checkpoint)}
+        record.write(args.output_dir, finished=True, **more)
     say(args, f"Saved to {args.output_dir}")
 
 

@@ -29,6 +29,7 @@ from videomae_hf import (
 )
 from videomae_hf.cli import run_command as run_main
 from videomae_hf.data.demo import draw_video, write_video
+from videomae_hf.training.model_card import Checkpoint, model_card
 
 
 SHIPPED = {
@@ -66,6 +67,7 @@ def checkpoints(tmp_path_factory) -> Path:
     metrics = {"eval_top1": 0.75, "eval_top5": 1.0, "eval_mean_class_accuracy": 0.7}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     settings = {"learning_rate": 5e-4, "train_data": "/home/someone/secret", "checkpoint": "MCG-NJU/videomae-base"}
+    (folder / "finetuned" / "run.json").write_text(json.dumps({"base_model": "MCG-NJU/videomae-base"}))
     (folder / "finetuned" / "settings.yaml").write_text(yaml.safe_dump(settings))
     return folder
 
@@ -112,12 +114,13 @@ def test_dry_run_builds_a_bundle_and_a_card(checkpoints, tmp_path):
     }
     card = (bundle / "README.md").read_text()
     header = yaml.safe_load(card.split("---")[1])
-    assert header["license"] == "apache-2.0" and header["pipeline_tag"] == "video-classification"
+    assert "license" not in header and header["pipeline_tag"] == "video-classification"
+    assert "None was stated for the weights." in card and "No licence is stated; training started from" in done.stdout
     assert header["base_model"] == "MCG-NJU/videomae-base"
     values = {metric["name"]: metric["value"] for metric in header["model-index"][0]["results"][0]["metrics"]}
     assert values == {"top-1 accuracy": 0.75, "top-5 accuracy": 1.0, "mean class accuracy": 0.7}
-    assert "jump, run" in card and "| learning_rate | 0.0005 |" in card and "4 frames, 2 apart" in card
-    assert "secret" not in card  # a path of this machine
+    assert "`jump`, `run`" in card and "| learning_rate | `0.0005` |" in card and "4 frames, 2 apart" in card
+    assert "secret" not in card and "Trained and scored on: `two moves`" in card
 
 
 @pytest.mark.parametrize("kind", ["pretrained", "encoder"])
@@ -243,3 +246,96 @@ for name in ("theirs", "opengvlab"):
         with torch.no_grad():
             torch.testing.assert_close(torch.tensor(json.loads(line)), model(pixels).logits, rtol=0, atol=1e-5)
     assert not any(".py" in request for request in hub.requests)
+
+
+# ------------------------------------------------------------------------------------------------------------ the card
+
+PLANTED = {
+    "train_data": "/home/me/secret1", "teacher": "secret2/teacher", "probe_train_data": "secret3.csv",
+    "probe_eval_data": "/secret4", "class_names": "secret5.txt", "feature_cache": "/secret6", "logging_dir": "secret7",
+    "class_weights": "/home/me/secret8.yaml", "label_mappings": "secret9.json", "run_name": "secret10",
+    "dataset_dir": "secret11", "hub_token": "hf_secret12", "deepspeed": "/secret13.json", "head_from": "secret14.json",
+}  # fmt: skip
+
+
+def card_of(settings=(), classes=("run", "sit"), metrics=(), **options) -> str:
+    names = dict(enumerate(classes))
+    model = VideoMAEV2ForVideoClassification(VideoMAEV2Config(**TINY, id2label=names))
+    checkpoint = Checkpoint("x", model, VideoMAEV2ImageProcessor(), dict(settings), dict(metrics))
+    options = {"license_name": None, "dataset": None, **options}
+    return str(model_card(checkpoint, "me/moves", **options))
+
+
+def test_a_card_has_nothing_of_this_machine():
+    card = card_of({**PLANTED, "learning_rate": 1e-3, "rand_augment": "rand-m7-n4-mstd0.5-inc1"})
+    assert re.findall(r"secret\d+", card) == []
+    assert "| learning_rate | `0.001` |" in card and "| rand_augment | `rand-m7-n4-mstd0.5-inc1` |" in card
+
+
+def test_nothing_in_a_card_is_markup():
+    classes = ["<script>alert(1)</script>", "a|b", "line\n# heading", "`code`", "[x](javascript:y)", "*b*"]
+    card = card_of({"rand_augment": "x|y\n\n## z", "optim": "<b>"}, classes, dataset="<img src=x>\n# mine")
+    shown = "`<script>alert(1)</script>`, `a\\|b`, `line # heading`, `'code'`, `[x](javascript:y)`, `*b*`"
+    assert f"- Classes: {shown}\n" in card
+    assert "| rand_augment | `x\\|y ## z` |" in card and "| optim | `<b>` |" in card
+    assert "- Trained and scored on: `<img src=x> # mine`\n" in card
+    assert [line for line in card.splitlines() if line.startswith("#")] == [
+        "# moves", "## Use", "## Data", "## Results", "## Training", "## Licence", "## Sources"
+    ]  # fmt: skip
+    header = yaml.safe_load(card.split("\n---\n")[0].removeprefix("---\n"))
+    assert header["model-index"][0]["name"] == "moves" if "model-index" in header else True
+
+
+def test_metrics_that_are_no_numbers():
+    for value in ("0.5", None, True, float("nan"), [1]):
+        with pytest.raises(ValueError, match="The metrics have eval_top1=.*, which is no number"):
+            card_of(metrics={"eval_top1": value})
+    assert "| top-1 accuracy | 75.00 % |" in card_of(metrics={"eval_top1": 0.75, "eval_confusion": [[1]]})
+    assert "| mean absolute error | 1.5 |" in card_of(metrics={"eval_mae": 1.5})
+
+
+def test_an_untrained_head_is_not_shipped(checkpoints, tmp_path):
+    folder = tmp_path / "model"
+    VideoMAEV2Model(VideoMAEV2Config(**TINY)).save_pretrained(folder)
+    content = json.loads((folder / "config.json").read_text())
+    content["architectures"] = ["VideoMAEV2ForVideoClassification"]
+    (folder / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="has no trained classifier and fc_norm, and is not shipped"):
+        push_to_hub.read_checkpoint(str(folder), None)
+
+
+PUSHING = """
+import sys
+sys.path[:0] = [{tests!r}, {repo!r}]
+from pathlib import Path
+from drawn_clips import trainer
+from videomae_hf import VideoMAEV2ImageProcessor
+folder = Path(sys.argv[1])
+(folder / "settings.yaml").write_text("train_data: /home/someone")
+(folder / "reconstructions").mkdir()
+(folder / "reconstructions/step.png").write_bytes(b"a video of somebody")
+run = trainer(
+    folder, max_steps=2, save_strategy="steps", save_steps=1, push_to_hub=True, hub_model_id="me/pushed",
+    hub_token={token!r}, hub_strategy="every_save", hub_always_push=True,
+)
+run.processing_class = VideoMAEV2ImageProcessor()
+run.train()
+run.save_model()
+"""
+
+
+@pytest.mark.slow
+def test_a_trainer_pushes_what_is_for_others_and_no_secret(tmp_path, hub):
+    (tmp_path / "run").mkdir()
+    code = PUSHING.format(tests=str(REPO / "tests"), repo=str(REPO), token=TOKEN)
+    environment = {**hub.environment(tmp_path), "OMP_NUM_THREADS": "1"}
+    environment.pop("HF_TOKEN")
+    command = [sys.executable, "-c", code, str(tmp_path / "run")]
+    done = run_command(command, cwd=tmp_path, env={**os.environ, **environment})
+    assert done.returncode == 0, done.stderr[-2000:]
+    files = hub.repositories["me/pushed"]
+    assert {"model.safetensors", "config.json", "preprocessor_config.json", "README.md"} <= set(files)
+    assert not {name for name in files if name.endswith((".yaml", ".png", ".bin", ".pt", ".lock"))}
+    assert not [name for name, content in files.items() if TOKEN.encode() in content or b"/home/someone" in content]
+    written = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert not [path for path in written if TOKEN.encode() in path.read_bytes()]

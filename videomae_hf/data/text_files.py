@@ -6,6 +6,8 @@ import json
 import unicodedata
 from pathlib import Path
 
+import yaml
+
 
 _ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
@@ -44,6 +46,23 @@ def parse_json(text: str, where: str):
         raise ValueError(f"{where} is not valid JSON: {error}") from error
     except RecursionError as error:
         raise ValueError(f"{where} is nested too deeply.") from error
+
+
+def read_yaml(path: str | Path) -> dict:
+    """The mapping in a YAML file.
+
+    Raises:
+        ValueError: not YAML, or no mapping; the message has the file.
+    """
+    try:
+        content = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested too deeply.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must be a mapping of keys to values.")
+    return content
 
 
 class _RepeatedKey(ValueError):

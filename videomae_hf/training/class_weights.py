@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import yaml
 
 from ..data.records import Sample
+from ..data.text_files import read_yaml
 from ..messages import did_you_mean, shorten
 
 
@@ -63,9 +63,7 @@ def _named_weights(setting: str | dict, class_names: list[str]) -> torch.Tensor:
         where = str(setting)
         if not Path(setting).is_file():
             raise FileNotFoundError(f"class_weights={setting!r} is neither balanced nor a file.")
-        setting = yaml.safe_load(Path(setting).read_text(encoding="utf-8"))
-        if not isinstance(setting, dict):
-            raise ValueError(f"{where} must be a mapping of class names to weights (YAML or JSON).")
+        setting = read_yaml(setting)
     numbers = {name: number for number, name in enumerate(class_names)}
     weights = torch.ones(len(class_names), dtype=torch.float64)
     for name, weight in setting.items():

@@ -17,6 +17,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from ..configuration_videomae_v2 import VideoMAEV2Config
+from ..data.text_files import read_yaml
 from ..messages import did_you_mean
 from .arguments import VideoMAETrainingArguments
 from .shrink import shrink_recipe
@@ -277,13 +278,7 @@ def read_recipe(path: str | Path, actions: dict[str, argparse.Action]) -> dict:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No recipe {path}.")
-    try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(recipe, dict):
-        raise ValueError(f"{path} must be a mapping of keys to values.")
-    return checked_settings(recipe, path, actions)
+    return checked_settings(read_yaml(path), path, actions)
 
 
 def checked_settings(settings: dict, path: str | Path, actions: dict[str, argparse.Action]) -> dict:

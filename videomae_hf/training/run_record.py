@@ -137,6 +137,11 @@ def check_same_run(checkpoint: str | Path, record: RunRecord, allow_changes: boo
     return [f"goes on with other settings: {several(soft)}"] if soft else []
 
 
+def hub_id(checkpoint: str | None) -> str | None:
+    """The name of a checkpoint on the Hub; None where it is a folder here, or there is none."""
+    return None if checkpoint is None or Path(checkpoint).exists() else checkpoint
+
+
 def resume_path(args: VideoMAETrainingArguments) -> str | None:
     """The checkpoint that `resume_from_checkpoint` means: a folder, or the last complete one for `last` and `true`."""
     said = args.resume_from_checkpoint

@@ -29,9 +29,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
 from accelerate import PartialState
 
+from ..data.text_files import read_yaml
 from .recipes import as_recipe, parse_command_line
 
 
@@ -111,8 +111,8 @@ def read_stages(path: str, options: list[str], output_dir: str | None, commands:
     own; one that evaluates takes that of the last one that trained."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"No recipe {path}.")
-    recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    if not isinstance(recipe, dict) or not isinstance(recipe.get("stages"), list) or not recipe["stages"]:
+    recipe = read_yaml(path)
+    if not isinstance(recipe.get("stages"), list) or not recipe["stages"]:
         raise ValueError(f"{path} must have a list of stages.")
     shared = {key: value for key, value in recipe.items() if key not in ("stages", "output_dir")}
     folder = Path(output_dir or recipe.get("output_dir", "output"))

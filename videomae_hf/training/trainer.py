@@ -8,9 +8,11 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
+from huggingface_hub import HfApi
 from torch.utils.data import RandomSampler, Sampler, SequentialSampler
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
+from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainerCallback
 from transformers.trainer import SCHEDULER_NAME
+from transformers.utils import PushInProgress
 
 from ..data.streams import SkippingCollator, VideoStream
 from ..data.video_dataset import BadVideosError, generator_of
@@ -18,6 +20,7 @@ from .arguments import VideoMAETrainingArguments
 from .checkpoints import check_finite, checkpoint_written, flush_to_disk, folder_named, list_files
 from .drop_path import DropPathWarmup
 from .ema import WeightAverage
+from .model_card import Checkpoint, model_card
 from .monitor import Probe, random_state_kept
 from .nonfinite import NamingCollator, StepRecord
 from .optimizer import official_schedule, parameter_groups
@@ -29,6 +32,17 @@ from .watch import ProcessesCallback
 
 
 logger = logging.getLogger(__name__)
+
+# What a checkpoint's folder has for others; not its settings, logs and pictures
+PUBLIC_FILES = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "config.json",
+    "preprocessor_config.json",
+    "adapter_config.json",
+    "*.py",
+    "README.md",
+)
 
 
 class VideoMAETrainer(Trainer):
@@ -52,6 +66,7 @@ class VideoMAETrainer(Trainer):
             super().__init__(model, args, *others, **kwargs)
         check_sharding(self)
         self.probe, self.record = probe, record
+        self.scores: dict[str, float] = {}  # of the last evaluation
         self._seconds_waiting = self._seconds_computing = 0.0
         self._clips_timed = self._steps_timed = 0
         self._step = StepRecord()
@@ -214,6 +229,73 @@ class VideoMAETrainer(Trainer):
                     super().save_model(str(Path(folder, "ema")), _internal_call=True)
                 super().save_model(folder, _internal_call)
 
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **kwargs,
+    ):
+        """Uploads weights, configuration, processor, their code and a card, in one commit.
+
+        transformers' own would upload the whole output_dir: settings with paths of this machine, logs, and pictures of
+        the videos. `push_to_hub.py` does more: it also proves that the result loads.
+        """
+        if self.hub_model_id is None:
+            self.init_hf_repo(token=token, private=private)
+        self.save_model(_internal_call=True)
+        if not self.is_world_process_zero():
+            return None
+        settings = {} if self.record is None else self.record.settings
+        model = self.accelerator.unwrap_model(self.model)
+        model = model if isinstance(model, PreTrainedModel) else model.get_base_model()  # adapters
+        card = Checkpoint(self.args.output_dir, model, self.processing_class, settings, self.scores)
+        model_card(card, self.hub_model_id, None, None).save(Path(self.args.output_dir, "README.md"))
+        self._finish_current_push()
+        return self._upload(self.args.output_dir, commit_message, token, revision, as_future=not blocking)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """The model of a checkpoint or, with hub_strategy checkpoint and all_checkpoints, all of it."""
+        strategy = str(getattr(self.args.hub_strategy, "value", self.args.hub_strategy))
+        if not self.is_world_process_zero() or strategy == "end":
+            return
+        if self.push_in_progress is not None and not self.push_in_progress.is_done() and not self.args.hub_always_push:
+            return
+        message = f"Training in progress, step {self.state.global_step}"
+        jobs = [self._upload(checkpoint_folder, message)]
+        if strategy in ("checkpoint", "all_checkpoints"):
+            place = "last-checkpoint" if strategy == "checkpoint" else Path(checkpoint_folder).name
+            jobs.append(self._upload(checkpoint_folder, f"{message}, checkpoint", place=place))
+        if self.push_in_progress is None or self.push_in_progress.is_done():
+            self.push_in_progress = PushInProgress(jobs)
+        else:
+            self.push_in_progress.jobs.extend(jobs)
+
+    def _upload(
+        self,
+        folder: str,
+        message: str | None,
+        token: str | None = None,
+        revision: str | None = None,
+        *,
+        as_future: bool = True,
+        place: str | None = None,
+    ):
+        """A commit of a folder: of its public files, or, below `place`, of all of them."""
+        return HfApi().upload_folder(
+            repo_id=self.hub_model_id,
+            folder_path=folder,
+            path_in_repo=place,
+            commit_message=message,
+            token=token or self.args.hub_token,
+            revision=revision or self.args.hub_revision,
+            run_as_future=as_future,
+            allow_patterns=None if place else PUBLIC_FILES,
+            ignore_patterns=["*/*"] if not place else None,
+        )
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None):
         if self.args.fsdp2:
             return load_weights(self.model, resume_from_checkpoint, self.args.process_index)
@@ -262,6 +344,7 @@ class VideoMAETrainer(Trainer):
         with random_state_kept(self.args.device):  # a run that is evaluated is the one that is not
             metrics = super().evaluate(*args, **kwargs)
         self.check_readable(metrics, kwargs.get("metric_key_prefix", "eval"))
+        self.scores = metrics
         return metrics
 
     def check_readable(self, metrics: dict, prefix: str = "eval") -> None:
