@@ -7,7 +7,7 @@ from tiny_models import build, videos
 
 from videomae_hf import VideoMAEV2ForVideoClassification
 from videomae_hf.data.sources import Sample
-from videomae_hf.training.class_weights import class_weights
+from videomae_hf.training.class_weights import class_weights, describe_class_weights
 
 
 UNEVEN = [Sample("", 0)] * 6 + [Sample("", 1)] * 3 + [Sample("", 2)]
@@ -103,3 +103,9 @@ def test_several_labels_by_hand():
 def test_class_weights_are_not_saved(tmp_path):
     weighted().save_pretrained(tmp_path)
     assert VideoMAEV2ForVideoClassification.from_pretrained(tmp_path).class_weights is None
+
+
+def test_equal_weights_are_named_once():
+    assert describe_class_weights(torch.ones(2), ["fight", "calm"]) == (
+        "class weights: all 1, since every class weighs the same"
+    )

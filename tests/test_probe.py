@@ -205,6 +205,18 @@ def test_whatever_changes_them_makes_them_anew(videos, tmp_path, computed):
     assert not is_computed(model, samples, views())
 
 
+def test_a_damaged_file_of_features_is_made_anew(videos, tmp_path, computed, caplog):
+    model, samples = build(VideoMAEV2Model), [Sample(str(path), 0) for path in sorted(videos.rglob("*.mp4"))][:3]
+    first = np.array(cached_features(model, samples, views(), tmp_path))
+    (file,) = tmp_path.glob("*.npy")
+    for damaged in (b"", b"not an array", file.read_bytes()[:-5]):
+        file.write_bytes(damaged)
+        computed.clear()
+        again = cached_features(model, samples, views(), tmp_path)
+        assert np.array_equal(first, again) and computed
+    assert caplog.text.count("is damaged") == 3
+
+
 def test_unreadable_videos_are_nan(videos, tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     samples = [Sample(str(next(videos.rglob("*.mp4"))), 0), Sample(str(tmp_path / "bad.mp4"), 0)]

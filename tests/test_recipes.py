@@ -42,6 +42,16 @@ def test_command_line_goes_before_the_recipe(tmp_path):
     assert model == {"num_frames": 8}
 
 
+@pytest.mark.parametrize("none", ["none", "null", "None", ""])
+def test_none_takes_out_what_a_recipe_sets(tmp_path, none):
+    recipe = write(tmp_path, checkpoint="somebody/base", eval_data="val.csv", head_from="none")
+    _, data, args, _ = parse(recipe, "--checkpoint", none, f"--eval_data={none}", "--run_name", none)
+    assert data.checkpoint is None and data.eval_data is None and args.run_name is None
+    assert data.head_from == "none"  # a choice of its own
+    _, data, _, _ = parse(write(tmp_path, checkpoint=None, eval_data="null"))
+    assert data.checkpoint is None and data.eval_data is None
+
+
 def test_several_sources(tmp_path):
     sources = [{"data": "videos", "weight": 2}, {"data": "list.txt", "root": "more", "sampling_rate": 2}]
     recipe = write(tmp_path, train_data=sources, num_sample=4)

@@ -65,6 +65,8 @@ def _class_balance(samples: Sequence[Sample], class_names: list[str]) -> list[st
     ranked = counts.most_common()
     (most, largest), (least, smallest) = ranked[0], ranked[-1]
     lines = [f"videos of a class: {smallest} ({class_names[least]}) to {largest} ({class_names[most]})"]
+    if smallest == largest:
+        lines = [f"videos of a class: {smallest}"]
     empty = [name for number, name in enumerate(class_names) if number not in counts]
     if empty:
         lines.append(f"classes without a video: {shorten(empty)}")

@@ -56,8 +56,9 @@ def cached_features(
         ValueError: a feature that is not finite.
     """
     path = Path(folder, f"{_key(model, samples, views, tokens, bf16)}.npy")
-    if path.exists():
-        return np.load(path, mmap_mode="r")
+    found = _read(path)
+    if found is not None:
+        return found
     path.parent.mkdir(parents=True, exist_ok=True)
     # An interrupted run leaves a .partial, which the next one writes anew.
     partial, dtype = path.with_suffix(f".partial{os.getpid()}"), np.float16 if tokens else np.float32
@@ -77,6 +78,17 @@ def cached_features(
     features.flush()
     os.replace(partial, path)
     return np.load(path, mmap_mode="r")
+
+
+def _read(path: Path) -> np.ndarray | None:
+    """A file of the cache; None without it, or where it is damaged: it is only a cache, and made anew."""
+    if not path.exists():
+        return None
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        logger.warning("%s is damaged (%s): the features are computed again", path, error)
+        return None
 
 
 @torch.inference_mode()

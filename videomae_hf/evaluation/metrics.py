@@ -72,10 +72,14 @@ class _LabelsMetric(_ScoresMetric):
 
 
 class TopKAccuracy(_ScoresMetric):
-    """Part of the videos whose class is among the k with the highest scores: {"top1": .., "top5": ..}."""
+    """Part of the videos whose class is among the k with the highest scores: {"top1": .., "top5": ..}.
 
-    def _compute(self, predictions, references, topk=(1, 5)):
+    `topk` is (1, 5), and (1,) for up to five classes, whose top 5 are all of them.
+    """
+
+    def _compute(self, predictions, references, topk=None):
         scores, references = np.asarray(predictions), np.asarray(references)
+        topk = topk or ((1, 5) if scores.shape[1] > 5 else (1,))
         # The number of classes that score higher; of equal scores the lower class number goes first.
         own = scores[np.arange(len(references)), references][:, None]
         before = np.arange(scores.shape[1])[None] < references[:, None]

@@ -311,7 +311,10 @@ def main(arguments: list[str]):
         samples, class_names = read_samples(args.source, root=args.root)
     check_request(args.source, args.destination, jobs)
     check_options(args.destination, args.source, options)
-    outcomes = prepare_videos(jobs, Preparation(args.destination, options), args.workers)
+    try:
+        outcomes = prepare_videos(jobs, Preparation(args.destination, options), args.workers)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt("what is written stays, and the same command goes on from there") from interrupt
     targets = {job.source: (job.target, outcomes[job.source].video) for job in jobs}
     num_failed = write_failures(args.destination, jobs, outcomes)
     if num_failed < len(jobs):

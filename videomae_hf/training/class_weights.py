@@ -79,4 +79,6 @@ def _named_weights(setting: str | dict, class_names: list[str]) -> torch.Tensor:
 def describe_class_weights(weights: torch.Tensor, class_names: list[str]) -> str:
     """A line with the smallest and the largest weight."""
     low, high = int(weights.argmin()), int(weights.argmax())
+    if weights[low] == weights[high]:
+        return f"class weights: all {weights[low]:.3g}, since every class weighs the same"
     return f"class weights: {weights[low]:.3g} ({class_names[low]}) to {weights[high]:.3g} ({class_names[high]})"

@@ -12,6 +12,7 @@ import sys
 import time
 
 import torch
+from tqdm import tqdm
 from transformers import TrainerCallback
 
 from ..cli import run_command
@@ -24,6 +25,9 @@ from .memory import GIB, MemorySettings, estimate_memory
 from .recipes import DataArguments, parse_command_line
 
 
+# Runs of fewer steps are warned about, unless they follow a recipe. Official finetuning takes about as many for one of
+# its 35 to 100 epochs of Kinetics-400 (240,000 videos, 512 a step; v1/FINETUNE.md).
+FEW_STEPS = 500
 # The rest is for CUDA itself, its libraries, and the gaps between tensors.
 USABLE = 0.9
 
@@ -178,6 +182,13 @@ def _schedule_lines(args: VideoMAETrainingArguments, train_set) -> list[str]:
         length = f"{total:,} steps, {epoch:,} an epoch, {total / epoch:.4g} epochs"
         warmup = args.get_warmup_steps(total)
         length += f"; warmup from 0 over {warmup:,} of them" if warmup else "; no warmup"
+        if total < FEW_STEPS and args.base_learning_rate is None:
+            return [
+                rate,
+                length,
+                f"WARNING: {total:,} steps at a rate that no recipe set seldom learn anything; begin with one of "
+                f"examples/recipes, or raise num_train_epochs",
+            ]
     return [rate, length]
 
 
@@ -224,7 +235,7 @@ class PaceCallback(TrainerCallback):
         clips = f" ({videos * self.num_sample:.3g} clips)" if self.num_sample > 1 else ""
         left = state.max_steps - state.global_step
         rest = f"; the {left:,} steps left take about {duration(left * seconds)}, without evaluation" if left else ""
-        print(f"pace: {videos:.3g} videos a second{clips}, {seconds:.3g} s a step{rest}", flush=True)
+        tqdm.write(f"pace: {videos:.3g} videos a second{clips}, {seconds:.3g} s a step{rest}")  # above the bar
         self._said = True
 
 

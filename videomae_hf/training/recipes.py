@@ -220,6 +220,9 @@ def parse_command_line(
     parser.add_argument("command", choices=commands)
     parser.add_argument("recipe", nargs="?", help="YAML file; options on the command line go before it")
     actions = {action.dest: action for action in parser._actions if action.option_strings}
+    for action in actions.values():
+        if action.type is str and action.default is None and action.dest != "head_from":  # where none is a choice
+            action.type = _text_or_none
     parser.epilog = _shorten_help(parser)
     try:
         options, _ = parser.parse_known_args(arguments)
@@ -237,6 +240,11 @@ def parse_command_line(
     model = {name: value for name, value in recipe.items() if name in CONFIG_FIELDS}
     model.update(config_options(rest, actions))
     return options.command, data, training, model
+
+
+def _text_or_none(text: str) -> str | None:
+    """A text, or None where it says so: `--checkpoint none` takes out that of a recipe."""
+    return None if text.strip().lower() in ("", "none", "null") else text
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
