@@ -58,7 +58,8 @@ def test_average_is_float32_and_of_trainable_weights_alone():
 
 
 def test_updated_once_an_optimizer_step_and_saved_as_a_model(tmp_path):
-    run = trainer(tmp_path, ema_decay=0.5, gradient_accumulation_steps=2, num_train_epochs=2, save_strategy="epoch")
+    options = {"gradient_accumulation_steps": 2, "dataloader_drop_last": False, "num_train_epochs": 2}
+    run = trainer(tmp_path, ema_decay=0.5, save_strategy="epoch", **options)
     recorder = Recorder()
     run.add_callback(recorder)
     run.train()

@@ -193,7 +193,7 @@ def test_a_signal_to_the_whole_job_with_workers(videos, tmp_path, number, status
 
 @pytest.mark.slow
 def test_a_nan_under_torchrun_ends_all_ranks_with_one_message(videos, tmp_path):
-    options = {"per_device_train_batch_size": 1, "base_learning_rate": 1e30, "lr_scheduler_type": "constant"}
+    options = {"per_device_train_batch_size": 1, "base_learning_rate": 1e30}
     process = start(*arguments(videos, tmp_path, **options), launcher=TORCHRUN)
     output = finish(process)
     assert process.returncode == 1

@@ -72,6 +72,7 @@ def test_resumed_equals_unbroken(tmp_path, data, workers):
 
     def run(folder: str):
         options = {"num_train_epochs": 3, "gradient_accumulation_steps": 2, "save_strategy": "steps", "save_steps": 2}
+        options["dataloader_drop_last"] = False
         return trainer(
             tmp_path / folder,
             stream(tmp_path) if data == "stream" else None,

@@ -219,7 +219,7 @@ class VideoMAETrainingArguments(TrainingArguments):
         schedule = SchedulerType.COSINE_WITH_MIN_LR
         options = {"min_lr_rate": self.base_min_learning_rate / self.base_learning_rate}
         default = TrainingArguments.__dataclass_fields__["lr_scheduler_type"].default
-        # The second of each is what this method wrote when the same arguments are built again.
+        # The last of each is what this method wrote when the same arguments are built again.
         for name, untouched in (
             ("lr_scheduler_type", (default, schedule)),
             ("lr_scheduler_kwargs", (None, {}, options)),
