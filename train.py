@@ -32,6 +32,7 @@ from videomae_hf import (
 )
 from videomae_hf.cli import run_command
 from videomae_hf.data.clips import EvaluationViews, PretrainingClips
+from videomae_hf.data.text_files import write_text
 from videomae_hf.data.video_dataset import ClipCollator, VideoDataset
 from videomae_hf.evaluation.metrics import metrics_of
 from videomae_hf.evaluation.predictions import Scored, counts_alone, with_placeholders, write_predictions
@@ -246,7 +247,7 @@ def run(
     trainer.save_metrics("all", metrics)
     if trainer.is_world_process_zero():
         settings = yaml.safe_dump(as_recipe(data, args, fields), sort_keys=False)
-        Path(args.output_dir, "settings.yaml").write_text(settings, encoding="utf-8")
+        write_text(Path(args.output_dir, "settings.yaml"), settings)
         more = {"step": trainer.state.global_step, "base_model": hub_id(data.checkpoint)}
         record.write(args.output_dir, finished=True, **more)
     say(args, f"Saved to {args.output_dir}")

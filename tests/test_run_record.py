@@ -291,11 +291,11 @@ def test_an_interrupted_run_names_its_last_checkpoint(checkpoints):
 
 
 def test_every_metric_has_a_direction():
-    logits = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).numpy()
+    logits = torch.eye(6)[:2].numpy()
     for problem_type, labels, compute in (
         ("single_label_classification", torch.tensor([0, 1]), classification_metrics),
-        ("multi_label_classification", torch.eye(2), classification_metrics),
-        ("regression", torch.eye(2), regression_metrics),
+        ("multi_label_classification", torch.eye(6)[:2], classification_metrics),
+        ("regression", torch.eye(6)[:2], regression_metrics),
     ):
         found = compute(type("Prediction", (), {"predictions": logits, "label_ids": labels.numpy()}))
         assert set(found) - {"videos", "unreadable"} == set(METRICS[problem_type]) - {"loss"}

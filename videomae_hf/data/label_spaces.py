@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .classes import classes_of
 from .records import Sample
-from .text_files import read_json
+from .text_files import read_json, write_text
 
 
 # What tells that two files are one video. The official K710 goes by the YouTube id, with which Kinetics' names begin.
@@ -205,12 +205,12 @@ def _name_warning(rows: list[dict], video_key: str) -> list[str]:
 
 def write_list(path: Path, rows: list[dict]):
     """JSON lines, which `read_samples` reads."""
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def write_mappings(path: Path, merged: MergedClasses):
     content = {"classes": merged.names, "label_mappings": merged.mappings}
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False))
 
 
 def read_mappings(path: str | Path) -> tuple[list[str], dict[str, dict[str, int]]]:

@@ -1,15 +1,40 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Small text files that people write: lists, class names, mappings."""
+"""Small text files: lists, class names and mappings that people write, tables and records that are written for them."""
 
 import codecs
+import csv
+import io
 import json
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
 
 
 _ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a file whole or not at all, as UTF-8; what is no text, as in names of old zip files, with escapes.
+
+    Raises:
+        OSError: of the kind that came up, with the file in its message.
+    """
+    partial = Path(f"{path}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(error.errno, f"cannot be written: {error.strerror}", str(path)) from error
+
+
+def write_csv(path: str | Path, rows: Iterable[Iterable]) -> None:
+    """Writes rows as `write_text` does."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def read_text(path: str | Path) -> str:

@@ -9,7 +9,9 @@ changes, another file is made; labels are not in it.
 import hashlib
 import json
 import logging
+import math
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,7 +65,7 @@ def cached_features(
     # An interrupted run leaves a .partial, which the next one writes anew.
     partial, dtype = path.with_suffix(f".partial{os.getpid()}"), np.float16 if tokens else np.float32
     shape = (len(samples), *((model.config.sequence_length,) if tokens else ()), model.config.hidden_size)
-    features = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
+    features = _allocated(partial, dtype, shape)
     # Labels play no part here; that of an unreadable video marks it.
     unlabelled = VideoDataset(Relabelled(samples, label=0, targets=None), views, replace_bad=False)
     loader = DataLoader(unlabelled, batch_size, collate_fn=ClipCollator(model.config), num_workers=num_workers)
@@ -78,6 +80,21 @@ def cached_features(
     features.flush()
     os.replace(partial, path)
     return np.load(path, mmap_mode="r")
+
+
+def _allocated(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+    """An array mapped from a new file, whose space is taken now: a page without space kills the process."""
+    size = np.dtype(dtype).itemsize * math.prod(shape)
+    try:
+        features = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        if sys.platform == "linux":
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        message = f"{size / 1e6:.1f} MB of features cannot be written: {error.strerror}"
+        raise OSError(error.errno, message, str(path.parent)) from error
+    return features
 
 
 def _read(path: Path) -> np.ndarray | None:

@@ -5,7 +5,6 @@ Deviation: a video is its path. The official test (v1/engine_for_finetuning.py) 
 stem of its file, and mixes videos of equal names.
 """
 
-import csv
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 
 from ..data.records import Relabelled, Sample
+from ..data.text_files import write_csv, write_text
 from .metrics import ConfusionMatrix, is_readable, target_errors
 
 
@@ -73,13 +73,11 @@ def write_predictions(
         metrics["errors"] = dict(zip(names, target_errors(logits[readable], labels[readable])))
     elif labelled and readable.any() and labels.ndim == 1:
         metrics.update(ConfusionMatrix().compute(predictions=logits[readable], references=labels[readable]))
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
+    write_text(folder / "metrics.json", json.dumps(metrics, indent=2))
     outputs = _target_rows if regression else _class_rows
     where, rows = _place_rows(samples), outputs(samples, names, problem_type, torch.from_numpy(logits), readable)
-    # Names that are no UTF-8, of old zip files, are written with escapes.
-    with open(folder / "predictions.csv", "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        for place, (truth, predicted) in zip(where, rows):
-            csv.writer(file).writerow([*place, *(truth if labelled else []), *predicted])
+    rows = ([*place, *(truth if labelled else []), *predicted] for place, (truth, predicted) in zip(where, rows))
+    write_csv(folder / "predictions.csv", rows)
 
 
 def _place_rows(samples: Sequence[Sample]) -> Iterator[list]:

@@ -19,6 +19,7 @@ from transformers import AutoModelForPreTraining, AutoModelForVideoClassificatio
 
 from .. import VideoMAEV2ImageProcessor, __version__
 from ..data.sources import read_samples
+from ..data.text_files import write_text
 from .visualization import STRIP_ROWS, reconstruction_strip, strip_row
 
 
@@ -89,7 +90,7 @@ def write_report(page: Path, pretrain: Path, finetune: Path, evaluation: Path, s
         )
     )
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(html, encoding="utf-8")
+    write_text(page, html)
     return metrics, shuffled_metrics
 
 

@@ -15,7 +15,7 @@ from ..data.label_spaces import (
     write_mappings,
 )
 from ..data.sources import EVALUATION, TRAINING, Reading, read_samples
-from ..data.text_files import read_class_names
+from ..data.text_files import read_class_names, write_text
 
 
 DESCRIPTION = """\
@@ -103,8 +103,8 @@ def write(out: Path, merged: MergedClasses, rows: list[dict], eval_rows: list[di
     if eval_rows is not None:
         write_list(out / "eval.jsonl", eval_rows)
     write_mappings(out / "label_mappings.json", merged)
-    (out / "classes.txt").write_text("\n".join(merged.names) + "\n", encoding="utf-8")
-    (out / "report.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(out / "classes.txt", "\n".join(merged.names) + "\n")
+    write_text(out / "report.txt", "\n".join(lines) + "\n")
 
 
 def _named(arguments: list[str], what: str) -> dict[str, str]:

@@ -15,8 +15,6 @@ are complete they may be deleted.
 """
 
 import argparse
-import csv
-import io
 import json
 import os
 import statistics
@@ -35,9 +33,10 @@ from ..data.list_records import ReadList
 from ..data.lists import URLS
 from ..data.records import Sample, SampleList
 from ..data.sources import read_samples
+from ..data.text_files import write_csv, write_text
 from ..frame_sampling import dense_clip, random_start
 from ..video_decoding import VideoDecodeError, VideoInfo, read_frames
-from .shards import ShardSample, write_shards, write_text
+from .shards import ShardSample, write_shards
 from .transcoding import DiskError, PreparedVideo, TranscodingOptions, find_prepared, transcode_video
 from .worker_processes import run_isolated
 
@@ -254,9 +253,7 @@ def write_failures(destination: Path, jobs: list[Job], outcomes: dict[str, Outco
     if not failed:
         table.unlink(missing_ok=True)
         return 0
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("path", "reason"), *failed])
-    write_text(table, text.getvalue())
+    write_csv(table, [("path", "reason"), *failed])
     return len(failed)
 
 

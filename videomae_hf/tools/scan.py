@@ -6,7 +6,6 @@ that file alone.
 """
 
 import argparse
-import csv
 import json
 import os
 import statistics
@@ -23,6 +22,7 @@ from ..data.list_editing import edit_list, list_every_video
 from ..data.lists import VIDEO_SUFFIXES
 from ..data.records import Sample, SampleList
 from ..data.sources import read_samples
+from ..data.text_files import write_csv, write_text
 from ..video_decoding import FrameFolder, decoding_errors, image_paths, open_container, video_stream
 from .scan_report import BAD, ScannedVideo, summarize, write_report
 from .worker_processes import run_isolated
@@ -292,10 +292,7 @@ def write_fix_list(destination: Path, sources: list[str], root: str | None, vide
             rows.append([os.path.abspath(path), below[0] if len(below) > 1 else None])
     good = [row for row, path in zip(rows, find_videos(sources)) if path not in bad]
     labelled = all(label is not None for _, label in rows)
-    with destination.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", "label"] if labelled else ["path"])
-        writer.writerows(good if labelled else ([path] for path, _ in good))
+    write_csv(destination, [["path", "label"], *good] if labelled else [["path"], *([path] for path, _ in good)])
     return f"{len(good)} of {len(rows)} videos in {destination}, {'with' if labelled else 'without'} labels."
 
 
@@ -303,7 +300,7 @@ def _filter_list(destination: Path, source: Path, root: str | None, bad: set[str
     base = Path(root).expanduser() if root else source.parent
     listed = list_every_video(source, base)
     text = edit_list(source, listed, lambda sample: None if sample.path in bad else sample.path)
-    destination.write_bytes(text.encode("utf-8"))
+    write_text(destination, text)
     dropped = sum(found.sample.path in bad for found in listed.found)
     line = f"{len(listed.found) - dropped} of {len(listed.found)} videos in {destination}."
     relative = any(os.path.abspath(found.sample.path) not in text for found in listed.found)

@@ -1,11 +1,12 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """What `videomae scan` found, and how it tells: a csv file for programs and a summary for people."""
 
-import csv
 import math
 from collections import Counter
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
+
+from ..data.text_files import write_csv
 
 
 VERDICTS = ("ok", "warning", "partial", "error")
@@ -108,7 +109,5 @@ def _printable(path: str) -> str:
 
 def write_report(destination: Path, videos: list[ScannedVideo]):
     """A csv file with a column for each field of `ScannedVideo`."""
-    with destination.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(ScannedVideo)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(map(asdict, videos))
+    names = [field.name for field in fields(ScannedVideo)]
+    write_csv(destination, [names, *([getattr(video, name) for name in names] for video in videos)])

@@ -21,6 +21,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..data.text_files import write_text
+
 
 @dataclass(frozen=True)
 class ShardSample:
@@ -57,13 +59,6 @@ def write_shards(folder: Path, samples: list[ShardSample], class_names: list[str
         json.dumps({"class_names": class_names, "samples": len(samples), "shards": shards}, indent=2) + "\n",
     )
     return len(shards)
-
-
-def write_text(path: Path, text: str):
-    """Writes a small file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _members(key: str, sample: ShardSample) -> list[tuple[str, Path | bytes]]:

@@ -11,6 +11,8 @@ import torch
 from accelerate.utils import gather_object
 from transformers import Trainer
 
+from ..data.text_files import write_text
+
 
 @dataclass
 class NamingCollator:
@@ -61,7 +63,7 @@ class StepRecord:
             for batch in report["batches"]:
                 batch["loss"] = _json(batch["loss"])
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(report, indent=2), encoding="utf-8")
+            write_text(file, json.dumps(report, indent=2))
         trainer.accelerator.wait_for_everyone()
         what = f"loss is {bad[0]['loss']} on rank {bad[0]['rank']}" if bad else f"gradient norm is {float(grad_norm)}"
         raise FloatingPointError(

@@ -2,6 +2,7 @@
 """The folder of a run: written by one process at a time, and never over another run or over what is read."""
 
 import os
+import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,9 +88,12 @@ def _locked(folder: Path):
         owner = file.read().strip() or "another process"
         file.close()
         raise ValueError(f"output_dir={folder} is being written by {owner}; wait for it, or give another folder.")
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {os.uname().nodename}" if hasattr(os, "uname") else f"process {os.getpid()}")
-    file.flush()
+    try:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
+    except OSError as error:
+        raise CannotWriteError(f"output_dir={folder} cannot be written: {error.strerror}.") from error
     return file
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..configuration_videomae_v2 import VideoMAEV2Config
-from ..data.text_files import read_json
+from ..data.text_files import read_json, write_text
 from ..messages import several
 from .arguments import VideoMAETrainingArguments
 from .checkpoints import RECORD, last_checkpoint
@@ -74,9 +74,7 @@ class RunRecord:
     def write(self, folder: str | Path, **more) -> None:
         """Writes run.json whole or not at all; `more` stands beside the fields."""
         content = {**dataclasses.asdict(self), **more}
-        partial = Path(folder, RECORD + ".partial")
-        partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        partial.replace(Path(folder, RECORD))
+        write_text(Path(folder, RECORD), json.dumps(content, indent=1))
 
     def differences(self, other: dict, *, settings: bool) -> list[str]:
         """How this run differs from one read from run.json, a text for each difference; `settings` compares these."""

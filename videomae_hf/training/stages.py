@@ -31,7 +31,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from ..data.text_files import read_yaml
+from ..data.text_files import read_yaml, write_text
 from .recipes import as_recipe, parse_command_line
 
 
@@ -157,9 +157,7 @@ def _refuse_leftovers(stages: list[Stage], folders: list[Path], finished: list[d
 def _write_marker(marker: Path, settings: dict):
     """In one move, so that no broken marker can be left."""
     marker.parent.mkdir(parents=True, exist_ok=True)
-    written = marker.with_suffix(".partial")
-    written.write_text(json.dumps(settings, indent=1), encoding="utf-8")
-    written.replace(marker)
+    write_text(marker, json.dumps(settings, indent=1))
 
 
 def _differences(then: dict, now: dict, folder: Path) -> str:

@@ -1,0 +1,33 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""Small files are written whole or not at all."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from videomae_hf.data.text_files import write_csv, write_text
+
+
+def test_a_file_is_written_with_what_is_no_text_escaped(tmp_path):
+    write_text(tmp_path / "a.txt", "grün\r\n\udce9\n")
+    assert (tmp_path / "a.txt").read_bytes() == "grün\r\n\\udce9\n".encode()
+    write_csv(tmp_path / "a.csv", [["path", "label"], ["a, b.mp4", 'say "hi"']])
+    assert (tmp_path / "a.csv").read_text() == 'path,label\n"a, b.mp4","say ""hi"""\n'
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.txt"]
+
+
+def test_a_full_disk_leaves_the_file_that_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    path.write_text("before")
+    write = Path.write_text
+
+    def half_written(self, text, **options):
+        write(self, text[: len(text) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")  # without a name, as `file.write` raises it
+
+    monkeypatch.setattr(Path, "write_text", half_written)
+    with pytest.raises(OSError, match=r"cannot be written: No space left on device: .*a\.txt") as error:
+        write_text(path, "after")
+    assert error.value.errno == errno.ENOSPC
+    assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
