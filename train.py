@@ -116,7 +116,7 @@ def finetune(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     eval_set = None
     if data.eval_data or data.eval_split_name:
         views = EvaluationViews(
-            image_processor(data, model.config, video_backend=data.video_backend),
+            image_processor(data, model.config, data.checkpoint, video_backend=data.video_backend),
             num_labels=len(classes),
             frame_template=data.frame_template,
         )
@@ -211,7 +211,7 @@ def run(
         train_dataset=train_set,
         eval_dataset=eval_set,
         data_collator=collator,
-        processing_class=image_processor(data, model.config),
+        processing_class=image_processor(data, model.config, data.checkpoint),
         compute_metrics=None if args.prediction_loss_only else metrics_of(model.config.problem_type),
         probe=probe,
         record=record,

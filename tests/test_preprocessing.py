@@ -300,6 +300,6 @@ def test_other_clips_are_cropped_to_their_size(theirs):
     """Where frames of another size are asked for, the size of the checkpoint's processor means nothing."""
     data = DataArguments(checkpoint=str(theirs), sampling_rate=2)
     model, _ = open_checkpoint(theirs, VideoMAEV2ForPreTraining, image_size=48, num_frames=8)
-    processor = image_processor(data, model.config)
+    processor = image_processor(data, model.config, data.checkpoint)
     assert (processor.size.shortest_edge, processor.crop_size.height, processor.num_frames) == (48, 48, 8)
     assert list(processor.image_mean) == HALF and processor.sampling_rate == 2

@@ -43,9 +43,7 @@ def read_adapter(name: str | Path, config_file: Path, options: dict) -> dict[str
         path = find_file(name, filename, options)
         if path is not None:
             return {key.removeprefix("base_model.model."): value for key, value in read_tensors(path).items()}
-    raise FileNotFoundError(
-        f"{config_file} is there, but no {' and no '.join(_WEIGHTS)}: the checkpoint is incomplete."
-    )
+    raise FileNotFoundError(f"{config_file} is there, but no {' and no '.join(_WEIGHTS)}: the adapters are incomplete.")
 
 
 def merge_adapter(
@@ -63,26 +61,28 @@ def merge_adapter(
     """
     content = read_mapping(config_file)
     alpha, rank_stabilised = _scale(content, config_file)
-    merged, used = dict(weights), set()
+    merged, whole = dict(weights), dict(adapter)
     for name in adapter:
         found = re.fullmatch(r"(.+)\.lora_A\.weight", name)
         if found is None:
             continue
-        target, second = f"{found[1]}.weight", f"{found[1]}.lora_B.weight"
-        down, up = adapter[name], adapter.get(second)  # (r, D_in), (D_out, r)
-        if up is None or target not in weights or down.ndim != 2 or up.ndim != 2:
-            raise ValueError(f"{config_file.parent} adapts {target}, which the adapted checkpoint does not have so.")
+        target = f"{found[1]}.weight"
+        down, up = whole.pop(name), whole.pop(f"{found[1]}.lora_B.weight", None)  # (r, D_in), (D_out, r)
+        if up is None or not _fits(weights.get(target), down, up):
+            raise ValueError(f"{config_file.parent} does not fit what it adapts: {name} is {tuple(down.shape)}.")
         rank = down.shape[0]
-        if up.shape[1] != rank or weights[target].shape != (up.shape[0], down.shape[1]):
-            raise ValueError(
-                f"{config_file.parent} does not fit the adapted checkpoint: {name} is {tuple(down.shape)}."
-            )
         scale = alpha / (rank**0.5 if rank_stabilised else rank)
         merged[target] = weights[target].float() + scale * (up.float() @ down.float())
-        used |= {name, second}
-    if not used:
+    if len(whole) == len(adapter):
         raise ValueError(f"{config_file.parent} holds no LoRA adapters.")
-    return {**merged, **{name: value for name, value in adapter.items() if name not in used}}
+    return {**merged, **whole}
+
+
+def _fits(weight: torch.Tensor | None, down: torch.Tensor, up: torch.Tensor) -> bool:
+    """Whether B A of `up` (D_out, r) and `down` (r, D_in) can be added to a weight (D_out, D_in)."""
+    if weight is None or down.ndim != 2 or up.ndim != 2 or not (down.is_floating_point() and up.is_floating_point()):
+        return False
+    return 0 < down.shape[0] == up.shape[1] and weight.shape == (up.shape[0], down.shape[1])
 
 
 def _scale(content: dict, config_file: Path) -> tuple[float, bool]:

@@ -218,8 +218,9 @@ def _why_refused(error: Exception) -> str:
             f"is refused: it needs {found[1]}. Only tensors and plain values are read, because other pickles can run "
             f"code; load it where you trust it, and save its tensors alone"
         )
-    lines = str(error).splitlines()
-    return f"is damaged or no PyTorch file ({lines[0] if lines else type(error).__name__})"
+    # torch's own text for it is long, and names an option that runs code.
+    reason = "" if isinstance(error, pickle.UnpicklingError) else (str(error).splitlines() or [""])[0]
+    return f"is damaged or no PyTorch file ({reason or type(error).__name__})"
 
 
 def _damage(path: Path) -> str | None:

@@ -39,7 +39,7 @@ _MOST = {
     "decoder_hidden_size": 2**16, "decoder_num_attention_heads": 2**16, "decoder_intermediate_size": 2**18,
     "decoder_num_hidden_layers": 1000,
 }  # fmt: skip
-_MOST_LABELS, _MOST_POSITIONS = 2**20, 2**31  # positions: elements of a table, tokens x width
+_MOST_LABELS, _MOST_POSITIONS = 2**17, 2**31  # positions: elements of a table, tokens x width
 
 # The official sizes: v1/modeling_pretrain.py, v2/models/modeling_pretrain.py and the pretraining scripts of both,
 # which set the decoder's depth. No V2 script pretrains "small": its row is V1's.

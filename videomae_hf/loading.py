@@ -30,8 +30,8 @@ _NOT_OF_CONFIG = (
     "dtype", "torch_dtype", "device_map", "quantization_config", "distributed_config", "device_mesh", "fusion_config",
     "generation_config",
 )  # fmt: skip
-# New, untrained parts may have so many parameters, or this multiple of those that the checkpoint holds.
-_NEW_PARAMETERS, _NEW_MULTIPLE = 2**28, 16
+# New parts and position tables may have so many elements, or this multiple of what the checkpoint holds.
+_NEW_ELEMENTS, _NEW_MULTIPLE = 2**26, 16
 
 
 def weights_of(name: str | Path, files: dict, which: dict, adapting: tuple[str, ...] = ()) -> dict[str, torch.Tensor]:
@@ -131,7 +131,7 @@ class _Comparison:
         head_faults: what differs in parts that may be new.
         new_parts: parts of the model that the checkpoint does not hold, or holds in another shape.
         left_out: parts of the checkpoint that the model does not have.
-        num_new: parameters of the new parts.
+        num_new: elements of the new parts, and of the position tables that no checkpoint holds.
     """
 
     faults: list[str]
@@ -154,10 +154,10 @@ class _Comparison:
             # For a traceback, not for the one line that a command prints
             error.add_note("`ignore_mismatched_sizes=True` allows a new head, `strict=False` anything.")
             raise error
-        if self.num_new > max(_NEW_PARAMETERS, _NEW_MULTIPLE * num_held):
+        if self.num_new > max(_NEW_ELEMENTS, _NEW_MULTIPLE * num_held):
             raise ValueError(
-                f"{source} holds {num_held:,} parameters, and its configuration wants {self.num_new:,} more in "
-                f"{', '.join(self.new_parts)}; correct its config.json."
+                f"{source} holds {num_held:,} parameters, and its configuration makes {self.num_new:,} more in "
+                f"{', '.join([*self.new_parts, 'positions'])}; correct its config.json."
             )
         parts = [f"new, untrained: {', '.join(self.new_parts)}"] if self.new_parts else []
         parts += [f"left out: {', '.join(self.left_out)}"] if self.left_out else []
@@ -308,7 +308,7 @@ class StrictLoading:
             head_faults=head_faults,
             new_parts=_parts(new),
             left_out=sorted({name.removeprefix("videomae.").split(".")[0] for name in unexpected}),
-            num_new=sum(wanted[name].numel() for name in new),
+            num_new=sum(wanted[name].numel() for name in new) + sum(table.numel() for table in self.buffers()),
         )
 
 

@@ -43,7 +43,7 @@ def probe_checkpoint(data: DataArguments, args: VideoMAETrainingArguments, field
     evaluated = eval_samples(data, args, names, regression=regression)
     model, opened = open_checkpoint(data.checkpoint, VideoMAEV2Model, **fields)
     model.to(args.device)
-    processor = image_processor(data, model.config, video_backend=data.video_backend)
+    processor = image_processor(data, model.config, data.checkpoint, video_backend=data.video_backend)
     views = EvaluationViews(processor, frame_template=data.frame_template)
     folder = data.feature_cache or Path(args.output_dir, "features")
     options = {

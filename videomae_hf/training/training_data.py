@@ -306,15 +306,17 @@ def mixing(data: DataArguments, args: VideoMAETrainingArguments, num_classes: in
     )
 
 
-def image_processor(data: DataArguments, config: VideoMAEV2Config, **options) -> VideoMAEV2ImageProcessor:
+def image_processor(
+    data: DataArguments, config: VideoMAEV2Config, checkpoint: str | None = None, **options
+) -> VideoMAEV2ImageProcessor:
     """The processor that prepares a video for this model as training does; saved with every checkpoint.
 
-    Its frames are sampled as the settings say; resizing and normalisation are those of `data.checkpoint`, if any.
+    Its frames are sampled as the settings say; it resizes and normalises as `checkpoint`, if the run begins with one.
     """
     names = ("frame_sampling", "sampling_rate", "fps", "short_video", "official_sampling", "square_pixels")
     options = {**{name: getattr(data, name) for name in names}, **options}
-    if data.checkpoint:
+    if checkpoint:
         # Of the checkpoint's own sampling nothing stays
         options = {"num_clips": 1, "num_crops": 1, "do_sample_frames": None, "video_backend": "auto", **options}
-        return checkpoint_processor(data.checkpoint, config, **options)
+        return checkpoint_processor(checkpoint, config, **options)
     return VideoMAEV2ImageProcessor(**clip_options(config), **normalization_options(config), **options)
