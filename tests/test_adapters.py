@@ -111,6 +111,21 @@ def test_adapters_of_adapters(tmp_path):
     assert after["classifier.bias"].tolist() == [4.0, 4.0]
 
 
+def test_adapters_of_other_clips_than_their_base(tmp_path):
+    """Learned positions and the patch projection are resized from the base's, whose clips are not the adapters'."""
+    learned = base(tmp_path / "base", position_embedding_type="learned")
+    adapter(tmp_path / "adapter", tmp_path / "base")
+    fields = {"image_size": 48, "num_frames": 8, "tubelet_size": 4}
+    wanted = VideoMAEV2ForVideoClassification.from_pretrained(tmp_path / "base", **fields).videomae.embeddings
+    VideoMAEV2Config(**{**TINY, **CLASSES, **fields}, position_embedding_type="learned").save_pretrained(
+        tmp_path / "adapter"
+    )
+    found = VideoMAEV2ForVideoClassification.from_pretrained(tmp_path / "adapter").videomae.embeddings
+    assert all(torch.equal(value, wanted.state_dict()[name]) for name, value in found.state_dict().items())
+    assert found.position_embeddings.shape == (1, 72, 24)
+    assert learned.videomae.embeddings.position_embeddings.shape == (1, 32, 24)
+
+
 def test_adapters_of_other_layouts(tmp_path):
     """Of an encoder alone, whose names have no prefix on disk."""
     build(VideoMAEV2Model).save_pretrained(tmp_path / "base")

@@ -5,12 +5,14 @@ import os
 import resource
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY, randomize
 from safetensors.torch import load_file, save_file
 from tiny_models import build
 from transformers import BertConfig, VideoMAEConfig, VideoMAEForVideoClassification, ViTConfig
+from transformers.trainer_callback import TrainerState
 
 from videomae_hf import (
     VideoMAEV2Config,
@@ -20,6 +22,7 @@ from videomae_hf import (
 )
 from videomae_hf.official_checkpoints import to_official
 from videomae_hf.tools import convert
+from videomae_hf.training.checkpoints import check_complete
 
 
 WEIGHTS = "model.safetensors"
@@ -314,6 +317,29 @@ def test_shards_and_their_variant(tmp_path):
     for options in ({}, {"variant": "fp16"}, {"disable_mmap": True}):
         loaded = VideoMAEV2ForPreTraining.from_pretrained(tmp_path, **options)
         assert all(torch.equal(one, other) for one, other in zip(model.parameters(), loaded.parameters()))
+
+
+RANDOM = {"python": (3, (1, 2), None), "numpy": ("MT19937", np.arange(4, dtype=np.uint32), 1, 0, 0.0)}
+
+
+@pytest.mark.parametrize("damage", [LFS, b"", b"zeros", "code"], ids=str)
+@pytest.mark.parametrize("filename", ["optimizer.pt", "scheduler.pt", "rng_state.pth", WEIGHTS])
+def test_a_checkpoint_to_resume_from(folder, filename, damage):
+    """Of the right size, say, and unreadable all the same: the Trainer would not say which of them."""
+    TrainerState().save_to_json(str(folder / "trainer_state.json"))
+    for name, content in (("optimizer.pt", {"state": {0: torch.ones(1)}}), ("scheduler.pt", {"last_epoch": 1}),
+                          ("rng_state.pth", RANDOM)):  # fmt: skip
+        torch.save(content, folder / name)
+    torch.save(Code(), folder / "training_args.bin")  # which is never read
+    check_complete(folder)
+    if damage == "code":
+        torch.save(Code(), folder / filename)
+    else:
+        (folder / filename).write_bytes(damage)
+    with pytest.raises(ValueError) as caught:
+        check_complete(folder)
+    said = str(caught.value)
+    assert filename in said and "\n" not in said and "weights_only" not in said
 
 
 def test_code_in_pickles_cannot_be_asked_for(folder):

@@ -164,6 +164,20 @@ def test_through_the_commands(theirs, frames, videos, tmp_path, train_here):
     assert done.returncode == 0 and "mean 0.5, 0.5, 0.5" in done.stdout
 
 
+def test_the_targets_of_pretraining_are_pixels(theirs, tmp_path, capsys):
+    """Of floats that were normalised with 0.5 as of uint8; transformers would undo ImageNet's, which an export says."""
+    model = VideoMAEV2ForPreTraining.from_pretrained(theirs, norm_pix_loss=False)
+    pixels = torch.randint(256, (1, 4, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    targets = model.reconstruction_targets(pixels)
+    torch.testing.assert_close(model.reconstruction_targets((pixels / 255 - 0.5) / 0.5), targets)
+    torch.testing.assert_close(targets[0, 0, :3], pixels[0, 0, :, 0, 0] / 255)
+    model.save_pretrained(tmp_path / "ours")
+    for norm_pix_loss, said in ((False, True), (True, False)):
+        destination = tmp_path / f"theirs_{said}"
+        run_convert(tmp_path / "ours", destination, "--to", "transformers", "--norm_pix_loss", norm_pix_loss)
+        assert ("transformers' targets undo ImageNet's normalisation" in capsys.readouterr().out) == said
+
+
 def test_options_override_the_checkpoint(theirs, videos, tmp_path, train_here):
     options = ["--train_data", videos, *SETTINGS, "--max_steps", "1", "--per_device_train_batch_size", "2"]
     options += ["--image_mean", "[0.1, 0.2, 0.3]", "--image_std", "[1, 1, 1]", "--output_dir", tmp_path / "run"]

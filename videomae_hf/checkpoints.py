@@ -67,7 +67,10 @@ def stated_normalization(name: str | Path, config: VideoMAEV2Config) -> tuple[tu
     preprocessing = read_preprocessing(name, {})
     if preprocessing is None:
         return tuple(config.image_mean), tuple(config.image_std)
-    return normalization_of(preprocessing, config.num_channels)
+    mean, std = normalization_of(preprocessing, config.num_channels)
+    if not len(mean) == len(std) == config.num_channels:
+        raise ValueError(f"{name} has num_channels={config.num_channels}, and a processor for {len(mean)} channels.")
+    return mean, std
 
 
 def _normalization_lines(name: str | Path, stated: tuple, used: tuple) -> list[str]:
@@ -94,7 +97,9 @@ def checkpoint_processor(name: str | Path, config: VideoMAEV2Config, **options) 
     if not found or normalization_of(found, stored.num_channels) != pixels:
         plain |= {**_PLAIN_PIXELS, **normalization_options(config)}
     crop = VideoMAEV2ImageProcessor.from_dict(found).crop_size
-    crops_otherwise = found.get("do_center_crop", True) and (crop.height, crop.width) != config.image_hw
+    crops_otherwise = found.get("do_center_crop", True) and (
+        crop is None or (crop.height, crop.width) != config.image_hw
+    )
     if not found or crops_otherwise or stored.image_hw != config.image_hw:
         plain |= {**_PLAIN_CROP, **clip_options(config)}
     return VideoMAEV2ImageProcessor.from_dict({**plain, "num_frames": config.num_frames, **options})

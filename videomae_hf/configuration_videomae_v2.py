@@ -35,9 +35,8 @@ PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "r
 # The most that is believed, far above any model there is: a configuration must not allocate what no machine has.
 _MOST = {
     "num_frames": 2**16, "tubelet_size": 2**16, "num_channels": 2**10, "image_size": 2**14, "patch_size": 2**14,
-    "hidden_size": 2**16, "num_attention_heads": 2**16, "intermediate_size": 2**18, "num_hidden_layers": 1000,
-    "decoder_hidden_size": 2**16, "decoder_num_attention_heads": 2**16, "decoder_intermediate_size": 2**18,
-    "decoder_num_hidden_layers": 1000,
+    "hidden_size": 2**16, "intermediate_size": 2**18, "num_hidden_layers": 1000,
+    "decoder_hidden_size": 2**16, "decoder_intermediate_size": 2**18, "decoder_num_hidden_layers": 1000,
 }  # fmt: skip
 _MOST_LABELS, _MOST_POSITIONS = 2**17, 2**31  # positions: elements of a table, tokens x width
 
@@ -325,7 +324,7 @@ class VideoMAEV2Config(PreTrainedConfig):
             value = getattr(self, name)
             if name in ("image_size", "patch_size") and not isinstance(value, int) and len(value) != 2:
                 raise ValueError(f"{name}={value} is neither one size nor (height, width).")
-            if min(_pair(value)) < (name not in ("num_attention_heads", "decoder_num_attention_heads")):
+            if min(_pair(value)) < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")
             if max(_pair(value)) > most:
                 raise ValueError(f"{name}={value} is more than any model has; at most {most:,} is accepted.")
@@ -351,6 +350,9 @@ class VideoMAEV2Config(PreTrainedConfig):
         if names is not None:
             if not isinstance(names, dict) or sorted(map(str, names)) != sorted(map(str, range(len(names)))):
                 raise ValueError(f"id2label={names!r:.60} must name the classes 0, 1, .., each once.")
+        attention = others.get("attn_implementation")
+        if attention is not None and not isinstance(attention, str):
+            raise ValueError(f"attn_implementation={attention!r:.40} must be a name.")
         architectures = self.architectures or []
         if not isinstance(architectures, list) or not all(isinstance(name, str) for name in architectures):
             raise ValueError(f"architectures={architectures!r:.60} must be a list of names.")

@@ -131,6 +131,7 @@ class _Comparison:
         head_faults: what differs in parts that may be new.
         new_parts: parts of the model that the checkpoint does not hold, or holds in another shape.
         left_out: parts of the checkpoint that the model does not have.
+        num_held: elements of the weights.
         num_new: elements of the new parts, and of the position tables that no checkpoint holds.
     """
 
@@ -138,9 +139,10 @@ class _Comparison:
     head_faults: list[str]
     new_parts: tuple[str, ...]
     left_out: list[str]
+    num_held: int
     num_new: int
 
-    def check(self, source, model_class: str, *, new_head: bool, num_held: int) -> None:
+    def check(self, source, model_class: str, *, new_head: bool) -> None:
         """Raises for what the encoder lacks; says in one line which heads are new and what was left out.
 
         Deviation: the official loaders (v1/utils.py, v2/utils.py) print what does not fit, and go on without it.
@@ -154,9 +156,9 @@ class _Comparison:
             # For a traceback, not for the one line that a command prints
             error.add_note("`ignore_mismatched_sizes=True` allows a new head, `strict=False` anything.")
             raise error
-        if self.num_new > max(_NEW_ELEMENTS, _NEW_MULTIPLE * num_held):
+        if self.num_new > max(_NEW_ELEMENTS, _NEW_MULTIPLE * self.num_held):
             raise ValueError(
-                f"{source} holds {num_held:,} parameters, and its configuration makes {self.num_new:,} more in "
+                f"{source} holds {self.num_held:,} parameters, and its configuration makes {self.num_new:,} more in "
                 f"{', '.join([*self.new_parts, 'positions'])}; correct its config.json."
             )
         parts = [f"new, untrained: {', '.join(self.new_parts)}"] if self.new_parts else []
@@ -199,6 +201,8 @@ class StrictLoading:
         """
         name, return_info = pretrained_model_name_or_path, kwargs.pop("output_loading_info", False)
         weights, key_mapping = kwargs.pop("state_dict", None), kwargs.pop("key_mapping", None)
+        # Where the Auto classes have followed an adapter_config.json to the model that is adapted
+        name = (kwargs.pop("adapter_kwargs", None) or {}).get("_adapter_model_path") or name
         if kwargs.pop("weights_only", True) is False:
             raise ValueError("weights_only=False would run code from a checkpoint, and is refused.")
         if name is None and (weights is None or config is None):
@@ -209,16 +213,13 @@ class StrictLoading:
         if getattr(config, "quantization_config", None) is not None:  # names and shapes that only its library knows
             options = {"config": config, "output_loading_info": return_info, "key_mapping": key_mapping}
             return super().from_pretrained(name, *model_args, **options, **files, **which, **kwargs)
-        if weights is None:
-            weights = weights_of(name, files, which)
-        new_head = kwargs.pop("ignore_mismatched_sizes", False)
+        weights = _mapped(weights_of(name, files, which) if weights is None else weights, key_mapping)
         with torch.device("meta"):
             wanted = cls(deepcopy(config), *model_args)
-        weights = wanted._fitting(our_names(_mapped(weights, key_mapping)), name, files)
-        comparison = wanted._compare(weights)
+        weights = wanted._fitting(our_names(weights), name, files)
+        comparison, new_head = wanted._compare(weights), kwargs.pop("ignore_mismatched_sizes", False)
         if strict:
-            num_held = sum(value.numel() for value in weights.values())
-            comparison.check(name or "The state_dict", cls.__name__, new_head=new_head, num_held=num_held)
+            comparison.check(name or "The state_dict", cls.__name__, new_head=new_head)
         options = {"config": config, "state_dict": weights, "ignore_mismatched_sizes": strict or new_head, **kwargs}
         with _load_report_silenced() if strict else nullcontext():
             model, info = super().from_pretrained(None, *model_args, output_loading_info=True, **options)
@@ -241,7 +242,8 @@ class StrictLoading:
             # Not by class: code from the Hub has a copy of it.
             if config.model_type == ours.model_type:
                 return config, kwargs
-            given, config = f"config={type(config).__name__}", {**config.to_dict(), "dtype": config.dtype}
+            given, attention = f"config={type(config).__name__}", config._attn_implementation
+            config = {**config.to_dict(), "dtype": config.dtype, "attn_implementation": attention}
         elif isinstance(config, dict):
             given = "config"
         else:
@@ -270,8 +272,8 @@ class StrictLoading:
         resized = {}
         # What may differ: the number of positions, and channels and frames of the projection, not its width and patch
         if _differ_only_in(weights.get(positions), wanted.get(positions), (1,)):
-            grid = self.config_class.from_pretrained(name, **files).grid_size
-            if weights[positions].shape[1] == grid[0] * grid[1] * grid[2]:
+            grid = self._grid_of(name, files, weights[positions].shape[1])
+            if grid is not None:
                 resized[positions] = interpolate_positions(weights[positions], grid, self.config.grid_size)
         if _differ_only_in(weights.get(projection), wanted[projection], (1, 2)):
             config = self.config
@@ -281,6 +283,16 @@ class StrictLoading:
         for key, value in resized.items():
             logger.warning("%s resized from %s to %s", key, tuple(weights[key].shape), tuple(value.shape))
         return {**weights, **resized}
+
+    def _grid_of(self, name, files: dict, num_positions: int) -> tuple[int, int, int] | None:
+        """(slices, rows, columns) of a checkpoint's table, as it or what it adapts says; None where neither does."""
+        while name is not None and find_file(name, "config.json", files) is not None:
+            config = self.config_class.from_pretrained(name, **files)
+            if config.sequence_length == num_positions:
+                return config.grid_size
+            adapter = find_file(name, ADAPTER_CONFIG, files)
+            name, files = (None, {}) if adapter is None else adapted_base(adapter)
+        return None
 
     def _compare(self, weights: dict[str, torch.Tensor]) -> _Comparison:
         """Compares the names and shapes of weights with those of this model."""
@@ -308,6 +320,7 @@ class StrictLoading:
             head_faults=head_faults,
             new_parts=_parts(new),
             left_out=sorted({name.removeprefix("videomae.").split(".")[0] for name in unexpected}),
+            num_held=sum(value.numel() for value in weights.values()),
             num_new=sum(wanted[name].numel() for name in new) + sum(table.numel() for table in self.buffers()),
         )
 

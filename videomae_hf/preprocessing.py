@@ -13,7 +13,6 @@ pixels themselves, and its are not.
 """
 
 import logging
-import math
 from pathlib import Path
 
 from .checkpoint_files import find_file, read_mapping
@@ -42,14 +41,14 @@ def read_preprocessing(name: str | Path, options: dict) -> dict | None:
         All options of a processor of this package; of others those of `PREPROCESSING`.
 
     Raises:
-        ValueError: a file that is no mapping, or values that normalise nothing.
+        ValueError: a file that is no mapping, or values that resize or normalise nothing.
     """
     found = _processors(name, options)
     if not found:
         return None
     (path, chosen), *others = found.items()
     chosen = _options_of(chosen)
-    checked_normalization(chosen, path)
+    _check(chosen, path)
     for other, content in others:
         if _normalization(_options_of(content)) != _normalization(chosen):
             logger.warning("%s and %s normalise differently; the first is taken.", path, other.name)
@@ -82,16 +81,32 @@ def _normalization(options: dict) -> list:
     return [options.get(key) for key in ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")]
 
 
-def checked_normalization(options: dict, path: Path) -> None:
-    """Raises ValueError for a normalisation that cannot be applied; the message has the file."""
+def _check(options: dict, path: Path) -> None:
+    """Raises ValueError for sizes and a normalisation that cannot be applied; the message has the file."""
+    for key in ("size", "crop_size"):
+        value = options.get(key)
+        if value is not None and not _is_size(value):
+            raise ValueError(f"{path} has {key}={value!r:.80}, which is no size in pixels.")
     for key in ("rescale_factor", "image_mean", "image_std"):
         value = options.get(key)
         if value is None:
             continue
-        values = value if isinstance(value, list | tuple) else [value]
-        numbers = [type(one) in (int, float) and math.isfinite(one) for one in values]
+        values = value if isinstance(value, list | tuple) and key != "rescale_factor" else [value]
+        numbers = [type(one) in (int, float) and abs(one) < 1e9 for one in values]  # neither NaN nor infinite
         if not values or not all(numbers) or (key != "image_mean" and min(values) <= 0):
             raise ValueError(f"{path} has {key}={value!r:.80}, with which pixels cannot be normalised.")
+
+
+def _is_size(value) -> bool:
+    """Whether this is a number of pixels, (height, width), or a mapping of sides as in transformers."""
+    if isinstance(value, dict):
+        known = value.keys() <= {"height", "width", "shortest_edge", "longest_edge"}
+        sides = list(value.values()) if known else []
+    elif isinstance(value, list | tuple):
+        sides = value if len(value) == 2 else []
+    else:
+        sides = [value]
+    return len(sides) > 0 and all(type(side) is int and side > 0 for side in sides)
 
 
 def normalization_of(options: dict, num_channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
