@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, randomize
+from huggingface_hub import errors as hub_errors
 from safetensors.torch import load_file, save_file
 from tiny_models import build
 from transformers import BertConfig, VideoMAEConfig, VideoMAEForVideoClassification, ViTConfig
@@ -86,6 +87,27 @@ def test_a_name_that_is_no_checkpoint(tmp_path, folder, monkeypatch, name, messa
     (tmp_path / "official").mkdir()
     torch.save({}, tmp_path / "official" / "checkpoint-799.pth")
     refused(name.format(tmp=tmp_path), message)
+
+
+@pytest.mark.parametrize(
+    ("cause", "message"),
+    [
+        (hub_errors.GatedRepoError, "them/model is gated on the Hub: accept its terms there, and log in"),
+        (hub_errors.RepositoryNotFoundError, "them/model is neither a folder here nor a model on the Hub"),
+        (hub_errors.RevisionNotFoundError, "them/model on the Hub has no revision 'v9'"),
+        (hub_errors.LocalEntryNotFoundError, "them/model is no folder here, and the Hub cannot be reached"),
+        (ConnectionError, "them/model is no folder here, and the Hub cannot be reached"),
+        (TimeoutError, "them/model is no folder here, and cannot be read from the Hub"),
+    ],
+)
+def test_what_the_hub_answers(monkeypatch, cause, message):
+    """As transformers passes it on: an OSError of several lines, whose cause says which."""
+
+    def cached_file(*args, **options):
+        raise OSError("We could not\nCheck your connection") from cause.__new__(cause)
+
+    monkeypatch.setattr("videomae_hf.checkpoint_files.cached_file", cached_file)
+    refused("them/model", message, error=OSError, revision="v9")
 
 
 def test_a_folder_without_weights(folder):

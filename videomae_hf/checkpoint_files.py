@@ -73,7 +73,8 @@ def _unreachable(name: str | Path, revision: str | None, error: OSError) -> str:
         return f"{name} on the Hub has no revision {revision!r}."
     if isinstance(cause, hub_errors.LocalEntryNotFoundError | ConnectionError):
         return f"{name} is no folder here, and the Hub cannot be reached to look for it there."
-    return f"{name} is no folder here, and cannot be read from the Hub: {str(cause).splitlines()[0]}"
+    reason = (str(cause).splitlines() or [type(cause).__name__])[0]
+    return f"{name} is no folder here, and cannot be read from the Hub: {reason}"
 
 
 def find_config(name: str | Path, options: dict) -> Path:
