@@ -22,10 +22,9 @@ from huggingface_hub import HfApi
 from huggingface_hub.utils import validate_repo_id
 from safetensors.torch import save_file
 
-from videomae_hf import VideoMAEV2ImageProcessor
+from videomae_hf.checkpoints import checkpoint_processor, open_checkpoint
 from videomae_hf.cli import run_command
 from videomae_hf.data.text_files import read_json, read_yaml
-from videomae_hf.tools.convert import load_any
 from videomae_hf.training.model_card import AUTO_CLASSES, Checkpoint, model_card
 from videomae_hf.training.run_record import read_record
 
@@ -58,7 +57,8 @@ def read_checkpoint(source: str, metrics_file: str | None) -> Checkpoint:
         ValueError: a classifier whose head was never trained, or files beside it that are not as training writes them.
         FileNotFoundError: no such metrics file.
     """
-    model = load_any(source)
+    model, _ = open_checkpoint(source, dtype="auto")
+    model.eval()
     if model.new_parts:
         raise ValueError(
             f"{source} has no trained {' and '.join(model.new_parts)}, and is not shipped: train it first."
@@ -70,7 +70,7 @@ def read_checkpoint(source: str, metrics_file: str | None) -> Checkpoint:
     return Checkpoint(
         source=source,
         model=model,
-        processor=VideoMAEV2ImageProcessor.from_pretrained(source),
+        processor=checkpoint_processor(source, model.config),
         settings=read_yaml(Path(source, "settings.yaml")) if Path(source, "settings.yaml").is_file() else {},
         metrics=_mapping(read_json(metrics), metrics) if metrics.is_file() else {},
         base_model=record.get("base_model"),

@@ -21,22 +21,17 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import torch
 import yaml
 from transformers import set_seed
 
-from videomae_hf import (
-    VideoMAEV2Config,
-    VideoMAEV2ForPreTraining,
-    VideoMAEV2ImageProcessor,
-)
+from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining
+from videomae_hf.checkpoints import checkpoint_processor, open_checkpoint
 from videomae_hf.cli import run_command
 from videomae_hf.data.clips import EvaluationViews, PretrainingClips
 from videomae_hf.data.text_files import write_text
 from videomae_hf.data.video_dataset import ClipCollator, VideoDataset
 from videomae_hf.evaluation.metrics import metrics_of
 from videomae_hf.evaluation.predictions import Scored, counts_alone, with_placeholders, write_predictions
-from videomae_hf.image_processing_videomae_v2 import clip_options
 from videomae_hf.training.arguments import VideoMAETrainingArguments
 from videomae_hf.training.checkpoints import check_complete
 from videomae_hf.training.classifier_head import finetuning_model, trained_classifier
@@ -80,7 +75,8 @@ def pretrain(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     if not (data.eval_data or data.eval_split_name):
         data.eval_data = data.probe_eval_data  # there is no evaluation without data
     if data.checkpoint:
-        model = VideoMAEV2ForPreTraining.from_pretrained(data.checkpoint, dtype=torch.float32, **fields)
+        model, lines = open_checkpoint(data.checkpoint, VideoMAEV2ForPreTraining, **fields)
+        report(args, lines)
     else:
         model = VideoMAEV2ForPreTraining(VideoMAEV2Config.from_size(data.model_size, data.model_version, **fields))
     model = prepare(model, data, args)
@@ -121,7 +117,7 @@ def finetune(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     eval_set = None
     if data.eval_data or data.eval_split_name:
         views = EvaluationViews(
-            image_processor(data, model.config, video_backend=data.video_backend),
+            image_processor(data, model.config, data.checkpoint, video_backend=data.video_backend),
             num_labels=len(classes),
             frame_template=data.frame_template,
         )
@@ -145,10 +141,7 @@ def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     unlabelled = evaluated_without_labels(data)
     samples = eval_samples(data, args, classes, not unlabelled, problem_type == "regression" and not unlabelled)
     report(args, samples.messages + ["no labels: predictions are written, and no scores"] * unlabelled)
-    # What the model takes goes before what the processor was saved with: options may have changed it.
-    processor = VideoMAEV2ImageProcessor.from_pretrained(
-        data.checkpoint, video_backend=data.video_backend, **clip_options(model.config)
-    )
+    processor = checkpoint_processor(data.checkpoint, model.config, video_backend=data.video_backend)
     views = EvaluationViews(
         processor, data.num_clips, data.num_crops, len(classes), data.frame_template, data.shuffle_frames
     )
@@ -219,7 +212,7 @@ def run(
         train_dataset=train_set,
         eval_dataset=eval_set,
         data_collator=collator,
-        processing_class=image_processor(data, model.config),
+        processing_class=image_processor(data, model.config, data.checkpoint),
         compute_metrics=None if args.prediction_loss_only else metrics_of(model.config.problem_type),
         probe=probe,
         record=record,

@@ -21,8 +21,9 @@ from videomae_hf import (
     VideoMAEV2Model,
 )
 from videomae_hf.configuration_videomae_v2 import SIZES
+from videomae_hf.geometry import sinusoid_table
 from videomae_hf.official_checkpoints import from_official, to_official
-from videomae_hf.tools import convert
+from videomae_hf.tools import convert, export_transformers
 
 
 OFFICIAL = {**TINY, "use_mean_pooling": None}
@@ -161,6 +162,90 @@ def test_official_sizes_need_no_option(size, version):
     assert {name: fields[name] for name in fields} == {name: getattr(config, name) for name in fields}
     assert f"num_attention_heads = {config.num_attention_heads}, from the official size {size}" in lines
     assert {"num_frames", "image_size", "decoder_num_attention_heads"} <= fields.keys()
+
+
+RANGE = {"problem_type": "regression", "num_labels": 2, "target_mean": [10.0, -500.0], "target_std": [3.0, 40.0]}
+
+
+def test_a_regression_in_the_unit_of_its_data_everywhere(tmp_path, capsys):
+    model = model_of(VideoMAEV2ForVideoClassification, **RANGE)
+    model.save_pretrained(tmp_path / "ours")
+    expected = outputs(model)
+    assert expected[:, 1].mean() < -300
+    for destination, layout in (("theirs", "transformers"), ("a.pth", "official")):
+        run(tmp_path / "ours", tmp_path / destination, "--to", layout)
+        assert "mean and std of the targets are folded into the classifier" in capsys.readouterr().out
+    theirs = VideoMAEForVideoClassification.from_pretrained(tmp_path / "theirs")
+    assert theirs.config.problem_type == "regression"
+    torch.testing.assert_close(outputs(theirs), expected, rtol=1e-4, atol=1e-3)
+    run(tmp_path / "a.pth", tmp_path / "again", *HEADS)
+    torch.testing.assert_close(outputs(VideoMAEV2ForVideoClassification.from_pretrained(tmp_path / "again")), expected)
+    loaded = VideoMAEV2ForVideoClassification.from_pretrained(tmp_path / "ours")
+    assert loaded.config.target_mean == [10.0, -500.0]  # ours keep it apart
+
+    (tmp_path / "map.json").write_text("[1]")
+    run(tmp_path / "ours", tmp_path / "one", "--label_map", tmp_path / "map.json")
+    one = VideoMAEV2ForVideoClassification.from_pretrained(tmp_path / "one")
+    torch.testing.assert_close(outputs(one), expected[:, 1:])
+
+
+def test_problem_types_are_kept(tmp_path, capsys):
+    model = model_of(VideoMAEV2ForVideoClassification, problem_type="multi_label_classification", num_labels=5)
+    model.save_pretrained(tmp_path / "ours")
+    run(tmp_path / "ours", tmp_path / "theirs", "--to", "transformers")
+    theirs = VideoMAEForVideoClassification.from_pretrained(tmp_path / "theirs")
+    assert theirs.config.problem_type == "multi_label_classification" and theirs.config.num_labels == 5
+    run(tmp_path / "theirs", tmp_path / "back")
+    assert VideoMAEV2Config.from_pretrained(tmp_path / "back").problem_type == "multi_label_classification"
+    run(tmp_path / "ours", tmp_path / "a.pth", "--to", "official")
+    assert "problem_type is left out: the official code scores one label a video" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("eps", "named"), [(1e-5, False), (1e-6, False), (0.1, True)])
+def test_the_epsilon_is_named_where_it_is_the_reason(tmp_path, capsys, eps, named):
+    model_of(VideoMAEV2ForVideoClassification, head_layer_norm_eps=eps).save_pretrained(tmp_path / "ours")
+    run(tmp_path / "ours", tmp_path / "theirs", "--to", "transformers")
+    assert ("epsilon 1e-05, ours 0.1" in capsys.readouterr().out) == named
+
+
+def test_an_export_with_other_outputs_is_refused(tmp_path, monkeypatch):
+    model_of(VideoMAEV2ForVideoClassification).save_pretrained(tmp_path / "ours")
+    their_config = export_transformers.their_config
+
+    def wrong_config(model):
+        config = their_config(model)
+        config.hidden_act = "relu"
+        return config
+
+    monkeypatch.setattr(export_transformers, "their_config", wrong_config)
+    with pytest.raises(ValueError, match="gives other outputs .* not exported"):
+        run(tmp_path / "ours", tmp_path / "theirs", "--to", "transformers")
+    assert not (tmp_path / "theirs").exists()
+
+
+def test_exports_in_half_precision(tmp_path):
+    """Compared in float32, where rounding explains next to nothing."""
+    model_of(VideoMAEV2ForVideoClassification).bfloat16().save_pretrained(tmp_path / "ours")
+    run(tmp_path / "ours", tmp_path / "theirs", "--to", "transformers")
+    theirs = VideoMAEForVideoClassification.from_pretrained(tmp_path / "theirs")
+    assert theirs.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("fields", [{"num_labels": 5}, {"use_mean_pooling": False}, {"layer_scale_init_value": 0.1}])
+def test_files_of_mmaction2(tmp_path, fields):
+    """mmaction/models/backbones/vit_mae.py and its TimeSformerHead: names, nesting, and the fixed table as a buffer."""
+    model = model_of(VideoMAEV2ForVideoClassification, **fields)
+    weights = {}
+    for name, value in to_official(model.state_dict(), pretraining=False).items():
+        name = name.replace("patch_embed.proj.", "patch_embed.projection.")
+        name = name.replace("mlp.fc1.", "mlp.layers.0.0.").replace("mlp.fc2.", "mlp.layers.1.")
+        weights[name.replace("head.", "cls_head.fc_cls.") if name.startswith("head.") else f"backbone.{name}"] = value
+    weights["backbone.pos_embed"] = sinusoid_table(32, 24)
+    assert {"cls_head.fc_cls.weight", "backbone.blocks.0.mlp.layers.0.0.bias"} <= weights.keys()
+    torch.save({"meta": {"epoch": 1}, "state_dict": weights}, tmp_path / "mm.pth")
+    run(tmp_path / "mm.pth", tmp_path / "ours", *HEADS)
+    loaded = VideoMAEV2ForVideoClassification.from_pretrained(tmp_path / "ours")
+    assert torch.equal(outputs(loaded), outputs(model)) and loaded.new_parts == ()
 
 
 def test_distilled_and_encoder_only_files(tmp_path):

@@ -33,6 +33,8 @@ from videomae_hf.training.model_card import Checkpoint, model_card
 
 
 SHIPPED = {
+    "adapters.py",
+    "checkpoint_files.py",
     "configuration_videomae_v2.py",
     "frame_sampling.py",
     "geometry.py",
@@ -42,6 +44,7 @@ SHIPPED = {
     "masking.py",
     "modeling_videomae_v2.py",
     "official_checkpoints.py",
+    "preprocessing.py",
     "video_decoding.py",
     "video_sources.py",
 }

@@ -6,8 +6,9 @@ from conftest import TINY
 from tiny_models import build, videos
 
 from videomae_hf import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, VideoMAEV2ImageProcessor
+from videomae_hf.adapters import is_adapter
 from videomae_hf.training.arguments import VideoMAETrainingArguments
-from videomae_hf.training.lora import SaveConfigCallback, add_adapters, is_adapter, load_merged, save_merged
+from videomae_hf.training.lora import SaveConfigCallback, add_adapters, save_merged
 from videomae_hf.training.optimizer import parameter_groups
 from videomae_hf.training.trainer import VideoMAETrainer
 
@@ -109,7 +110,7 @@ def test_what_a_run_leaves(pretrained, tmp_path):
     torch.testing.assert_close(adapted(pixel_values=clips).logits, expected)
     for name in ("adapter", "checkpoint-6"):
         assert is_adapter(tmp_path / name) and not is_adapter(tmp_path)
-        loaded = load_merged(tmp_path / name).eval()
+        loaded = VideoMAEV2ForVideoClassification.from_pretrained(tmp_path / name).eval()
         torch.testing.assert_close(loaded(clips).logits, expected, rtol=1e-4, atol=1e-4)
         assert loaded.config.id2label[1] == "jump"
     # The run's own model is as it was.

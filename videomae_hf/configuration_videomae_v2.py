@@ -8,10 +8,20 @@ VideoMAE V2: Scaling Video Masked Autoencoders with Dual Masking (https://arxiv.
 One configuration serves both: V1 is `decoder_mask_ratio=0`.
 """
 
-from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
+import inspect
+import math
+from pathlib import Path
 
+import torch
+from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
+from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
+
+from .adapters import ADAPTER_CONFIG, adapted_base
+from .checkpoint_files import FILE_OPTIONS, find_config, find_file, read_mapping
 from .official_checkpoints import config_from_opengvlab
+from .preprocessing import normalization_of, read_preprocessing
 
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -20,6 +30,15 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 MASK_TYPES = ("tube", "random", "frame")
 DECODER_MASK_TYPES = ("running_cell", "random", "frame")
 POSITION_EMBEDDING_TYPES = ("sinusoidal", "learned")
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
+
+# The most that is believed, far above any model there is: a configuration must not allocate what no machine has.
+_MOST = {
+    "num_frames": 2**16, "tubelet_size": 2**16, "num_channels": 2**10, "image_size": 2**14, "patch_size": 2**14,
+    "hidden_size": 2**16, "intermediate_size": 2**18, "num_hidden_layers": 1000,
+    "decoder_hidden_size": 2**16, "decoder_intermediate_size": 2**18, "decoder_num_hidden_layers": 1000,
+}  # fmt: skip
+_MOST_LABELS, _MOST_POSITIONS = 2**17, 2**31  # positions: elements of a table, tokens x width
 
 # The official sizes: v1/modeling_pretrain.py, v2/models/modeling_pretrain.py and the pretraining scripts of both,
 # which set the decoder's depth. No V2 script pretrains "small": its row is V1's.
@@ -68,8 +87,9 @@ class VideoMAEV2Config(PreTrainedConfig):
             model's own grid, as the official code does.
         classifier_dropout (`float`, defaults to 0.0): dropout before the classifier.
         image_mean, image_std (`tuple[float]`, *optional*):
-            How the pixels were normalised, one value a channel; the reconstruction targets undo it. Defaults to
-            ImageNet's for 3 channels, as transformers assumes, and to 0 and 1 (nothing to undo) otherwise.
+            How pixels in [0, 1] are normalised, one value a channel: by the model itself where it gets uint8 pixels,
+            and the reconstruction targets undo it; `preprocessing.py` has the rule. A checkpoint of transformers gets
+            it from its processor. Defaults to ImageNet's for 3 channels, and to 0 and 1 (nothing) otherwise.
         use_mean_pooling (`bool`, *optional*, defaults to `True`):
             As in transformers: `True` classifies the mean of all tokens and has no final norm in the encoder, `False`
             has that norm and classifies the first token. `None`, which `from_size` sets, is the official code: a
@@ -149,6 +169,7 @@ class VideoMAEV2Config(PreTrainedConfig):
         self.image_mean, self.image_std = tuple(self.image_mean), tuple(self.image_std)  # lists when read from JSON
         # Called here, before the validators of `@strict`, so that what the user sees is a plain ValueError.
         self.validate_fields()
+        self._check_other_fields(kwargs)
         super().__post_init__(**kwargs)
 
     @classmethod
@@ -168,14 +189,79 @@ class VideoMAEV2Config(PreTrainedConfig):
         return cls(**{**fields, **overrides})
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
+        """As in transformers; what is wrong with a file is a ValueError that names the checkpoint."""
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        except ValueError as error:
+            if str(pretrained_model_name_or_path) in str(error):
+                raise
+            raise ValueError(f"{pretrained_model_name_or_path} has a config.json that is wrong: {error}") from error
+
+    @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
-        """Reads config.json; those of transformers' VideoMAE ("videomae") and of OpenGVLab's V2 become ours."""
-        config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        if config_dict.get("model_type") == "videomae":
-            config_dict = {**config_dict, "model_type": cls.model_type, "head_layer_norm_eps": 1e-5}
-        elif "model_config" in config_dict:
-            config_dict = {"model_type": cls.model_type, **config_from_opengvlab(config_dict)}
-        return config_dict, kwargs
+        """Reads config.json; those of transformers' VideoMAE ("videomae") and of OpenGVLab's V2 become ours.
+
+        A folder of adapters without a config.json has that of the model which they adapt.
+
+        Raises:
+            OSError: no such checkpoint. ValueError: of another model, or no configuration at all.
+        """
+        name, options = pretrained_model_name_or_path, {key: kwargs.pop(key) for key in FILE_OPTIONS if key in kwargs}
+        for key in ("trust_remote_code", "_from_auto", "_from_pipeline", "_commit_hash"):  # of no use here
+            kwargs.pop(key, None)
+        if Path(name).is_file() and Path(name).suffix == ".json":
+            return cls.known_fields(read_mapping(Path(name)), name), kwargs
+        name, options = _with_config(name, options)
+        fields = cls.known_fields(read_mapping(find_config(name, options)), name)
+        return cls.with_normalization_of(name, options, fields), kwargs
+
+    @classmethod
+    def known_fields(cls, content: dict, name: str | Path) -> dict:
+        """Our fields from the configuration of a VideoMAE of ours, of transformers or of OpenGVLab.
+
+        Args:
+            content: of config.json, or of `to_dict` of a configuration.
+            name: of the checkpoint, for messages.
+
+        Raises:
+            ValueError: of another model.
+        """
+        if "model_config" in content:
+            return {"model_type": cls.model_type, **config_from_opengvlab(content)}
+        model_type = content.get("model_type")
+        if model_type == "videomae":
+            # transformers builds fc_norm and the decoder's norm with PyTorch's epsilon, whatever layer_norm_eps says.
+            return {**content, "model_type": cls.model_type, "head_layer_norm_eps": 1e-5}
+        if model_type != cls.model_type:
+            said = f"model_type {model_type!r:.60}" if "model_type" in content else "no model_type"
+            raise ValueError(f"{name} is not a VideoMAE checkpoint: its configuration has {said}.")
+        return dict(content)
+
+    @classmethod
+    def with_normalization_of(cls, name: str | Path, options: dict, fields: dict) -> dict:
+        """Fields with `image_mean` and `image_std` as the processor of a checkpoint says, where they do not say them.
+
+        Args:
+            name: of the checkpoint: folder, or id on the Hub.
+            options: of `FILE_OPTIONS`.
+            fields: of its configuration.
+        """
+        num_channels = fields.get("num_channels", cls.num_channels)
+        stated = fields.get("image_mean") is not None or fields.get("image_std") is not None
+        preprocessing = None if stated else read_preprocessing(name, options)
+        if preprocessing is None or type(num_channels) is not int:
+            return fields
+        mean, std = normalization_of(preprocessing, num_channels)
+        return {**fields, "image_mean": mean, "image_std": std}
+
+    @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        """As in transformers; values of a wrong type are a ValueError."""
+        try:
+            return super().from_dict(config_dict, **kwargs)
+        except (StrictDataclassError, AttributeError, LookupError, TypeError) as error:
+            raise ValueError(" ".join(str(error).split())) from error
 
     @property
     def image_hw(self) -> tuple[int, int]:
@@ -209,11 +295,19 @@ class VideoMAEV2Config(PreTrainedConfig):
         _require_choice(self, "mask_type", MASK_TYPES)
         _require_choice(self, "decoder_mask_type", DECODER_MASK_TYPES)
         _require_choice(self, "position_embedding_type", POSITION_EMBEDDING_TYPES)
+        if self.hidden_act not in ACT2FN:
+            raise ValueError(f"hidden_act={self.hidden_act!r} is no activation of transformers, such as gelu or relu.")
+        if self.problem_type is not None:
+            _require_choice(self, "problem_type", PROBLEM_TYPES)
         for name in (
             "mask_ratio", "decoder_mask_ratio", "drop_path_rate", "classifier_dropout", "hidden_dropout_prob",
             "attention_probs_dropout_prob",
         ):  # fmt: skip
             _require_ratio(self, name)
+        for name in ("layer_norm_eps", "head_layer_norm_eps", "initializer_range", "layer_scale_init_value"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name}={value} must be finite, and not negative.")
         for name in ("image_mean", "image_std"):
             if len(getattr(self, name)) != self.num_channels:
                 raise ValueError(
@@ -222,19 +316,18 @@ class VideoMAEV2Config(PreTrainedConfig):
                 )
         if (self.target_mean is None) != (self.target_std is None):
             raise ValueError(f"target_mean={self.target_mean} and target_std={self.target_std}: give both or neither.")
-        if self.target_std is not None and min(self.target_std) <= 0:
-            raise ValueError(f"target_std={self.target_std} must be positive.")
+        for name in ("image_mean", "image_std", "target_mean", "target_std"):
+            _require_numbers(self, name, positive=name.endswith("std"))
 
     def _validate_geometry(self):
-        for name in ("num_frames", "tubelet_size", "num_channels", "num_hidden_layers", "decoder_num_hidden_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
-        for name in ("image_size", "patch_size"):
+        for name, most in _MOST.items():
             value = getattr(self, name)
-            if not isinstance(value, int) and len(value) != 2:
+            if name in ("image_size", "patch_size") and not isinstance(value, int) and len(value) != 2:
                 raise ValueError(f"{name}={value} is neither one size nor (height, width).")
             if min(_pair(value)) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+                raise ValueError(f"{name}={value} must be at least 1.")
+            if max(_pair(value)) > most:
+                raise ValueError(f"{name}={value} is more than any model has; at most {most:,} is accepted.")
         _require_divisible(self, "num_frames", self.num_frames, "tubelet_size", self.tubelet_size)
         if self.position_grid is not None and (len(self.position_grid) != 3 or min(self.position_grid) < 1):
             raise ValueError(f"position_grid={self.position_grid} must be (slices, rows, columns).")
@@ -242,6 +335,37 @@ class VideoMAEV2Config(PreTrainedConfig):
             raise ValueError("position_grid is for position_embedding_type='sinusoidal'; learned tables need none.")
         for pixels, patch in zip(self.image_hw, self.patch_hw):
             _require_divisible(self, "image_size", pixels, "patch_size", patch)
+        for grid in (self.grid_size, self.position_grid or (1,)):
+            if math.prod(grid) * max(self.hidden_size, self.decoder_hidden_size) > _MOST_POSITIONS:
+                raise ValueError(
+                    f"num_frames={self.num_frames}, image_size={self.image_size} and position_grid="
+                    f"{self.position_grid} make more positions than any model has."
+                )
+
+    def _check_other_fields(self, others: dict):
+        """Raises ValueError for entries of a config.json that are not among the fields above, and cannot be set."""
+        number, names = others.get("num_labels", 2), self.id2label
+        if type(number) is not int or not 0 <= number <= _MOST_LABELS:
+            raise ValueError(f"num_labels={number!r:.40} must be a whole number from 0 to {_MOST_LABELS:,}.")
+        if names is not None:
+            if not isinstance(names, dict) or sorted(map(str, names)) != sorted(map(str, range(len(names)))):
+                raise ValueError(f"id2label={names!r:.60} must name the classes 0, 1, .., each once.")
+        attention = others.get("attn_implementation")
+        if attention is not None and not isinstance(attention, str):
+            raise ValueError(f"attn_implementation={attention!r:.40} must be a name.")
+        architectures = self.architectures or []
+        if not isinstance(architectures, list) or not all(isinstance(name, str) for name in architectures):
+            raise ValueError(f"architectures={architectures!r:.60} must be a list of names.")
+        if self.label2id is not None and not isinstance(self.label2id, dict):
+            raise ValueError(f"label2id={self.label2id!r:.60} must be a mapping of names to classes.")
+        for dtype in (self.dtype, others.get("torch_dtype")):
+            if dtype is not None and not isinstance(getattr(torch, str(dtype).removeprefix("torch."), 0), torch.dtype):
+                raise ValueError(f"dtype={dtype!r:.40} is no dtype of torch.")
+        for name in others:
+            attribute = inspect.getattr_static(type(self), name, None)
+            settable = not isinstance(attribute, property) or attribute.fset is not None
+            if not settable or isinstance(attribute, classmethod | staticmethod) or inspect.isroutine(attribute):
+                raise ValueError(f"{name!r} is no field of {type(self).__name__}.")
 
     def check_pretraining(self):
         """Raises ValueError where decoder and masks do not fit together; of no concern to a classifier."""
@@ -293,6 +417,22 @@ def _require_divisible(config, name: str, value: int, divisor_name: str, divisor
 def _require_ratio(config, name: str):
     if not 0 <= getattr(config, name) < 1:
         raise ValueError(f"{name}={getattr(config, name)} must lie in [0, 1).")
+
+
+def _require_numbers(config, name: str, *, positive: bool):
+    values = getattr(config, name)
+    if values is not None and not all(math.isfinite(value) and (value > 0 or not positive) for value in values):
+        raise ValueError(f"{name}={values} must be {'positive' if positive else 'finite'}.")
+
+
+def _with_config(name: str | Path, options: dict) -> tuple[str | Path, dict]:
+    """A checkpoint and the options of its files; in place of adapters without a config.json what they adapt."""
+    for _ in range(8):  # adapters of adapters
+        adapter = find_file(name, ADAPTER_CONFIG, options) if Path(name).is_dir() else None
+        if adapter is None or find_file(name, "config.json", options) is not None:
+            break
+        name, options = adapted_base(adapter)
+    return name, options
 
 
 def _require_choice(config, name: str, choices: tuple[str, ...]):

@@ -6,6 +6,7 @@ One class with two names: `VideoMAEV2ImageProcessor` is what users call and `Aut
 and write the one preprocessor_config.json. Everything is torch on the CPU; torchvision is not needed.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.image_utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD, PILImageResampling, SizeDict
 from transformers.processing_utils import ImagesKwargs
 
+from .checkpoint_files import FILE_OPTIONS, read_mapping
 from .frame_sampling import constant_rate, sample_clip_indices
+from .preprocessing import read_preprocessing
 from .video_decoding import read_frames
 from .video_sources import VideoInfo, VideoSource
 
@@ -108,6 +111,18 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self._set_attributes(**kwargs)
+
+    @classmethod
+    def get_image_processor_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict[str, Any], dict[str, Any]]:
+        """As in transformers, from whichever file of a processor a checkpoint has; see `read_preprocessing`."""
+        name, options = pretrained_model_name_or_path, {key: kwargs.pop(key) for key in FILE_OPTIONS if key in kwargs}
+        for key in ("image_processor_filename", "_from_auto", "_from_pipeline"):  # of no use here
+            kwargs.pop(key, None)
+        is_file = Path(name).is_file()
+        found = read_mapping(Path(name)) if is_file else read_preprocessing(name, options)
+        if found is None:
+            raise OSError(f"{name} has no preprocessor_config.json, nor another file of a processor.")
+        return found, kwargs
 
     def __call__(self, videos, **kwargs) -> BatchFeature:
         return self.preprocess(videos, **kwargs)

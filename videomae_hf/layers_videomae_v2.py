@@ -43,7 +43,7 @@ def patchify(
     if token_ids is None:
         return tubelets.flatten(1, 3).flatten(2)  # (B, L, t * h * w * C)
     rows, columns = tubelets.shape[2:4]
-    batch = torch.arange(tubelets.shape[0], device=token_ids.device)[:, None]
+    batch = torch.arange(token_ids.shape[0], device=token_ids.device)[:, None]
     tubelets = tubelets[batch, token_ids // (rows * columns), token_ids // columns % rows, token_ids % columns]
     return tubelets.flatten(2)  # (B, N, t, h, w, C) -> (B, N, t * h * w * C)
 
@@ -220,7 +220,9 @@ class VideoMAEV2SelfAttention(nn.Module):
             query = nn.functional.normalize(query, dim=-1) * self.scale.clamp(max=math.log(100.0)).exp()
             query, key, scaling = query.to(value.dtype), nn.functional.normalize(key, dim=-1), 1.0
         attention_interface: Callable = eager_attention_forward
-        if not output_attentions:  # no other implementation returns the weights
+        # The older ONNX exporter writes the batch size of its example into sdpa.
+        older_onnx = torch.jit.is_tracing() and torch.onnx.is_in_onnx_export()
+        if not output_attentions and not older_onnx:  # no other implementation returns the weights
             attention_interface = ALL_ATTENTION_FUNCTIONS.get_interface(
                 self.config._attn_implementation, eager_attention_forward
             )

@@ -1,19 +1,110 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""`from_pretrained` that reads three layouts, resizes what another clip shape needs, and is strict about the rest."""
+"""`from_pretrained`: any layout comes under our names, is compared with the model, and only then loaded.
+
+transformers would allocate what a configuration claims before it compares anything. Here the model is first built on
+the meta device, which holds nothing.
+"""
 
 import logging
+import os
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from transformers import PreTrainedConfig
 
+from .adapters import ADAPTER_CONFIG, adapted_base, merge_adapter, read_adapter
+from .checkpoint_files import FILE_OPTIONS, find_file, read_tensors, weight_files
 from .geometry import interpolate_positions, resize_projection
-from .official_checkpoints import opengvlab_weights
+from .official_checkpoints import from_official, is_official
 
 
 logger = logging.getLogger(__name__)
 
-_HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+_BIASES = {"q": "attention.query.bias", "v": "attention.value.bias"}
+# Arguments of `from_pretrained` that the configuration has fields for, or could not copy
+_NOT_OF_CONFIG = (
+    "dtype", "torch_dtype", "device_map", "quantization_config", "distributed_config", "device_mesh", "fusion_config",
+    "generation_config",
+)  # fmt: skip
+# New parts and position tables may have so many elements, or this multiple of what the checkpoint holds.
+_NEW_ELEMENTS, _NEW_MULTIPLE = 2**26, 16
+
+
+def weights_of(name: str | Path, files: dict, which: dict, adapting: tuple[str, ...] = ()) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint of any layout, under our names; adapters come merged into what they adapt.
+
+    Args:
+        name: folder, or id on the Hub.
+        files: options of `FILE_OPTIONS`.
+        which: `variant`, `use_safetensors` and `disable_mmap`, as in `from_pretrained`.
+        adapting: the folders of adapters that led here.
+
+    Raises:
+        OSError: a file is missing. ValueError: one is damaged, or not of a model.
+    """
+    which = {"variant": None, "use_safetensors": None, "disable_mmap": None, **which}
+    mapped = not which.pop("disable_mmap")
+    config_file = find_file(name, ADAPTER_CONFIG, files) if Path(name).is_dir() else None
+    if config_file is None:
+        try:
+            paths = weight_files(name, files, **which)
+        except FileNotFoundError:
+            # On the Hub adapters are looked for only where there is no model, which saves a request.
+            config_file = None if Path(name).is_dir() else find_file(name, ADAPTER_CONFIG, files)
+            if config_file is None:
+                raise
+    if config_file is not None:
+        return _adapted_weights(name, config_file, files, (*adapting, str(name)))
+    weights = {}
+    for path in paths:
+        weights.update(read_tensors(path, disable_mmap=not mapped))
+    return our_names(weights)
+
+
+def _adapted_weights(name: str | Path, config_file: Path, files: dict, adapting: tuple[str, ...]) -> dict:
+    base, options = adapted_base(config_file)
+    if base in adapting:
+        raise ValueError(f"{config_file} adapts {base}, which adapts it in turn.")
+    options |= {key: value for key, value in files.items() if key not in ("revision", "subfolder")}
+    try:
+        weights = weights_of(base, options, {}, adapting)
+    except OSError as error:
+        raise OSError(f"{config_file} names {base} as the checkpoint that is adapted. {error}") from error
+    return merge_adapter(weights, our_names(read_adapter(name, config_file, files)), config_file)
+
+
+def our_names(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights of any layout under the names of a model with a head: those of the encoder begin with `videomae.`.
+
+    Raises:
+        ValueError: two names that become one.
+    """
+    if is_official(weights):
+        return from_official(weights)
+    ours = {}
+    for name, value in weights.items():
+        # Names of the biases on disk in transformers' VideoMAE, all releases but 5.6 to 5.17
+        renamed = re.sub(r"attention\.(q|v)_bias$", lambda found: _BIASES[found[1]], name)
+        if re.match(r"(embeddings|encoder|layernorm)\.", renamed):
+            renamed = f"videomae.{renamed}"
+        if renamed in ours:
+            raise ValueError(f"The checkpoint holds {renamed} twice, the second time as {name}.")
+        ours[renamed] = value
+    return ours
+
+
+def _mapped(weights: dict[str, torch.Tensor], key_mapping: dict[str, str] | None) -> dict[str, torch.Tensor]:
+    """Weights with the names that `key_mapping` of `from_pretrained` makes: each pattern is replaced once."""
+    mapped = {}
+    for name, value in weights.items():
+        for pattern, replacement in (key_mapping or {}).items():
+            name = re.sub(pattern, replacement, name, count=1)
+        mapped[name] = value
+    return mapped
 
 
 @contextmanager
@@ -31,6 +122,51 @@ def _load_report_silenced():
         report_logger.removeFilter(not_the_report)
 
 
+@dataclass
+class _Comparison:
+    """The weights of a checkpoint beside those of a model.
+
+    Args:
+        faults: what the encoder lacks, or nobody knows, a text each.
+        head_faults: what differs in parts that may be new.
+        new_parts: parts of the model that the checkpoint does not hold, or holds in another shape.
+        left_out: parts of the checkpoint that the model does not have.
+        num_held: elements of the weights.
+        num_new: elements of the new parts, and of the position tables that no checkpoint holds.
+    """
+
+    faults: list[str]
+    head_faults: list[str]
+    new_parts: tuple[str, ...]
+    left_out: list[str]
+    num_held: int
+    num_new: int
+
+    def check(self, source, model_class: str, *, new_head: bool) -> None:
+        """Raises for what the encoder lacks; says in one line which heads are new and what was left out.
+
+        Deviation: the official loaders (v1/utils.py, v2/utils.py) print what does not fit, and go on without it.
+        """
+        faults = self.faults + ([] if new_head else self.head_faults)
+        if faults:
+            shown = "; ".join(faults[:4]) + (f"; and {len(faults) - 4} more" if len(faults) > 4 else "")
+            error = ValueError(
+                f"{source} does not fit {model_class}: {shown}. Is it a checkpoint of another size or model?"
+            )
+            # For a traceback, not for the one line that a command prints
+            error.add_note("`ignore_mismatched_sizes=True` allows a new head, `strict=False` anything.")
+            raise error
+        if self.num_new > max(_NEW_ELEMENTS, _NEW_MULTIPLE * self.num_held):
+            raise ValueError(
+                f"{source} holds {self.num_held:,} parameters, and its configuration makes {self.num_new:,} more in "
+                f"{', '.join([*self.new_parts, 'positions'])}; correct its config.json."
+            )
+        parts = [f"new, untrained: {', '.join(self.new_parts)}"] if self.new_parts else []
+        parts += [f"left out: {', '.join(self.left_out)}"] if self.left_out else []
+        if parts:
+            logger.warning("%s from %s: %s", model_class, source, "; ".join(parts))
+
+
 class StrictLoading:
     """To be mixed into a `PreTrainedModel`, before it.
 
@@ -41,127 +177,164 @@ class StrictLoading:
 
     # What a checkpoint may lack or have too much: everything but the encoder.
     _head_pattern = re.compile(r"^(decoder|mask_token|encoder_to_decoder|fc_norm|classifier)(\.|$)")
-    # The names of q and v biases on disk in transformers' VideoMAE, all releases but 5.6 to 5.17.
-    _transformers_bias_names = {
-        r"attention\.q_bias$": "attention.query.bias",
-        r"attention\.v_bias$": "attention.value.bias",
-    }
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, strict: bool = True, **kwargs):
-        """Loads our checkpoints, those of transformers' VideoMAE (`model_type` "videomae") and those of OpenGVLab's V2
-        on the Hub (whose own code is not run; without a head the features come out as `logits` of the classifier).
+    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, config=None, strict: bool = True, **kwargs):
+        """Loads our checkpoints, those of transformers' VideoMAE (`model_type` "videomae"), those of OpenGVLab's V2 on
+        the Hub (whose own code is not run; without a head the features come out as `logits` of the classifier), and
+        LoRA adapters of one of these, merged.
 
         Clips of another shape (`num_frames=32`, `image_size=(192, 320)`, `num_channels=1`, `tubelet_size=4`): fixed
         positions are made anew (see `config.position_grid`), learned ones and the patch projection are resized.
 
         Args:
             pretrained_model_name_or_path: folder or Hub id, as everywhere in transformers.
+            config: a configuration of ours or of transformers' VideoMAE, its `to_dict()`, or where to find one.
             strict: raise where an encoder weight is missing, of another shape or unknown. A head that the checkpoint
                 lacks is new, one that the model lacks is left out, and one logged line says so. `False` leaves all to
                 transformers' own report.
-            kwargs: those of `PreTrainedModel.from_pretrained`.
+            kwargs: those of `PreTrainedModel.from_pretrained`; `weights_only=False` is refused.
 
         Raises:
-            ValueError: in strict mode, with the names of the weights at fault.
+            ValueError: a damaged file, or one of another model; in strict mode, with the names of the weights at
+                fault. OSError: no such checkpoint.
         """
         name, return_info = pretrained_model_name_or_path, kwargs.pop("output_loading_info", False)
-        kwargs["key_mapping"] = {**cls._transformers_bias_names, **(kwargs.get("key_mapping") or {})}
-        kwargs["output_loading_info"] = True
-        source, hub_options = name, {key: kwargs[key] for key in _HUB_OPTIONS if key in kwargs}
-        if name is not None and kwargs.get("state_dict") is None and kwargs.get("config") is None:
-            source, kwargs = cls._without_opengvlab_layout(name, kwargs, hub_options)
-        if not strict:
-            model, info = super().from_pretrained(source, *model_args, **kwargs)
-        else:
-            new_head = kwargs.pop("ignore_mismatched_sizes", False)
-            with _load_report_silenced():
-                model, info = super().from_pretrained(source, *model_args, ignore_mismatched_sizes=True, **kwargs)
-            if name is not None:
-                model._resize_loaded(name, info, hub_options)
-            model._check_loaded(name or "The state_dict", info, new_head)
+        weights, key_mapping = kwargs.pop("state_dict", None), kwargs.pop("key_mapping", None)
+        # Where the Auto classes have followed an adapter_config.json to the model that is adapted
+        name = (kwargs.pop("adapter_kwargs", None) or {}).get("_adapter_model_path") or name
+        if kwargs.pop("weights_only", True) is False:
+            raise ValueError("weights_only=False would run code from a checkpoint, and is refused.")
+        if name is None and (weights is None or config is None):
+            raise ValueError("from_pretrained needs a folder or Hub id, or both config and state_dict.")
+        files = {key: kwargs.pop(key) for key in FILE_OPTIONS if key in kwargs}
+        which = {key: kwargs.pop(key) for key in ("variant", "use_safetensors", "disable_mmap") if key in kwargs}
+        config, kwargs = cls._configuration(name, config, files, kwargs)
+        if getattr(config, "quantization_config", None) is not None:  # names and shapes that only its library knows
+            options = {"config": config, "output_loading_info": return_info, "key_mapping": key_mapping}
+            return super().from_pretrained(name, *model_args, **options, **files, **which, **kwargs)
+        weights = _mapped(weights_of(name, files, which) if weights is None else weights, key_mapping)
+        with torch.device("meta"):
+            wanted = cls(deepcopy(config), *model_args)
+        weights = wanted._fitting(our_names(weights), name, files)
+        comparison, new_head = wanted._compare(weights), kwargs.pop("ignore_mismatched_sizes", False)
+        if strict:
+            comparison.check(name or "The state_dict", cls.__name__, new_head=new_head)
+        options = {"config": config, "state_dict": weights, "ignore_mismatched_sizes": strict or new_head, **kwargs}
+        with _load_report_silenced() if strict else nullcontext():
+            model, info = super().from_pretrained(None, *model_args, output_loading_info=True, **options)
         # Otherwise transformers would rename back when saving, and the Trainer could not resume from the result.
         model._weight_conversions = None
+        model.new_parts = comparison.new_parts
+        if name is not None:
+            model.config.name_or_path = model.name_or_path = str(name)
         return (model, info) if return_info else model
 
     @classmethod
-    def _without_opengvlab_layout(cls, name, kwargs: dict, hub_options: dict):
-        """The name and the arguments as they are or, for that layout, None and arguments with weights of our names."""
-        weights = opengvlab_weights(name, hub_options)
-        if weights is None:
-            return name, kwargs
-        # "auto" would be looked up in a file
-        kwargs = dict(kwargs)
-        if kwargs.get("dtype") == "auto":
-            kwargs["dtype"] = next(iter(weights.values())).dtype
-        config, kwargs = cls.config_class.from_pretrained(name, return_unused_kwargs=True, **kwargs)
-        kwargs = {option: value for option, value in kwargs.items() if option not in _HUB_OPTIONS}
-        return None, {**kwargs, "config": config, "state_dict": weights}
+    def _configuration(cls, name, config, files: dict, kwargs: dict) -> tuple[PreTrainedConfig, dict]:
+        """The configuration, and the arguments that are none of its fields."""
+        ours = cls.config_class
+        if config is None or isinstance(config, str | os.PathLike):
+            apart = {key: kwargs.pop(key) for key in _NOT_OF_CONFIG if key in kwargs}
+            config, kwargs = ours.from_pretrained(config or name, return_unused_kwargs=True, **files, **kwargs)
+            return config, {**kwargs, **apart}
+        if isinstance(config, PreTrainedConfig):
+            # Not by class: code from the Hub has a copy of it.
+            if config.model_type == ours.model_type:
+                return config, kwargs
+            given, attention = f"config={type(config).__name__}", config._attn_implementation
+            config = {**config.to_dict(), "dtype": config.dtype, "attn_implementation": attention}
+        elif isinstance(config, dict):
+            given = "config"
+        else:
+            raise ValueError(f"config={config!r:.60} is neither a configuration nor a folder, Hub id or mapping.")
+        fields = ours.known_fields(config, given)
+        if name is not None:
+            fields = ours.with_normalization_of(name, files, fields)
+        return ours.from_dict(fields), kwargs
 
     @torch.no_grad()
-    def _resize_loaded(self, name, info: dict, hub_options: dict):
-        """For clips of another shape than the checkpoint's, interpolates learned positions and resizes the patch
-        projection to other channels and tubelets. A line says so; what was resized is taken out of `info`.
+    def _fitting(self, weights: dict[str, torch.Tensor], name, files: dict) -> dict[str, torch.Tensor]:
+        """Weights of `our_names` under the names of this model, which is on the meta device.
+
+        For clips of another shape than the checkpoint's, learned positions are interpolated and the patch projection is
+        resized to other channels and tubelets; a line says so.
         """
+        if not self.config.use_cosine_attention:
+            # transformers 5.6 to 5.17 built and saved key biases. They add the same to all scores of a query, which
+            # softmax ignores.
+            weights = {key: value for key, value in weights.items() if not key.endswith("attention.key.bias")}
+        wanted = {key: value.shape for key, value in self.state_dict().items()}
+        if self.base_model is self:
+            weights = {key.removeprefix("videomae."): value for key, value in weights.items()}
         embeddings = "embeddings." if self.base_model is self else "videomae.embeddings."
         projection, positions = embeddings + "patch_embeddings.projection.weight", embeddings + "position_embeddings"
-        mismatched = {key: (tuple(found), tuple(wanted)) for key, found, wanted in info["mismatched_keys"]}
-        resizable = set()
+        resized = {}
         # What may differ: the number of positions, and channels and frames of the projection, not its width and patch
-        for key, fixed in ((positions, (2,)), (projection, (0, 3, 4))):
-            if key in mismatched and all(mismatched[key][0][axis] == mismatched[key][1][axis] for axis in fixed):
-                resizable.add(key)
-        if not resizable:
-            return
-        with _load_report_silenced():
-            stored = type(self).from_pretrained(name, strict=False, **hub_options)
-        weights = stored.state_dict()
-        for key in resizable:
-            if key == positions:
-                value = interpolate_positions(weights[key], stored.config.grid_size, self.config.grid_size)
-            else:
-                value = resize_projection(weights[key], self.config.num_channels, self.config.tubelet_size)
-            self.get_parameter(key).copy_(value)
-            found, wanted = mismatched[key]
-            logger.warning("%s resized from %s to %s", key, found, wanted)
-        # A decoder's output goes with channels and tubelets.
-        heads = {key for key in mismatched if projection in resizable and key.startswith("decoder.head.")}
-        if heads:
-            logger.warning("%s: new, untrained: decoder.head, which made other patches", type(self).__name__)
-        info["mismatched_keys"] = [row for row in info["mismatched_keys"] if row[0] not in resizable | heads]
+        if _differ_only_in(weights.get(positions), wanted.get(positions), (1,)):
+            grid = self._grid_of(name, files, weights[positions].shape[1])
+            if grid is not None:
+                resized[positions] = interpolate_positions(weights[positions], grid, self.config.grid_size)
+        if _differ_only_in(weights.get(projection), wanted[projection], (1, 2)):
+            config = self.config
+            resized[projection] = resize_projection(weights[projection], config.num_channels, config.tubelet_size)
+            # A decoder's output goes with channels and tubelets.
+            weights = {key: value for key, value in weights.items() if not key.startswith("decoder.head.")}
+        for key, value in resized.items():
+            logger.warning("%s resized from %s to %s", key, tuple(weights[key].shape), tuple(value.shape))
+        return {**weights, **resized}
 
-    def _check_loaded(self, name, info: dict, new_head_allowed: bool):
-        """Raises for what the encoder lacks; says in one line which heads are new and what was left out.
+    def _grid_of(self, name, files: dict, num_positions: int) -> tuple[int, int, int] | None:
+        """(slices, rows, columns) of a checkpoint's table, as it or what it adapts says; None where neither does."""
+        while name is not None and find_file(name, "config.json", files) is not None:
+            config = self.config_class.from_pretrained(name, **files)
+            if config.sequence_length == num_positions:
+                return config.grid_size
+            adapter = find_file(name, ADAPTER_CONFIG, files)
+            name, files = (None, {}) if adapter is None else adapted_base(adapter)
+        return None
 
-        Deviation: the official loaders (v1/utils.py, v2/utils.py) print what does not fit, and go on without it.
-        """
+    def _compare(self, weights: dict[str, torch.Tensor]) -> _Comparison:
+        """Compares the names and shapes of weights with those of this model."""
+        wanted = self.state_dict()
         pools = self.base_model.layernorm is None
 
-        def is_head(key):
+        def is_head(name: str) -> bool:
             # The official finetuning drops the final norm of pretraining: it pools the mean, then norms (`fc_norm`).
-            dropped_norm = pools and key.removeprefix("videomae.").startswith("layernorm.")
-            return dropped_norm or self._head_pattern.match(key) is not None
+            dropped_norm = pools and name.removeprefix("videomae.").startswith("layernorm.")
+            return dropped_norm or self._head_pattern.match(name) is not None
 
-        # transformers 5.6 to 5.17 built and saved key biases. They add the same to all scores of a query, which softmax
-        # ignores, so that leaving them out changes nothing; cosine attention is not of those releases.
-        info["unexpected_keys"] = {key for key in info["unexpected_keys"] if not key.endswith("attention.key.bias")}
-        faults = [f"missing {key}" for key in sorted(info["missing_keys"]) if not is_head(key)]
-        faults += [f"unexpected {key}" for key in sorted(info["unexpected_keys"]) if not is_head(key)]
-        for key, found, wanted in sorted(info["mismatched_keys"]):
-            if not (new_head_allowed and is_head(key)):
-                faults.append(f"{key} has shape {tuple(found)} where the model has {tuple(wanted)}")
-        if faults:
-            shown = "; ".join(faults[:4]) + (f"; and {len(faults) - 4} more" if len(faults) > 4 else "")
-            raise ValueError(
-                f"{name} does not fit {type(self).__name__}: {shown}. Is it a checkpoint of another size or model? "
-                f"`ignore_mismatched_sizes=True` allows a new head, `strict=False` anything."
-            )
-        new = {key.split(".")[0] for key in info["missing_keys"]} | {
-            k[0].split(".")[0] for k in info["mismatched_keys"]
-        }
-        self.new_parts = tuple(sorted(new))
-        left_out = {key.removeprefix("videomae.").split(".")[0] for key in info["unexpected_keys"]}
-        if new or left_out:
-            parts = [f"new, untrained: {', '.join(sorted(new))}"] if new else []
-            parts += [f"left out: {', '.join(sorted(left_out))}"] if left_out else []
-            logger.warning("%s from %s: %s", type(self).__name__, name, "; ".join(parts))
+        missing, unexpected = sorted(wanted.keys() - weights.keys()), sorted(weights.keys() - wanted.keys())
+        shared = sorted(wanted.keys() & weights.keys())
+        mismatched = [name for name in shared if weights[name].shape != wanted[name].shape]
+        faults = [f"missing {name}" for name in missing if not is_head(name)]
+        faults += [f"unexpected {name}" for name in unexpected if not is_head(name)]
+        head_faults = []
+        for name in mismatched:
+            shapes = f"{tuple(weights[name].shape)} where the model has {tuple(wanted[name].shape)}"
+            (head_faults if is_head(name) else faults).append(f"{name} has shape {shapes}")
+        faults += [f"{name} is of {weights[name].dtype}" for name in shared if not weights[name].is_floating_point()]
+        new = [*missing, *mismatched]
+        return _Comparison(
+            faults=faults,
+            head_faults=head_faults,
+            new_parts=_parts(new),
+            left_out=sorted({name.removeprefix("videomae.").split(".")[0] for name in unexpected}),
+            num_held=sum(value.numel() for value in weights.values()),
+            num_new=sum(wanted[name].numel() for name in new) + sum(table.numel() for table in self.buffers()),
+        )
+
+
+def _parts(names: list[str]) -> tuple[str, ...]:
+    """The parts that weights are of; the output of a decoder that is otherwise there is a part by itself."""
+    parts = {name.split(".")[0] for name in names}
+    if "decoder" in parts and all(name.startswith("decoder.head.") for name in names if name.startswith("decoder.")):
+        parts = parts - {"decoder"} | {"decoder.head"}
+    return tuple(sorted(parts))
+
+
+def _differ_only_in(found: torch.Tensor | None, wanted: torch.Size | None, axes: tuple[int, ...]) -> bool:
+    """Whether two shapes differ, and only in these axes."""
+    if found is None or wanted is None or found.ndim != len(wanted) or found.shape == wanted:
+        return False
+    return all(found.shape[axis] == wanted[axis] for axis in range(found.ndim) if axis not in axes)

@@ -151,13 +151,16 @@ def running_cell_mask(phase: torch.Tensor, grid_size: tuple[int, int, int], rati
 
 def mask_to_ids(mask: torch.Tensor, count: int) -> torch.Tensor:
     """(B, L) bool with `count` True in each row -> (B, count) int64: their positions, ascending."""
-    return mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count]
+    # The positions themselves, and behind them those of False: no two alike, so that a sort need not be stable, which
+    # ONNX does not have.
+    positions = torch.arange(mask.shape[1], device=mask.device)
+    return positions.where(mask, positions + mask.shape[1]).topk(count, dim=1, largest=False).values
 
 
 def ids_to_mask(ids: torch.Tensor, length: int) -> torch.Tensor:
     """(B, N) positions -> (B, length) bool, True at them."""
     mask = torch.zeros(ids.shape[0], length, dtype=torch.bool, device=ids.device)
-    return mask.scatter(1, ids, True)
+    return mask.scatter(1, ids, 1)  # not True, for which TorchScript has no scatter
 
 
 def count_per_row(mask: torch.Tensor, name: str) -> int:

@@ -3,14 +3,14 @@
 
 Official files nest their weights under "model" or "module"; names may have prefixes of the wrapper they were trained in
 (`module.`, `_orig_mod.`), of OpenGVLab's Hub class (`model.`) or of the encoder (`encoder.`, `backbone.`). One matrix
-`qkv.weight` holds query, key and value, q and v have biases of their own, and k has none.
+`qkv.weight` holds query, key and value, q and v have biases of their own, and k has none. mmaction2's VideoMAE
+(mmaction/models/backbones/vit_mae.py), which nests its weights under "state_dict", has the same but for a few names.
 """
 
 import re
+from collections.abc import Iterable
 
 import torch
-from transformers import PreTrainedConfig
-from transformers.utils import cached_file
 
 
 _WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod|model|backbone)\.)+")
@@ -34,11 +34,19 @@ _NAMES = {
     "norm": "videomae.layernorm",
     "head": "classifier",
 }
+# What mmaction2 calls otherwise: (its name, the official one)
+_MMACTION_BLOCK_NAMES = {"mlp.layers.0.0": "mlp.fc1", "mlp.layers.1": "mlp.fc2"}
+_MMACTION_NAMES = {"patch_embed.projection": "patch_embed.proj", "cls_head.fc_cls": "head"}
 _QKV = ("query", "key", "value")
 _OPENGVLAB_FIELDS = (
     "img_size", "patch_size", "in_chans", "num_frames", "tubelet_size", "embed_dim", "depth", "num_heads", "mlp_ratio",
     "qkv_bias",
 )  # fmt: skip
+
+
+def is_official(names: Iterable[str]) -> bool:
+    """Whether weights have the names of the official code, of OpenGVLab on the Hub or of mmaction2."""
+    return any(_BLOCK.match(_WRAPPERS.sub("", name)) for name in names)
 
 
 def from_official(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -59,9 +67,10 @@ def from_official(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def _from_official(name: str, value: torch.Tensor):
     block = _BLOCK.match(name)
     if block is None:
-        yield _rename(name.removeprefix("encoder."), _NAMES), value
+        yield _rename(_rename(name.removeprefix("encoder."), _MMACTION_NAMES), _NAMES), value
         return
     where, number, rest = block.groups()
+    rest = _rename(rest, _MMACTION_BLOCK_NAMES)
     layer = f"decoder.decoder_layers.{number}." if where == "decoder." else f"videomae.encoder.layer.{number}."
     if rest in ("attn.qkv.weight", "attn.qkv.bias"):
         kind = rest.rsplit(".", 1)[1]
@@ -110,9 +119,14 @@ def config_from_opengvlab(config: dict) -> dict:
         ValueError: a field that is missing, or a `qk_scale`, which no released model has.
     """
     model = config["model_config"]
+    if not isinstance(model, dict):
+        raise ValueError(f"model_config of the checkpoint is {model!r:.40}, where a mapping is expected.")
     missing = [name for name in _OPENGVLAB_FIELDS if name not in model]
     if missing:
         raise ValueError(f"model_config of the checkpoint lacks {', '.join(missing)}.")
+    for name in ("embed_dim", "mlp_ratio"):
+        if not isinstance(model[name], int | float) or not 0 < model[name] < 2**20:
+            raise ValueError(f"model_config of the checkpoint has {name}={model[name]!r:.40}; it must be a number.")
     if model.get("qk_scale") is not None:
         raise ValueError(f"qk_scale={model['qk_scale']} of the checkpoint is not supported; released models have none.")
     fields = {
@@ -140,13 +154,3 @@ def config_from_opengvlab(config: dict) -> dict:
     else:
         fields["num_labels"] = model.get("num_classes", 0)
     return fields
-
-
-def opengvlab_weights(name_or_path, hub_options: dict) -> dict[str, torch.Tensor] | None:
-    """The weights of a folder or Hub id in OpenGVLab's layout, under our names; None for any other layout."""
-    config, _ = PreTrainedConfig.get_config_dict(name_or_path, **hub_options)
-    if "model_config" not in config:
-        return None
-    from safetensors.torch import load_file
-
-    return from_official(load_file(cached_file(name_or_path, "model.safetensors", **hub_options)))

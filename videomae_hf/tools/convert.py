@@ -5,8 +5,9 @@
     videomae convert OURS DST --to transformers
     videomae convert OURS DST.pth --to official
 
-SRC is an official V1 or V2 file (.pth, of pretraining or finetuning), or a folder or Hub id of ours, of transformers'
-VideoMAE or of OpenGVLab's V2. What the tensors say is read from them: width, depth, patch, tubelet, channels, decoder,
+SRC is an official V1 or V2 file (.pth, of pretraining or finetuning) or one of mmaction2's VideoMAE, or a folder or Hub
+id of ours, of transformers' VideoMAE, of OpenGVLab's V2 or of adapters. How pixels are prepared goes along with the
+weights. What the tensors say is read from them: width, depth, patch, tubelet, channels, decoder,
 classes. Heads, frames and input size they do not say: these come from the official size that the tensors fit, from
 --size or from options (any field of VideoMAEV2Config), and the report says which. Nothing is written unless everything
 fits.
@@ -14,27 +15,24 @@ fits.
 
 import argparse
 import json
-import pickle
 import re
 import tempfile
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
+from ..checkpoint_files import checked_tensors, read_pickle, read_tensors
+from ..checkpoints import checkpoint_processor, open_checkpoint
 from ..configuration_videomae_v2 import SIZE_FIELDS, SIZES, VideoMAEV2Config
-from ..geometry import position_table, resize_projection, sinusoid_table
+from ..geometry import resize_projection, sinusoid_table
 from ..image_processing_videomae_v2 import VideoMAEV2ImageProcessor, clip_options, normalization_options
+from ..loading import our_names
 from ..modeling_videomae_v2 import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, VideoMAEV2Model
-from ..official_checkpoints import from_official, to_official
+from ..official_checkpoints import to_official
 from ..training.recipes import config_options
+from .folding import fold_normalization, fold_targets
 
 
-MODEL_CLASSES = {
-    model_class.__name__: model_class
-    for model_class in (VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, VideoMAEV2Model)
-}
 _PROJECTION = "videomae.embeddings.patch_embeddings.projection.weight"
 _POSITIONS = "videomae.embeddings.position_embeddings"
 _LAYER, _DECODER_LAYER = "videomae.encoder.layer.0.", "decoder.decoder_layers.0."
@@ -52,25 +50,11 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
     """The weights of an official file under our names, and the settings of the training script that it holds.
 
     Raises:
-        ValueError: a damaged file, one that holds code, or one without weights.
+        ValueError: a damaged file, one that needs code to be read, or one without weights.
     """
     if path.suffix == ".safetensors":
-        try:
-            return from_official(load_file(path)), {}
-        except SafetensorError as error:
-            raise ValueError(f"{path} cannot be read: {error}") from error
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"it needs {found[1]}" if found else str(error).splitlines()[0]
-        raise ValueError(
-            f"{path} is refused: {reason}. Only tensors, plain values and argparse.Namespace are read, because other "
-            f"pickles can run code."
-        ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"{path} is damaged or no PyTorch file: {str(error).splitlines()[0]}") from error
+        return our_names(read_tensors(path)), {}
+    content = read_pickle(path, allowed=(argparse.Namespace,))
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, not the weights of a model.")
     nested = next(
@@ -80,7 +64,8 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
     if not weights:
         raise ValueError(f"{path} holds no weights; its entries are {', '.join(map(str, list(content)[:8]))}.")
     script = content.get("args")
-    return from_official(weights), vars(script) if isinstance(script, argparse.Namespace) else {}
+    weights = our_names(checked_tensors(weights, path))
+    return weights, vars(script) if isinstance(script, argparse.Namespace) else {}
 
 
 def inferred_fields(weights: dict[str, torch.Tensor]) -> dict:
@@ -209,32 +194,23 @@ def _matching_sizes(inferred: dict, size: str | None) -> list[dict]:
 
 
 def build_model(weights: dict[str, torch.Tensor], fields: dict):
-    """The model of these weights, not copied.
+    """The model of these weights, in their dtype.
 
     Raises:
         ValueError: a weight is missing, too much or of another shape.
     """
-    config = VideoMAEV2Config(**fields)
-    with torch.device("meta"):
-        model = model_class_of(weights)(config)
-    wanted = model.state_dict()
-    if isinstance(model, VideoMAEV2Model):
-        weights = {name.removeprefix("videomae."): value for name, value in weights.items()}
-    faults = [f"missing {name}" for name in sorted(wanted.keys() - weights.keys())]
-    faults += [f"unexpected {name}" for name in sorted(weights.keys() - wanted.keys())]
-    faults += [
-        f"{name} has shape {tuple(weights[name].shape)}, not {tuple(wanted[name].shape)}"
-        for name in sorted(wanted.keys() & weights.keys())
-        if wanted[name].shape != weights[name].shape
-    ]
+    dtypes = {value.dtype for value in weights.values()}
+    model, info = model_class_of(weights).from_pretrained(
+        None,
+        config=VideoMAEV2Config(**fields),
+        state_dict=weights,
+        dtype=dtypes.pop() if len(dtypes) == 1 else torch.float32,
+        output_loading_info=True,
+    )
+    faults = [f"{kind} {name}" for kind in ("missing", "unexpected") for name in sorted(info[f"{kind}_keys"])]
     if faults:
         more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise ValueError(f"The tensors do not make a {type(model).__name__}: {'; '.join(faults[:5])}{more}.")
-    model.load_state_dict(weights, assign=True)
-    for module in model.modules():  # what no file holds and a build on the meta device leaves empty
-        table = dict(module.named_buffers(recurse=False)).get("position_embeddings")
-        if table is not None:
-            module.position_embeddings = position_table(config, table.shape[-1])
     return model.eval()
 
 
@@ -289,17 +265,6 @@ def convert_official(source: Path, size: str | None, options: dict) -> tuple[tor
     return model, report
 
 
-def load_any(source: str, **options) -> torch.nn.Module:
-    """A folder or Hub id of ours, of transformers' VideoMAE or of OpenGVLab's V2, as the model that it says it is."""
-    config = VideoMAEV2Config.from_pretrained(source)
-    # OpenGVLab's have a class name for each size; all of them are classifiers, most of them without a head.
-    architecture = (config.architectures or ["VideoMAEForVideoClassification"])[0]
-    name = re.sub(r"^VideoMAE(?=For|Model)", "VideoMAEV2", architecture)
-    if name not in MODEL_CLASSES:
-        raise ValueError(f"{source} says architecture {architecture!r}; one of {', '.join(MODEL_CLASSES)} is needed.")
-    return MODEL_CLASSES[name].from_pretrained(source, dtype="auto", **options).eval()
-
-
 def read_labels(path: str) -> dict[int, str]:
     """Class names from a JSON object of numbers and names, a JSON list, or a text file with a name a line."""
     text = Path(path).read_text(encoding="utf-8")
@@ -334,23 +299,37 @@ def gather_head(model, rows: list[int]):
     head.weight = torch.nn.Parameter(model.classifier.weight.detach()[rows].clone())
     head.bias = torch.nn.Parameter(model.classifier.bias.detach()[rows].clone())
     model.classifier, model.num_labels = head, len(rows)
-    model.config.id2label = dict(enumerate(names))
-    model.config.label2id = {name: number for number, name in enumerate(names)}
+    config = model.config
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: number for number, name in enumerate(names)}
+    config.label_mappings = None  # of the rows as they were
+    if config.target_mean is not None:
+        config.target_mean, config.target_std = (
+            tuple(values[row] for row in rows) for values in (config.target_mean, config.target_std)
+        )
 
 
-def save_ours(model, destination: Path):
+def save_ours(model, processor: VideoMAEV2ImageProcessor, destination: Path) -> list[str]:
     model.save_pretrained(destination)
-    processor = VideoMAEV2ImageProcessor(**clip_options(model.config), **normalization_options(model.config))
     processor.save_pretrained(destination)
+    return []
 
 
-def save_official(model, destination: Path):
-    """The official .pth, weights under "model", as its loaders expect (v1/utils.py)."""
+def save_official(model, processor: VideoMAEV2ImageProcessor, destination: Path) -> list[str]:
+    """The official .pth, weights under "model", as its loaders expect (v1/utils.py); returns lines about it.
+
+    The official code always normalises as for ImageNet, and has no place for the range of targets.
+    """
     weights = model.state_dict()
     if isinstance(model, VideoMAEV2Model):
         weights = {f"videomae.{name}": value for name, value in weights.items()}
+    weights, lines = fold_targets(weights, model.config)
+    weights, more = fold_normalization(weights, processor.to_dict())
+    if model.config.problem_type == "multi_label_classification":
+        more.append("  problem_type is left out: the official code scores one label a video")
     pretraining = isinstance(model, VideoMAEV2ForPreTraining)
     torch.save({"model": to_official(weights, pretraining)}, destination)
+    return lines + more
 
 
 def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, dict]:
@@ -374,11 +353,15 @@ def main(arguments: list[str]):
         raise ValueError(f"{args.destination} exists; give a new name, so that nothing is mixed.")
     if Path(args.source).is_file():
         model, report = convert_official(Path(args.source), args.size, fields)
+        processor = VideoMAEV2ImageProcessor(**clip_options(model.config), **normalization_options(model.config))
     elif args.size:
         raise ValueError(f"--size is for official files; the configuration of {args.source} says the size.")
     else:
-        model = load_any(args.source, **fields)
+        model, lines = open_checkpoint(args.source, dtype="auto", **fields)
+        model.eval()
+        processor = checkpoint_processor(args.source, model.config)
         report = [f"{type(model).__name__} from {args.source}, {len(model.state_dict())} tensors"]
+        report += [f"  {line}" for line in lines]
     if args.id2label:
         set_labels(model, read_labels(args.id2label))
     if args.label_map:
@@ -389,8 +372,8 @@ def main(arguments: list[str]):
         if args.to == "transformers":
             from .export_transformers import save_transformers
 
-            report += save_transformers(model, partial)
+            report += save_transformers(model, processor, partial)
         else:
-            {"ours": save_ours, "official": save_official}[args.to](model, partial)
+            report += {"ours": save_ours, "official": save_official}[args.to](model, processor, partial)
         partial.rename(args.destination)
     print("\n".join([*report, f"Written to {args.destination}"]))

@@ -16,7 +16,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
+from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_callback import TrainerState
+from transformers.trainer_pt_utils import safe_globals
+
+from ..checkpoint_files import read_pickle, read_tensors
 
 
 logger = logging.getLogger(__name__)
@@ -84,7 +88,10 @@ def list_files(folder: Path) -> dict[str, int]:
 
 
 def check_complete(checkpoint: str | Path) -> None:
-    """Raises ValueError for a checkpoint from which a run cannot go on as if nothing had happened."""
+    """Raises ValueError for a checkpoint from which a run cannot go on as if nothing had happened.
+
+    Its files are opened, and not only counted: the Trainer would not say which of them torch refuses.
+    """
     checkpoint = Path(checkpoint)
     if not checkpoint.is_dir():
         raise ValueError(f"resume_from_checkpoint={checkpoint} is no folder; `last` takes the last one in output_dir.")
@@ -95,6 +102,12 @@ def check_complete(checkpoint: str | Path) -> None:
             f"{checkpoint} is incomplete: {missing} is missing or damaged. "
             + (f"{other} is complete." if other else "There is no complete one beside it.")
         )
+    for path in sorted([*checkpoint.iterdir(), *checkpoint.glob("ema/*")]):
+        if path.suffix == ".safetensors":
+            read_tensors(path)
+        elif path.suffix in (".pt", ".pth", ".bin") and path.name != TRAINING_ARGS_NAME:  # which nobody reads
+            with safe_globals():  # numpy's random state
+                read_pickle(path)
 
 
 @contextmanager

@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..adapters import is_adapter
+from ..checkpoints import open_checkpoint
 from ..configuration_videomae_v2 import VideoMAEV2Config
 from ..data.label_spaces import are_numbers, normalized_name, read_mappings
 from ..data.text_files import read_json
 from ..messages import shorten
 from ..modeling_videomae_v2 import VideoMAEV2ForVideoClassification
 from .checkpoints import last_checkpoint
-from .lora import is_adapter, load_merged
 from .recipes import DataArguments
 from .run_record import read_record
 
@@ -62,20 +63,18 @@ def trained_classifier(checkpoint: str, **fields) -> tuple[VideoMAEV2ForVideoCla
         ValueError: a pretraining, an interrupted run, or a model whose head was never trained.
     """
     _refuse_pretraining(checkpoint)
-    if is_adapter(checkpoint):
-        model = load_merged(checkpoint, **fields)
-    else:
-        model = VideoMAEV2ForVideoClassification.from_pretrained(checkpoint, dtype=torch.float32, **fields)
+    model, lines = open_checkpoint(checkpoint, VideoMAEV2ForVideoClassification, **fields)
     new = set(model.new_parts) & {"classifier", "fc_norm"}
     if new:
         raise ValueError(f"{checkpoint} has no trained {' and '.join(sorted(new))}: finetune it first.")
     stored, config = VideoMAEV2Config.from_pretrained(checkpoint), model.config
     if stored.grid_size == config.grid_size:
-        return model, []
+        return model, lines
     how = "interpolated" if config.position_grid is not None else "made anew"
     return model, [
+        *lines,
         f"clips of {config.num_frames} frames of {config.image_hw} in place of {stored.num_frames} of {stored.image_hw}"
-        f": positions are {how}; finetuning on such clips scores better"
+        f": positions are {how}; finetuning on such clips scores better",
     ]
 
 
@@ -88,6 +87,8 @@ def _refuse_pretraining(checkpoint: str) -> None:
             raise ValueError(
                 f"{checkpoint} holds no finished model, its run was interrupted; its last checkpoint is {last}."
             )
+    if is_adapter(checkpoint):  # of a classifier, whatever the configuration of its base says
+        return
     architectures = VideoMAEV2Config.from_pretrained(checkpoint).architectures or []
     if command == "pretrain" or any("ForPreTraining" in name for name in architectures):
         raise ValueError(
@@ -108,19 +109,17 @@ def load_classifier(
         fields: of the configuration.
 
     Returns:
-        The model in float32, and a line about its head, if the checkpoint has one.
+        The model in float32, and lines about its normalisation, and its head if the checkpoint has one.
     """
     # The targets of a regression go with the labels that are replaced below.
     fields = {**fields, "target_mean": None, "target_std": None}
-    model, info = VideoMAEV2ForVideoClassification.from_pretrained(
-        checkpoint, dtype=torch.float32, output_loading_info=True, **fields
-    )
+    model, lines = open_checkpoint(checkpoint, VideoMAEV2ForVideoClassification, **fields)
     stored, model.config.label_mappings = model.config.label_mappings, None  # of other classes
-    if not isinstance(model.classifier, nn.Linear) or "classifier.weight" in info["missing_keys"]:
+    if not isinstance(model.classifier, nn.Linear) or "classifier" in model.new_parts:
         if head_from not in (None, "none"):
             raise ValueError(f"head_from={head_from!r}, but {checkpoint} has no classifier.")
         set_classes(model, classes, [None] * len(classes))
-        return model, []
+        return model, lines
     names = [model.config.id2label[number] for number in range(model.config.num_labels)]
     rows = head_rows(classes, names, stored, head_from)
     line = describe_rows(classes, rows, len(names), checkpoint)
@@ -128,7 +127,7 @@ def load_classifier(
     if head_from is None and known and None in rows:
         line += f" (it has {known} of these classes: --head_from names takes their rows)"
     set_classes(model, classes, rows)
-    return model, [line]
+    return model, [*lines, line]
 
 
 def head_rows(

@@ -13,6 +13,7 @@ from functools import cache
 import torch
 from torch import nn
 
+from ..checkpoints import open_checkpoint, stated_normalization
 from ..configuration_videomae_v2 import VideoMAEV2Config
 from ..messages import shorten
 from ..modeling_videomae_v2 import VideoMAEV2ForVideoClassification
@@ -100,19 +101,18 @@ def load_teacher(
         shape = {}
     elif stored.position_embedding_type == "sinusoidal":
         shape["position_grid"] = stored.position_grid or stored.grid_size
-    for name in ("image_mean", "image_std"):  # of mixed clips, which are normalised for the student
-        if getattr(stored, name) != getattr(student, name):
+    stated = stated_normalization(data.teacher, stored)
+    for name, value in zip(("image_mean", "image_std"), stated):  # of mixed clips, which are normalised for the student
+        if value != tuple(getattr(student, name)):
             raise ValueError(
-                f"{name}={getattr(student, name)} of the student and {getattr(stored, name)} of the teacher "
+                f"{name}={getattr(student, name)} of the student and {value} of the teacher "
                 f"{data.teacher} differ; both see the same clips, give the student --{name}."
             )
-    model, info = VideoMAEV2ForVideoClassification.from_pretrained(
-        data.teacher, dtype=torch.float32, output_loading_info=True, **shape
-    )
+    model, _ = open_checkpoint(data.teacher, VideoMAEV2ForVideoClassification, **shape)
     if model.config.problem_type not in (None, "single_label_classification"):
         raise ValueError(f"The teacher {data.teacher} has problem_type={model.config.problem_type}; it must have one "
                          f"label a video.")  # fmt: skip
-    if not isinstance(model.classifier, nn.Linear) or "classifier.weight" in info["missing_keys"]:
+    if not isinstance(model.classifier, nn.Linear) or "classifier" in model.new_parts:
         raise ValueError(f"The teacher {data.teacher} has no classifier: finetune it first.")
     lines = [
         f"teacher {data.teacher}: {model.num_parameters():,} parameters, beside what is counted for this run; "

@@ -2,7 +2,8 @@
 """Low-rank adapters (LoRA, https://arxiv.org/abs/2106.09685) through peft.
 
 A run's checkpoints hold the adapters and the head alone, a few megabytes. At its end `output_dir` holds the merged
-model, which loads and ships like any other, and `output_dir/adapter` what `peft.PeftModel.from_pretrained` takes.
+model, and `output_dir/adapter` what `peft.PeftModel.from_pretrained` takes. All three load like any other checkpoint:
+`from_pretrained` merges adapters into the checkpoint that they name, which has to stay where it is.
 """
 
 import copy
@@ -11,7 +12,6 @@ from pathlib import Path
 import torch
 from transformers import TrainerCallback
 
-from ..configuration_videomae_v2 import VideoMAEV2Config
 from ..modeling_videomae_v2 import VideoMAEV2ForVideoClassification
 from .arguments import VideoMAETrainingArguments
 from .trainer import VideoMAETrainer
@@ -60,45 +60,28 @@ def add_adapters(model: VideoMAEV2ForVideoClassification, args: VideoMAETraining
 
 
 class SaveConfigCallback(TrainerCallback):
-    """Adds config.json, with the classes, to each checkpoint, which else names no class."""
+    """Adds config.json, with the classes, to each checkpoint: peft alone would not save them."""
 
     def on_save(self, args, state, control, model=None, **kwargs):
         if state.is_world_process_zero:
-            _base(model).config.save_pretrained(Path(args.output_dir, f"checkpoint-{state.global_step}"))
+            _save_config(model, Path(args.output_dir, f"checkpoint-{state.global_step}"))
 
 
 def save_merged(trainer: VideoMAETrainer):
-    """Writes the merged model and its processor to `output_dir`, and the adapters to the folder `adapter` in it."""
+    """Writes the merged model to `output_dir`, the adapters to its folder `adapter`, and the processor to both."""
     if not trainer.args.should_save:
         return
     folder = Path(trainer.args.output_dir)
     model = trainer.accelerator.unwrap_model(trainer.model)
     model.save_pretrained(folder / ADAPTER_FOLDER)
-    _base(model).config.save_pretrained(folder / ADAPTER_FOLDER)
+    _save_config(model, folder / ADAPTER_FOLDER)
     copy.deepcopy(model).merge_and_unload().save_pretrained(folder)
-    trainer.processing_class.save_pretrained(folder)
+    for place in (folder, folder / ADAPTER_FOLDER):
+        trainer.processing_class.save_pretrained(place)
 
 
-def load_merged(folder: str | Path, **fields) -> VideoMAEV2ForVideoClassification:
-    """The merged model of a folder of adapters that a run here has written (`checkpoint-100`, `adapter`).
-
-    Args:
-        folder: with adapter_config.json, which names the checkpoint that they adapt.
-        fields: of the configuration, to change.
-    """
-    from peft import PeftConfig, PeftModel
-
-    config = VideoMAEV2Config.from_pretrained(folder, **fields)
-    base = PeftConfig.from_pretrained(folder).base_model_name_or_path
-    model = VideoMAEV2ForVideoClassification.from_pretrained(
-        base, config=config, dtype=torch.float32, ignore_mismatched_sizes=True
-    )
-    return PeftModel.from_pretrained(model, folder).merge_and_unload()
-
-
-def is_adapter(checkpoint: str | Path) -> bool:
-    return Path(checkpoint, "adapter_config.json").is_file()
-
-
-def _base(model) -> VideoMAEV2ForVideoClassification:
-    return model.get_base_model()
+def _save_config(model, folder: Path) -> None:
+    """config.json of a model with adapters, as `save_pretrained` of the merged one would write it."""
+    config = copy.deepcopy(model.get_base_model().config)
+    config.architectures = [VideoMAEV2ForVideoClassification.__name__]  # not that of the checkpoint it began with
+    config.save_pretrained(folder)

@@ -228,7 +228,8 @@ def make_probe(data: DataArguments, args: VideoMAETrainingArguments, config: Vid
     train_samples, classes = labelled_samples(data, data.probe_train_data, TRAINING)
     eval_samples, _ = labelled_samples(data, data.probe_eval_data, EVALUATION, classes)
     # Pixels stay 0 to 255: the model normalises them.
-    processor = image_processor(data, config, video_backend=data.video_backend, do_rescale=False, do_normalize=False)
+    plain = {"do_rescale": False, "do_normalize": False, "video_backend": data.video_backend}
+    processor = image_processor(data, config, data.checkpoint, **plain)
     views = EvaluationViews(processor, frame_template=data.frame_template)
     sets = [VideoDataset(samples, views, args.seed, replace_bad=False) for samples in (train_samples, eval_samples)]
     return Probe(*sets, ClipCollator(config), args)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from transformers import EvalPrediction
 
+from ..checkpoints import open_checkpoint
 from ..data.clips import EvaluationViews
 from ..data.hub_data import StreamedRows
 from ..data.records import Sample
@@ -18,7 +19,6 @@ from ..evaluation.predictions import Scored, write_predictions
 from ..evaluation.probe import PROBES, run_probe
 from ..modeling_videomae_v2 import VideoMAEV2Model
 from .arguments import VideoMAETrainingArguments
-from .lora import is_adapter, load_merged
 from .recipes import DataArguments
 from .training_data import eval_samples, image_processor, settled_problem_type, train_samples
 
@@ -41,8 +41,9 @@ def probe_checkpoint(data: DataArguments, args: VideoMAETrainingArguments, field
     if isinstance(samples, StreamedRows):
         raise ValueError("probe goes over the videos in the order of a list; leave out streaming.")
     evaluated = eval_samples(data, args, names, regression=regression)
-    model = _encoder(data.checkpoint, fields).to(args.device)
-    processor = image_processor(data, model.config, video_backend=data.video_backend)
+    model, opened = open_checkpoint(data.checkpoint, VideoMAEV2Model, **fields)
+    model.to(args.device)
+    processor = image_processor(data, model.config, data.checkpoint, video_backend=data.video_backend)
     views = EvaluationViews(processor, frame_template=data.frame_template)
     folder = data.feature_cache or Path(args.output_dir, "features")
     options = {
@@ -74,7 +75,7 @@ def probe_checkpoint(data: DataArguments, args: VideoMAETrainingArguments, field
     counts = {"train_videos": int(fitted.sum()), "train_unreadable": int((~fitted).sum())}
     metrics = {"probe": data.probe, **result.settings, **counts, **{f"eval_{k}": v for k, v in scores.items()}}
     write_predictions(Path(args.output_dir), evaluated, names, problem_type, Scored(logits, eval_labels, metrics))
-    lines = [f"{data.probe} probe of {data.checkpoint}: {fitted.sum()} videos fitted, {scored.sum()} scored"]
+    lines = [*opened, f"{data.probe} probe of {data.checkpoint}: {fitted.sum()} videos fitted, {scored.sum()} scored"]
     lines += [f"{name} = {value}" for name, value in metrics.items() if name != "probe"]
     return [*lines, f"Saved to {args.output_dir}"]
 
@@ -94,12 +95,6 @@ def _with_unreadable(logits: np.ndarray, labels: np.ndarray, scored: np.ndarray,
     every[scored] = logits
     labels[~scored] = np.nan if regression else UNREADABLE
     return every, labels
-
-
-def _encoder(checkpoint: str, fields: dict) -> VideoMAEV2Model:
-    if is_adapter(checkpoint):
-        return load_merged(checkpoint, **fields).videomae
-    return VideoMAEV2Model.from_pretrained(checkpoint, dtype=torch.float32, **fields)
 
 
 def _readable(features: np.ndarray) -> np.ndarray:

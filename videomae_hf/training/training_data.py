@@ -10,6 +10,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+from ..checkpoints import checkpoint_processor
 from ..configuration_videomae_v2 import VideoMAEV2Config
 from ..data.clips import ClipSampling, TrainingClips
 from ..data.demo import draw_dataset
@@ -305,16 +306,17 @@ def mixing(data: DataArguments, args: VideoMAETrainingArguments, num_classes: in
     )
 
 
-def image_processor(data: DataArguments, config: VideoMAEV2Config, **options) -> VideoMAEV2ImageProcessor:
-    """The processor that prepares a video for this model as training does; saved with every checkpoint."""
-    return VideoMAEV2ImageProcessor(
-        frame_sampling=data.frame_sampling,
-        sampling_rate=data.sampling_rate,
-        fps=data.fps,
-        short_video=data.short_video,
-        official_sampling=data.official_sampling,
-        square_pixels=data.square_pixels,
-        **clip_options(config),
-        **normalization_options(config),
-        **options,
-    )
+def image_processor(
+    data: DataArguments, config: VideoMAEV2Config, checkpoint: str | None = None, **options
+) -> VideoMAEV2ImageProcessor:
+    """The processor that prepares a video for this model as training does; saved with every checkpoint.
+
+    Its frames are sampled as the settings say; it resizes and normalises as `checkpoint`, if the run begins with one.
+    """
+    names = ("frame_sampling", "sampling_rate", "fps", "short_video", "official_sampling", "square_pixels")
+    options = {**{name: getattr(data, name) for name in names}, **options}
+    if checkpoint:
+        # Of the checkpoint's own sampling nothing stays
+        options = {"num_clips": 1, "num_crops": 1, "do_sample_frames": None, "video_backend": "auto", **options}
+        return checkpoint_processor(checkpoint, config, **options)
+    return VideoMAEV2ImageProcessor(**clip_options(config), **normalization_options(config), **options)

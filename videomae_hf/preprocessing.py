@@ -1,0 +1,126 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""How the pixels of a checkpoint are prepared: what its processor says, whichever file and library it is of.
+
+The rule, in this package: pixels are normalised as the processor beside the weights says, since that is what the
+weights have seen; without a processor, as the configuration says. `config.image_mean` and `config.image_std` are the
+same normalisation, of pixels in [0, 1]: models apply it to uint8 pixels and to mixed batches, and undo it for the
+reconstruction targets. Checkpoints of transformers and of OpenGVLab, whose configurations do not state it, get it from
+their processor when they are read; transformers' own default there is 0.5, not ImageNet's.
+
+transformers' VideoMAE undoes ImageNet's normalisation for its targets, whatever its processor does. With
+`norm_pix_loss`, as all released models have, that changes nothing but an epsilon; without it, targets here are the
+pixels themselves, and its are not.
+"""
+
+import logging
+from pathlib import Path
+
+from .checkpoint_files import find_file, read_mapping
+
+
+logger = logging.getLogger(__name__)
+
+# What is taken over from the processors of other models; sampling and the rest mean something else there
+PREPROCESSING = (
+    "do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor", "do_normalize",
+    "image_mean", "image_std",
+)  # fmt: skip
+_NORMALIZATION = (("image_mean", 0.0), ("image_std", 1.0))  # and what normalises nothing
+_FILES = ("video_preprocessor_config.json", "preprocessor_config.json")  # transformers, too, prefers the first
+_NESTED_FILE, _NESTED = "processor_config.json", ("video_processor", "image_processor")
+
+
+def read_preprocessing(name: str | Path, options: dict) -> dict | None:
+    """The options of the processor of a checkpoint, for `VideoMAEV2ImageProcessor`; None where it has none.
+
+    Args:
+        name: folder, or id on the Hub.
+        options: of `checkpoint_files.FILE_OPTIONS`.
+
+    Returns:
+        All options of a processor of this package; of others those of `PREPROCESSING`.
+
+    Raises:
+        ValueError: a file that is no mapping, or values that resize or normalise nothing.
+    """
+    found = _processors(name, options)
+    if not found:
+        return None
+    (path, chosen), *others = found.items()
+    chosen = _options_of(chosen)
+    _check(chosen, path)
+    for other, content in others:
+        if _normalization(_options_of(content)) != _normalization(chosen):
+            logger.warning("%s and %s normalise differently; the first is taken.", path, other.name)
+    return chosen
+
+
+def _processors(name: str | Path, options: dict) -> dict[Path, dict]:
+    """The files of processors, the preferred one first, and what they hold."""
+    found = {}
+    nested = find_file(name, _NESTED_FILE, options)
+    if nested is not None:
+        content = read_mapping(nested)
+        for key in _NESTED:
+            if isinstance(content.get(key), dict):
+                return {nested: content[key]}
+    for filename in _FILES:
+        path = find_file(name, filename, options)
+        if path is not None:
+            found[path] = read_mapping(path)
+    return found
+
+
+def _options_of(content: dict) -> dict:
+    if "VideoMAEV2" in str(content.get("image_processor_type")):
+        return content
+    return {key: content[key] for key in PREPROCESSING if content.get(key) is not None}
+
+
+def _normalization(options: dict) -> list:
+    return [options.get(key) for key in ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")]
+
+
+def _check(options: dict, path: Path) -> None:
+    """Raises ValueError for sizes and a normalisation that cannot be applied; the message has the file."""
+    for key in ("size", "crop_size"):
+        value = options.get(key)
+        if value is not None and not _is_size(value):
+            raise ValueError(f"{path} has {key}={value!r:.80}, which is no size in pixels.")
+    for key in ("rescale_factor", "image_mean", "image_std"):
+        value = options.get(key)
+        if value is None:
+            continue
+        values = value if isinstance(value, list | tuple) and key != "rescale_factor" else [value]
+        numbers = [type(one) in (int, float) and abs(one) < 1e9 for one in values]  # neither NaN nor infinite
+        if not values or not all(numbers) or (key != "image_mean" and min(values) <= 0):
+            raise ValueError(f"{path} has {key}={value!r:.80}, with which pixels cannot be normalised.")
+
+
+def _is_size(value) -> bool:
+    """Whether this is a number of pixels, (height, width), or a mapping of sides as in transformers."""
+    if isinstance(value, dict):
+        known = value.keys() <= {"height", "width", "shortest_edge", "longest_edge"}
+        sides = list(value.values()) if known else []
+    elif isinstance(value, list | tuple):
+        sides = value if len(value) == 2 else []
+    else:
+        sides = [value]
+    return len(sides) > 0 and all(type(side) is int and side > 0 for side in sides)
+
+
+def normalization_of(options: dict, num_channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, std), a value each a channel, that make of pixels in [0, 1] what a processor makes of 0 to 255.
+
+    Args:
+        options: of the processor; those that are absent have transformers' defaults.
+        num_channels: of the model; one value counts for all channels.
+    """
+    options = {"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True} | {
+        key: value for key, value in options.items() if value is not None
+    }
+    scale = 255 * options["rescale_factor"] if options["do_rescale"] else 255
+    mean, std = (options.get(key, 0.5) if options["do_normalize"] else default for key, default in _NORMALIZATION)
+    mean, std = (value if isinstance(value, list | tuple) else [value] for value in (mean, std))
+    mean, std = (value * num_channels if len(value) == 1 else value for value in (mean, std))
+    return tuple(value / scale for value in mean), tuple(value / scale for value in std)
