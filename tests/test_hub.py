@@ -42,6 +42,7 @@ SHIPPED = {
     "modeling_videomae_v2.py",
     "official_checkpoints.py",
     "video_decoding.py",
+    "video_sources.py",
 }
 WITHOUT_PACKAGE = "import sys; sys.modules['videomae_hf'] = None\n"
 

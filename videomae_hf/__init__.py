@@ -24,7 +24,8 @@ from .modeling_videomae_v2 import (
     VideoMAEV2Model,
     VideoMAEV2PreTrainedModel,
 )
-from .video_decoding import VideoDecodeError, VideoInfo, read_frames
+from .video_decoding import read_frames
+from .video_sources import FrameFolder, VideoDecodeError, VideoInfo, VideoSegment
 
 
 __version__ = "0.1.0"
@@ -48,6 +49,7 @@ AutoVideoProcessor.register(VideoMAEV2Config, VideoMAEV2VideoProcessor, exist_ok
 VideoMAEV2VideoProcessor.register_for_auto_class()
 
 __all__ = [
+    "FrameFolder",
     "VideoDecodeError",
     "VideoInfo",
     "VideoMAEV2Config",
@@ -58,6 +60,7 @@ __all__ = [
     "VideoMAEV2Model",
     "VideoMAEV2PreTrainedModel",
     "VideoMAEV2VideoProcessor",
+    "VideoSegment",
     "draw_masks",
     "patchify",
     "read_frames",

@@ -6,7 +6,6 @@ One class with two names: `VideoMAEV2ImageProcessor` is what users call and `Aut
 and write the one preprocessor_config.json. Everything is torch on the CPU; torchvision is not needed.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,8 @@ from transformers.image_utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_S
 from transformers.processing_utils import ImagesKwargs
 
 from .frame_sampling import constant_rate, sample_clip_indices
-from .video_decoding import FrameFolder, VideoInfo, read_frames
+from .video_decoding import read_frames
+from .video_sources import VideoInfo, VideoSource
 
 
 _INTERPOLATIONS = {
@@ -112,9 +112,10 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
         """Prepares one video or a batch.
 
         Args:
-            videos: a path, http(s) URL or the bytes of a file; a folder of images; a list of frames (PIL, or numpy or
-                torch (H, W, C) or (C, H, W)); an array (T, H, W, C) or (T, C, H, W); or a list of any of these, or a
-                5-D array. Values from 0 to 255; frames of 0 to 1 need `do_rescale=False`.
+            videos: a path, http(s) URL or the bytes of a file; a folder of images; a `VideoSegment` of one of these; a
+                list of frames (PIL, or numpy or torch (H, W, C) or (C, H, W)); an array (T, H, W, C) or (T, C, H, W);
+                or a list of any of these, or a 5-D array. Values from 0 to 255; frames of 0 to 1 need
+                `do_rescale=False`.
             return_tensors: `"pt"`, `"np"` or None (a list of tensors).
             kwargs: options for this call.
 
@@ -164,7 +165,7 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
 
     def _sampled_frames(self, video, options: dict[str, Any]) -> tuple[torch.Tensor, int]:
         """One video -> its frames (num_clips * T, C, H, W), clip after clip, and num_clips."""
-        is_file = isinstance(video, str | Path | bytes | FrameFolder)
+        is_file = isinstance(video, VideoSource)
         sample = is_file if options["do_sample_frames"] is None else options["do_sample_frames"]
 
         def indices(info: VideoInfo) -> list[int]:
@@ -231,7 +232,7 @@ def normalization_options(config) -> dict[str, Any]:
 
 def split_batch(videos) -> list:
     """One video or a batch, in any form that `preprocess` takes, as a list of videos."""
-    if isinstance(videos, str | Path | bytes | FrameFolder | Image.Image):
+    if isinstance(videos, VideoSource | Image.Image):
         return [[videos] if isinstance(videos, Image.Image) else videos]
     if isinstance(videos, np.ndarray | torch.Tensor):
         if videos.ndim not in (4, 5):

@@ -17,7 +17,6 @@ import sys
 import urllib.request
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from itertools import islice, pairwise
@@ -27,54 +26,16 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
+from .video_sources import FrameFolder, VideoDecodeError, VideoInfo, VideoSegment, VideoSource, source_name
+
 
 BACKENDS = ("pyav", "torchcodec", "decord")  # the order in which "auto" looks for one
 _MODULES = {"pyav": "av", "torchcodec": "torchcodec.decoders", "decord": "decord"}
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
-class VideoDecodeError(ValueError):
-    """A video that cannot be decoded; the message has its name and the reason."""
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What sampling needs to know of a video.
-
-    Args:
-        num_frames: number of frames.
-        fps: frames a second on average; None if unknown.
-        timestamps: seconds of each frame, from the first one on; None where the file has none that can be trusted, and
-            frames are taken to be equally spaced.
-    """
-
-    num_frames: int
-    fps: float | None = None
-    timestamps: Sequence[float] | None = None
-
-
-@dataclass(frozen=True)
-class FrameFolder:
-    """A video as a folder of images, one for each frame.
-
-    Args:
-        path: the folder.
-        template: name of an image by its number, such as `"img_{:05}.jpg"`; None takes all images of the folder in the
-            order of the numbers in their names.
-        first: number of the first image, with a template.
-        num_frames: number of frames; None counts the images that are there.
-        fps: frames a second, if known.
-    """
-
-    path: str
-    template: str | None = None
-    first: int = 1
-    num_frames: int | None = None
-    fps: float | None = None
-
-
 def read_frames(
-    source: str | Path | bytes | FrameFolder,
+    source: VideoSource,
     indices: Sequence[int] | Callable[[VideoInfo], Sequence[int]],
     backend: str = "auto",
     square_pixels: bool = False,
@@ -82,7 +43,8 @@ def read_frames(
     """Decodes some frames of a video.
 
     Args:
-        source: path or http(s) URL of a video, its bytes, or a folder of images (a path or a `FrameFolder`).
+        source: path or http(s) URL of a video, its bytes, a folder of images (a path or a `FrameFolder`), or a
+            `VideoSegment` of any of these, of which only the segment exists for `indices`.
         indices: frame indices, in any order and with repeats, or a function that makes them from a `VideoInfo`.
         backend: `"auto"`, `"pyav"`, `"torchcodec"` or `"decord"`.
         square_pixels: stretch frames whose pixels are not square to the width they are meant to be shown at; False
@@ -96,7 +58,10 @@ def read_frames(
         VideoDecodeError: the video is damaged, or has no such frame.
         ImportError: the backend is not installed or does not load.
     """
-    name = f"<{len(source)} bytes>" if isinstance(source, bytes) else str(getattr(source, "path", source))
+    name, segments = source_name(source), []
+    while isinstance(source, VideoSegment):
+        segments.insert(0, source)
+        source = source.source
     source = _fetch(source)
     if isinstance(source, FrameFolder):
         reader = _read_images
@@ -106,13 +71,16 @@ def read_frames(
     def checked_indices(info: VideoInfo) -> list[int]:
         if info.num_frames < 1:
             raise VideoDecodeError(f"{name} has no decodable frame.")
+        start = 0
         try:
+            for segment in segments:
+                start, info = start + segment.frame_range(info).start, segment.info(info)
             chosen = [int(index) for index in (indices(info) if callable(indices) else indices)]
         except ValueError as error:  # too short for the sampling asked for, say
             raise VideoDecodeError(f"{name}: {error}") from error
         if not chosen or min(chosen) < 0 or max(chosen) >= info.num_frames:
             raise VideoDecodeError(f"{name} has {info.num_frames} frames; frames {chosen} were asked for.")
-        return chosen
+        return [start + index for index in chosen]
 
     try:
         frames, pixel_aspect_ratio = reader(source, checked_indices)
