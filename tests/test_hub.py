@@ -42,6 +42,10 @@ SHIPPED = {
     "modeling_videomae_v2.py",
     "official_checkpoints.py",
     "video_decoding.py",
+    "frame_arrays.py",
+    "frame_files.py",
+    "frame_pixels.py",
+    "other_decoders.py",
     "video_sources.py",
 }
 WITHOUT_PACKAGE = "import sys; sys.modules['videomae_hf'] = None\n"
