@@ -67,6 +67,7 @@ from videomae_hf.training.training_data import (
     training_set,
 )
 from videomae_hf.training.watch import lost_processes_named
+from videomae_hf.video_decoding import MAX_PIXELS
 
 
 def pretrain(data: DataArguments, args: VideoMAETrainingArguments, fields: dict):
@@ -135,9 +136,12 @@ def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     data.multi_label = problem_type == "multi_label_classification"
     samples = eval_samples(data, args, classes, regression=problem_type == "regression")
     # What the model takes goes before what the processor was saved with: options may have changed it.
-    processor = VideoMAEV2ImageProcessor.from_pretrained(
-        data.checkpoint, video_backend=data.video_backend, **clip_options(model.config)
-    )
+    options = {"video_backend": data.video_backend, **clip_options(model.config)}
+    if data.antialias is not None:
+        options["antialias"] = data.antialias
+    if data.max_pixels != MAX_PIXELS:
+        options["max_pixels"] = data.max_pixels
+    processor = VideoMAEV2ImageProcessor.from_pretrained(data.checkpoint, **options)
     views = EvaluationViews(
         processor, data.num_clips, data.num_crops, len(classes), data.frame_template, data.shuffle_frames
     )

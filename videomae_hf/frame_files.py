@@ -109,7 +109,7 @@ def upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image) if orientation != 1 else image
 
 
-def read_folder(folder: FrameFolder, pick: Pick, num_channels: int, max_pixels: int | None) -> Frames:
+def read_folder(folder: FrameFolder, pick: Pick, num_channels: int | None, max_pixels: int | None) -> Frames:
     paths = image_paths(folder)
     if not paths:
         wanted_names = folder.template or ", ".join(IMAGE_SUFFIXES)
@@ -158,7 +158,7 @@ class _TemplatePaths(Sequence):
         return self._path(range(self.length)[index])
 
 
-def read_pages(source: str | bytes, pick: Pick, num_channels: int, max_pixels: int | None) -> Frames:
+def read_pages(source: str | bytes, pick: Pick, num_channels: int | None, max_pixels: int | None) -> Frames:
     """The pages of an image as frames. ImageJ says how many pages of one channel each make a frame."""
     with open_image(BytesIO(source) if isinstance(source, bytes) else source, max_pixels) as image:
         pages = getattr(image, "n_frames", 1)
@@ -186,7 +186,7 @@ def _imagej_channels(image: Image.Image, pages: int) -> int:
 # ------------------------------------------------------------------------------------------------------------- arrays
 
 
-def read_npy(source: str | bytes, pick: Pick, num_channels: int, max_pixels: int | None) -> Frames:
+def read_npy(source: str | bytes, pick: Pick, num_channels: int | None, max_pixels: int | None) -> Frames:
     """An array (T, H, W, C), (T, C, H, W) or (T, H, W) from numpy.save."""
     with _file(source) as file:
         size = file.seek(0, os.SEEK_END)
@@ -194,7 +194,7 @@ def read_npy(source: str | bytes, pick: Pick, num_channels: int, max_pixels: int
         yield from _stored_frames(file, size, pick, num_channels, max_pixels)
 
 
-def read_npz(source: str | bytes, pick: Pick, num_channels: int, max_pixels: int | None) -> Frames:
+def read_npz(source: str | bytes, pick: Pick, num_channels: int | None, max_pixels: int | None) -> Frames:
     """The only array from numpy.savez, or the one called frames or video."""
     with _file(source) as file, zipfile.ZipFile(file) as archive:
         names = [name for name in archive.namelist() if name.endswith(".npy")]
@@ -206,7 +206,7 @@ def read_npz(source: str | bytes, pick: Pick, num_channels: int, max_pixels: int
             yield from _stored_frames(member, archive.getinfo(chosen[0]).file_size, pick, num_channels, max_pixels)
 
 
-def _stored_frames(file: BinaryIO, size: int, pick: Pick, num_channels: int, max_pixels: int | None) -> Frames:
+def _stored_frames(file: BinaryIO, size: int, pick: Pick, num_channels: int | None, max_pixels: int | None) -> Frames:
     array = _StoredArray.from_header(file, size)
     if len(array.shape) not in (3, 4):
         raise ValueError(f"an array of shape {array.shape}; a video is (T, H, W, C), (T, C, H, W) or (T, H, W)")
@@ -242,13 +242,13 @@ class _StoredArray:
             raise ValueError(f"the file is cut off: an array of shape {shape} and dtype {dtype} is not all in it")
         return cls(file, start, shape, dtype)
 
-    def check(self, num_channels: int, max_pixels: int | None):
+    def check(self, num_channels: int | None, max_pixels: int | None):
         """Raises ValueError for frames of another number of channels or too many pixels."""
         height, width, channels = self._frame_shape(num_channels)
         check_size(width, height, max_pixels)
         check_channels(channels, num_channels)
 
-    def frame(self, index: int, num_channels: int) -> np.ndarray:
+    def frame(self, index: int, num_channels: int | None) -> np.ndarray:
         """uint8 (H, W, num_channels)."""
         shape = self.shape[1:]
         count = math.prod(shape)
@@ -256,14 +256,14 @@ class _StoredArray:
         values = self.file.read(count * self.dtype.itemsize)
         if len(values) < count * self.dtype.itemsize:
             raise ValueError(f"the file ends within frame {index}")
-        frame = np.frombuffer(values, self.dtype).reshape(shape)
+        frame = np.frombuffer(values, self.dtype).reshape(shape).copy()  # writable, as torch wants it
         if frame.ndim == 2:
             frame = frame[..., None]
         elif not channels_last(shape, num_channels):
             frame = frame.transpose(1, 2, 0)  # (C, H, W) -> (H, W, C)
         return fit_channels(array_pixels(np.ascontiguousarray(frame)), num_channels)
 
-    def _frame_shape(self, num_channels: int) -> tuple[int, int, int]:
+    def _frame_shape(self, num_channels: int | None) -> tuple[int, int, int]:
         """(H, W, C)"""
         shape = self.shape[1:]
         if len(shape) == 2:

@@ -16,11 +16,11 @@ BATCH_BYTES = 64 * 2**20  # of decoded frames that are worked on together, where
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes, in each byte order
 
 
-def image_pixels(image: Image.Image, num_channels: int) -> np.ndarray:
+def image_pixels(image: Image.Image, num_channels: int | None = None) -> np.ndarray:
     """A PIL image of any mode -> uint8 (H, W, num_channels).
 
     One channel is the luma of PIL's "L", three are RGB; transparency is dropped. Other numbers of channels are those of
-    the image as they are: RGBA, CMYK, LA.
+    the image as they are: RGBA, CMYK, LA. None takes those that it has.
 
     Raises:
         ValueError: another number of channels, or pixels of unknown range; the message has the mode.
@@ -80,24 +80,24 @@ def warn_of_dark_frames(high: int):
 _EIGHT_OF_SIXTEEN_BITS = np.rint(np.arange(65536) / 257).astype(np.uint8)
 
 
-def fit_channels(frame: np.ndarray, num_channels: int, kind: str = "") -> np.ndarray:
-    """uint8 (H, W, C) -> (H, W, num_channels): RGB to luma, grey to three equal channels, or as it is.
+def fit_channels(frame: np.ndarray, num_channels: int | None, kind: str = "") -> np.ndarray:
+    """uint8 (H, W, C) -> (H, W, num_channels): RGB to luma, grey to three equal channels, or as it is (with None).
 
     Raises:
         ValueError: see `check_channels`.
     """
     channels = frame.shape[-1]
     check_channels(channels, num_channels, kind)
-    if channels == num_channels:
+    if num_channels in (None, channels):
         return frame
     if num_channels == 1:
         return np.array(Image.fromarray(frame).convert("L"))[..., None]
     return np.repeat(frame, 3, axis=-1)
 
 
-def check_channels(channels: int, num_channels: int, kind: str = ""):
+def check_channels(channels: int, num_channels: int | None, kind: str = ""):
     """Raises ValueError where frames of so many channels do not make frames of `num_channels`."""
-    if channels != num_channels and {channels, num_channels} != {1, 3}:
+    if num_channels not in (None, channels) and {channels, num_channels} != {1, 3}:
         kind = f" ({kind})" if kind else ""
         raise ValueError(f"its frames have {channels} channels{kind}, and num_channels={num_channels} are asked for")
 
@@ -111,13 +111,13 @@ def luma(frames: torch.Tensor) -> torch.Tensor:
     return (red * 19595 + green * 38470 + blue * 7471 + 0x8000 >> 16).byte()
 
 
-def channels_last(shape: tuple[int, int, int], num_channels: int = 3) -> bool:
+def channels_last(shape: tuple[int, int, int], num_channels: int | None = None) -> bool:
     """Whether a frame of this shape is (H, W, C) and not (C, H, W).
 
     Its channels are the axis of 1 or 3, as in transformers, and of other `num_channels` before these; of two such axes
     the first one.
     """
-    for counts in ((num_channels,), (1, 3)) if num_channels not in (1, 3) else ((1, 3),):
+    for counts in ((num_channels,), (1, 3)) if num_channels not in (None, 1, 3) else ((1, 3),):
         if shape[0] in counts or shape[2] in counts:
             return shape[0] not in counts
     return shape[2] < shape[0]  # there are fewer channels than pixels

@@ -53,7 +53,7 @@ class ClipSampling:
             raise ValueError(f"frame_sampling={self.frame_sampling!r} is unknown; choose dense or uniform.")
         if self.short_video not in SHORT_VIDEO_POLICIES:
             raise ValueError(f"short_video={self.short_video!r}: choose one of {', '.join(SHORT_VIDEO_POLICIES)}.")
-        for name in ("sampling_rate", "fps"):
+        for name in ("sampling_rate", "fps", "max_pixels"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive.")
 

@@ -197,12 +197,13 @@ def draw_shrunk(data: DataArguments, args: VideoMAETrainingArguments, num_frames
 
 def clip_sampling(data: DataArguments, config: VideoMAEV2Config, **differing) -> ClipSampling:
     """How clips are taken; `differing` are the options of one source of several."""
-    names = [spec.name for spec in dataclasses.fields(ClipSampling) if spec.name != "num_frames"]
+    of_model = {"num_frames": config.num_frames, "num_channels": config.num_channels}
+    names = [spec.name for spec in dataclasses.fields(ClipSampling) if spec.name not in of_model]
     unknown = sorted(set(differing) - set(names))
     if unknown:
         raise ValueError(f"Unknown key {unknown[0]!r} of a source in train_data; choose of {', '.join(names)}.")
     options = {name: getattr(data, name) for name in names}
-    return ClipSampling(num_frames=config.num_frames, **{**options, **differing})
+    return ClipSampling(**of_model, **{**options, **differing})
 
 
 def head_fields(problem_type: str, samples, names: list[str]) -> dict:
@@ -245,6 +246,7 @@ def training_clips(data: DataArguments, config: VideoMAEV2Config, samplings: lis
         color_jitter=data.color_jitter,
         grayscale=data.grayscale,
         num_sample=data.num_sample,
+        antialias=data.antialias is not False,
     )
 
 
@@ -273,6 +275,8 @@ def image_processor(data: DataArguments, config: VideoMAEV2Config, **options) ->
         fps=data.fps,
         short_video=data.short_video,
         square_pixels=data.square_pixels,
+        max_pixels=data.max_pixels,
+        antialias=data.antialias is not False,
         **clip_options(config),
         **normalization_options(config),
         **options,
