@@ -160,8 +160,11 @@ class _TemplatePaths(Sequence):
 
 def read_pages(source: str | bytes, pick: Pick, num_channels: int | None, max_pixels: int | None) -> Frames:
     """The pages of an image as frames. ImageJ says how many pages of one channel each make a frame."""
+    size = len(source) if isinstance(source, bytes) else os.path.getsize(source)
     with open_image(BytesIO(source) if isinstance(source, bytes) else source, max_pixels) as image:
         pages = getattr(image, "n_frames", 1)
+        if pages > size:
+            raise ValueError(f"it claims {pages} pages and has {size} bytes")
         per_frame = _imagej_channels(image, pages)
         for index in sorted(set(pick(VideoInfo(pages // per_frame)))):
             parts = []
@@ -245,6 +248,8 @@ class _StoredArray:
     def check(self, num_channels: int | None, max_pixels: int | None):
         """Raises ValueError for frames of another number of channels or too many pixels."""
         height, width, channels = self._frame_shape(num_channels)
+        if not height * width * channels:
+            raise ValueError(f"an array of shape {self.shape}; its frames have no pixels")
         check_size(width, height, max_pixels)
         check_channels(channels, num_channels)
 
