@@ -124,10 +124,12 @@ def _float_pixels(video: torch.Tensor, rescaled: bool) -> torch.Tensor:
     is_scaled = high <= 1 and not bool((video == video.round()).all())
     is_normalized = low < 0 and high < 4  # by the mean and std of ImageNet: -2.1 to 2.6
     if rescaled and (is_scaled or is_normalized):
-        prepared = "normalised already, pass do_rescale=False and do_normalize=False" if is_normalized else ""
+        advice = "in 0 to 1 already, pass do_rescale=False"
+        if is_normalized:
+            advice = "normalised already, pass do_rescale=False and do_normalize=False"
         raise ValueError(
-            f"The pixels are floats from {low:.4g} to {high:.4g}, and do_rescale=True would divide them by 255; if they "
-            f"are {prepared or 'in 0 to 1 already, pass do_rescale=False'}."
+            f"The pixels are floats from {low:.4g} to {high:.4g}, and do_rescale=True would divide them by 255; if "
+            f"they are {advice}."
         )
     return video
 

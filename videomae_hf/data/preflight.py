@@ -56,8 +56,7 @@ def _bad_videos(bad: list[tuple[Sample, str]], looked_at: int) -> list[str]:
     if not bad:
         return []
     shown = [error.removesuffix(".") for _, error in bad[:3]]
-    line = f"{len(bad)} of {looked_at} videos looked at cannot be read; the first"
-    line += f"{f' {len(shown)}' if len(shown) > 1 else ''}: {'; '.join(shown)}"
+    line = f"{len(bad)} of {looked_at} videos looked at cannot be read; the first: {'; '.join(shown)}"
     if all(sample.content is None for sample, _ in bad):
         line += "; `videomae scan DATA --fix_list good.csv` finds all and writes a list without them"
     return [line]
