@@ -38,18 +38,9 @@ Frames = Iterator[tuple[int, np.ndarray]]
 
 def damaged_file_errors() -> tuple[type[Exception], ...]:
     """What PIL, numpy and zipfile raise for files that they cannot read."""
-    return (
-        *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, AttributeError),
-        *(
-            EOFError,
-            MemoryError,
-            TokenError,
-            struct.error,
-            zlib.error,
-            zipfile.BadZipFile,
-            Image.DecompressionBombError,
-        ),
-    )
+    broken = (OSError, EOFError, SyntaxError, TokenError, struct.error, zlib.error, zipfile.BadZipFile)
+    too_large = (MemoryError, Image.DecompressionBombError)
+    return (*broken, *too_large, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError)
 
 
 def reader_of(source: str | bytes | FrameFolder) -> Callable[..., Frames] | None:
@@ -61,12 +52,11 @@ def reader_of(source: str | bytes | FrameFolder) -> Callable[..., Frames] | None
         return read_npy
     if head.startswith(b"PK\3\4"):
         return read_npz
+    if head.startswith(_PAGED_IMAGES) or (head[:4], head[8:12]) == (b"RIFF", b"WEBP"):
+        return read_pages
     # A JPEG may be the first of many, in a stream of them, which is a video.
-    is_jpeg = (
-        head.startswith(b"\xff\xd8\xff") and isinstance(source, str) and source.lower().endswith((".jpg", ".jpeg"))
-    )
-    is_webp = head.startswith(b"RIFF") and head[8:12] == b"WEBP"
-    return read_pages if is_jpeg or is_webp or head.startswith(_PAGED_IMAGES) else None
+    is_named_jpeg = isinstance(source, str) and source.lower().endswith((".jpg", ".jpeg"))
+    return read_pages if is_named_jpeg and head.startswith(b"\xff\xd8\xff") else None
 
 
 def first_bytes(source: str | bytes, count: int) -> bytes:
@@ -166,6 +156,8 @@ def read_pages(source: str | bytes, pick: Pick, num_channels: int | None, max_pi
         if pages > size:
             raise ValueError(f"it claims {pages} pages and has {size} bytes")
         per_frame = _imagej_channels(image, pages)
+        if per_frame > 1:
+            check_channels(per_frame, num_channels)
         for index in sorted(set(pick(VideoInfo(pages // per_frame)))):
             parts = []
             for page in range(index * per_frame, (index + 1) * per_frame):

@@ -101,12 +101,13 @@ def read_frames(
         OSError: a URL that cannot be loaded, see `fetch`.
         ImportError: the backend is not installed or does not load.
     """
+    _check_backend(backend)
     name, segments = source_name(source), []
     while isinstance(source, VideoSegment):
         segments.insert(0, source)
         source = source.source
     source = fetch(source)
-    clip = _Clip(name, transform, num_channels, square_pixels)
+    clip = _Clip(name, transform, square_pixels)
 
     def pick(info: VideoInfo) -> list[int]:
         wanted = _wanted_frames(name, info, segments, indices)
@@ -161,7 +162,7 @@ def _naming_errors(name: str, decoded: Decoded) -> Decoded:
 class _Clip:
     """Puts frames in their places as they come, transformed a few at a time."""
 
-    def __init__(self, name: str, transform: Callable | None, num_channels: int, square_pixels: bool):
+    def __init__(self, name: str, transform: Callable | None, square_pixels: bool):
         self.name, self.transform, self.square_pixels = name, transform, square_pixels
 
     def start(self, wanted: list[int]):
@@ -210,8 +211,7 @@ def usable_backend(backend: str = "auto") -> str:
     Raises:
         ImportError: it does not load; the message says why.
     """
-    if backend != "auto" and backend not in BACKENDS:
-        raise ValueError(f"backend={backend!r} is unknown; choose one of auto, {', '.join(BACKENDS)}.")
+    _check_backend(backend)
     reasons = []
     for candidate in BACKENDS if backend == "auto" else (backend,):
         try:
@@ -223,6 +223,11 @@ def usable_backend(backend: str = "auto") -> str:
                 f"{candidate} ({str(error).strip().splitlines()[0] if str(error) else type(error).__name__})"
             )
     raise ImportError(f"No video decoding backend loads here: {', '.join(reasons)}. `pip install av` is enough.")
+
+
+def _check_backend(backend: str):
+    if backend not in ("auto", *BACKENDS):
+        raise ValueError(f"backend={backend!r} is unknown; choose one of auto, {', '.join(BACKENDS)}.")
 
 
 def decoding_errors() -> tuple[type[Exception], ...]:

@@ -148,7 +148,8 @@ class VideoSegment:
         return ", ".join(f"{name}={bound}" for name, bound in bounds.items() if bound is not None)
 
     def __str__(self) -> str:
-        return f"{source_name(self.source)} [{self._bounds()}]"
+        bounds = self._bounds()
+        return source_name(self.source) + (f" [{bounds}]" if bounds else "")
 
 
 VideoSource = str | Path | bytes | FrameFolder | VideoSegment
@@ -180,7 +181,7 @@ def fetch(source: str | Path | bytes | FrameFolder) -> str | bytes | FrameFolder
         OSError: a URL that cannot be loaded, or not within `MAX_URL_BYTES` and `MAX_URL_SECONDS`.
         VideoDecodeError: there is nothing in it.
     """
-    name = source_name(source) if isinstance(source, VideoSource) else ""
+    name = source_name(source)
     if isinstance(source, str) and source.lower().startswith(URL_SCHEMES):
         source = _download(source)
     if isinstance(source, bytes):
