@@ -67,6 +67,7 @@ from videomae_hf.training.training_data import (
     training_set,
 )
 from videomae_hf.training.watch import lost_processes_named
+from videomae_hf.video_decoding import MAX_PIXELS
 
 
 def pretrain(data: DataArguments, args: VideoMAETrainingArguments, fields: dict):
@@ -141,7 +142,12 @@ def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     unlabelled = evaluated_without_labels(data)
     samples = eval_samples(data, args, classes, not unlabelled, problem_type == "regression" and not unlabelled)
     report(args, samples.messages + ["no labels: predictions are written, and no scores"] * unlabelled)
-    processor = checkpoint_processor(data.checkpoint, model.config, video_backend=data.video_backend)
+    options = {"video_backend": data.video_backend}
+    if data.antialias is not None:
+        options["antialias"] = data.antialias
+    if data.max_pixels != MAX_PIXELS:
+        options["max_pixels"] = data.max_pixels
+    processor = checkpoint_processor(data.checkpoint, model.config, **options)
     views = EvaluationViews(
         processor, data.num_clips, data.num_crops, len(classes), data.frame_template, data.shuffle_frames
     )

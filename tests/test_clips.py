@@ -11,7 +11,7 @@ from conftest import TINY
 from indexed_video import frame_indices, indexed_frames, write_indexed_video
 from PIL import Image
 
-from videomae_hf import VideoDecodeError, VideoMAEV2Config, VideoMAEV2ImageProcessor, token_counts
+from videomae_hf import VideoDecodeError, VideoMAEV2Config, VideoMAEV2ImageProcessor, token_counts, video_decoding
 from videomae_hf.data.clips import ClipSampling, EvaluationViews, PretrainingClips, TrainingClips
 from videomae_hf.data.rand_augment import RandAugment
 from videomae_hf.data.sources import Sample
@@ -164,6 +164,8 @@ def test_folders_that_cannot_be_read(images, generator, sample_options, options,
         ({"short_video": "loop", "official_sampling": True}, "'loop' does not go with official_sampling"),
         ({"sampling_rate": 0}, "sampling_rate=0 must be positive"),
         ({"fps": -1}, "fps=-1 must be positive"),
+        ({"max_pixels": 0}, "max_pixels=0 must be positive"),
+        ({"frame_template": "img.jpg"}, "frame_template='img.jpg' needs one place for the number of an image"),
     ],
 )
 def test_clip_sampling_that_cannot_be(options, message):
@@ -298,6 +300,58 @@ def test_several_labels_are_ones_and_zeros(video, generator):
         for label, expected in (((3, 1), [0, 1, 0, 1, 0]), ((), [0, 0, 0, 0, 0])):
             labels = loader(Sample(video.path, label), generator)["labels"]
             assert labels.dtype == torch.float32 and labels.tolist() == expected
+
+
+@pytest.mark.parametrize("kind", ["pretraining", "finetuning", "evaluation"])
+@pytest.mark.parametrize("batch_bytes", [1, 5 * 96 * 128 * 3])
+def test_clips_are_the_same_however_few_frames_are_in_memory(video, monkeypatch, kind, batch_bytes):
+    config = VideoMAEV2Config(**{**TINY, "num_frames": 8})
+    sampling = ClipSampling(8, sampling_rate=3)
+    colours = {"color_jitter": 0.4, "grayscale": 0.5, "rand_augment": "rand-m9-n4-mstd0.5-inc1"}
+    load = {
+        "pretraining": PretrainingClips(config, sampling, num_sample=3),
+        "finetuning": TrainingClips(config, sampling, num_sample=2, **colours),
+        "evaluation": EvaluationViews(VideoMAEV2ImageProcessor(num_frames=8), num_clips=3, num_crops=2),
+    }[kind]
+
+    def items(seed):
+        found = load(video, torch.Generator().manual_seed(seed))
+        return found if isinstance(found, list) else [found]
+
+    expected = [items(seed) for seed in range(6)]
+    monkeypatch.setattr(video_decoding, "BATCH_BYTES", batch_bytes)
+    for seed, whole in enumerate(expected):
+        for one, other in zip(whole, items(seed), strict=True):
+            assert one.keys() == other.keys()
+            for name, value in one.items():
+                assert torch.equal(torch.as_tensor(value), torch.as_tensor(other[name])) if name != "path" else True
+
+
+def test_antialias(images):
+    config, sample = VideoMAEV2Config(**TINY), Sample(str(images), 0)
+
+    def load(**options):
+        clips = TrainingClips(config, ClipSampling(4), crop_scale=(1.0, 1.0), horizontal_flip=False, **options)
+        return clips(sample, torch.Generator().manual_seed(1))["pixel_values"]
+
+    assert torch.equal(load(), load(antialias=True)) and not torch.equal(load(), load(antialias=False))
+
+
+@pytest.mark.parametrize("num_channels", [1, 4])
+@pytest.mark.parametrize("loader", [PretrainingClips, TrainingClips])
+def test_clips_of_other_channels(tmp_path, video, generator, loader, num_channels):
+    values = {"image_mean": [0.5] * num_channels, "image_std": [0.5] * num_channels}
+    config = VideoMAEV2Config(**TINY, num_channels=num_channels, **values)
+    load = loader(config, ClipSampling(4, sampling_rate=2, num_channels=num_channels))
+    stack = np.arange(9, dtype=np.uint8)[:, None, None, None].repeat(40, 1).repeat(40, 2).repeat(num_channels, 3)
+    np.save(tmp_path / "stack.npy", stack)
+    clip = load(Sample(str(tmp_path / "stack.npy"), 0), generator)["pixel_values"]
+    assert clip.shape == (4, num_channels, 32, 32) and clip[:, 0].flatten(1).unique(dim=1).diff(dim=0).unique() == 2
+    if num_channels == 1:
+        assert load(video, generator)["pixel_values"].shape == (4, 1, 32, 32)
+    else:
+        with pytest.raises(VideoDecodeError, match="clip.mp4 .* 3 channels, and num_channels=4 are asked for"):
+            load(video, generator)
 
 
 # ---------------------------------------------------------------------------------------------------------- evaluation

@@ -156,9 +156,8 @@ def seeking(monkeypatch) -> list[bool]:
 
     def spy(*arguments):
         outcomes.append(False)
-        frames = seek_and_decode(*arguments)
+        yield from seek_and_decode(*arguments)
         outcomes[-1] = True
-        return frames
 
     monkeypatch.setattr(video_decoding, "_seek_and_decode", spy)
     return outcomes

@@ -46,6 +46,10 @@ SHIPPED = {
     "official_checkpoints.py",
     "preprocessing.py",
     "video_decoding.py",
+    "frame_arrays.py",
+    "frame_files.py",
+    "frame_pixels.py",
+    "other_decoders.py",
     "video_sources.py",
 }
 WITHOUT_PACKAGE = "import sys; sys.modules['videomae_hf'] = None\n"

@@ -151,6 +151,30 @@ def test_a_template_that_fits_no_image(folder):
         check_data(samples(folder, ("images", 0)), ["jump"], sampling)
 
 
+def test_the_first_three_bad_videos_are_named(folder):
+    for count in (2, 5):
+        names = [f"no{number}.mp4" for number in range(count)]
+        line = check_data(samples(folder, ("8.mp4", 0), *[(name, 0) for name in names]), ["jump"], SAMPLING)[2]
+        assert line.startswith(f"{count} of {count + 1} videos looked at cannot be read; the first: ")
+        assert [name for name in names if name in line] == names[:3]
+        assert line.endswith("; `videomae scan DATA --fix_list good.csv` finds all and writes a list without them")
+
+
+def test_channels_that_do_not_fit_the_model(folder):
+    videos = samples(folder, ("8.mp4", 0), ("images", 0))
+    assert len(check_data(videos, ["jump"], [ClipSampling(4, sampling_rate=1, num_channels=1)])) == 3
+    message = "no readable video .*8.mp4 cannot be decoded: .*its frames have 3 channels, and num_channels=4 are asked"
+    with pytest.raises(ValueError, match=message):
+        check_data(videos, ["jump"], [ClipSampling(4, sampling_rate=1, num_channels=4)])
+
+
+def test_frames_larger_than_allowed(folder):
+    with pytest.raises(
+        ValueError, match="no readable video .*its frames have 128 x 96 pixels, more than max_pixels=99"
+    ):
+        check_data(samples(folder, ("8.mp4", 0)), ["jump"], [ClipSampling(4, sampling_rate=1, max_pixels=99)])
+
+
 def test_nothing_is_left_open_that_a_forked_worker_would_wait_for(folder):
     videos = samples(folder, *[(f"{count}.mp4", 0) for count in (4, 8, 12, 20)] * 8, ("bad.mp4", 0))
     before = set(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else None

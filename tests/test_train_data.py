@@ -78,6 +78,22 @@ def test_a_recipe_of_several_sources(videos, tmp_path, train_here):
     assert "train.py: error: Unknown key 'sampling_rte' of a source in train_data" in done.stderr
 
 
+def test_models_of_other_channels(videos, tmp_path, train_here):
+    grey = ["--num_channels", "1", "--image_mean", "[0.5]", "--image_std", "[0.5]"]
+    options = ["--train_data", videos, *MODEL, *SHORT, "--output_dir", tmp_path / "grey"]
+    assert all(map(math.isfinite, losses(succeeded(train_here("finetune", *grey, *options)))))
+    saved = json.loads((tmp_path / "grey" / "preprocessor_config.json").read_text())
+    assert (saved["num_channels"], saved["image_mean"], saved["antialias"]) == (1, [0.5], True)
+    again = ["--checkpoint", tmp_path / "grey", "--eval_data", videos, "--output_dir", tmp_path / "scores"]
+    succeeded(train_here("evaluate", *again, "--num_clips", "1", "--num_crops", "1", "--antialias", "false"))
+    assert len(list(csv.reader((tmp_path / "scores" / "predictions.csv").open()))) == 17
+
+    four = ["--num_channels", "4", "--image_mean", "[0.5,0.5,0.5,0.5]", "--image_std", "[0.5,0.5,0.5,0.5]"]
+    done = train_here("finetune", *four, *options)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "its frames have 3 channels, and num_channels=4 are asked for" in done.stderr
+
+
 def test_several_labels_a_video(videos, tmp_path, train_here):
     """One video of the evaluation is missing."""
     rows = [f"{path},{path.parent.name}|{'even' if n % 2 else 'odd'}" for n, path in enumerate(paths_of(videos))]

@@ -19,12 +19,14 @@ from videomae_hf.data.transforms import (
     direction_sensitive,
     lookup,
     luma,
+    multi_scale_box,
     multi_scale_crop,
     normalize,
     random_erasing,
     random_grayscale,
     random_horizontal_flip,
     random_resized_crop,
+    resized_crop,
 )
 
 
@@ -95,6 +97,32 @@ def test_multi_scale_crop_within_3_pixels_of_the_target_is_not_resized(generator
     clip = positions(66, 66)
     crops = [multi_scale_crop(clip, (64, 64), generator) for _ in range(60)]
     assert any(torch.equal(crop, clip[..., :64, :64]) for crop in crops)
+
+
+@pytest.mark.parametrize(("height", "width"), [(62, 62), (63, 90), (90, 62), (64, 63)])
+def test_multi_scale_crop_over_the_edges_is_that_of_pil(height, width):
+    """A shorter side of 62 or 63 is taken for 64: boxes reach out of the frames, where PIL is black."""
+    clip = 1 + torch.randint(0, 255, (1, 3, height, width), dtype=torch.uint8, generator=seeded(0))
+    image, outside = Image.fromarray(clip[0].permute(1, 2, 0).numpy()), 0
+    for seed in range(60):
+        top, left, box_height, box_width = multi_scale_box(height, width, (64, 64), seeded(seed))
+        crop = multi_scale_crop(clip, (64, 64), seeded(seed))
+        if (box_height, box_width) == (64, 64):
+            expected = np.array(image.crop((left, top, left + 64, top + 64)))
+            assert torch.equal(crop[0], torch.from_numpy(expected).permute(2, 0, 1))
+            outside += not crop.all()
+    assert outside > 1
+
+
+@pytest.mark.parametrize("height_width", [(40, 60), (20, 24)])
+def test_crops_without_antialias_are_those_of_interpolate(height_width):
+    """As the official finetuning, which does so with floats."""
+    clip = torch.randint(0, 256, (2, 3, 90, 120), dtype=torch.uint8, generator=seeded(0))
+    crop = resized_crop(clip, 3, 5, 77, 101, height_width, antialias=False)
+    cut = clip[..., 3:80, 5:106].float()
+    expected = torch.nn.functional.interpolate(cut, height_width, mode="bilinear", align_corners=False)
+    assert (crop - expected).abs().max() <= 1  # uint8 is rounded after each direction
+    assert (resized_crop(clip, 3, 5, 77, 101, height_width) - expected).abs().max() > 20
 
 
 def test_random_resized_crop_area_and_aspect(crops, generator):

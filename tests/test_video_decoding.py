@@ -4,7 +4,6 @@ import importlib
 import os
 import sys
 from fractions import Fraction
-from io import BytesIO
 from pathlib import Path
 
 import av
@@ -98,9 +97,9 @@ def test_pyav_seeks_where_packets_tell_the_frames(videos, name, monkeypatch):
     confirmed, seek_and_decode = [], video_decoding._seek_and_decode
 
     def spy(*arguments):
-        frames = seek_and_decode(*arguments)
+        frames = dict(seek_and_decode(*arguments))
         confirmed.append(sorted(frames))
-        return frames
+        return frames.items()
 
     monkeypatch.setattr(video_decoding, "_seek_and_decode", spy)
     read_frames(videos[name], [50, 3], "pyav")
@@ -145,14 +144,6 @@ def test_bytes_str_and_path_give_the_same(videos, backend):
     from_path = read_frames(path, [40, 3], require(backend))
     assert torch.equal(read_frames(str(path), [40, 3], backend), from_path)
     assert torch.equal(read_frames(path.read_bytes(), [40, 3], backend), from_path)
-
-
-def test_url(videos, monkeypatch):
-    asked = []
-    response = BytesIO(videos["short_gop.mp4"].read_bytes())
-    monkeypatch.setattr("urllib.request.urlopen", lambda url, timeout: asked.append(url) or response)
-    assert frame_indices(read_frames("https://example.org/clip.mp4", [40, 3])) == [40, 3]
-    assert asked == ["https://example.org/clip.mp4"]
 
 
 @pytest.mark.parametrize("indices", [np.array([3, 1]), torch.tensor([3, 1]), (3, 1)], ids=["numpy", "torch", "tuple"])
@@ -220,8 +211,10 @@ def test_half_a_matroska_file_has_the_frames_that_are_left(videos, tmp_path):
 
 
 def test_unknown_backend(videos):
-    with pytest.raises(ValueError, match="backend='ffmpeg' is unknown; choose one of auto, pyav, torchcodec, decord"):
+    message = "^backend='ffmpeg' is unknown; choose one of auto, pyav, torchcodec, decord"
+    with pytest.raises(ValueError, match=message) as caught:
         read_frames(videos["intra.mp4"], [0], "ffmpeg")
+    assert type(caught.value) is ValueError  # not a bad video, of which others take the place
 
 
 def test_auto_takes_the_first_backend_that_loads(videos, monkeypatch):

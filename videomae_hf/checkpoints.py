@@ -102,7 +102,8 @@ def checkpoint_processor(name: str | Path, config: VideoMAEV2Config, **options) 
     )
     if not found or crops_otherwise or stored.image_hw != config.image_hw:
         plain |= {**_PLAIN_CROP, **clip_options(config)}
-    return VideoMAEV2ImageProcessor.from_dict({**plain, "num_frames": config.num_frames, **options})
+    of_model = {"num_frames": config.num_frames, "num_channels": config.num_channels}
+    return VideoMAEV2ImageProcessor.from_dict({**plain, **of_model, **options})
 
 
 def _class_of(name: str | Path, config: VideoMAEV2Config) -> type[VideoMAEV2PreTrainedModel]:

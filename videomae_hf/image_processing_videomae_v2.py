@@ -6,21 +6,24 @@ One class with two names: `VideoMAEV2ImageProcessor` is what users call and `Aut
 and write the one preprocessor_config.json. Everything is torch on the CPU; torchvision is not needed.
 """
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from huggingface_hub.dataclasses import validate_typed_dict
-from PIL import Image
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.image_utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD, PILImageResampling, SizeDict
 from transformers.processing_utils import ImagesKwargs
+from transformers.video_utils import VideoMetadata
 
 from .checkpoint_files import FILE_OPTIONS, read_mapping
+from .frame_arrays import given_info, split_batch, split_metadata, stack_frames
 from .frame_sampling import constant_rate, sample_clip_indices
 from .preprocessing import read_preprocessing
-from .video_decoding import read_frames
+from .video_decoding import MAX_PIXELS, read_frames
 from .video_sources import VideoInfo, VideoSource
 
 
@@ -43,6 +46,11 @@ class VideoMAEV2ProcessorKwargs(ImagesKwargs, total=False):
     do_sample_frames: bool | None
     square_pixels: bool | None
     video_backend: str | None
+    num_channels: int | None
+    antialias: bool | None
+    max_pixels: int | None
+    video_metadata: Any  # VideoMetadata or dict, or a list with one for each video
+    return_metadata: bool | None
     generator: Any  # torch.Generator of frame_sampling="random"
 
 
@@ -55,7 +63,7 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
         num_frames (`int`, defaults to 16): frames of a clip.
         frame_sampling (`str`, defaults to `"dense"`): `"dense"`, `"uniform"` or `"random"`, see `sample_clip_indices`.
         sampling_rate (`float`, defaults to 4): distance of neighbouring frames of a dense clip, in frames.
-        fps (`float`, *optional*): the same in frames a second; goes before `sampling_rate`.
+        fps (`float`, *optional*): frames of a dense clip per second; overrides `sampling_rate`.
         num_clips, num_crops (`int`, defaults to 1):
             Views of a video: clips spread over its length, crops over its longer side. The crops of the first clip come
             first. One crop is the centre.
@@ -67,8 +75,21 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
             takes all frames of a file.
         video_backend (`str`, defaults to `"auto"`): the decoder, see `read_frames`.
         square_pixels (`bool`, defaults to `True`): stretch videos whose pixels are not square, see `read_frames`.
+        num_channels (`int`, defaults to 3):
+            Channels of the clips that come from files and PIL images: 3 for RGB, 1 for luma, others for files that have
+            them. Arrays keep theirs, except that the luma is taken of RGB where it is 1.
+        antialias (`bool`, defaults to `True`):
+            Antialias frames that are made smaller, as PIL and transformers do. The official test does not (bilinear
+            resizing in OpenCV): `False` gives its pixels.
+        max_pixels (`int`, defaults to 8192 * 4320): refuse files with larger frames, see `read_frames`.
+        return_metadata (`bool`, defaults to `False`):
+            Also return `video_metadata`, a `VideoMetadata` for each video, whose `frames_indices` are the frames of all
+            clips, clip after clip.
         do_resize, size, resample, do_center_crop, crop_size, do_rescale, rescale_factor, do_normalize, image_mean,
         image_std: as in transformers.
+
+    Transformers' video-classification pipeline calls the processor with `num_frames` alone: its `frame_sampling_rate`
+    reaches no video processor. Clips are sampled by the `sampling_rate` of this one.
 
     Example:
 
@@ -107,6 +128,10 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
     do_sample_frames = None
     video_backend = "auto"
     square_pixels = True
+    num_channels = 3
+    antialias = True
+    max_pixels = MAX_PIXELS
+    return_metadata = False
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -133,8 +158,10 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
         Args:
             videos: a path, http(s) URL or the bytes of a file; a folder of images; a `VideoSegment` of one of these; a
                 list of frames (PIL, or numpy or torch (H, W, C) or (C, H, W)); an array (T, H, W, C) or (T, C, H, W);
-                or a list of any of these, or a 5-D array. Values from 0 to 255; frames of 0 to 1 need
+                or a list of any of these, or a 5-D array. Pixels from 0 to 255, uint16 to 65535; floats of 0 to 1 need
                 `do_rescale=False`.
+            video_metadata: a `VideoMetadata` of transformers or a dict for each video that is given as frames, where
+                they are sampled by `fps`. Files have their own.
             return_tensors: `"pt"`, `"np"` or None (a list of tensors).
             kwargs: options for this call.
 
@@ -142,63 +169,121 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
             `pixel_values` (B, T, C, H, W), or (B, num_clips * num_crops, T, C, H, W) for more than one view.
 
         Raises:
-            VideoDecodeError, FileNotFoundError: for files. ValueError: for videos of different shapes, unknown layouts
-            and options that do not fit together.
+            VideoDecodeError, FileNotFoundError: for files. ValueError: for videos of different shapes, unknown layouts,
+            pixels of unknown range and options that do not fit together.
         """
-        validate_typed_dict(self.valid_kwargs, kwargs)
-        for name in self.valid_kwargs.__annotations__:
-            kwargs.setdefault(name, getattr(self, name, None))
-        return_tensors = kwargs.pop("return_tensors", None)
-        options = self._standardize_kwargs(**kwargs)
-        prepared = [self._prepare_video(video, options) for video in split_batch(videos)]
+        options, return_tensors = self._options(kwargs)
+        videos = split_batch(videos)
+        metadata = split_metadata(options["video_metadata"], len(videos))
+        prepared, metadata = zip(*map(partial(self._prepare_video, options=options), videos, metadata))
         shapes = {tuple(video.shape) for video in prepared}
         if return_tensors is not None and len(shapes) > 1:
             raise ValueError(
                 f"The videos come out in different shapes, {sorted(shapes)}, and cannot be stacked; sample the same "
                 f"number of frames (num_frames, do_sample_frames) and crop them (do_center_crop)."
             )
-        pixel_values = torch.stack(prepared) if len(shapes) == 1 else prepared
-        return BatchFeature(data={"pixel_values": pixel_values}, tensor_type=return_tensors)
+        pixel_values = list(prepared) if return_tensors is None else torch.stack(prepared)
+        output = BatchFeature(data={"pixel_values": pixel_values}, tensor_type=return_tensors)
+        if options["return_metadata"]:
+            output["video_metadata"] = list(metadata)
+        return output
 
-    def _prepare_video(self, video, options: dict[str, Any]) -> torch.Tensor:
-        """One video -> (T, C, H, W), or (views, T, C, H, W)."""
-        frames, num_clips = self._sampled_frames(video, options)  # (num_clips * T, C, H, W)
-        if options["do_resize"]:
-            frames = resize(frames, options["size"], options["resample"])
-        if options["do_center_crop"]:
-            crops = crop_views(
-                frames, options["crop_size"], options["num_crops"]
-            )  # (num_crops, num_clips * T, C, H, W)
-        elif options["num_crops"] > 1:
+    def _options(self, kwargs: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+        """All options, those of a call before those of the processor, and `return_tensors`."""
+        validate_typed_dict(self.valid_kwargs, kwargs)
+        options = {name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__} | kwargs
+        return_tensors = options.pop("return_tensors")
+        return self._standardize_kwargs(**options), return_tensors
+
+    def _prepare_video(
+        self, video, metadata: VideoMetadata | None, options: dict[str, Any]
+    ) -> tuple[torch.Tensor, VideoMetadata]:
+        """One video -> (T, C, H, W), or (views, T, C, H, W), and what is known of it."""
+        if options["num_crops"] > 1 and not options["do_center_crop"]:
             raise ValueError(f"num_crops={options['num_crops']} needs do_center_crop=True.")
-        else:
-            crops = frames[None]
-        # -> (num_crops, num_clips, T, C, H, W) -> (num_clips * num_crops, T, C, H, W)
-        views = crops.unflatten(1, (num_clips, -1)).transpose(0, 1).flatten(0, 1).float()
-        if options["do_rescale"]:
-            views = views * options["rescale_factor"]
-        if options["do_normalize"]:
-            mean, std = (_per_channel(options[name], views, name) for name in ("image_mean", "image_std"))
-            views = (views - mean) / std
-        return views[0] if len(views) == 1 else views
-
-    def _sampled_frames(self, video, options: dict[str, Any]) -> tuple[torch.Tensor, int]:
-        """One video -> its frames (num_clips * T, C, H, W), clip after clip, and num_clips."""
-        is_file = isinstance(video, VideoSource)
+        is_file, found = isinstance(video, VideoSource), VideoMetadata(0)
         sample = is_file if options["do_sample_frames"] is None else options["do_sample_frames"]
 
         def indices(info: VideoInfo) -> list[int]:
-            if not sample:
-                return list(range(info.num_frames))
-            return [index for clip in self.sample_clips(info, options) for index in clip]
+            clips = self.sample_clips(info, options) if sample else [range(info.num_frames)]
+            _describe(found, info)
+            found.frames_indices = [index for clip in clips for index in clip]
+            return found.frames_indices
+
+        def crops(frames: torch.Tensor) -> torch.Tensor:  # (n, C, H, W) -> (n, num_crops, C, height, width)
+            found.height, found.width = frames.shape[-2:]
+            if options["do_resize"]:
+                frames = resize(frames, options["size"], options["resample"], antialias=options["antialias"])
+            if not options["do_center_crop"]:
+                return frames[:, None]
+            return crop_views(frames, options["crop_size"], options["num_crops"]).transpose(0, 1)
 
         if is_file:
-            frames = read_frames(video, indices, options["video_backend"], options["square_pixels"])
-            frames = frames.permute(0, 3, 1, 2)  # (T, H, W, C) -> (T, C, H, W)
+            views = read_frames(
+                video,
+                indices,
+                options["video_backend"],
+                options["square_pixels"],
+                transform=lambda frames: crops(frames.permute(0, 3, 1, 2)),  # (n, H, W, C) -> (n, C, H, W)
+                num_channels=options["num_channels"],
+                max_pixels=options["max_pixels"],
+            )
         else:
-            frames = stack_frames(video, options["input_data_format"])
-            frames = frames[indices(VideoInfo(len(frames), fps=None))]
-        return frames, options["num_clips"] if sample else 1
+            frames = stack_frames(video, options)
+            views = crops(frames[indices(given_info(len(frames), metadata))])
+        # (num_clips * T, num_crops, C, H, W) -> (num_clips, num_crops, T, C, H, W) -> (views, T, C, H, W)
+        views = views.unflatten(0, (options["num_clips"] if sample else 1, -1)).transpose(1, 2).flatten(0, 1)
+        views = self._normalized(views, options)
+        return views[0] if len(views) == 1 else views, found
+
+    @staticmethod
+    def _normalized(views: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
+        """Pixels (..., C, H, W) as float32, rescaled and normalised."""
+        views = views.to(torch.float32, copy=True)
+        if options["do_rescale"]:
+            views.mul_(options["rescale_factor"])
+        if options["do_normalize"]:
+            mean, std = (_per_channel(options[name], views, name) for name in ("image_mean", "image_std"))
+            views.sub_(mean).div_(std)
+        return views
+
+    def sample_frames(self, metadata: VideoMetadata, **kwargs) -> np.ndarray:
+        """Indices of the frames that a call with these options takes of a video, clip after clip.
+
+        Args:
+            metadata: of the whole video; `fps` needs its `fps`.
+            kwargs: options of sampling, such as `num_frames`.
+        """
+        clips = self.sample_clips(VideoInfo(metadata.total_num_frames, metadata.fps), self._options(kwargs)[0])
+        return np.array(clips).flatten()  # (num_clips, T) -> (num_clips * T,)
+
+    def fetch_videos(
+        self, video_url_or_urls: VideoSource | list, sample_indices_fn: Callable | None = None
+    ) -> tuple[torch.Tensor, VideoMetadata] | list[tuple]:
+        """Decodes a video, or each of a list, without resizing it.
+
+        Args:
+            video_url_or_urls: in any form of a file that the processor takes.
+            sample_indices_fn: called with `metadata`, a `VideoMetadata`, it answers with the indices of the wanted
+                frames; None takes all.
+
+        Returns:
+            Frames, uint8 (T, C, H, W), and metadata; of a list, as in transformers, all frames and all metadata.
+        """
+        if isinstance(video_url_or_urls, list):
+            return list(zip(*[self.fetch_videos(one, sample_indices_fn) for one in video_url_or_urls]))
+        options, found = self._options({})[0], VideoMetadata(0)
+
+        def indices(info: VideoInfo) -> list[int]:
+            _describe(found, info)
+            wanted = range(info.num_frames) if sample_indices_fn is None else sample_indices_fn(metadata=found)
+            found.frames_indices = [int(index) for index in wanted]
+            return found.frames_indices
+
+        limits = {"num_channels": options["num_channels"], "max_pixels": options["max_pixels"]}
+        frames = read_frames(video_url_or_urls, indices, options["video_backend"], options["square_pixels"], **limits)
+        found.height, found.width = frames.shape[1:3]
+        return frames.permute(0, 3, 1, 2), found  # (T, H, W, C) -> (T, C, H, W)
 
     @staticmethod
     def sample_clips(info: VideoInfo, options: dict[str, Any]) -> list[list[int]]:
@@ -214,7 +299,8 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
     def to_dict(self) -> dict[str, Any]:
         """What preprocessor_config.json holds: both names, so that either Auto class finds its own."""
         output = super().to_dict()
-        output.pop("generator", None)
+        for name in ("generator", "video_metadata"):  # of a call
+            output.pop(name, None)
         output["image_processor_type"] = VideoMAEV2ImageProcessor.__name__
         output["video_processor_type"] = VideoMAEV2VideoProcessor.__name__
         if "auto_map" in output:
@@ -239,6 +325,7 @@ def clip_options(config) -> dict[str, Any]:
     height, width = config.image_hw
     return {
         "num_frames": config.num_frames,
+        "num_channels": config.num_channels,
         "size": {"shortest_edge": max(height, width)},
         "crop_size": {"height": height, "width": width},
     }
@@ -249,63 +336,10 @@ def normalization_options(config) -> dict[str, Any]:
     return {"image_mean": list(config.image_mean), "image_std": list(config.image_std)}
 
 
-def split_batch(videos) -> list:
-    """One video or a batch, in any form that `preprocess` takes, as a list of videos."""
-    if isinstance(videos, VideoSource | Image.Image):
-        return [[videos] if isinstance(videos, Image.Image) else videos]
-    if isinstance(videos, np.ndarray | torch.Tensor):
-        if videos.ndim not in (4, 5):
-            raise ValueError(f"A video has 4 dimensions and a batch 5; this array has shape {tuple(videos.shape)}.")
-        return [videos] if videos.ndim == 4 else list(videos)
-    if not isinstance(videos, list | tuple) or len(videos) == 0:
-        raise ValueError(f"Expected a video or a list of videos or frames, not {type(videos).__name__} {videos!r:.80}.")
-    first = videos[0]
-    is_frame = isinstance(first, Image.Image) or (isinstance(first, np.ndarray | torch.Tensor) and first.ndim < 4)
-    return [videos] if is_frame else list(videos)
-
-
-def stack_frames(video, input_data_format: str | None = None) -> torch.Tensor:
-    """A list of frames or an array -> (T, C, H, W); uint8 for integers, float32 for floats."""
-    if isinstance(video, list | tuple):
-        frames = [_frame_to_tensor(frame) for frame in video]
-        if len({tuple(frame.shape) for frame in frames}) != 1:
-            raise ValueError(f"The frames of a video differ in shape: {sorted({tuple(f.shape) for f in frames})}.")
-        video = torch.stack(frames)
-    else:
-        video = _frame_to_tensor(video)
-    if video.ndim == 3:  # grey frames (T, H, W)
-        video = video[:, None]
-    elif _channels_last(video.shape[1:], input_data_format):
-        video = video.permute(0, 3, 1, 2)  # (T, H, W, C) -> (T, C, H, W)
-    if video.is_floating_point():
-        return video.float()
-    if video.min() < 0 or video.max() > 255:
-        raise ValueError(f"Pixels must lie in 0 to 255, not {video.min().item()} to {video.max().item()}.")
-    return video.to(torch.uint8)
-
-
-def _frame_to_tensor(frame) -> torch.Tensor:
-    if isinstance(frame, Image.Image):
-        frame = np.array(frame.convert("RGB"))
-    if isinstance(frame, np.ndarray):
-        # torch has neither negative strides (OpenCV's BGR as `frame[..., ::-1]`) nor arithmetic on uint16.
-        frame = np.ascontiguousarray(frame.astype(np.int64) if frame.dtype in (np.uint16, np.uint32) else frame)
-    elif not isinstance(frame, torch.Tensor):
-        raise ValueError(f"A frame is a PIL image or a numpy or torch array, not {type(frame).__name__} {frame!r:.80}.")
-    return torch.as_tensor(frame)
-
-
-def _channels_last(shape: torch.Size, input_data_format: str | None) -> bool:
-    """Whether a frame of this shape is (H, W, C). As in transformers 1 or 3 are channels, the first axis goes first."""
-    if input_data_format is not None:
-        return str(getattr(input_data_format, "value", input_data_format)) == "channels_last"
-    if shape[0] in (1, 3) or shape[2] in (1, 3):
-        return shape[0] not in (1, 3)
-    return shape[2] < shape[0]  # other channel counts: there are fewer channels than pixels
-
-
-def resize(frames: torch.Tensor, size: SizeDict, resample: PILImageResampling | int) -> torch.Tensor:
-    """(T, C, H, W) -> (T, C, H', W'), antialiased, in the dtype of `frames`."""
+def resize(
+    frames: torch.Tensor, size: SizeDict, resample: PILImageResampling | int, *, antialias: bool = True
+) -> torch.Tensor:
+    """(T, C, H, W) -> (T, C, H', W'), in the dtype of `frames`."""
     if resample not in _INTERPOLATIONS:
         raise ValueError(f"resample={resample} is not supported; use nearest (0), bilinear (2) or bicubic (3).")
     height, width = frames.shape[-2:]
@@ -322,7 +356,7 @@ def resize(frames: torch.Tensor, size: SizeDict, resample: PILImageResampling | 
     mode = _INTERPOLATIONS[resample]
     if mode == "nearest-exact":
         return torch.nn.functional.interpolate(frames, target, mode=mode)
-    return torch.nn.functional.interpolate(frames, target, mode=mode, antialias=True)
+    return torch.nn.functional.interpolate(frames, target, mode=mode, antialias=antialias)
 
 
 def crop_views(frames: torch.Tensor, crop_size: SizeDict, num_crops: int) -> torch.Tensor:
@@ -348,6 +382,11 @@ def crop_views(frames: torch.Tensor, crop_size: SizeDict, num_crops: int) -> tor
             left = int(crop * spare_width / (num_crops - 1))
         crops.append(frames[..., top : top + crop_height, left : left + crop_width])
     return torch.stack(crops)
+
+
+def _describe(metadata: VideoMetadata, info: VideoInfo):
+    metadata.total_num_frames, metadata.fps = info.num_frames, info.fps
+    metadata.duration = info.num_frames / info.fps if info.fps else None
 
 
 def _per_channel(values, frames: torch.Tensor, name: str) -> torch.Tensor:

@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Frames of a video by index, through decord, PyAV or torchcodec, or from a folder of images.
+"""Frames of a video by index, through PyAV, torchcodec or decord, or from images and arrays.
 
 Frame i is the i-th frame a full decode gives, in presentation order. `read_frames` is the one entry; what it is given
 as `indices` may depend on the video (`VideoInfo`), so that a file is opened once to count, sample and decode.
@@ -8,30 +8,59 @@ as `indices` may depend on the video (`VideoInfo`), so that a file is opened onc
 has the scores and the times). PyAV seeks to the key frame before a wanted frame where the packets of the file say which
 frame is which (MP4, MOV, Matroska, WebM, FLV, AVI without B-frames), and decodes from the start where they do not
 (other AVI, MPEG, raw streams, damaged files).
+
+Bytes from anywhere are opened as video containers only. Left to itself, FFmpeg would take a text for a playlist and
+open the files, addresses and network ports in it. PyAV passes it a list of the formats that it may open (`FORMATS`) and
+no protocol but files; torchcodec and decord have no such option, and see only bytes that begin like a container
+(other_decoders.py).
 """
 
-import http.client
 import importlib
-import re
 import sys
-import urllib.request
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from io import BytesIO
 from itertools import islice, pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 
-from .video_sources import FrameFolder, VideoDecodeError, VideoInfo, VideoSegment, VideoSource, source_name
+from .frame_files import IMAGE_SUFFIXES, check_size, damaged_file_errors, image_paths, reader_of
+from .frame_pixels import BATCH_BYTES, fit_channels
+from .other_decoders import read_decord, read_torchcodec
+from .video_sources import (
+    FrameFolder,
+    VideoDecodeError,
+    VideoInfo,
+    VideoSegment,
+    VideoSource,
+    check_template,
+    fetch,
+    source_name,
+)
 
+
+__all__ = [
+    "BACKENDS", "FORMATS", "IMAGE_SUFFIXES", "MAX_PIXELS", "FrameFolder", "VideoDecodeError", "VideoInfo",
+    "VideoSegment", "check_template", "decoding_errors", "image_paths", "open_container", "read_frames",
+    "usable_backend", "video_stream",
+]  # fmt: skip
 
 BACKENDS = ("pyav", "torchcodec", "decord")  # the order in which "auto" looks for one
 _MODULES = {"pyav": "av", "torchcodec": "torchcodec.decoders", "decord": "decord"}
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+# Names of FFmpeg's demuxers of video files, none of which opens anything else.
+FORMATS = (
+    "amv", "asf", "asf_o", "av1", "avi", "cavsvideo", "dirac", "dv", "flv", "gif", "h261", "h263", "h264", "hevc",
+    "ivf", "jpeg_pipe", "kux", "live_flv", "m4v", "matroska", "mjpeg", "mov", "mpeg", "mpegts", "mpegvideo", "mxf",
+    "nsv", "nut", "obu", "ogg", "rm", "vc1", "vc1test", "vvc", "wtv", "yuv4mpegpipe",
+)  # fmt: skip
+MAX_PIXELS = 8192 * 4320  # of a frame: 8K of cinemas and television; 8000 x 8000 is more
+
+# (index, uint8 (H, W, C), width / height of a pixel)
+Decoded = Iterator[tuple[int, np.ndarray, float | None]]
 
 
 def read_frames(
@@ -39,57 +68,141 @@ def read_frames(
     indices: Sequence[int] | Callable[[VideoInfo], Sequence[int]],
     backend: str = "auto",
     square_pixels: bool = False,
+    *,
+    transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    num_channels: int = 3,
+    max_pixels: int | None = MAX_PIXELS,
 ) -> torch.Tensor:
     """Decodes some frames of a video.
 
     Args:
         source: path or http(s) URL of a video, its bytes, a folder of images (a path or a `FrameFolder`), or a
-            `VideoSegment` of any of these, of which only the segment exists for `indices`.
+            `VideoSegment` of any of these, of which only the segment exists for `indices`. Arrays (.npy, .npz) and
+            images of several pages (TIFF, animated PNG and WebP) are videos too, see `frame_files.py`.
         indices: frame indices, in any order and with repeats, or a function that makes them from a `VideoInfo`.
         backend: `"auto"`, `"pyav"`, `"torchcodec"` or `"decord"`.
         square_pixels: stretch frames whose pixels are not square to the width they are meant to be shown at; False
             gives them as stored. decord does not tell the shape of pixels and always gives frames as stored.
+        transform: maps some frames, uint8 (n, H, W, num_channels), to a tensor (n, ...), each in the same way. It is
+            called on a few of them at a time while the others are not decoded yet, so that large frames that are made
+            small never are in memory together. Its own errors pass as they are.
+        num_channels: 3 for RGB, 1 for luma (as PIL's "L"). Others only from files that have them: images with
+            transparency, arrays.
+        max_pixels: frames of more pixels are refused, before they are decoded where the header says their size; None
+            takes any.
 
     Returns:
-        uint8 (len(indices), H, W, 3), RGB, rotated as the file says.
+        uint8 (len(indices), H, W, num_channels), rotated as the file says, or what `transform` makes of it.
 
     Raises:
         FileNotFoundError: no such file.
-        VideoDecodeError: the video is damaged, or has no such frame.
+        VideoDecodeError: the video is damaged, has no such frame, frames of several sizes or of more than `max_pixels`,
+            or another number of channels.
+        OSError: a URL that cannot be loaded, see `fetch`.
         ImportError: the backend is not installed or does not load.
     """
+    _check_backend(backend)
     name, segments = source_name(source), []
     while isinstance(source, VideoSegment):
         segments.insert(0, source)
         source = source.source
-    source = _fetch(source)
-    if isinstance(source, FrameFolder):
-        reader = _read_images
-    else:
-        reader = {"pyav": _read_pyav, "torchcodec": _read_torchcodec, "decord": _read_decord}[usable_backend(backend)]
+    source = fetch(source)
+    clip = _Clip(name, transform, square_pixels)
 
-    def checked_indices(info: VideoInfo) -> list[int]:
-        if info.num_frames < 1:
-            raise VideoDecodeError(f"{name} has no decodable frame.")
-        start = 0
-        try:
-            for segment in segments:
-                start, info = start + segment.frame_range(info).start, segment.info(info)
-            chosen = [int(index) for index in (indices(info) if callable(indices) else indices)]
-        except ValueError as error:  # too short for the sampling asked for, say
-            raise VideoDecodeError(f"{name}: {error}") from error
-        if not chosen or min(chosen) < 0 or max(chosen) >= info.num_frames:
-            raise VideoDecodeError(f"{name} has {info.num_frames} frames; frames {chosen} were asked for.")
-        return [start + index for index in chosen]
+    def pick(info: VideoInfo) -> list[int]:
+        wanted = _wanted_frames(name, info, segments, indices)
+        clip.start(wanted)
+        return wanted
 
+    decoded = _decode(source, pick, backend, num_channels, max_pixels)
+    with closing(_naming_errors(name, decoded)) as frames:
+        for index, frame, pixel_aspect_ratio in frames:
+            clip.add(index, frame, pixel_aspect_ratio)
+    return clip.finish()
+
+
+def _wanted_frames(name: str, info: VideoInfo, segments: list[VideoSegment], indices) -> list[int]:
+    """The indices in the whole video that `info` describes."""
+    if info.num_frames < 1:
+        raise VideoDecodeError(f"{name} has no decodable frame.")
+    start = 0
     try:
-        frames, pixel_aspect_ratio = reader(source, checked_indices)
-    except (VideoDecodeError, MemoryError):
+        for segment in segments:
+            start, info = start + segment.frame_range(info).start, segment.info(info)
+        chosen = [int(index) for index in (indices(info) if callable(indices) else indices)]
+    except ValueError as error:  # too short for the sampling asked for, say
+        raise VideoDecodeError(f"{name}: {error}") from error
+    if not chosen or min(chosen) < 0 or max(chosen) >= info.num_frames:
+        raise VideoDecodeError(f"{name} has {info.num_frames} frames; frames {chosen} were asked for.")
+    return [start + index for index in chosen]
+
+
+def _decode(source, pick, backend: str, num_channels: int, max_pixels: int | None) -> Decoded:
+    """Yields each wanted frame once. A reader that finds itself wrong calls `pick` again and starts over."""
+    read_file = reader_of(source)
+    if read_file is not None:
+        for index, frame in read_file(source, pick, num_channels, max_pixels):
+            yield index, frame, None
+        return
+    read_video = {"pyav": _read_pyav, "torchcodec": read_torchcodec, "decord": read_decord}[usable_backend(backend)]
+    for index, frame, pixel_aspect_ratio in read_video(source, pick, max_pixels):
+        yield index, fit_channels(frame, num_channels), pixel_aspect_ratio
+
+
+def _naming_errors(name: str, decoded: Decoded) -> Decoded:
+    try:
+        yield from decoded
+    except (VideoDecodeError, ImportError):
         raise
     except decoding_errors() as error:
         reason = getattr(error, "strerror", None) or error  # PyAV's own text repeats the name
         raise VideoDecodeError(f"{name} cannot be decoded: {type(error).__name__}: {reason}") from error
-    return _stretched(frames, pixel_aspect_ratio) if square_pixels else frames
+
+
+class _Clip:
+    """Puts frames in their places as they come, transformed a few at a time."""
+
+    def __init__(self, name: str, transform: Callable | None, square_pixels: bool):
+        self.name, self.transform, self.square_pixels = name, transform, square_pixels
+
+    def start(self, wanted: list[int]):
+        self.length, self.places = len(wanted), defaultdict(list)
+        for place, index in enumerate(wanted):
+            self.places[index].append(place)
+        self.waiting, self.missing = [], set(wanted)
+        self.shape, self.pixel_aspect_ratio, self.frames = None, None, None
+
+    def add(self, index: int, frame: np.ndarray, pixel_aspect_ratio: float | None):
+        if self.shape is None:
+            self.shape, self.pixel_aspect_ratio = frame.shape, pixel_aspect_ratio
+        if frame.shape != self.shape:
+            sizes = " and ".join(f"{width} x {height}" for height, width, _ in (self.shape, frame.shape))
+            raise VideoDecodeError(f"{self.name} cannot be decoded: not all frames have the same shape, but {sizes}.")
+        self.waiting.append((index, frame))
+        if self.transform is None or (len(self.waiting) + 1) * frame.nbytes > BATCH_BYTES:
+            self._place_waiting()
+
+    def finish(self) -> torch.Tensor:
+        if self.waiting:
+            self._place_waiting()
+        if self.missing:  # a file that changed while it was read
+            raise VideoDecodeError(f"{self.name} cannot be decoded: frames {sorted(self.missing)[:5]} did not come.")
+        return self.frames
+
+    def _place_waiting(self):
+        indices, frames = zip(*self.waiting)
+        self.waiting = []
+        frames = torch.from_numpy(np.stack(frames) if len(frames) > 1 else frames[0][None])  # (n, H, W, C)
+        if self.square_pixels:
+            frames = _stretched(frames, self.pixel_aspect_ratio)
+        if self.transform is not None:
+            frames = self.transform(frames)
+        if self.frames is None:
+            self.frames = frames.new_empty((self.length, *frames.shape[1:]))
+        for index, frame in zip(indices, frames):
+            for place in self.places[index]:
+                self.frames[place] = frame
+        self.missing -= set(indices)
 
 
 def usable_backend(backend: str = "auto") -> str:
@@ -98,8 +211,7 @@ def usable_backend(backend: str = "auto") -> str:
     Raises:
         ImportError: it does not load; the message says why.
     """
-    if backend != "auto" and backend not in BACKENDS:
-        raise ValueError(f"backend={backend!r} is unknown; choose one of auto, {', '.join(BACKENDS)}.")
+    _check_backend(backend)
     reasons = []
     for candidate in BACKENDS if backend == "auto" else (backend,):
         try:
@@ -113,37 +225,19 @@ def usable_backend(backend: str = "auto") -> str:
     raise ImportError(f"No video decoding backend loads here: {', '.join(reasons)}. `pip install av` is enough.")
 
 
-def decoding_errors() -> tuple[type[Exception], ...]:
-    """What the three libraries raise for files they cannot read.
+def _check_backend(backend: str):
+    if backend not in ("auto", *BACKENDS):
+        raise ValueError(f"backend={backend!r} is unknown; choose one of auto, {', '.join(BACKENDS)}.")
 
-    av its own OSErrors and ValueErrors, and some that are FFmpegErrors only; torchcodec RuntimeErrors; and each of them
-    now and then one of the others.
+
+def decoding_errors() -> tuple[type[Exception], ...]:
+    """What the libraries raise for files that they cannot read.
+
+    av its own OSErrors and ValueErrors, some that are FFmpegErrors only, and MemoryError where a damaged header asks
+    for more than there is; torchcodec RuntimeErrors; and each of them now and then one of the others.
     """
     ffmpeg_error = getattr(sys.modules.get("av"), "FFmpegError", OSError)
-    return OSError, ValueError, RuntimeError, IndexError, TypeError, ArithmeticError, ffmpeg_error
-
-
-def _fetch(source) -> str | bytes | FrameFolder:
-    if isinstance(source, str) and source.startswith(("http://", "https://")):
-        try:
-            with urllib.request.urlopen(source, timeout=60) as response:
-                return response.read()
-        except http.client.HTTPException as error:  # the connection ended early; other failures are OSErrors
-            raise OSError(f"{source} could not be fetched: {type(error).__name__}: {error}") from error
-    if isinstance(source, bytes):
-        return source
-    if not isinstance(source, str | Path | FrameFolder):
-        raise TypeError(f"source must be a path, a URL, bytes or a FrameFolder, not {type(source).__name__}.")
-    path = Path(source.path if isinstance(source, FrameFolder) else source).expanduser()
-    if path.is_dir() and str(source):
-        return source if isinstance(source, FrameFolder) else FrameFolder(str(path))
-    if isinstance(source, FrameFolder) or not path.is_file():
-        raise FileNotFoundError(f"No {'folder of images' if isinstance(source, FrameFolder) else 'video file'} {path}.")
-    return str(path.absolute())  # a relative name with a colon in it would be taken for a protocol and an address
-
-
-def _openable(source: str | bytes):
-    return BytesIO(source) if isinstance(source, bytes) else source
+    return (*damaged_file_errors(), ffmpeg_error)
 
 
 def _stretched(frames: torch.Tensor, pixel_aspect_ratio: float | None) -> torch.Tensor:
@@ -155,10 +249,6 @@ def _stretched(frames: torch.Tensor, pixel_aspect_ratio: float | None) -> torch.
     frames = frames.permute(0, 3, 1, 2)  # (N, H, W, 3) -> (N, 3, H, W)
     frames = torch.nn.functional.interpolate(frames, (frames.shape[2], width), mode="bilinear", antialias=True)
     return frames.permute(0, 2, 3, 1)  # -> (N, H, W', 3)
-
-
-def _in_order(wanted: list[int], frames: dict[int, np.ndarray]) -> torch.Tensor:
-    return torch.from_numpy(np.stack([frames[index] for index in wanted]))
 
 
 # ------------------------------------------------------------------------------------------------------------- PyAV
@@ -175,44 +265,58 @@ class _IndexNotConfirmed(Exception):
     """Decoding did not give the frames that the packets promised."""
 
 
-def _read_pyav(source, pick) -> tuple[torch.Tensor, float | None]:
+def _read_pyav(source, pick, max_pixels: int | None) -> Decoded:
     av = importlib.import_module("av")
     reformatter = importlib.import_module("av.video.reformatter").VideoReformatter()
     # Since PyAV 17 colours are converted on all cores, unless one says otherwise.
-    to_rgb = partial(_to_rgb, reformatter, {"threads": 1} if _release(av) >= 17 else {})
+    to_rgb = partial(_to_rgb, reformatter, {"threads": 1} if _release(av) >= 17 else {}, max_pixels)
     # `with` always: a container left open deadlocks the DataLoader's forked workers.
     with open_container(av, source) as container:
-        stream = video_stream(container)
+        stream = video_stream(container, max_pixels)
         timestamps, keys = _packet_index(container, stream)
         if timestamps:
             seconds = _seconds(timestamps, stream.time_base)
             wanted = pick(VideoInfo(len(timestamps), _fps(stream, seconds), seconds))
             try:
-                frames = _seek_and_decode(container, stream, timestamps, keys, wanted, to_rgb)
-                return _in_order(wanted, frames), _pixel_aspect_ratio(stream, frames)
+                for index, frame in _seek_and_decode(container, stream, timestamps, keys, wanted):
+                    yield index, *to_rgb(stream, frame)
+                return
             except (_IndexNotConfirmed, av.FFmpegError):
                 pass  # a full decode shows what the file really holds
-    return _decode_from_the_start(av, source, pick, to_rgb)
+    yield from _decode_from_the_start(av, source, pick, to_rgb, max_pixels)
 
 
 def open_container(av, source: str | bytes):
+    """Opens a file or bytes, if they are in one of `FORMATS`; nothing but the file itself is opened."""
+    options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
     # Titles in unknown encodings are no reason to refuse a video; since PyAV 19 they are none anyway.
-    options = {"metadata_errors": "ignore"} if _release(av) < 19 else {}
-    return av.open(_openable(source), **options)
+    more = {"metadata_errors": "ignore"} if _release(av) < 19 else {}
+    try:
+        return av.open(BytesIO(source) if isinstance(source, bytes) else source, container_options=options, **more)
+    except av.ArgumentError as error:  # of FFmpeg, for formats that are not in the list
+        raise ValueError("no video, or in none of the formats that are opened here") from error
 
 
 def _release(av) -> int:
     return int(av.__version__.split(".")[0])
 
 
-def video_stream(container):
-    """The best video stream, to be decoded on one thread; raises ValueError if there is none."""
+def video_stream(container, max_pixels: int | None = None):
+    """The best video stream, to be decoded on one thread.
+
+    Raises:
+        ValueError: there is none, or its header says that frames have more than `max_pixels`.
+    """
     stream = container.streams.best("video")
     if stream is None or stream.disposition.value & 0x400:  # attached picture: the cover of a piece of music
         raise ValueError("no video stream")
-    if stream.codec_context is None:
+    decoder = stream.codec_context
+    if decoder is None:
         raise ValueError("no decoder for its video stream")
-    stream.codec_context.thread_count = 1  # workers are the parallelism; threads of many decoders only get in the way
+    decoder.thread_count = 1  # workers are the parallelism; threads of many decoders only get in the way
+    if max_pixels is not None:
+        check_size(decoder.width, decoder.height, max_pixels)
+        decoder.options = {"max_pixels": str(max_pixels)}  # for sizes that the header does not say
     return stream
 
 
@@ -284,13 +388,14 @@ def _is_hidden(codec: str, packet: memoryview) -> bool:
     return not header & 0b101  # neither show_existing_frame nor show_frame
 
 
-def _seek_and_decode(container, stream, timestamps: list[int], keys: list[int], wanted: list[int], to_rgb) -> dict:
-    """{index: RGB frame}: decodes each group of pictures that holds wanted frames, up to the last of them."""
-    groups = {}  # timestamp of the key frame -> {timestamp: index} of the wanted frames
-    for index in sorted(set(wanted)):
+def _seek_and_decode(
+    container, stream, timestamps: list[int], keys: list[int], wanted: list[int]
+) -> Iterator[tuple[int, object]]:
+    """Yields (index, av.VideoFrame): decodes each group of pictures that holds wanted frames, up to the last one."""
+    groups, missing = {}, set(wanted)  # timestamp of the key frame -> {timestamp: index} of the wanted frames
+    for index in sorted(missing):
         key = keys[bisect_right(keys, timestamps[index]) - 1]
         groups.setdefault(key, {})[timestamps[index]] = index
-    frames = {}
     for key, group in groups.items():
         last = key - 1
         for frame in _decode_group(container, stream, key, group):
@@ -302,10 +407,10 @@ def _seek_and_decode(container, stream, timestamps: list[int], keys: list[int], 
                 raise _IndexNotConfirmed
             last = frame.pts
             if frame.pts in group:
-                frames[group[frame.pts]] = to_rgb(frame)
-    if len(frames) < len(set(wanted)):
+                missing.discard(group[frame.pts])
+                yield group[frame.pts], frame
+    if missing:
         raise _IndexNotConfirmed
-    return frames
 
 
 def _decode_group(container, stream, key: int, group: dict[int, int]):
@@ -335,11 +440,11 @@ def _decode_group(container, stream, key: int, group: dict[int, int]):
     decoder.flush_buffers()
 
 
-def _decode_from_the_start(av, source, pick, to_rgb) -> tuple[torch.Tensor, float | None]:
+def _decode_from_the_start(av, source, pick, to_rgb, max_pixels: int | None) -> Decoded:
     """Decodes everything to know what there is, once, or again where the frames do not all fit in memory meanwhile."""
     kept, kept_bytes, timestamps = [], 0, []
     with open_container(av, source) as container:
-        stream = video_stream(container)
+        stream = video_stream(container, max_pixels)
         for frame in container.decode(stream):
             timestamps.append(frame.pts)
             kept_bytes += sum(plane.buffer_size for plane in frame.planes)
@@ -349,101 +454,28 @@ def _decode_from_the_start(av, source, pick, to_rgb) -> tuple[torch.Tensor, floa
                 kept.append(frame)
         ordered = None not in timestamps and all(first < second for first, second in pairwise(timestamps))
         seconds = _seconds(timestamps, stream.time_base) if ordered and timestamps else None
-        wanted = pick(VideoInfo(len(timestamps), _fps(stream, seconds), seconds))
+        wanted = set(pick(VideoInfo(len(timestamps), _fps(stream, seconds), seconds)))
         if kept_bytes <= _KEPT_BYTES:
-            frames = {index: to_rgb(kept[index]) for index in set(wanted)}
-            return _in_order(wanted, frames), _pixel_aspect_ratio(stream, frames)
+            for index in sorted(wanted):
+                yield index, *to_rgb(stream, kept[index])
+            return
     with open_container(av, source) as container:
-        stream = video_stream(container)
-        decoded = islice(container.decode(stream), max(wanted) + 1)
-        needed = set(wanted)
-        frames = {position: to_rgb(frame) for position, frame in enumerate(decoded) if position in needed}
-        return _in_order(wanted, frames), _pixel_aspect_ratio(stream, frames)
+        stream = video_stream(container, max_pixels)
+        for index, frame in enumerate(islice(container.decode(stream), max(wanted) + 1)):
+            if index in wanted:
+                yield index, *to_rgb(stream, frame)
 
 
-def _pixel_aspect_ratio(stream, frames: dict[int, np.ndarray]) -> float | None:
-    """Width / height of a pixel of the upright frames."""
-    ratio = float(stream.sample_aspect_ratio or 0)
-    height, width, _ = next(iter(frames.values())).shape
-    turned = (height, width) == (stream.width, stream.height) and height != width
-    return (1 / ratio if turned else ratio) if ratio else None
+def _to_rgb(reformatter, options: dict, max_pixels: int | None, stream, frame) -> tuple[np.ndarray, float | None]:
+    """An av.VideoFrame -> (H, W, 3) uint8, upright, and the width / height of its pixels.
 
-
-def _to_rgb(reformatter, options: dict, frame) -> np.ndarray:
-    """(H, W, 3) uint8, upright: the display matrix of phone videos is applied. One reformatter serves all frames of a
-    video; without it each frame would set up its own conversion, which costs more than the conversion."""
+    The display matrix of phone videos is applied. One reformatter serves all frames of a video; without it each frame
+    would set up its own conversion, which costs more than the conversion.
+    """
+    check_size(frame.width, frame.height, max_pixels)
     image = reformatter.reformat(frame, format="rgb24", **options).to_ndarray()
-    return np.ascontiguousarray(np.rot90(image, k=round(frame.rotation / 90) % 4)) if frame.rotation else image
-
-
-# ------------------------------------------------------------------------------------------------ torchcodec, decord
-
-
-def _read_torchcodec(source, pick) -> tuple[torch.Tensor, float | None]:
-    decoder = importlib.import_module("torchcodec.decoders").VideoDecoder(
-        source, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact"
-    )
-    metadata = decoder.metadata
-    wanted = pick(VideoInfo(len(decoder), metadata.average_fps))
-    unique = sorted(set(wanted))
-    frames = decoder.get_frames_at(unique).data  # (number of unique frames, H, W, 3)
-    ratio = getattr(metadata, "pixel_aspect_ratio", None)  # since 0.8
-    return frames[[unique.index(index) for index in wanted]], float(ratio) if ratio else None
-
-
-def _read_decord(source, pick) -> tuple[torch.Tensor, None]:
-    decord = importlib.import_module("decord")
-    try:
-        reader = decord.VideoReader(_openable(source), num_threads=1)
-        timestamps = reader.get_frame_timestamp(list(range(len(reader))))[:, 0]  # (N, 2), begin and end -> (N,)
-        ordered = len(timestamps) and bool((np.diff(timestamps) > 0).all())
-        seconds = (timestamps - timestamps[0]).tolist() if ordered else None
-        wanted = pick(VideoInfo(len(reader), reader.get_avg_fps(), seconds))
-        unique = sorted(set(wanted))
-        frames = reader.get_batch(unique).asnumpy()  # (number of unique frames, H, W, 3)
-    except decord.DECORDError as error:
-        raise RuntimeError(str(error).strip().splitlines()[0]) from error
-    return torch.from_numpy(frames[[unique.index(index) for index in wanted]]), None
-
-
-# ---------------------------------------------------------------------------------------------------- image folders
-
-
-def _read_images(folder: FrameFolder, pick) -> tuple[torch.Tensor, None]:
-    paths = image_paths(folder)
-    if not paths:
-        wanted_names = folder.template or ", ".join(IMAGE_SUFFIXES)
-        raise VideoDecodeError(f"{folder.path} holds no image ({wanted_names}).")
-    wanted = pick(VideoInfo(len(paths), folder.fps))
-    images = {}
-    for index in set(wanted):
-        try:
-            with Image.open(paths[index]) as image:
-                images[index] = np.asarray(image.convert("RGB"))
-        except (OSError, UnidentifiedImageError) as error:
-            raise VideoDecodeError(f"{paths[index]} cannot be read: {error}") from error
-    shapes = {image.shape for image in images.values()}
-    if len(shapes) > 1:
-        raise VideoDecodeError(f"{folder.path} has images of different sizes: {sorted(shapes)}.")
-    return _in_order(wanted, images), None
-
-
-def image_paths(folder: FrameFolder) -> list[Path]:
-    """The images of a folder in the order of the frames; those that a template and a number promise may be missing."""
-    if folder.template is None:
-        found = (path for path in Path(folder.path).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-        found = (path for path in found if not path.name.startswith("."))  # macOS leaves ._1.jpg on disks
-        # img_9 comes before img_10
-        paths = sorted(found, key=lambda path: [int(part) if part.isdigit() else part for part in _numbers_apart(path)])
-        return paths if folder.num_frames is None else paths[: folder.num_frames]
-    paths = []
-    while folder.num_frames is None or len(paths) < folder.num_frames:
-        path = Path(folder.path, folder.template.format(folder.first + len(paths)))
-        if folder.num_frames is None and not path.is_file():
-            break
-        paths.append(path)
-    return paths
-
-
-def _numbers_apart(path: Path) -> list[str]:
-    return re.split(r"(\d+)", path.name)
+    turns = round(frame.rotation / 90) % 4 if frame.rotation else 0
+    if turns:
+        image = np.ascontiguousarray(np.rot90(image, k=turns))
+    ratio = float(stream.sample_aspect_ratio or 0) or None
+    return image, 1 / ratio if ratio and turns % 2 else ratio

@@ -1,14 +1,25 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Names for videos: a file, a URL, bytes, a folder of images, or a segment of any of these."""
+"""Names for videos: a file, a URL, bytes, a folder of images, or a segment of any of these.
 
+`fetch` finds the file or loads the URL. Nothing here decodes.
+"""
+
+import http.client
 import math
+import re
+import threading
+import urllib.request
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 
+_TEMPLATE = re.compile(r"[^{}]*\{0?(:0?\d{0,2}d?)?\}[^{}]*")
+URL_SCHEMES = ("http://", "https://")
+MAX_URL_BYTES = 2**30  # a URL is loaded into memory
+MAX_URL_SECONDS = 300.0  # for all of it, from the name of the host to the last byte
+_MAX_SILENT_SECONDS = 60.0  # between two parts of it
 
 _ROUNDING = 1e-3  # seconds: Matroska rounds timestamps to milliseconds, so that a third of a second is 0.333
 
@@ -52,6 +63,15 @@ class FrameFolder:
     num_frames: int | None = None
     fps: float | None = None
 
+    def __post_init__(self):
+        check_template(self.template)
+
+
+def check_template(template: str | None):
+    """Raises ValueError for names of images that do not have one place for the number."""
+    if template is not None and not _TEMPLATE.fullmatch(template):
+        raise ValueError(f"frame_template={template!r} needs one place for the number of an image, as img_{{:05}}.jpg.")
+
 
 @dataclass(frozen=True)
 class VideoSegment:
@@ -94,14 +114,22 @@ class VideoSegment:
             return range(first, info.num_frames if last is None else min(last, info.num_frames))
         if self.start is None and self.end is None:
             return range(info.num_frames)
-        timestamps, duration = _timing(info)
-        start, end = self.start or 0, math.inf if self.end is None else self.end
+        return self._between(info, self.start or 0, math.inf if self.end is None else self.end)
+
+    @staticmethod
+    def _between(info: VideoInfo, start: float, end: float) -> range:
+        """The frames whose timestamp lies in [start, end), or the one on display at `start`."""
+        duration = _duration(info)
         if start >= duration:
             raise VideoDecodeError(f"it has {duration:.6g} seconds, and the segment starts at {start:.6g} seconds")
-        first, last = (bisect_left(timestamps, bound - _ROUNDING) for bound in (start, end))
-        if first == last:
-            first = max(bisect_right(timestamps, start + _ROUNDING) - 1, 0)
-        return range(first, max(last, first + 1))
+        late = min(_ROUNDING, duration / info.num_frames / 4)
+        if info.timestamps is not None:
+            first, last = (bisect_left(info.timestamps, bound - late) for bound in (start, end))
+            shown = max(bisect_right(info.timestamps, start + late) - 1, 0)
+        else:
+            first, last = (math.ceil((min(bound, duration) - late) * info.fps) for bound in (start, end))
+            shown = math.floor((start + late) * info.fps)
+        return range(first, last) if first < last else range(shown, shown + 1)
 
     def info(self, info: VideoInfo) -> VideoInfo:
         """The `VideoInfo` of this segment alone, from that of the whole video."""
@@ -120,7 +148,8 @@ class VideoSegment:
         return ", ".join(f"{name}={bound}" for name, bound in bounds.items() if bound is not None)
 
     def __str__(self) -> str:
-        return f"{source_name(self.source)} [{self._bounds()}]"
+        bounds = self._bounds()
+        return source_name(self.source) + (f" [{bounds}]" if bounds else "")
 
 
 VideoSource = str | Path | bytes | FrameFolder | VideoSegment
@@ -133,13 +162,93 @@ def source_name(source: VideoSource) -> str:
     return str(source.path if isinstance(source, FrameFolder) else source)
 
 
-def _timing(info: VideoInfo) -> tuple[Sequence[float], float]:
-    """Seconds of each frame, and of the end of the last one."""
+def _duration(info: VideoInfo) -> float:
+    """Seconds from the first frame to the end of the last one."""
     if info.timestamps is None:
         if not info.fps:
             raise VideoDecodeError("its frame rate is unknown; give the segment as start_frame and end_frame")
-        return np.arange(info.num_frames) / info.fps, info.num_frames / info.fps
+        return info.num_frames / info.fps
     last = info.timestamps[-1]
     # How long the last frame is on display is known from the others alone.
-    frame_duration = last / (info.num_frames - 1) if info.num_frames > 1 else 1 / (info.fps or 1)
-    return info.timestamps, last + frame_duration
+    return last + (last / (info.num_frames - 1) if info.num_frames > 1 else 1 / (info.fps or 1))
+
+
+def fetch(source: str | Path | bytes | FrameFolder) -> str | bytes | FrameFolder:
+    """The absolute path of a file, its bytes, or the folder of images.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        OSError: a URL that cannot be loaded, or not within `MAX_URL_BYTES` and `MAX_URL_SECONDS`.
+        VideoDecodeError: there is nothing in it.
+    """
+    name = source_name(source)
+    if isinstance(source, str) and source.lower().startswith(URL_SCHEMES):
+        source = _download(source)
+    if isinstance(source, bytes):
+        return _not_empty(source, len(source), name)
+    if not isinstance(source, str | Path | FrameFolder):
+        raise TypeError(f"source must be a path, a URL, bytes or a FrameFolder, not {type(source).__name__}.")
+    path = Path(source.path if isinstance(source, FrameFolder) else source).expanduser()
+    if path.is_dir() and str(source):
+        return source if isinstance(source, FrameFolder) else FrameFolder(str(path))
+    if isinstance(source, FrameFolder) or not path.is_file():
+        raise FileNotFoundError(f"No {'folder of images' if isinstance(source, FrameFolder) else 'video file'} {path}.")
+    # Absolute: a relative name with a colon in it would be taken for a protocol and an address.
+    return _not_empty(str(path.absolute()), path.stat().st_size, name)
+
+
+def _not_empty(source: str | bytes, size: int, name: str) -> str | bytes:
+    if size == 0:
+        raise VideoDecodeError(f"{name} cannot be decoded: it is empty.")
+    return source
+
+
+class _HttpRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to http and https alone; urllib would follow them to ftp as well."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        if not newurl.lower().startswith(URL_SCHEMES):
+            raise OSError(f"it redirects to {newurl}, which is neither http nor https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _download(url: str) -> bytes:
+    """The body of a URL.
+
+    A thread loads it: a server that sends a byte now and then outlasts the timeout of any socket, in the headers too,
+    where nothing but the caller can stop waiting.
+    """
+    outcome, stopped = [], threading.Event()
+
+    def load():
+        try:
+            outcome.append(_body(url, stopped))
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=load, daemon=True)
+    thread.start()
+    thread.join(MAX_URL_SECONDS)
+    late = thread.is_alive()
+    stopped.set()
+    if late or not outcome:
+        raise OSError(f"{url} could not be fetched within {MAX_URL_SECONDS:g} seconds.")
+    if isinstance(outcome[0], Exception):
+        raise OSError(f"{url} could not be fetched: {type(outcome[0]).__name__}: {outcome[0]}") from outcome[0]
+    return outcome[0]
+
+
+def _body(url: str, stopped: threading.Event) -> bytes:
+    body = bytearray()
+    with urllib.request.build_opener(_HttpRedirects).open(url, timeout=_MAX_SILENT_SECONDS) as response:
+        length = response.length
+        while not stopped.is_set():
+            if max(len(body), length or 0) > MAX_URL_BYTES:
+                raise OSError(f"it has more than {MAX_URL_BYTES} bytes")
+            part = response.read1(2**20)
+            if not part:
+                break
+            body += part
+    if length is not None and len(body) < length:
+        raise OSError(f"the connection ended after {len(body)} of {length} bytes")
+    return bytes(body)

@@ -4,10 +4,13 @@
 Every loader is called with a `Sample` and the `torch.Generator` of this sample. It gives a dictionary, or, with
 `num_sample` > 1 (repeated augmentation), a list of that many: views of the same frames, each with a crop, an
 augmentation and masks of its own, of which each becomes an item of the batch. In training each says its `path`.
+
+In training everything random about the views is sampled as soon as the size of the frames is known, and then applied to
+the frames as they are decoded, a few at a time: a clip of a large video is never in memory at full size.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -15,15 +18,17 @@ from ..configuration_videomae_v2 import VideoMAEV2Config
 from ..frame_sampling import check_short_video, constant_rate, random_clip_indices
 from ..image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from ..masking import draw_masks, mask_to_ids, token_counts
-from ..video_decoding import VideoInfo, read_frames
-from .rand_augment import RandAugment
+from ..video_decoding import MAX_PIXELS, VideoInfo, check_template, read_frames
+from .rand_augment import RandAugment, apply_operations
 from .records import Sample
 from .transforms import (
-    color_jitter,
-    multi_scale_crop,
-    random_grayscale,
-    random_horizontal_flip,
-    random_resized_crop,
+    Box,
+    adjust_colors,
+    multi_scale_box,
+    random_float,
+    random_resized_box,
+    resized_crop,
+    sample_color_jitter,
 )
 
 
@@ -40,19 +45,30 @@ class ClipSampling:
     video_backend: str = "auto"
     square_pixels: bool = True
     frame_template: str | None = None  # names the images of a video that is a folder of them
+    max_pixels: int | None = MAX_PIXELS
+    num_channels: int = 3  # of the model, as num_frames
 
     def __post_init__(self):
+        check_template(self.frame_template)
         if self.frame_sampling not in ("dense", "uniform"):
             raise ValueError(f"frame_sampling={self.frame_sampling!r} is unknown; choose dense or uniform.")
         check_short_video(self.short_video, self.official_sampling)
-        for name in ("sampling_rate", "fps"):
+        for name in ("sampling_rate", "fps", "max_pixels"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive.")
 
-    def random_clip(self, sample: Sample, generator: torch.Generator, *, pretraining: bool = False) -> torch.Tensor:
+    def random_clip(
+        self,
+        sample: Sample,
+        generator: torch.Generator,
+        transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        *,
+        pretraining: bool = False,
+    ) -> torch.Tensor:
         """uint8 (T, C, H, W): a window at a random place, or a random frame of each segment ("uniform").
 
-        `pretraining` matters to `official_sampling` alone, see `random_clip_indices`.
+        `transform` maps some of its frames, uint8 (n, C, H, W), to a tensor (n, ...), see `read_frames`; the clip is
+        then (T, ...). `pretraining` matters to `official_sampling` alone, see `random_clip_indices`.
         """
 
         def indices(info: VideoInfo) -> list[int]:
@@ -71,8 +87,23 @@ class ClipSampling:
             )
             return [int(frames[index]) for index in clip]
 
-        frames = read_frames(sample.video(self.frame_template), indices, self.video_backend, self.square_pixels)
-        return frames.permute(0, 3, 1, 2)  # (T, H, W, C) -> (T, C, H, W)
+        def channels_first(frames: torch.Tensor) -> torch.Tensor:
+            frames = frames.permute(0, 3, 1, 2)  # (n, H, W, C) -> (n, C, H, W)
+            return frames if transform is None else transform(frames)
+
+        return self.read(sample, indices, channels_first)
+
+    def read(self, sample: Sample, indices: Callable, transform: Callable | None = None) -> torch.Tensor:
+        """The frames of a sample, see `read_frames`."""
+        return read_frames(
+            sample.video(self.frame_template),
+            indices,
+            self.video_backend,
+            self.square_pixels,
+            transform=transform,
+            num_channels=self.num_channels,
+            max_pixels=self.max_pixels,
+        )
 
     def span(self) -> float | None:
         """What a dense clip reaches over: frames, or seconds with `fps`; None for uniform clips."""
@@ -97,18 +128,18 @@ class PretrainingClips:
     num_sample: int = 1
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> dict | list[dict]:
-        frames = _sampling_of(sample, self.sampling).random_clip(sample, generator, pretraining=True)
-        return _views(self.num_sample, lambda: {**self._view(frames, generator), "path": sample.path})
+        views = _Views(self.num_sample, lambda height, width: self._sample_view(height, width, generator))
+        clip = _sampling_of(sample, self.sampling).random_clip(sample, generator, views, pretraining=True)
+        return views.items(clip, {"path": sample.path})
 
-    def _view(self, frames: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        clip = multi_scale_crop(frames, self.config.image_hw, generator)
+    def _sample_view(self, height: int, width: int, generator: torch.Generator) -> "_View":
+        """A view of frames of this size: its box, and its masks."""
+        size = self.config.image_hw
+        box = multi_scale_box(height, width, size, generator)
         masked, decoded = draw_masks(self.config, 1, generator)
         num_visible, num_decoded = token_counts(self.config)
-        return {
-            "pixel_values": clip,
-            "visible_ids": mask_to_ids(~masked, num_visible)[0],
-            "decoded_ids": mask_to_ids(decoded, num_decoded)[0],
-        }
+        ids = {"visible_ids": mask_to_ids(~masked, num_visible)[0], "decoded_ids": mask_to_ids(decoded, num_decoded)[0]}
+        return _View(box, size, more=ids)
 
 
 @dataclass
@@ -128,6 +159,7 @@ class TrainingClips:
             not use it.
         grayscale: part of the clips that lose their colours; not in the official code.
         num_sample: views of a clip; the official recipes take 2.
+        antialias: antialias where crops are made smaller; the official code does not.
     """
 
     config: VideoMAEV2Config
@@ -138,29 +170,71 @@ class TrainingClips:
     color_jitter: float = 0.0
     grayscale: float = 0.0
     num_sample: int = 1
+    antialias: bool = True
 
     def __post_init__(self):
         self._augment = RandAugment.from_string(self.rand_augment) if self.rand_augment else None
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> dict | list[dict]:
-        frames = _sampling_of(sample, self.sampling).random_clip(sample, generator)
+        views = _Views(self.num_sample, lambda height, width: self._sample_view(height, width, generator))
+        clip = _sampling_of(sample, self.sampling).random_clip(sample, generator, views)
         labels, more = _labels(sample, self.config.num_labels), {"path": sample.path}
         if labels is not None:  # a student may learn from its teacher alone
             more["labels"] = labels
-        return _views(self.num_sample, lambda: {**self._view(frames, generator), **more})
+        return views.items(clip, more)
 
-    def _view(self, frames: torch.Tensor, generator: torch.Generator) -> dict:
-        if self._augment is not None:
-            frames = self._augment(frames, generator)
-        clip = random_resized_crop(frames, self.config.image_hw, generator, scale=self.crop_scale)
-        if self.horizontal_flip:
-            clip = random_horizontal_flip(clip, generator)
-        if self.color_jitter > 0:
-            amount = self.color_jitter
-            clip = color_jitter(clip, generator, brightness=amount, contrast=amount, saturation=amount)
-        if self.grayscale > 0:
-            clip = random_grayscale(clip, generator, self.grayscale)
-        return {"pixel_values": clip, "seed": int(torch.randint(2**62, (), generator=generator))}
+    def _sample_view(self, height: int, width: int, generator: torch.Generator) -> "_View":
+        """All that is random about a view of frames of this size."""
+        operations = self._augment.sample_operations(generator) if self._augment is not None else []
+        box = random_resized_box(height, width, generator, self.crop_scale)
+        flip = self.horizontal_flip and random_float(0, 1, generator) < 0.5
+        colors, amount = [], self.color_jitter
+        if amount > 0:
+            colors = sample_color_jitter(generator, brightness=amount, contrast=amount, saturation=amount)
+        if self.grayscale > 0 and random_float(0, 1, generator) < self.grayscale:
+            colors.append(("saturation", 0.0))
+        seed = int(torch.randint(2**62, (), generator=generator))
+        return _View(box, self.config.image_hw, operations, flip, colors, self.antialias, {"seed": seed})
+
+
+@dataclass
+class _View:
+    """One view of a clip, with everything random about it: applied to any of its frames, it does the same to each."""
+
+    box: Box
+    size: tuple[int, int]
+    operations: Sequence[tuple[str, float]] = ()
+    flip: bool = False
+    colors: Sequence[tuple[str, float]] = ()
+    antialias: bool = True
+    more: dict = field(default_factory=dict)  # of its item, beside the pixels
+
+    def __call__(self, frames: torch.Tensor) -> torch.Tensor:
+        """uint8 (n, C, H, W) -> (n, C, *size)"""
+        frames = apply_operations(frames, self.operations)
+        frames = resized_crop(frames, *self.box, self.size, antialias=self.antialias)
+        return adjust_colors(frames.flip(-1) if self.flip else frames, self.colors)
+
+
+class _Views:
+    """The views of one clip: sampled when the first frames show their size, applied to these and all that follow."""
+
+    def __init__(self, number: int, sample_view: Callable[[int, int], _View]):
+        self.number, self.sample_view = number, sample_view
+        self.size, self.views = None, []
+
+    def __call__(self, frames: torch.Tensor) -> torch.Tensor:
+        """uint8 (n, C, H, W) -> (n, number, C, height, width)"""
+        if self.size != frames.shape[-2:]:
+            self.size = frames.shape[-2:]
+            self.views = [self.sample_view(*self.size) for _ in range(self.number)]
+        return torch.stack([view(frames) for view in self.views], dim=1)
+
+    def items(self, clip: torch.Tensor, more: dict) -> dict | list[dict]:
+        """(T, number, C, height, width) -> an item, or a list of `number` items."""
+        pixels = clip.unbind(dim=1)  # (T, C, height, width) each
+        items = [{"pixel_values": one, **view.more, **more} for one, view in zip(pixels, self.views)]
+        return items[0] if self.number == 1 else items
 
 
 @dataclass
@@ -186,10 +260,6 @@ class EvaluationViews:
 
 def _sampling_of(sample: Sample, sampling: ClipSampling | Sequence[ClipSampling]) -> ClipSampling:
     return sampling if isinstance(sampling, ClipSampling) else sampling[sample.source]
-
-
-def _views(num_sample: int, draw: Callable[[], dict]) -> dict | list[dict]:
-    return draw() if num_sample == 1 else [draw() for _ in range(num_sample)]
 
 
 def _labels(sample: Sample, num_labels: int | None) -> int | torch.Tensor | None:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ..frame_sampling import constant_rate
 from ..messages import shorten
-from ..video_decoding import VideoDecodeError, VideoInfo, read_frames
+from ..video_decoding import VideoDecodeError, VideoInfo
 from .clips import ClipSampling
 from .records import Sample
 from .video_dataset import named
@@ -34,8 +34,8 @@ def check_data(
         Lines to print: videos, classes and their balance, lengths, unreadable videos among those looked at.
 
     Raises:
-        ValueError: fewer videos than a step takes, a class none of whose first 20 videos can be read, or clips that
-            reach over more frames than any video looked at has.
+        ValueError: fewer videos than a step takes, a class none of whose first 20 videos can be read (or has as many
+            channels as the model), or clips that reach over more frames than any video looked at has.
     """
     if len(samples) < batch_size:
         raise ValueError(
@@ -50,10 +50,19 @@ def check_data(
         looks = list(pool.map(lambda sample: _look(sample, samplings[sample.source]), looked_at))
     _check_each_class(samples, class_names, samplings)
     readable = [(sample, info) for sample, info in zip(looked_at, looks) if isinstance(info, VideoInfo)]
-    bad = [str(error) for error in looks if not isinstance(error, VideoInfo)]
-    if bad:
-        lines.append(f"{len(bad)} of {len(looked_at)} videos looked at cannot be read; the first: {bad[0]}")
-    return lines + _check_lengths(readable, samplings)
+    bad = [(sample, str(error)) for sample, error in zip(looked_at, looks) if not isinstance(error, VideoInfo)]
+    return lines + _bad_videos(bad, len(looked_at)) + _check_lengths(readable, samplings)
+
+
+def _bad_videos(bad: list[tuple[Sample, str]], looked_at: int) -> list[str]:
+    """A line that names the first three, and the tool that finds all where they are files."""
+    if not bad:
+        return []
+    shown = [error.removesuffix(".") for _, error in bad[:3]]
+    line = f"{len(bad)} of {looked_at} videos looked at cannot be read; the first: {'; '.join(shown)}"
+    if all(sample.content is None for sample, _ in bad):
+        line += "; `videomae scan DATA --fix_list good.csv` finds all and writes a list without them"
+    return [line]
 
 
 def _class_balance(samples: Sequence[Sample], class_names: list[str]) -> list[str]:
@@ -84,7 +93,7 @@ def _look(sample: Sample, sampling: ClipSampling) -> VideoInfo | Exception:
         return [0]
 
     try:
-        read_frames(sample.video(sampling.frame_template), first, sampling.video_backend)
+        sampling.read(sample, first)
     except (VideoDecodeError, OSError) as error:
         return VideoDecodeError(named(sample, error))
     return seen[-1]

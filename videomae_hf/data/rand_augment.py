@@ -79,14 +79,17 @@ class RandAugment:
         return cls(**options)
 
     def __call__(self, frames: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """uint8 (T, C, H, W) -> the same shape."""
-        if frames.dtype != torch.uint8 or frames.ndim != 4:
-            raise ValueError(f"frames {frames.dtype} {tuple(frames.shape)}: RandAugment needs a uint8 (T, C, H, W).")
+        """uint8 (T, C, H, W) -> the same shape, by operations sampled here."""
+        return apply_operations(frames, self.sample_operations(generator))
+
+    def sample_operations(self, generator: torch.Generator) -> list[tuple[str, float]]:
+        """Operations and their amounts, see `apply_operation`; they do not depend on the frames."""
+        operations = []
         for _ in range(self.num_ops):
             name = OPERATIONS[random_int(0, len(OPERATIONS) - 1, generator)]
             if random_float(0, 1, generator) < 0.5:
-                frames = apply_operation(frames, name, self.draw_amount(name, generator))
-        return frames
+                operations.append((name, self.draw_amount(name, generator)))
+        return operations
 
     def draw_amount(self, name: str, generator: torch.Generator) -> float:
         """The amount of an operation: its noisy magnitude in the unit of that operation, of random sign."""
@@ -117,6 +120,15 @@ OPERATIONS = (
     "AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize", "SolarizeAdd", "Color", "Contrast",
     "Brightness", "Sharpness", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel",
 )  # fmt: skip
+
+
+def apply_operations(frames: torch.Tensor, operations: list[tuple[str, float]]) -> torch.Tensor:
+    """What `RandAugment.sample_operations` gives, on uint8 (T, C, H, W)."""
+    if frames.dtype != torch.uint8 or frames.ndim != 4:
+        raise ValueError(f"frames {frames.dtype} {tuple(frames.shape)}: RandAugment needs a uint8 (T, C, H, W).")
+    for name, amount in operations:
+        frames = apply_operation(frames, name, amount)
+    return frames
 
 
 def apply_operation(frames: torch.Tensor, name: str, amount: float) -> torch.Tensor:
@@ -215,17 +227,35 @@ def affine(frames: torch.Tensor, matrix: tuple[float, ...]) -> torch.Tensor:
             first pixel is at (0.5, 0.5).
     """
     height, width = frames.shape[-2:]
-    a, b, c, d, e, f = matrix
-    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
-    y, x = y.double().flatten(), x.double().flatten()  # (H * W,)
-    source_x, source_y = a * x + b * y + c, d * x + e * y + f
-    outside = (source_x < 0) | (source_x >= width) | (source_y < 0) | (source_y >= height)
-    columns, column_weights = _cubic_taps(source_x, width)  # (4 or 1, H * W)
-    rows, row_weights = _cubic_taps(source_y, height)
     # (T, C, H, W) -> (T * C, H * W) -> (H * W, T * C)
     pixels = frames.flatten(0, 1).flatten(1).t().to(torch.float32, memory_format=torch.contiguous_format)
     moved = torch.empty(len(pixels[0]), len(pixels), dtype=torch.uint8)  # (T * C, H * W)
-    for start in range(0, len(pixels), 2048):  # what a part needs in between stays in the cache
+    rows_at_once = max(_PIXELS_AT_ONCE // width, 1)
+    for top in range(0, height, rows_at_once):
+        bottom = min(top + rows_at_once, height)
+        _move_rows(pixels, (height, width), matrix, (top, bottom), moved[:, top * width : bottom * width])
+    return moved.view(frames.shape)  # (T * C, H * W) -> (T, C, H, W)
+
+
+_PIXELS_AT_ONCE = 2**16
+
+
+def _move_rows(
+    pixels: torch.Tensor,
+    size: tuple[int, int],
+    matrix: tuple[float, ...],
+    top_bottom: tuple[int, int],
+    moved: torch.Tensor,
+):
+    """Fills `moved` (T * C, N), some rows of the result, from pixels (H * W, T * C)."""
+    height, width = size
+    a, b, c, d, e, f = matrix
+    y = torch.arange(*top_bottom, dtype=torch.float64)[:, None] + 0.5
+    x = torch.arange(width, dtype=torch.float64) + 0.5
+    source_x, source_y = (a * x + b * y + c).flatten(), (d * x + e * y + f).flatten()  # (rows, W) -> (N,)
+    columns, column_weights = _cubic_taps(source_x, width)  # (4 or 1, N)
+    rows, row_weights = _cubic_taps(source_y, height)
+    for start in range(0, len(source_x), 2048):  # what a part needs in between stays in the cache
         part = slice(start, start + 2048)
         # (4, 1, N) and (4, N) -> (4, 4, N) -> (16, N) -> (N, 16)
         places = (rows[:, None, part] * width + columns[:, part]).flatten(0, 1).t().contiguous()
@@ -235,7 +265,8 @@ def affine(frames: torch.Tensor, matrix: tuple[float, ...]) -> torch.Tensor:
         sums = torch.nn.functional.embedding_bag(places, pixels, per_sample_weights=weights, mode="sum")
         # Decimals are dropped as in PIL, but not those that rounding takes from a whole number.
         moved[:, part] = sums.add_(1e-3).clamp_(0, 255).byte().t()
-    return moved.masked_fill_(outside, FILL).view(frames.shape)  # (T * C, H * W) -> (T, C, H, W)
+    outside = (source_x < 0) | (source_x >= width) | (source_y < 0) | (source_y >= height)
+    moved.masked_fill_(outside, FILL)
 
 
 def _cubic_taps(position: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:

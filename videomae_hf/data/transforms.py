@@ -1,14 +1,17 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Augmentation of clips in training: uint8 (T, C, H, W) in and out, one draw for all frames of a clip.
+"""Augmentation of clips in training: uint8 (T, C, H, W) in and out, sampled once for all frames of a clip.
 
-Clips are on the CPU. Every function that draws takes the `torch.Generator` it draws from. Frames are red, green and
-blue; what needs these three (saturation, hue, grayscale) leaves a clip of another number of channels as it is. The
-official finetuning goes: `rand_augment.py`, `random_resized_crop`, `random_horizontal_flip`, `normalize`,
-`random_erasing`, and `mixing.py` on the batch. `color_jitter` and `random_grayscale` are in no official recipe.
+Clips are on the CPU. Every random function takes the `torch.Generator` it samples from. Frames are red, green and blue;
+what needs these three (saturation, hue, grayscale) leaves a clip of another number of channels as it is. The official
+finetuning goes: `rand_augment.py`, `random_resized_crop`, `random_horizontal_flip`, `normalize`, `random_erasing`, and
+`mixing.py` on the batch. `color_jitter` and `random_grayscale` are in no official recipe.
 
-Deviation from the official code, for all crops: frames are resized as tensors with antialiasing, where
-v1/transforms.py goes through PIL (bilinear, which antialiases) and v1/video_transforms.py through `interpolate` without
-it.
+Clips come from the decoder a few frames at a time. What is random is therefore sampled first, by a function of its own
+(`multi_scale_box`, `random_resized_box`, `sample_color_jitter`), and then applied to the frames as they come.
+
+Crops are resized as tensors, bilinear. The official pretraining resizes through PIL (v1/transforms.py), which
+antialiases; its finetuning through `interpolate` without antialiasing (v1/video_transforms.py), which is
+`antialias=False` here.
 """
 
 import math
@@ -16,7 +19,10 @@ import re
 
 import torch
 
+from ..frame_pixels import luma
 
+
+Box = tuple[int, int, int, int]  # top, left, height, width
 MULTI_SCALE_CROP_SCALES = (1.0, 0.875, 0.75, 0.66)
 
 
@@ -33,33 +39,50 @@ def random_float(low: float, high: float, generator: torch.Generator) -> float:
 
 
 def resized_crop(
-    frames: torch.Tensor, top: int, left: int, height: int, width: int, size: tuple[int, int]
+    frames: torch.Tensor,
+    top: int,
+    left: int,
+    height: int,
+    width: int,
+    size: tuple[int, int],
+    *,
+    antialias: bool = True,
 ) -> torch.Tensor:
-    """Cuts (height, width) at (top, left) and resizes to `size`: (T, C, H, W) -> (T, C, *size)."""
-    frames = frames[..., top : top + height, left : left + width]
+    """Cuts (height, width) at (top, left) and resizes to `size`: (T, C, H, W) -> (T, C, *size).
+
+    A box may reach over the edges of the frames; what lies outside is black.
+    """
+    over = (-left, left + width - frames.shape[-1], -top, top + height - frames.shape[-2])  # left, right, above, below
+    frames = frames[..., max(top, 0) : top + height, max(left, 0) : left + width]
+    if max(over) > 0:
+        frames = torch.nn.functional.pad(frames, [max(pixels, 0) for pixels in over])
     if (height, width) == tuple(size):
         return frames
-    return torch.nn.functional.interpolate(frames, tuple(size), mode="bilinear", antialias=True)
+    return torch.nn.functional.interpolate(frames, tuple(size), mode="bilinear", antialias=antialias)
 
 
 def multi_scale_crop(frames: torch.Tensor, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
-    """The crop of the official pretraining (v1/transforms.py, GroupMultiScaleCrop).
+    """The crop of the official pretraining, at a random `multi_scale_box`."""
+    return resized_crop(frames, *multi_scale_box(*frames.shape[-2:], size, generator), size)
 
-    Height and width are each the shorter side times one of four scales, at most one step of scale apart, at one of 13
-    fixed places: the corners, the centre, the middles of the sides and the quarters.
+
+def multi_scale_box(height: int, width: int, size: tuple[int, int], generator: torch.Generator) -> Box:
+    """A random box in frames (height, width), to be resized to `size` (v1/transforms.py, GroupMultiScaleCrop).
+
+    Height and width of the box are each the shorter side times one of four scales, at most one step of scale apart, at
+    one of 13 fixed places: the corners, the centre, the middles of the sides and the quarters.
     """
-    height, width = frames.shape[-2:]
     sides = [int(min(height, width) * scale) for scale in MULTI_SCALE_CROP_SCALES]
-    # A crop within 3 pixels of the target size takes that size and is not resized.
+    # A crop within 3 pixels of the target size takes that size and is not resized. In frames one or two pixels smaller
+    # than the target it reaches over the edges, where PIL, and so the official code, fills with black.
     heights = [size[0] if abs(side - size[0]) < 3 else side for side in sides]
     widths = [size[1] if abs(side - size[1]) < 3 else side for side in sides]
     pairs = [(h, w) for i, h in enumerate(heights) for j, w in enumerate(widths) if abs(i - j) <= 1]
     crop_height, crop_width = pairs[random_int(0, len(pairs) - 1, generator)]
-    crop_height, crop_width = min(crop_height, height), min(crop_width, width)
     step_y, step_x = (height - crop_height) // 4, (width - crop_width) // 4
     steps = [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2), (2, 0), (2, 4), (4, 2), (0, 2), (1, 1), (1, 3), (3, 1), (3, 3)]
     down, right = steps[random_int(0, len(steps) - 1, generator)]
-    return resized_crop(frames, down * step_y, right * step_x, crop_height, crop_width, size)
+    return down * step_y, right * step_x, crop_height, crop_width
 
 
 def random_resized_crop(
@@ -69,8 +92,18 @@ def random_resized_crop(
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> torch.Tensor:
-    """The crop of the official finetuning: a part of the area in `scale`, of an aspect in `ratio` (log-uniform)."""
-    height, width = frames.shape[-2:]
+    """The crop of the official finetuning, at a `random_resized_box`."""
+    return resized_crop(frames, *random_resized_box(*frames.shape[-2:], generator, scale, ratio), size)
+
+
+def random_resized_box(
+    height: int,
+    width: int,
+    generator: torch.Generator,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Box:
+    """A random box in frames (height, width): its share of the area in `scale`, its aspect in `ratio`, log-uniform."""
     for _ in range(10):
         area = height * width * random_float(*scale, generator)
         aspect = math.exp(random_float(math.log(ratio[0]), math.log(ratio[1]), generator))
@@ -78,12 +111,11 @@ def random_resized_crop(
         if 0 < crop_width <= width and 0 < crop_height <= height:
             top = random_int(0, height - crop_height, generator)
             left = random_int(0, width - crop_width, generator)
-            return resized_crop(frames, top, left, crop_height, crop_width, size)
+            return top, left, crop_height, crop_width
     # None of ten fitted: the largest centre crop whose aspect is within bounds.
     crop_width = min(width, round(height * ratio[1]))
     crop_height = min(height, round(width / ratio[0]))
-    top, left = (height - crop_height) // 2, (width - crop_width) // 2
-    return resized_crop(frames, top, left, crop_height, crop_width, size)
+    return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
 
 
 def random_horizontal_flip(frames: torch.Tensor, generator: torch.Generator, probability: float = 0.5) -> torch.Tensor:
@@ -125,12 +157,6 @@ def blend(start: torch.Tensor, frames: torch.Tensor, factor: float) -> torch.Ten
     """uint8 `start + factor * (frames - start)`, clipped, decimals dropped: 0 is `start`, 1 is `frames`."""
     start = start.float()
     return frames.float().sub_(start).mul_(factor).add_(start).clamp_(0, 255).byte()
-
-
-def luma(frame: torch.Tensor) -> torch.Tensor:
-    """uint8 RGB (..., 3, H, W) -> grey (..., 1, H, W), ITU-R 601-2 in the fixed point of PIL."""
-    red, green, blue = frame.int().split(1, dim=-3)
-    return (red * 19595 + green * 38470 + blue * 7471 + 0x8000 >> 16).byte()
 
 
 def adjust_brightness(frames: torch.Tensor, factor: float) -> torch.Tensor:
@@ -180,11 +206,21 @@ def color_jitter(
     saturation: float = 0.0,
     hue: float = 0.0,
 ) -> torch.Tensor:
-    """Changes the colours of a clip as torchvision's ColorJitter does: one draw for all frames, in random order.
+    """Changes the colours of a clip, uint8 (T, C, H, W), see `sample_color_jitter`."""
+    return adjust_colors(frames, sample_color_jitter(generator, brightness, contrast, saturation, hue))
+
+
+def sample_color_jitter(
+    generator: torch.Generator,
+    brightness: float = 0.0,
+    contrast: float = 0.0,
+    saturation: float = 0.0,
+    hue: float = 0.0,
+) -> list[tuple[str, float]]:
+    """Adjustments and their amounts, in random order, as torchvision's ColorJitter makes them.
 
     Args:
-        frames: uint8 (T, C, H, W).
-        generator: of the draws.
+        generator: to sample from.
         brightness, contrast, saturation: the factor is uniform in [max(0, 1 - value), 1 + value]; 0 leaves it out.
         hue: the turn is uniform in [-hue, hue] parts of the circle, at most 0.5; 0 leaves it out.
 
@@ -195,12 +231,25 @@ def color_jitter(
     for name, strength in strengths.items():
         if strength < 0 or (name == "hue" and strength > 0.5):
             raise ValueError(f"{name}={strength} must be {'in [0, 0.5]' if name == 'hue' else 'at least 0'}.")
-    adjustments = [adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue]
     bounds = [(max(0.0, 1 - strength), 1 + strength) for strength in (brightness, contrast, saturation)]
     amounts = [random_float(*bound, generator) for bound in [*bounds, (-hue, hue)]]
-    for number in torch.randperm(4, generator=generator).tolist():
-        if list(strengths.values())[number]:
-            frames = adjustments[number](frames, amounts[number])
+    order = torch.randperm(4, generator=generator).tolist()
+    names = list(strengths)
+    return [(names[number], amounts[number]) for number in order if strengths[names[number]]]
+
+
+def adjust_colors(frames: torch.Tensor, adjustments: list[tuple[str, float]]) -> torch.Tensor:
+    """Applies the adjustments of `sample_color_jitter` to uint8 (T, C, H, W)."""
+    for name, amount in adjustments:
+        match name:
+            case "brightness":
+                frames = adjust_brightness(frames, amount)
+            case "contrast":
+                frames = adjust_contrast(frames, amount)
+            case "saturation":
+                frames = adjust_saturation(frames, amount)
+            case "hue":
+                frames = adjust_hue(frames, amount)
     return frames
 
 

@@ -12,10 +12,9 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from PIL import Image
 from tqdm import tqdm
 
 from ..data.list_editing import edit_list, list_every_video
@@ -23,7 +22,9 @@ from ..data.lists import VIDEO_SUFFIXES
 from ..data.records import Sample, SampleList
 from ..data.sources import read_samples
 from ..data.text_files import write_csv, write_text
-from ..video_decoding import FrameFolder, decoding_errors, image_paths, open_container, video_stream
+from ..frame_files import damaged_file_errors, image_paths, open_image, reader_of, upright
+from ..frame_pixels import image_pixels
+from ..video_decoding import MAX_PIXELS, FrameFolder, decoding_errors, open_container, video_stream
 from .scan_report import BAD, ScannedVideo, summarize, write_report
 from .worker_processes import run_isolated
 
@@ -53,12 +54,13 @@ status is 0 if no video is partial or error, otherwise 1.
 # --------------------------------------------------------------------------------------------------------- one file
 
 
-def scan_file(path: str, alive: Callable[[], None] = lambda: None) -> ScannedVideo:
+def scan_file(path: str, alive: Callable[[], None] = lambda: None, max_pixels: int | None = MAX_PIXELS) -> ScannedVideo:
     """Decodes all of a video, on one thread, without converting colours.
 
     Args:
         path: of the file.
         alive: called after each frame, to show that decoding goes on.
+        max_pixels: of a frame, see `read_frames`.
     """
     import av  # not at the top: the other commands work without it
 
@@ -66,12 +68,16 @@ def scan_file(path: str, alive: Callable[[], None] = lambda: None) -> ScannedVid
     with _decoder_messages() as messages:
         try:
             if os.path.isdir(path):
-                _decode_images(found, alive)
+                _decode_images(found, alive, max_pixels)
                 return found
             _refuse_no_file(found)
-            with open_container(av, os.path.abspath(path)) as container:
-                _decode_all(container, found, remarks, alive)
-        except (*decoding_errors(), MemoryError) as error:
+            reader = reader_of(os.path.abspath(path))
+            if reader is not None:
+                _decode_frames(found, reader, alive, max_pixels)
+            else:
+                with open_container(av, os.path.abspath(path)) as container:
+                    _decode_all(container, found, remarks, alive, max_pixels)
+        except decoding_errors() as error:
             problem = getattr(error, "strerror", None) or str(error) or type(error).__name__
     said = [text.strip() for _, _, text in messages if text.strip()]
     if problem is None and not found.frames:
@@ -116,9 +122,9 @@ def _refuse_no_file(found: ScannedVideo):
         raise ValueError("the file is empty")
 
 
-def _decode_all(container, found: ScannedVideo, remarks: list[str], alive: Callable[[], None]):
+def _decode_all(container, found: ScannedVideo, remarks: list[str], alive: Callable[[], None], max_pixels: int | None):
     """Fills `found` as far as the file goes; `remarks` gets what is odd."""
-    stream = video_stream(container)
+    stream = video_stream(container, max_pixels)
     names = container.format.name.split(",")  # one format, many names: mov,mp4,m4a,..
     suffix = Path(found.path).suffix.lower()[1:]
     found.container = suffix if suffix in names else names[0]
@@ -147,7 +153,7 @@ def _decode_all(container, found: ScannedVideo, remarks: list[str], alive: Calla
         remarks.append("a single frame")
 
 
-def _decode_images(found: ScannedVideo, alive: Callable[[], None]):
+def _decode_images(found: ScannedVideo, alive: Callable[[], None], max_pixels: int | None):
     """Fills `found` for a folder of images, up to the first that does not open."""
     found.container, found.codec, found.rotation = "folder", "images", 0
     paths = image_paths(FrameFolder(found.path))
@@ -155,21 +161,31 @@ def _decode_images(found: ScannedVideo, alive: Callable[[], None]):
     sizes = set()
     for path in paths:
         try:
-            with Image.open(path) as image:
-                image.load()
-                sizes.add(image.size)
+            with open_image(path, max_pixels) as image:
                 found.pixel_format = image.mode
-        except (OSError, SyntaxError) as error:  # the latter for broken PNG chunks
+                height, width, _ = image_pixels(upright(image)).shape
+        except damaged_file_errors() as error:
             found.verdict = "partial" if found.frames else "error"
             found.reason = f"{path.name}: {error}"
             return
-        found.width, found.height = image.size
+        sizes.add((width, height))
+        found.width, found.height = width, height
         found.frames += 1
         alive()
     if len(sizes) > 1:
         found.verdict, found.reason = "partial", f"images of different sizes: {sorted(sizes)}"
     elif not found.frames:
         found.verdict, found.reason = "error", "no image in the folder"
+
+
+def _decode_frames(found: ScannedVideo, reader: Callable, alive: Callable[[], None], max_pixels: int | None):
+    """Fills `found` for an array, or an image of several pages."""
+    found.container, found.codec, found.rotation = Path(found.path).suffix.lower()[1:], "frames", 0
+    for _, frame in reader(os.path.abspath(found.path), lambda info: range(info.num_frames), None, max_pixels):
+        found.height, found.width, channels = frame.shape
+        found.pixel_format = f"{channels} channel{'s' * (channels > 1)}"
+        found.frames += 1
+        alive()
 
 
 def _read_picture(frame, stream, found: ScannedVideo):
@@ -219,6 +235,16 @@ def _varies(timestamps: list[int]) -> bool:
 
 
 # -------------------------------------------------------------------------------------------------------- many files
+
+
+@dataclass(frozen=True)
+class ScanUpTo:
+    """`scan_file` with a limit, for worker processes."""
+
+    max_pixels: int
+
+    def __call__(self, path: str, alive: Callable[[], None]) -> ScannedVideo:
+        return scan_file(path, alive, self.max_pixels)
 
 
 def scan_files(
@@ -322,6 +348,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--root", help="folder of relative paths in lists; default: the folder of the list")
     parser.add_argument("--json", action="store_true", help="a line of JSON for each video, as it gets done")
     parser.add_argument("--workers", type=int, default=_cores(), help="processes; default: %(default)s, the cores")
+    parser.add_argument("--max_pixels", type=int, default=MAX_PIXELS, help="of a frame; default: %(default)s")
     parser.add_argument("--timeout", type=float, default=300, help="seconds without a new frame; default: 300")
     args = parser.parse_args(arguments)
     if args.report is None and not args.json:
@@ -338,6 +365,8 @@ def _refuse_arguments(args: argparse.Namespace):
     """Before hours of decoding, what would only fail after them."""
     if args.workers < 1:
         raise ValueError(f"--workers {args.workers} must be at least 1.")
+    if args.max_pixels < 1:
+        raise ValueError(f"--max_pixels {args.max_pixels} must be at least 1.")
     if args.timeout <= 0:
         raise ValueError(f"--timeout {args.timeout} must be positive.")
     inputs = {Path(source).expanduser().resolve() for source in args.paths}
@@ -359,7 +388,8 @@ def main(arguments: list[str]):
     text_to = sys.stderr if args.json else sys.stdout
     done, interrupted = {}, False
     try:
-        for index, video in tqdm(scan_files(paths, args.workers, args.timeout), "Scanning", len(paths), unit="video"):
+        scanned = scan_files(paths, args.workers, args.timeout, ScanUpTo(args.max_pixels))
+        for index, video in tqdm(scanned, "Scanning", len(paths), unit="video"):
             done[index] = video
             if args.json:
                 print(json.dumps(asdict(video)), flush=True)

@@ -19,6 +19,7 @@ from transformers import HfArgumentParser
 from ..configuration_videomae_v2 import VideoMAEV2Config
 from ..data.text_files import read_yaml
 from ..messages import did_you_mean
+from ..video_decoding import MAX_PIXELS
 from .arguments import VideoMAETrainingArguments
 from .shrink import shrink_recipe
 
@@ -111,6 +112,16 @@ class DataArguments:
     )
     video_backend: str = field(default="auto", metadata={"help": "auto, pyav, torchcodec or decord."})
     square_pixels: bool = field(default=True, metadata={"help": "Stretch videos whose pixels are not square."})
+    max_pixels: int = field(
+        default=MAX_PIXELS, metadata={"help": "Pixels of a frame, height x width, above which a video is refused."}
+    )
+    antialias: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Antialias frames that finetuning and evaluation make smaller: yes by default, or in `evaluate` as "
+            "the checkpoint's processor does; the official code does not."
+        },
+    )
     frame_template: str | None = field(
         default=None, metadata={"help": "Names of the images of a video that is a folder of them: img_{:05}.jpg"}
     )

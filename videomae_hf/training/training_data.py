@@ -240,12 +240,13 @@ def draw_shrunk(data: DataArguments, args: VideoMAETrainingArguments, num_frames
 
 def clip_sampling(data: DataArguments, config: VideoMAEV2Config, **differing) -> ClipSampling:
     """How clips are taken; `differing` are the options of one source of several."""
-    names = [spec.name for spec in dataclasses.fields(ClipSampling) if spec.name != "num_frames"]
+    of_model = {"num_frames": config.num_frames, "num_channels": config.num_channels}
+    names = [spec.name for spec in dataclasses.fields(ClipSampling) if spec.name not in of_model]
     unknown = sorted(set(differing) - set(names))
     if unknown:
         raise ValueError(f"Unknown key {unknown[0]!r} of a source in train_data; choose of {', '.join(names)}.")
     options = {name: getattr(data, name) for name in names}
-    return ClipSampling(num_frames=config.num_frames, **{**options, **differing})
+    return ClipSampling(**of_model, **{**options, **differing})
 
 
 def head_fields(problem_type: str, samples, names: list[str]) -> dict:
@@ -288,6 +289,7 @@ def training_clips(data: DataArguments, config: VideoMAEV2Config, samplings: lis
         color_jitter=data.color_jitter,
         grayscale=data.grayscale,
         num_sample=data.num_sample,
+        antialias=data.antialias is not False,
     )
 
 
@@ -313,8 +315,10 @@ def image_processor(
 
     Its frames are sampled as the settings say; it resizes and normalises as `checkpoint`, if the run begins with one.
     """
-    names = ("frame_sampling", "sampling_rate", "fps", "short_video", "official_sampling", "square_pixels")
-    options = {**{name: getattr(data, name) for name in names}, **options}
+    names = (
+        "frame_sampling", "sampling_rate", "fps", "short_video", "official_sampling", "square_pixels", "max_pixels",
+    )  # fmt: skip
+    options = {**{name: getattr(data, name) for name in names}, "antialias": data.antialias is not False, **options}
     if checkpoint:
         # Of the checkpoint's own sampling nothing stays
         options = {"num_clips": 1, "num_crops": 1, "do_sample_frames": None, "video_backend": "auto", **options}

@@ -1,0 +1,167 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""Frames that are given in memory: images and arrays of numpy and torch, with or without metadata, as (T, C, H, W)."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers.video_utils import VideoMetadata
+
+from .frame_pixels import channels_last, image_pixels, luma, warn_of_dark_frames
+from .video_sources import VideoInfo, VideoSource
+
+
+def split_batch(videos) -> list:
+    """One video or a batch, in any form that the processor takes, as a list of videos."""
+    if isinstance(videos, VideoSource | Image.Image):
+        return [[videos] if isinstance(videos, Image.Image) else videos]
+    if isinstance(videos, np.ndarray | torch.Tensor):
+        if videos.ndim not in (4, 5):
+            raise ValueError(f"A video has 4 dimensions and a batch 5; this array has shape {tuple(videos.shape)}.")
+        return [videos] if videos.ndim == 4 else list(videos)
+    if not isinstance(videos, list | tuple) or len(videos) == 0:
+        raise ValueError(f"Expected a video or a list of videos or frames, not {type(videos).__name__} {videos!r:.80}.")
+    first = videos[0]
+    is_frame = isinstance(first, Image.Image) or (isinstance(first, np.ndarray | torch.Tensor) and first.ndim < 4)
+    return [videos] if is_frame else list(videos)
+
+
+def stack_frames(video, options: dict[str, Any]) -> torch.Tensor:
+    """A list of frames or an array -> (T, C, H, W), uint8 for integers and float32 for floats.
+
+    Args:
+        video: PIL images, which become `num_channels` channels; arrays keep theirs, but for RGB where
+            `num_channels=1`, of which the luma is taken, and grey where `do_convert_rgb=True`.
+        options: of the processor.
+
+    Raises:
+        ValueError: frames of several shapes, or pixels of no known range, see `_pixels`.
+    """
+    num_channels = options["num_channels"]
+    if isinstance(video, list | tuple):
+        frames = [_frame_to_tensor(frame, num_channels) for frame in video]
+        if len({tuple(frame.shape) for frame in frames}) != 1:
+            raise ValueError(f"The frames of a video differ in shape: {sorted({tuple(f.shape) for f in frames})}.")
+        video = torch.stack(frames)
+    else:
+        video = _frame_to_tensor(video, num_channels)
+    if video.numel() == 0:
+        raise ValueError(f"A video of shape {tuple(video.shape)} has no pixels.")
+    if video.ndim == 3:  # grey frames (T, H, W)
+        video = video[:, None]
+    elif _is_channels_last(video.shape[1:], options["input_data_format"], num_channels):
+        video = video.permute(0, 3, 1, 2)  # (T, H, W, C) -> (T, C, H, W)
+    rescaled = options["do_rescale"] and options["rescale_factor"] < 0.1
+    video = _float_pixels(video, rescaled) if video.is_floating_point() else _integer_pixels(video)
+    if num_channels == 1 and video.shape[1] == 3:
+        return luma(video)
+    if options["do_convert_rgb"] and video.shape[1] == 1:
+        return video.expand(-1, 3, -1, -1)
+    return video
+
+
+def _frame_to_tensor(frame, num_channels: int) -> torch.Tensor:
+    if isinstance(frame, Image.Image):
+        return torch.from_numpy(image_pixels(frame, num_channels))
+    if isinstance(frame, np.ndarray):
+        if frame.dtype.kind not in "biuf":
+            raise ValueError(f"A frame has numbers for pixels, not dtype {frame.dtype}.")
+        if frame.dtype.itemsize > 8:  # longer floats than those of torch
+            frame = frame.astype(np.float64)
+        # torch has neither negative strides (OpenCV's BGR as `frame[..., ::-1]`) nor another order of bytes.
+        frame = np.ascontiguousarray(frame, frame.dtype.newbyteorder("="))
+        return torch.as_tensor(frame)
+    if not isinstance(frame, torch.Tensor):
+        raise ValueError(f"A frame is a PIL image or a numpy or torch array, not {type(frame).__name__} {frame!r:.80}.")
+    if frame.layout != torch.strided or frame.is_nested or frame.is_quantized or frame.is_complex():
+        raise ValueError(
+            f"A frame is a dense tensor of real numbers, not one of dtype {frame.dtype} and layout {frame.layout}; "
+            f"to_dense(), dequantize() or abs() make one."
+        )
+    return frame
+
+
+def _is_channels_last(shape: torch.Size, input_data_format: Any, num_channels: int) -> bool:
+    if input_data_format is not None:
+        return str(getattr(input_data_format, "value", input_data_format)) == "channels_last"
+    return channels_last(tuple(shape), num_channels)
+
+
+def _integer_pixels(video: torch.Tensor) -> torch.Tensor:
+    """Integers from 0 to 255, or of 16 bits, or bool -> uint8.
+
+    uint16 is scaled by its depth where a value of the video is above 255; up to there it is taken as 0 to 255, as every
+    other type is.
+    """
+    if video.dtype == torch.uint8:
+        return video
+    if video.dtype == torch.bool:
+        return video.to(torch.uint8) * 255
+    sixteen_bits = video.dtype == torch.uint16
+    video = video.to(torch.int64)
+    low, high = (int(value) for value in video.aminmax())
+    if sixteen_bits and high > 255:
+        warn_of_dark_frames(high)
+        return ((video + 128) // 257).to(torch.uint8)
+    if low < 0 or high > 255:
+        raise ValueError(f"Pixels must lie in 0 to 255, not {low} to {high}.")
+    return video.to(torch.uint8)
+
+
+def _float_pixels(video: torch.Tensor, rescaled: bool) -> torch.Tensor:
+    """Floats as float32.
+
+    Pixels of 0 to 1 that are going to be divided by 255 once more come out as nothing but black. transformers does so
+    without a word (it warned of it before version 5), here they are refused: no one wants it, and no later step would
+    notice. A clip of zeros and ones is black in the range of 0 to 255, and may well be: it passes, and so does a
+    clip of zeros, which is black in either range.
+    """
+    video = video.float()
+    low, high = (float(value) for value in video.aminmax())  # NaN if there is any
+    if not (abs(low) < float("inf") and abs(high) < float("inf")):
+        raise ValueError(f"Pixels must be finite numbers, not {low} to {high}.")
+    is_scaled = high <= 1 and not bool((video == video.round()).all())
+    is_normalized = low < 0 and high < 4  # by the mean and std of ImageNet: -2.1 to 2.6
+    if rescaled and (is_scaled or is_normalized):
+        advice = "in 0 to 1 already, pass do_rescale=False"
+        if is_normalized:
+            advice = "normalised already, pass do_rescale=False and do_normalize=False"
+        raise ValueError(
+            f"The pixels are floats from {low:.4g} to {high:.4g}, and do_rescale=True would divide them by 255; if "
+            f"they are {advice}."
+        )
+    return video
+
+
+# ----------------------------------------------------------------------------------------------------------- metadata
+
+
+def split_metadata(video_metadata, number: int) -> list[VideoMetadata | None]:
+    """What transformers' video processors take as `video_metadata`, as one for each of so many videos."""
+    if video_metadata is None:
+        return [None] * number
+    entries = video_metadata if isinstance(video_metadata, list | tuple) else [video_metadata]
+    if entries and isinstance(entries[0], list | tuple):
+        entries = [entry for part in entries for entry in part]
+    if len(entries) != number:
+        raise ValueError(f"{number} videos and {len(entries)} entries of video_metadata; pass one for each video.")
+    return [entry if isinstance(entry, VideoMetadata) else VideoMetadata(**entry) for entry in entries]
+
+
+def given_info(num_frames: int, metadata: VideoMetadata | None) -> VideoInfo:
+    """The `VideoInfo` of given frames: all of a video, or those that `frames_indices` names of it."""
+    if metadata is None:
+        return VideoInfo(num_frames)
+    fps, indices = metadata.fps, metadata.frames_indices
+    if indices is not None and len(indices) == num_frames:
+        if not fps or num_frames < 2:
+            return VideoInfo(num_frames, fps)
+        seconds = [(int(index) - int(indices[0])) / fps for index in indices]
+        return VideoInfo(num_frames, (num_frames - 1) / seconds[-1] if seconds[-1] > 0 else None, seconds)
+    if metadata.total_num_frames != num_frames:
+        raise ValueError(
+            f"{num_frames} frames are given, and their video_metadata has total_num_frames={metadata.total_num_frames} "
+            f"and no frames_indices that say which of these they are."
+        )
+    return VideoInfo(num_frames, fps)
