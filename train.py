@@ -25,7 +25,7 @@ import yaml
 from transformers import set_seed
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining
-from videomae_hf.checkpoints import checkpoint_processor, open_checkpoint
+from videomae_hf.checkpoints import open_checkpoint
 from videomae_hf.cli import run_command
 from videomae_hf.data.clips import EvaluationViews, PretrainingClips
 from videomae_hf.data.text_files import write_text
@@ -56,6 +56,7 @@ from videomae_hf.training.training_data import (
     draw_shrunk,
     eval_samples,
     evaluated_without_labels,
+    evaluation_processor,
     head_fields,
     image_processor,
     mixing,
@@ -67,7 +68,6 @@ from videomae_hf.training.training_data import (
     training_set,
 )
 from videomae_hf.training.watch import lost_processes_named
-from videomae_hf.video_decoding import MAX_PIXELS
 
 
 def pretrain(data: DataArguments, args: VideoMAETrainingArguments, fields: dict):
@@ -142,12 +142,8 @@ def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     unlabelled = evaluated_without_labels(data)
     samples = eval_samples(data, args, classes, not unlabelled, problem_type == "regression" and not unlabelled)
     report(args, samples.messages + ["no labels: predictions are written, and no scores"] * unlabelled)
-    options = {"video_backend": data.video_backend}
-    if data.antialias is not None:
-        options["antialias"] = data.antialias
-    if data.max_pixels != MAX_PIXELS:
-        options["max_pixels"] = data.max_pixels
-    processor = checkpoint_processor(data.checkpoint, model.config, **options)
+    processor, lines = evaluation_processor(data, model.config)
+    report(args, lines)
     views = EvaluationViews(
         processor, data.num_clips, data.num_crops, len(classes), data.frame_template, data.shuffle_frames
     )

@@ -356,3 +356,30 @@ def test_command_line(tmp_path):
     command = [sys.executable, "-m", "videomae_hf.cli", "convert", tmp_path / "ours", tmp_path / "again"]
     done = run_command(command, **options)
     assert done.returncode == 1 and "Traceback" not in done.stderr and not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize(
+    "script, expected",
+    [
+        ({}, {"frame_sampling": "dense", "sampling_rate": 4}),
+        ({"data_set": "SSV2", "sampling_rate": 2}, {"frame_sampling": "uniform", "sampling_rate": 2}),
+        ({"data_set": "Kinetics-400", "sampling_rate": 8}, {"frame_sampling": "dense", "sampling_rate": 8}),
+    ],
+    ids=str,
+)
+def test_official_files_are_tested_on_the_frames_and_pixels_of_the_official_test(tmp_path, capsys, script, expected):
+    path = official_file(tmp_path / "a.pth", model_of(VideoMAEV2ForVideoClassification, num_labels=3), **script)
+    run(path, tmp_path / "ours", *HEADS)
+    processor = VideoMAEV2ImageProcessor.from_pretrained(tmp_path / "ours")
+    expected = {**expected, "official_sampling": True, "antialias": False}
+    assert {name: getattr(processor, name) for name in expected} == expected
+    report = capsys.readouterr().out
+    assert "clips as in the official test: official_sampling = True, antialias = False" in report
+    assert ("not in the file, so by default: frame_sampling, sampling_rate" in report) is (script == {})
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is full")
+def test_a_full_disk_is_named():
+    model = model_of(VideoMAEV2ForVideoClassification, num_labels=3)
+    with pytest.raises(OSError, match="No space left on device"):
+        convert.save_official(model, VideoMAEV2ImageProcessor(), "/dev/full")

@@ -248,8 +248,10 @@ def inflate_image_model(
     return kept, [f"of an image model, inflated to tubelets of {tubelet_size} frames: {', '.join(left_out)}"]
 
 
-def convert_official(source: Path, size: str | None, options: dict) -> tuple[torch.nn.Module, list[str]]:
-    """An official file as one of our models, and the report."""
+def convert_official(
+    source: Path, size: str | None, options: dict
+) -> tuple[torch.nn.Module, VideoMAEV2ImageProcessor, list[str]]:
+    """An official file as one of our models, with the processor of the official test, and the report."""
     weights, script = read_weights(source)
     total = len(weights)
     weights, inflated = inflate_image_model(weights, options.get("tubelet_size", 2))
@@ -262,7 +264,26 @@ def convert_official(source: Path, size: str | None, options: dict) -> tuple[tor
         f"  {len(weights)} of {total} tensors mapped (qkv counts as three)",
     ]
     report += [f"  left out: {line}" for line in dropped] + [f"  {line}" for line in lines] + ["  none missing"]
-    return model, report
+    preprocessing, lines = ({}, []) if inflated else official_preprocessing(script)
+    pixels = {**clip_options(model.config), **normalization_options(model.config)}
+    return model, VideoMAEV2ImageProcessor(**pixels, **preprocessing), report + lines
+
+
+def official_preprocessing(script: dict) -> tuple[dict, list[str]]:
+    """The options of the processor that prepares clips as the official test does, and a line about them.
+
+    Args:
+        script: the settings of the training script that a file holds. Something-Something alone is sampled uniformly.
+    """
+    options = {"official_sampling": True, "antialias": False}
+    if script.get("data_set") is not None:
+        options["frame_sampling"] = "uniform" if str(script["data_set"]).upper().startswith("SSV2") else "dense"
+    if type(script.get("sampling_rate")) is int and script["sampling_rate"] > 0:
+        options["sampling_rate"] = script["sampling_rate"]
+    said = ", ".join(f"{name} = {value}" for name, value in options.items())
+    unsaid = [name for name in ("frame_sampling", "sampling_rate") if name not in options]
+    line = f"  clips as in the official test: {said}"
+    return options, [line + (f"; not in the file, so by default: {', '.join(unsaid)}" if unsaid else "")]
 
 
 def read_labels(path: str) -> dict[int, str]:
@@ -328,7 +349,8 @@ def save_official(model, processor: VideoMAEV2ImageProcessor, destination: Path)
     if model.config.problem_type == "multi_label_classification":
         more.append("  problem_type is left out: the official code scores one label a video")
     pretraining = isinstance(model, VideoMAEV2ForPreTraining)
-    torch.save({"model": to_official(weights, pretraining)}, destination)
+    with open(destination, "wb") as file:  # given a path, torch answers a full disk with a RuntimeError
+        torch.save({"model": to_official(weights, pretraining)}, file)
     return lines + more
 
 
@@ -352,8 +374,7 @@ def main(arguments: list[str]):
     if args.destination.exists():
         raise ValueError(f"{args.destination} exists; give a new name, so that nothing is mixed.")
     if Path(args.source).is_file():
-        model, report = convert_official(Path(args.source), args.size, fields)
-        processor = VideoMAEV2ImageProcessor(**clip_options(model.config), **normalization_options(model.config))
+        model, processor, report = convert_official(Path(args.source), args.size, fields)
     elif args.size:
         raise ValueError(f"--size is for official files; the configuration of {args.source} says the size.")
     else:

@@ -33,6 +33,12 @@ from .recipes import DataArguments
 from .shrink import DRAWN
 
 
+# What a processor saves of the settings of a run, beside `antialias`
+_PROCESSOR_SETTINGS = (
+    "frame_sampling", "sampling_rate", "fps", "short_video", "official_sampling", "square_pixels", "max_pixels",
+)  # fmt: skip
+
+
 def settled_problem_type(data: DataArguments, args: VideoMAETrainingArguments, fields: dict) -> str:
     """The `problem_type` of a finetuning; `multi_label` is another name of "multi_label_classification", and
     transformers' `label_smoothing_factor` of `label_smoothing`."""
@@ -308,6 +314,22 @@ def mixing(data: DataArguments, args: VideoMAETrainingArguments, num_classes: in
     )
 
 
+def evaluation_processor(data: DataArguments, config: VideoMAEV2Config) -> tuple[VideoMAEV2ImageProcessor, list[str]]:
+    """The processor of `data.checkpoint`, with the settings that are not left at their defaults, and a line of those
+    that change it."""
+    defaults = DataArguments()
+    options = {name: getattr(data, name) for name in ("antialias", *_PROCESSOR_SETTINGS)}
+    options = {name: value for name, value in options.items() if value != getattr(defaults, name)}
+    processor = checkpoint_processor(data.checkpoint, config)
+    changed = [
+        f"{name}={value} in place of {getattr(processor, name)}"
+        for name, value in options.items()
+        if value != getattr(processor, name)
+    ]
+    lines = [f"clips otherwise than {data.checkpoint} was trained on: {', '.join(changed)}"] if changed else []
+    return checkpoint_processor(data.checkpoint, config, video_backend=data.video_backend, **options), lines
+
+
 def image_processor(
     data: DataArguments, config: VideoMAEV2Config, checkpoint: str | None = None, **options
 ) -> VideoMAEV2ImageProcessor:
@@ -315,10 +337,8 @@ def image_processor(
 
     Its frames are sampled as the settings say; it resizes and normalises as `checkpoint`, if the run begins with one.
     """
-    names = (
-        "frame_sampling", "sampling_rate", "fps", "short_video", "official_sampling", "square_pixels", "max_pixels",
-    )  # fmt: skip
-    options = {**{name: getattr(data, name) for name in names}, "antialias": data.antialias is not False, **options}
+    settings = {name: getattr(data, name) for name in _PROCESSOR_SETTINGS}
+    options = {**settings, "antialias": data.antialias is not False, **options}
     if checkpoint:
         # Of the checkpoint's own sampling nothing stays
         options = {"num_clips": 1, "num_crops": 1, "do_sample_frames": None, "video_backend": "auto", **options}
