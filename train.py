@@ -32,6 +32,7 @@ from videomae_hf.data.text_files import write_text
 from videomae_hf.data.video_dataset import ClipCollator, VideoDataset
 from videomae_hf.evaluation.metrics import metrics_of
 from videomae_hf.evaluation.predictions import Scored, counts_alone, with_placeholders, write_predictions
+from videomae_hf.messages import count
 from videomae_hf.training.arguments import VideoMAETrainingArguments
 from videomae_hf.training.checkpoints import check_complete
 from videomae_hf.training.classifier_head import finetuning_model, trained_classifier
@@ -44,7 +45,7 @@ from videomae_hf.training.plan import PaceCallback, fit_batch, plan_lines
 from videomae_hf.training.probing import probe_checkpoint
 from videomae_hf.training.processes import check_agreement, check_processes, leave_processes
 from videomae_hf.training.recipes import DataArguments, as_recipe, common_settings, parse_command_line
-from videomae_hf.training.run_checks import check_classes, check_evaluation, check_trackers
+from videomae_hf.training.run_checks import check_checkpoint, check_classes, check_evaluation, check_trackers
 from videomae_hf.training.run_record import RunRecord, check_same_run, hub_id, resume_path
 from videomae_hf.training.sanity import check_learning
 from videomae_hf.training.sharding import shard
@@ -155,7 +156,8 @@ def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     )
     say(
         args,
-        f"{len(samples)} videos, {data.num_clips} clips x {data.num_crops} crops each, {args.world_size} processes",
+        f"{count(len(samples), 'video')}, {count(data.num_clips, 'clip')} x {count(data.num_crops, 'crop')} each, "
+        f"{count(args.world_size, 'process')}",
     )
     if unlabelled:
         samples = with_placeholders(samples, model.config)
@@ -261,6 +263,7 @@ def say(args: VideoMAETrainingArguments, message: str):
 def start(name: str, command, data: DataArguments, args: VideoMAETrainingArguments, fields: dict):
     check_processes(args, args.num_processes)
     check_trackers(args)
+    check_checkpoint(data.checkpoint)
     check_agreement(args, "settings", common_settings(data, args, fields))
     if data.shrink:
         draw_shrunk(data, args, fields.get("num_frames", VideoMAEV2Config.num_frames))

@@ -50,7 +50,7 @@ def history(folder, videos, what: str, batch: str, *options, launcher=TORCHRUN, 
         train.main([str(argument) for argument in arguments])
     else:
         output = succeeded(run(*arguments, launcher=launcher))
-        assert f"total batch 8 = {clips} a process x 2 processes x {steps} accumulation steps" in output
+        assert f"total batch 8 = {clips} a process x 2 processes x {steps} accumulation step" in output
     log = json.loads((folder / "trainer_state.json").read_text())["log_history"]
     logged = [entry for entry in log if "loss" in entry]
     assert len(logged) == num_steps
@@ -152,6 +152,6 @@ def test_epochs_reach_all_processes_and_evaluation_counts_each_video_once(tmp_pa
         options = ["--checkpoint", tmp_path / "one", "--eval_data", tmp_path / "eval", "--num_clips", "2"]
         options += ["--output_dir", tmp_path / name, "--per_device_eval_batch_size", "3", "--use_cpu", "true"]
         output = succeeded(run("evaluate", *options, launcher=launcher))
-        assert f"13 videos, 2 clips x 3 crops each, {2 if launcher else 1} processes" in output
+        assert f"13 videos, 2 clips x 3 crops each, {'2 processes' if launcher else '1 process'}" in output
         scores.append((tmp_path / name / "predictions.csv").read_text())
     assert scores[0] == scores[1] and scores[0].count("\n") == 14

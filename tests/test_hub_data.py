@@ -173,3 +173,18 @@ def test_rows_that_cannot_be_used(tmp_path, videos):
     (tmp_path / "none").mkdir()
     with pytest.raises(ValueError, match="none, split 'train'.* no (row|data)"):
         read_rows(saved(tmp_path / "none", [], [], LABELS["classes"][1]), "train")
+
+
+def test_paths_as_plain_text_and_the_usual_names_of_columns(tmp_path, videos):
+    rows = {"filepath": [str(path) for path in videos], "category": ["kick", "hug", "kick"], "note": ["x", "y", "z"]}
+    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "train.parquet")
+    samples, classes = read_rows(str(tmp_path), "train")
+    assert classes == ["hug", "kick"] and [sample.label for sample in samples] == [1, 0, 1]
+    assert [sample.video() for sample in samples] == [str(path) for path in videos]
+    assert samples.messages == [f"{tmp_path}: columns not used: note"]
+
+
+def test_what_went_wrong_in_a_file_is_said(tmp_path):
+    (tmp_path / "train.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(ValueError, match="split 'train': .*[Pp]arquet"):
+        read_rows(str(tmp_path), "train")

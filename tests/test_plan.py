@@ -134,7 +134,7 @@ def test_the_plan_scales_a_total_that_the_recipe_leaves_open(capsys):
     """finetune_small says 8 a process x 2 steps: on four GPUs that is 64, as it would be with torchrun."""
     plan.main(["finetune", str(RECIPES / "finetune_small.yaml"), "--fit", "4x80GB"])
     output = capsys.readouterr().out
-    assert "total batch 64 = 16 a process x 4 processes x 1 accumulation steps" in output
+    assert "total batch 64 = 16 a process x 4 processes x 1 accumulation step" in output
 
 
 @pytest.fixture(scope="module")
@@ -197,10 +197,10 @@ def test_videos_that_fill_no_step_are_said(dataset, tmp_path):
         trainer = trainer_of(dataset, tmp_path, **settings)
         return plan_lines(trainer.args, DataArguments(), trainer.model, trainer.train_dataset)[1]
 
-    left_out = "1 processes on cpu, 16 videos an epoch, of which 4 are left out, as they do not fill a step"
+    left_out = "1 process on cpu, 16 videos an epoch, of which 4 are left out, as they do not fill a step"
     settings = {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 2}
     assert line(**settings) == left_out
-    assert line(**settings, dataloader_drop_last=False) == "1 processes on cpu, 16 videos an epoch"
+    assert line(**settings, dataloader_drop_last=False) == "1 process on cpu, 16 videos an epoch"
     with pytest.raises(ValueError, match="An epoch has 16 videos, fewer than the 18 of one step; lower per_device"):
         line(per_device_train_batch_size=9, gradient_accumulation_steps=2)
 
@@ -211,8 +211,8 @@ def test_the_lines_of_a_run_and_its_pace(dataset, tmp_path, capsys):
     data = DataArguments(num_sample=3)
     lines = plan_lines(trainer.args, data, trainer.model, trainer.train_dataset)
     assert lines[1:5] == [
-        "1 processes on cpu, 16 videos an epoch",
-        "total batch 4 videos, each as 3 clips = 2 a process x 1 processes x 2 accumulation steps",
+        "1 process on cpu, 16 videos an epoch",
+        "total batch 4 videos, each as 3 clips = 2 a process x 1 process x 2 accumulation steps",
         "learning rate 1.5625e-05 = 0.001 x 4 / 256, on a cosine to 1.5625e-06 = 0.0001 x 0.015625, layer decay 1",
         "8 steps, 4 an epoch, 2 epochs; warmup from 0 over 4 of them",
     ]

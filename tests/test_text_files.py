@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from videomae_hf.data.text_files import write_csv, write_text
+from videomae_hf.data.text_files import read_text, write_csv, write_text
 
 
 def test_a_file_is_written_with_what_is_no_text_escaped(tmp_path):
@@ -15,6 +15,24 @@ def test_a_file_is_written_with_what_is_no_text_escaped(tmp_path):
     write_csv(tmp_path / "a.csv", [["path", "label"], ["a, b.mp4", 'say "hi"']])
     assert (tmp_path / "a.csv").read_text() == 'path,label\n"a, b.mp4","say ""hi"""\n'
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.txt"]
+
+
+@pytest.mark.parametrize(
+    "start, message",
+    [
+        (b"PAR1\x15\x04", "is an Apache Parquet file; give its folder as --dataset_name"),
+        (
+            b"PK\3\4\x14\0",
+            "is a zip archive or an Excel sheet; unpack it and give the folder, or export it as CSV UTF-8",
+        ),
+        (b"\x1f\x8b\x08\0", "is compressed by gzip; decompress it"),
+    ],
+    ids=["parquet", "zip", "gzip"],
+)
+def test_what_is_no_text_is_named_with_the_remedy(tmp_path, start, message):
+    (tmp_path / "list.csv").write_bytes(start)
+    with pytest.raises(ValueError, match=f"list.csv {message}"):
+        read_text(tmp_path / "list.csv")
 
 
 def test_a_full_disk_leaves_the_file_that_was_there(tmp_path, monkeypatch):

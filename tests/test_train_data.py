@@ -47,8 +47,8 @@ def test_every_augmentation_at_once(videos, tmp_path, train_here):
     output = succeeded(train_here("finetune", "--train_data", videos, "--eval_data", videos, *MODEL, *SHORT, *options))
     lines = output.splitlines()
     assert "16 videos of 8 classes" in lines
-    assert "1 processes on cpu, 16 videos an epoch" in lines
-    accounting = "total batch 4 videos, each as 2 clips = 4 a process x 1 processes x 1 accumulation steps"
+    assert "1 process on cpu, 16 videos an epoch" in lines
+    accounting = "total batch 4 videos, each as 2 clips = 4 a process x 1 process x 1 accumulation step"
     assert accounting in lines
     assert (
         "WARNING: half of the clips are mirrored, and 4 classes name a direction (clockwise, counter_clockwise, left, "
@@ -68,7 +68,7 @@ def test_a_recipe_of_several_sources(videos, tmp_path, train_here):
     options = ["--per_device_train_batch_size", "4", "--output_dir", tmp_path / "out"]
     output = succeeded(train_here("pretrain", tmp_path / "recipe.yaml", *MODEL, *SHORT, *options))
     assert "18 videos" in output.splitlines()
-    assert "1 processes on cpu, 16 videos an epoch" in output  # 16 x 0.5 + 2 x 4
+    assert "1 process on cpu, 16 videos an epoch" in output  # 16 x 0.5 + 2 x 4
     assert len(losses(output)) == 4
     assert yaml.safe_load((tmp_path / "out" / "settings.yaml").read_text())["train_data"] == sources
 

@@ -16,7 +16,7 @@ import fsspec
 
 from ..messages import did_you_mean, several, shorten
 from .classes import class_number, classes_of, numbered
-from .list_columns import COLUMNS, column_key
+from .list_columns import COLUMNS, PATHS, column_key
 from .list_records import Listed, cell_labels, segment_of
 from .lists import VIDEO_SUFFIXES
 from .records import Sample, SampleList
@@ -298,7 +298,9 @@ def _load(
     try:
         return datasets.load_dataset(str(folder) if folder.is_dir() else name, config_name, split=split, **options)
     except (ValueError, tarfile.TarError, datasets.exceptions.DatasetsError) as error:
-        raise ValueError(f"{name}, split {split!r}: {' '.join(str(error).split())}") from error
+        # What went wrong while the rows were generated is in the cause.
+        cause = error.__cause__ if isinstance(error, datasets.exceptions.DatasetGenerationError) else None
+        raise ValueError(f"{name}, split {split!r}: {' '.join(str(cause or error).split())}") from error
 
 
 def _columns(rows, video_column: str | None, label_column: str | None, labelled: bool) -> tuple[str, str | None]:
@@ -312,6 +314,7 @@ def _columns(rows, video_column: str | None, label_column: str | None, labelled:
         suffixes = tuple(suffix[1:] for suffix in VIDEO_SUFFIXES)  # a WebDataset's columns are named after files
         videos = [name for name in names if isinstance(features[name], datasets.Video)]
         videos = videos or [name for name in names if name.lower().endswith(suffixes)]
+        videos = videos or [name for name in names if column_key(name) in PATHS and _is_text(features[name])]
         if len(videos) != 1:
             what = f"several columns of videos ({', '.join(videos)})" if videos else "no column of videos"
             raise ValueError(f"There is {what} among {', '.join(names)}; name it with --video_column_name.")
@@ -321,10 +324,16 @@ def _columns(rows, video_column: str | None, label_column: str | None, labelled:
     if label_column is None:
         typed = [name for name in names if isinstance(features[name], datasets.ClassLabel)]
         named = [name for name in _LABEL_COLUMNS if name in names]
-        if not named and len(typed) != 1:
+        others = [name for name in names if name != video_column and column_key(name) in COLUMNS["label"].names]
+        found = next((columns for columns in (named[:1], typed, others) if columns), [])
+        if len(found) != 1:
             raise ValueError(f"Which column has the labels is not clear: {', '.join(names)}; see --label_column_name.")
-        label_column = named[0] if named else typed[0]
+        label_column = found[0]
     return video_column, label_column
+
+
+def _is_text(feature) -> bool:
+    return isinstance(feature, datasets.Value) and feature.dtype in ("string", "large_string")
 
 
 def _item_feature(feature):

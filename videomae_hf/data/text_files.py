@@ -12,6 +12,15 @@ from pathlib import Path
 import yaml
 
 
+# How files begin that are given where a text file is needed, and what to do with them
+_NO_TEXT = {
+    b"PAR1": "an Apache Parquet file; give its folder as --dataset_name",
+    b"ARROW1": "an Arrow file; give its folder as --dataset_name",
+    b"PK\3\4": "a zip archive or an Excel sheet; unpack it and give the folder, or export it as CSV UTF-8",
+    b"\x1f\x8b": "compressed by gzip; decompress it",
+    b"SQLite format 3": "an SQLite database; export the table as CSV",
+    b"\xd0\xcf\x11\xe0": "an Excel sheet; export it as CSV UTF-8",
+}
 _ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
@@ -41,9 +50,12 @@ def read_text(path: str | Path) -> str:
     """The text of a file in UTF-8, or in UTF-16 with a byte order mark, as Excel writes it.
 
     Raises:
-        ValueError: another encoding; the message has the file and the first line that does not decode.
+        ValueError: another encoding; the message has the file and the first line that does not decode. Or no text.
     """
     content = Path(path).read_bytes()
+    kind = next((kind for start, kind in _NO_TEXT.items() if content.startswith(start)), None)
+    if kind is not None:
+        raise ValueError(f"{path} is {kind}.")
     encoding = next((name for mark, name in _ENCODINGS.items() if content.startswith(mark)), "utf-8")
     try:
         return content.decode(encoding)

@@ -19,6 +19,7 @@ from ..cli import run_command
 from ..configuration_videomae_v2 import VideoMAEV2Config
 from ..data.streams import VideoStream
 from ..masking import token_counts
+from ..messages import count
 from ..modeling_videomae_v2 import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
 from .arguments import VideoMAETrainingArguments
 from .memory import GIB, MemorySettings, estimate_memory
@@ -137,8 +138,8 @@ def plan_lines(
     lines = [_model_line(model), _processes_line(args, train_set, num_gpus)]
     views = f" videos, each as {data.num_sample} clips" if data.num_sample > 1 else ""
     lines.append(
-        f"total batch {args.total_batch_size}{views} = {args.per_device_train_batch_size} a process x {num_gpus} "
-        f"processes x {args.gradient_accumulation_steps} accumulation steps"
+        f"total batch {args.total_batch_size}{views} = {args.per_device_train_batch_size} a process x "
+        f"{count(num_gpus, 'process')} x {count(args.gradient_accumulation_steps, 'accumulation step')}"
     )
     if args.per_device_train_batch_size == 1 and (data.mixup_alpha or data.cutmix_alpha):
         lines.append("WARNING: clips are mixed within the batch of a process, which here has one video; take two")
@@ -160,10 +161,10 @@ def _model_line(model) -> str:
 
 def _processes_line(args: VideoMAETrainingArguments, train_set, num_gpus: int) -> str:
     if train_set is None:
-        return f"{num_gpus} processes"
+        return count(num_gpus, "process")
     # A stream's length is that of this process.
     num_videos = train_set.source.num_videos if isinstance(train_set, VideoStream) else len(train_set)
-    line = f"{num_gpus} processes on {args.device.type}, {num_videos} videos an epoch"
+    line = f"{count(num_gpus, 'process')} on {args.device.type}, {count(num_videos, 'video')} an epoch"
     left_over = num_videos - steps_of(args, train_set)[0] * args.videos_per_step
     return line + (f", of which {left_over} are left out, as they do not fill a step" if left_over > 0 else "")
 

@@ -1,12 +1,28 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """What can be known to fail before a run begins, said in one line."""
 
+from pathlib import Path
+
 from transformers.integrations import get_available_reporting_integrations
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
+from ..checkpoint_files import find_config
 from ..evaluation.metrics import check_metric
 from ..messages import shorten
 from .arguments import VideoMAETrainingArguments
+
+
+def check_checkpoint(checkpoint: str | None) -> None:
+    """Raises OSError for a checkpoint that is not there; the message names the setting, which a recipe may have."""
+    if not checkpoint or Path(checkpoint).is_dir():
+        return
+    try:
+        find_config(checkpoint, {})
+    except OSError as error:
+        raise OSError(
+            f"checkpoint={checkpoint}, of the command line or the recipe: {error} (`--checkpoint none` starts from "
+            f"random weights.)"
+        ) from error
 
 
 def check_trackers(args: VideoMAETrainingArguments) -> None:

@@ -23,8 +23,8 @@ DATA_SETTINGS = (
     "distillation_weight", "distillation_temperature", "distillation_features", "frame_sampling", "sampling_rate",
     "fps", "short_video", "official_sampling", "square_pixels", "max_pixels", "antialias", "num_sample", "rand_augment",
     "color_jitter", "grayscale", "random_erasing", "mixup_alpha", "cutmix_alpha", "mix_probability",
-    "mix_switch_probability", "mix_mode", "label_smoothing", "crop_scale", "horizontal_flip", "class_weights", "streaming",
-    "shuffle_buffer",
+    "mix_switch_probability", "mix_mode", "label_smoothing", "crop_scale", "horizontal_flip", "class_weights",
+    "streaming", "shuffle_buffer",
 )  # fmt: skip
 TRAINING_SETTINGS = (
     "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_epochs", "warmup_steps", "num_train_epochs",
