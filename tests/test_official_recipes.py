@@ -176,8 +176,8 @@ OFFICIAL_FRAMES = json.loads((GOLDEN / "sampling.json").read_text())
 def sampled(sampling, length: int, monkeypatch, pretraining: bool) -> list[list[int]]:
     """The frames of many random clips of a video of so many."""
 
-    def read_frames(video, indices, *_):
-        return torch.tensor(indices(VideoInfo(length))).view(-1, 1, 1, 1)
+    def read_frames(video, indices, *_, transform, **options):
+        return transform(torch.tensor(indices(VideoInfo(length))).view(-1, 1, 1, 1))
 
     monkeypatch.setattr("videomae_hf.data.clips.read_frames", read_frames)
     generator = torch.Generator().manual_seed(0)
@@ -275,7 +275,7 @@ def test_recipes_run_shrunk(tmp_path, monkeypatch, capsys):
     """A chain: pretraining with four clips a video, and finetuning that begins with its weights."""
     first, second = "v2/pretrain_hybrid_giant", "v2/finetune_ssv2_giant"
     output = shrunk(first, tmp_path, monkeypatch, capsys)
-    assert "total batch 4 videos, each as 4 clips = 2 a process x 1 processes x 2 accumulation steps" in output
+    assert "total batch 4 videos, each as 4 clips = 2 a process x 1 process x 2 accumulation steps" in output
     assert "128 tokens, of which 16 are encoded and 64 decoded" in output  # 2 of 16 places, half of the tokens
     assert "learning rate 9.375e-06 = 0.0006 x 4 / 256, on a cosine to 1.5625e-07 = 1e-05 x 0.015625" in output
     assert output.count("'loss'") == 2

@@ -145,7 +145,7 @@ def test_a_total_batch_sets_the_accumulation_steps(tmp_path):
     [
         (
             {"total_batch_size": 6, "per_device_train_batch_size": 4},
-            "total_batch_size=6 is no multiple of per_device_train_batch_size=4 x 1 processes; take "
+            "total_batch_size=6 is no multiple of per_device_train_batch_size=4 x 1 process; take "
             "per_device_train_batch_size of 1, 2, 3, 6",
         ),
         (

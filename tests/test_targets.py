@@ -149,6 +149,7 @@ def test_batches_of_targets():
     )
     assert batch["labels"][0].tolist() == [1.0, -100.0] and batch["labels"][1].isnan().all()
     loader = TrainingClips(config, ClipSampling(16))
-    loader.sampling.random_clip = lambda sample, generator: torch.zeros(16, 3, 300, 300, dtype=torch.uint8)
+    frames = torch.zeros(16, 3, 300, 300, dtype=torch.uint8)
+    loader.sampling.random_clip = lambda sample, generator, transform: transform(frames)
     item = loader(Sample("a.mp4", targets=(0.5, 2.0)), torch.Generator())
     assert item["labels"].tolist() == [0.5, 2.0] and item["labels"].dtype == torch.float32

@@ -73,8 +73,8 @@ def pretrained(tmp_path_factory, videos) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "pretrain"
     options = ["--sampling_rate", "1", "--num_train_epochs", "1", "--logging_steps", "1", "--output_dir", folder]
     output = succeeded(train("pretrain", "--train_data", videos, *MODEL, *options))
-    assert "1 processes on cpu, 16 videos" in output
-    assert "total batch 8 = 8 a process x 1 processes x 1 accumulation steps" in output
+    assert "1 process on cpu, 16 videos" in output
+    assert "total batch 8 = 8 a process x 1 process x 1 accumulation step" in output
     assert len(losses(output)) == 2
     return folder
 

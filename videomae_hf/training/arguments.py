@@ -12,6 +12,7 @@ import torch
 from transformers import SchedulerType, TrainingArguments
 
 from ..evaluation.metrics import more_is_better
+from ..messages import count
 from .processes import join_processes
 from .sharding import check_fsdp2
 
@@ -253,13 +254,14 @@ class VideoMAETrainingArguments(TrainingArguments):
             if not sizes:
                 way_out = f"start a number of processes that divides it, or set total_batch_size to {processes * batch}"
             raise ValueError(
-                f"total_batch_size={total} is no multiple of per_device_train_batch_size={batch} x {processes} "
-                f"processes; {way_out}."
+                f"total_batch_size={total} is no multiple of per_device_train_batch_size={batch} x "
+                f"{count(processes, 'process')}; {way_out}."
             )
         if self.gradient_accumulation_steps not in (1, steps):
             raise ValueError(
                 f"gradient_accumulation_steps={self.gradient_accumulation_steps} does not make total_batch_size={total}"
-                f" of {batch} videos x {processes} processes; leave it out (it would be {steps}), or total_batch_size."
+                f" of {batch} videos x {count(processes, 'process')}; leave it out (it would be {steps}), or "
+                f"total_batch_size."
             )
         self.gradient_accumulation_steps = steps
 

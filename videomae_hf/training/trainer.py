@@ -4,7 +4,7 @@
 import logging
 import math
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -124,6 +124,9 @@ class VideoMAETrainer(Trainer):
         except (RuntimeError, ConnectionError, EOFError) as error:
             if not self._is_of_killed_worker(error):
                 raise
+            with suppress(RuntimeError):
+                # torch answers the signal of its death with an error of its own, which may come after the closed pipe.
+                time.sleep(1)
             raise ChildProcessError(
                 f"A DataLoader worker is gone ({error}). If it was killed, memory ran out: lower "
                 f"dataloader_num_workers, dataloader_prefetch_factor or, with streaming, shuffle_buffer."
