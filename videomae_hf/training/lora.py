@@ -7,6 +7,7 @@ model, and `output_dir/adapter` what `peft.PeftModel.from_pretrained` takes. All
 """
 
 import copy
+import warnings
 from pathlib import Path
 
 import torch
@@ -53,7 +54,9 @@ def add_adapters(model: VideoMAEV2ForVideoClassification, args: VideoMAETraining
         target_modules=args.lora_target_modules,
         modules_to_save=[name for name in HEAD if model.get_submodule(name) is not None],
     )
-    model = get_peft_model(model, options)
+    with warnings.catch_warnings():  # peft asks the model by a name that transformers has since replaced
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+        model = get_peft_model(model, options)
     trained, total = model.get_nb_trainable_parameters()
     targets = ", ".join(args.lora_target_modules)
     return model, [f"LoRA of rank {args.lora_rank} on {targets}; {trained:,} of {total:,} parameters are trained"]
