@@ -19,7 +19,7 @@ demo: $(VENV)/installed
 	$(EVALUATE) --output_dir demo/evaluation
 	$(EVALUATE) --output_dir demo/evaluation_shuffled --shuffle_frames true
 	$(PY) push_to_hub.py demo/finetune me/videomae-demo --dry_run demo/bundle \
-		--metrics demo/evaluation/metrics.json --dataset "drawn motions (videomae_hf.data.demo)"
+		--metrics demo/evaluation/metrics.json --dataset "drawn motions (videomae_hf.data.sources.synthetic)"
 	$(PY) -m videomae_hf.evaluation.report demo/report.html --pretrain demo/pretrain --finetune demo/finetune \
 		--evaluation demo/evaluation --shuffled demo/evaluation_shuffled --videos demo/data/val
 

@@ -22,10 +22,10 @@ from huggingface_hub import HfApi
 from huggingface_hub.utils import validate_repo_id
 from safetensors.torch import save_file
 
-from videomae_hf.checkpoints import checkpoint_processor, open_checkpoint
+from videomae_hf.checkpoints.model_card import AUTO_CLASSES, Checkpoint, model_card
+from videomae_hf.checkpoints.opening import checkpoint_processor, open_checkpoint
 from videomae_hf.cli import run_command
-from videomae_hf.data.text_files import read_json, read_yaml
-from videomae_hf.training.model_card import AUTO_CLASSES, Checkpoint, model_card
+from videomae_hf.text_files import read_json, read_yaml
 from videomae_hf.training.run_record import read_record
 
 

@@ -25,33 +25,13 @@ import yaml
 from transformers import set_seed
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining
-from videomae_hf.checkpoints import open_checkpoint
+from videomae_hf.checkpoints.opening import open_checkpoint
 from videomae_hf.cli import run_command
+from videomae_hf.commands.probe import probe_checkpoint
+from videomae_hf.commands.progressive import run_stages
 from videomae_hf.data.clips import EvaluationViews, PretrainingClips
-from videomae_hf.data.text_files import write_text
 from videomae_hf.data.video_dataset import ClipCollator, VideoDataset
-from videomae_hf.evaluation.metrics import metrics_of
-from videomae_hf.evaluation.predictions import Scored, counts_alone, with_placeholders, write_predictions
-from videomae_hf.messages import count
-from videomae_hf.training.arguments import VideoMAETrainingArguments
-from videomae_hf.training.checkpoints import check_complete
-from videomae_hf.training.classifier_head import finetuning_model, trained_classifier
-from videomae_hf.training.distillation import DistillationTrainer, Teacher, load_teacher, needs_labels, teacher_classes
-from videomae_hf.training.freezing import freeze
-from videomae_hf.training.lora import SaveConfigCallback, add_adapters, save_merged
-from videomae_hf.training.monitor import Probe, draw_reconstructions, make_probe
-from videomae_hf.training.output_folder import output_claimed, output_writable
-from videomae_hf.training.plan import PaceCallback, fit_batch, plan_lines
-from videomae_hf.training.probing import probe_checkpoint
-from videomae_hf.training.processes import check_agreement, check_processes, leave_processes
-from videomae_hf.training.recipes import DataArguments, as_recipe, common_settings, parse_command_line
-from videomae_hf.training.run_checks import check_checkpoint, check_classes, check_evaluation, check_trackers
-from videomae_hf.training.run_record import RunRecord, check_same_run, hub_id, resume_path
-from videomae_hf.training.sanity import check_learning
-from videomae_hf.training.sharding import shard
-from videomae_hf.training.stages import run_stages
-from videomae_hf.training.trainer import VideoMAETrainer
-from videomae_hf.training.training_data import (
+from videomae_hf.data.videos import (
     clip_sampling,
     direction_warning,
     draw_shrunk,
@@ -68,7 +48,25 @@ from videomae_hf.training.training_data import (
     training_clips,
     training_set,
 )
-from videomae_hf.training.watch import lost_processes_named
+from videomae_hf.evaluation.metrics import metrics_of
+from videomae_hf.evaluation.predictions import Scored, counts_alone, with_placeholders, write_predictions
+from videomae_hf.messages import count
+from videomae_hf.settings.recipes import DataArguments, as_recipe, common_settings, parse_command_line
+from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
+from videomae_hf.text_files import write_text
+from videomae_hf.training.adaptation import SaveConfigCallback, add_adapters, freeze, save_merged
+from videomae_hf.training.classifier_head import finetuning_model, trained_classifier
+from videomae_hf.training.distillation import DistillationTrainer, Teacher, load_teacher, needs_labels, teacher_classes
+from videomae_hf.training.distributed import check_agreement, check_processes, leave_processes, lost_processes_named
+from videomae_hf.training.monitoring import Probe, draw_reconstructions, make_probe
+from videomae_hf.training.output_folder import output_claimed, output_writable
+from videomae_hf.training.overfit_check import check_learning
+from videomae_hf.training.planning import PaceCallback, fit_batch, plan_lines
+from videomae_hf.training.run_checks import check_checkpoint, check_classes, check_evaluation, check_trackers
+from videomae_hf.training.run_record import RunRecord, check_same_run, hub_id, resume_path
+from videomae_hf.training.safeguards import check_complete
+from videomae_hf.training.sharding import shard
+from videomae_hf.training.trainer import VideoMAETrainer
 
 
 def pretrain(data: DataArguments, args: VideoMAETrainingArguments, fields: dict):

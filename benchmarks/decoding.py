@@ -32,7 +32,7 @@ import av
 import numpy as np
 import torch
 
-from videomae_hf.video_decoding import BACKENDS, VideoDecodeError, read_frames, usable_backend
+from videomae_hf.models.video_decoding import BACKENDS, VideoDecodeError, read_frames, usable_backend
 
 
 SAME_FRAME = 4.0  # grey levels, mean over a frame

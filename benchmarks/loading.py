@@ -34,10 +34,10 @@ from PIL import Image
 from transformers import VideoMAEImageProcessor
 
 from videomae_hf import VideoMAEV2Config
-from videomae_hf.data.lists import VIDEO_SUFFIXES
-from videomae_hf.data.transforms import MULTI_SCALE_CROP_SCALES, multi_scale_crop, normalize
-from videomae_hf.tools.transcoding import TranscodingOptions, transcode_video
-from videomae_hf.video_decoding import VideoDecodeError, read_frames
+from videomae_hf.data.augmentation.transforms import MULTI_SCALE_CROP_SCALES, multi_scale_crop, normalize
+from videomae_hf.data.preparation.transcoding import TranscodingOptions, transcode_video
+from videomae_hf.data.sources.lists import VIDEO_SUFFIXES
+from videomae_hf.models.video_decoding import VideoDecodeError, read_frames
 
 
 FRAMES, RATE, SIZE = 16, 4, 224

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from decoding import draw_files, installed, list_files, table
 
-from videomae_hf.video_decoding import BACKENDS, VideoDecodeError, read_frames, usable_backend
+from videomae_hf.models.video_decoding import BACKENDS, VideoDecodeError, read_frames, usable_backend
 
 
 EVERY = 250

@@ -16,7 +16,7 @@ import torch
 from transformers import VideoMAEConfig, VideoMAEForPreTraining
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, draw_masks
-from videomae_hf.masking import mask_to_ids, token_counts
+from videomae_hf.models.masking import mask_to_ids, token_counts
 
 
 def build_models(size: str, device: str, dtype: torch.dtype):

@@ -12,10 +12,9 @@ import matplotlib
 import numpy as np
 import torch
 
-from videomae_hf.data.demo import draw_video
-from videomae_hf.data.mixing import Mixing
-from videomae_hf.data.rand_augment import OPERATIONS, RandAugment, apply_operation
-from videomae_hf.data.transforms import (
+from videomae_hf.data.augmentation.mixing import Mixing
+from videomae_hf.data.augmentation.rand_augment import OPERATIONS, RandAugment, apply_operation
+from videomae_hf.data.augmentation.transforms import (
     color_jitter,
     multi_scale_crop,
     normalize,
@@ -25,7 +24,8 @@ from videomae_hf.data.transforms import (
     random_resized_crop,
     resized_crop,
 )
-from videomae_hf.video_decoding import read_frames
+from videomae_hf.data.sources.synthetic import draw_video
+from videomae_hf.models.video_decoding import read_frames
 
 
 matplotlib.use("Agg")  # no window

@@ -14,7 +14,7 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForVideoClassification, VideoMAEV2ImageProcessor
-from videomae_hf.data.demo import CLASSES, draw_dataset
+from videomae_hf.data.sources.synthetic import CLASSES, draw_dataset
 
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ImageProcessor
-from videomae_hf.data.demo import draw_video, write_video
-from videomae_hf.evaluation.visualization import STRIP_ROWS, reconstruction_strip
+from videomae_hf.data.sources.synthetic import draw_video, write_video
+from videomae_hf.evaluation.reconstruction import STRIP_ROWS, reconstruction_strip
 
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

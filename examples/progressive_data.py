@@ -12,8 +12,8 @@ import argparse
 import shutil
 from pathlib import Path
 
-from videomae_hf.data.demo import draw_dataset
-from videomae_hf.tools import merge_labels
+from videomae_hf.commands import merge_labels
+from videomae_hf.data.sources.synthetic import draw_dataset
 
 
 # motion -> name in the set

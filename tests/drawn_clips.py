@@ -7,10 +7,10 @@ import torch
 from conftest import TINY
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining
-from videomae_hf.data.sources import Sample
+from videomae_hf.data.sources.folders_and_lists import Sample
 from videomae_hf.data.video_dataset import ClipCollator, VideoDataset
-from videomae_hf.masking import draw_masks, mask_to_ids, token_counts
-from videomae_hf.training.arguments import VideoMAETrainingArguments
+from videomae_hf.models.masking import draw_masks, mask_to_ids, token_counts
+from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training.trainer import VideoMAETrainer
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from videomae_hf.data.transforms import normalize
-from videomae_hf.tools import convert
+from videomae_hf.checkpoints import conversion
+from videomae_hf.data.augmentation.transforms import normalize
 
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
@@ -23,7 +23,7 @@ _HEADS = {
 def converted(name: str, folder: Path) -> Path:
     """An official file through the command line's converter."""
     kind = "pretrain" if "pretrain" in name else "finetune"
-    convert.main([str(GOLDEN / f"{name}.pth"), str(folder / name), *_HEADS[kind]])
+    conversion.main([str(GOLDEN / f"{name}.pth"), str(folder / name), *_HEADS[kind]])
     return folder / name
 
 

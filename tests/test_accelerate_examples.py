@@ -11,7 +11,7 @@ from accelerate.utils.deepspeed import HfDeepSpeedConfig
 from conftest import REPO
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining
-from videomae_hf.training.memory import GIB, MemorySettings, estimate_memory
+from videomae_hf.training.memory_estimate import GIB, MemorySettings, estimate_memory
 
 
 FOLDER = REPO / "examples" / "accelerate"

@@ -9,7 +9,7 @@ import pytest
 from av.video.reformatter import VideoReformatter
 from conftest import SHARED
 
-from videomae_hf.video_decoding import VideoDecodeError, read_frames
+from videomae_hf.models.video_decoding import VideoDecodeError, read_frames
 
 
 AWKWARD = SHARED / "data" / "awkward"

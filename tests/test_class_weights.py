@@ -6,7 +6,7 @@ import torch
 from tiny_models import build, videos
 
 from videomae_hf import VideoMAEV2ForVideoClassification
-from videomae_hf.data.sources import Sample
+from videomae_hf.data.sources.folders_and_lists import Sample
 from videomae_hf.training.class_weights import class_weights, describe_class_weights
 
 

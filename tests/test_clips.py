@@ -11,11 +11,12 @@ from conftest import TINY
 from indexed_video import frame_indices, indexed_frames, write_indexed_video
 from PIL import Image
 
-from videomae_hf import VideoDecodeError, VideoMAEV2Config, VideoMAEV2ImageProcessor, token_counts, video_decoding
+from videomae_hf import VideoDecodeError, VideoMAEV2Config, VideoMAEV2ImageProcessor, token_counts
+from videomae_hf.data.augmentation.rand_augment import RandAugment
+from videomae_hf.data.augmentation.transforms import random_horizontal_flip, random_resized_crop
 from videomae_hf.data.clips import ClipSampling, EvaluationViews, PretrainingClips, TrainingClips
-from videomae_hf.data.rand_augment import RandAugment
-from videomae_hf.data.sources import Sample
-from videomae_hf.data.transforms import random_horizontal_flip, random_resized_crop
+from videomae_hf.data.sources.folders_and_lists import Sample
+from videomae_hf.models import video_decoding
 
 
 RAW = {"do_resize": False, "do_rescale": False, "do_normalize": False, "do_center_crop": False}

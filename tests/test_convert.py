@@ -20,10 +20,10 @@ from videomae_hf import (
     VideoMAEV2ImageProcessor,
     VideoMAEV2Model,
 )
-from videomae_hf.configuration_videomae_v2 import SIZES
-from videomae_hf.geometry import sinusoid_table
-from videomae_hf.official_checkpoints import from_official, to_official
-from videomae_hf.tools import convert, export_transformers
+from videomae_hf.checkpoints import conversion, transformers_export
+from videomae_hf.models.configuration_videomae_v2 import SIZES
+from videomae_hf.models.geometry import sinusoid_table
+from videomae_hf.models.official_checkpoints import from_official, to_official
 
 
 OFFICIAL = {**TINY, "use_mean_pooling": None}
@@ -32,7 +32,7 @@ PRETRAINING = [*HEADS, "--decoder_num_attention_heads", "2"]
 
 
 def run(*arguments):
-    convert.main([str(argument) for argument in arguments])
+    conversion.main([str(argument) for argument in arguments])
 
 
 def model_of(model_class, **fields):
@@ -158,7 +158,7 @@ def test_official_sizes_need_no_option(size, version):
     config = VideoMAEV2Config.from_size(size, version)
     with torch.device("meta"):
         weights = from_official(to_official(VideoMAEV2ForPreTraining(config).state_dict(), pretraining=True))
-    fields, lines = convert.complete_fields(convert.inferred_fields(weights), None, {}, {})
+    fields, lines = conversion.complete_fields(conversion.inferred_fields(weights), None, {}, {})
     assert {name: fields[name] for name in fields} == {name: getattr(config, name) for name in fields}
     assert f"num_attention_heads = {config.num_attention_heads}, from the official size {size}" in lines
     assert {"num_frames", "image_size", "decoder_num_attention_heads"} <= fields.keys()
@@ -210,14 +210,14 @@ def test_the_epsilon_is_named_where_it_is_the_reason(tmp_path, capsys, eps, name
 
 def test_an_export_with_other_outputs_is_refused(tmp_path, monkeypatch):
     model_of(VideoMAEV2ForVideoClassification).save_pretrained(tmp_path / "ours")
-    their_config = export_transformers.their_config
+    their_config = transformers_export.their_config
 
     def wrong_config(model):
         config = their_config(model)
         config.hidden_act = "relu"
         return config
 
-    monkeypatch.setattr(export_transformers, "their_config", wrong_config)
+    monkeypatch.setattr(transformers_export, "their_config", wrong_config)
     with pytest.raises(ValueError, match="gives other outputs .* not exported"):
         run(tmp_path / "ours", tmp_path / "theirs", "--to", "transformers")
     assert not (tmp_path / "theirs").exists()
@@ -382,4 +382,4 @@ def test_official_files_are_tested_on_the_frames_and_pixels_of_the_official_test
 def test_a_full_disk_is_named():
     model = model_of(VideoMAEV2ForVideoClassification, num_labels=3)
     with pytest.raises(OSError, match="No space left on device"):
-        convert.save_official(model, VideoMAEV2ImageProcessor(), "/dev/full")
+        conversion.save_official(model, VideoMAEV2ImageProcessor(), "/dev/full")

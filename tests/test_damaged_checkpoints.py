@@ -21,9 +21,9 @@ from videomae_hf import (
     VideoMAEV2ForVideoClassification,
     VideoMAEV2Model,
 )
-from videomae_hf.official_checkpoints import to_official
-from videomae_hf.tools import convert
-from videomae_hf.training.checkpoints import check_complete
+from videomae_hf.checkpoints import conversion
+from videomae_hf.models.official_checkpoints import to_official
+from videomae_hf.training.safeguards import check_complete
 
 
 WEIGHTS = "model.safetensors"
@@ -106,7 +106,7 @@ def test_what_the_hub_answers(monkeypatch, cause, message):
     def cached_file(*args, **options):
         raise OSError("We could not\nCheck your connection") from cause.__new__(cause)
 
-    monkeypatch.setattr("videomae_hf.checkpoint_files.cached_file", cached_file)
+    monkeypatch.setattr("videomae_hf.models.checkpoint_files.cached_file", cached_file)
     refused("them/model", message, error=OSError, revision="v9")
 
 
@@ -148,7 +148,7 @@ def test_convert_names_what_it_cannot_read(tmp_path, content):
     elif content != "nothing":
         path.write_bytes(content)
     with pytest.raises((ValueError, OSError)) as caught:
-        convert.main([str(path), str(tmp_path / "out")])
+        conversion.main([str(path), str(tmp_path / "out")])
     assert "a.pth" in str(caught.value) and "\n" not in str(caught.value) and "weights_only" not in str(caught.value)
 
 
@@ -224,7 +224,7 @@ def test_a_checkpoint_of_another_model(tmp_path, config):
     message = f"is not a VideoMAE checkpoint: its configuration has model_type {config.model_type!r}"
     refused(tmp_path, message, error=ValueError)
     with pytest.raises(ValueError, match=message):
-        convert.main([str(tmp_path), str(tmp_path / "out")])
+        conversion.main([str(tmp_path), str(tmp_path / "out")])
     with pytest.raises(ValueError, match="is not a VideoMAE checkpoint"):
         VideoMAEV2Model.from_pretrained(tmp_path, config=config)
 
@@ -297,7 +297,7 @@ def test_an_official_file_of_absurd_depth(tmp_path, little_memory):
     torch.save({"model": weights}, tmp_path / "a.pth")
     options = ["--num_attention_heads", "3", "--num_frames", "4", "--image_size", "32"]
     with pytest.raises(ValueError, match="num_hidden_layers=100001 is more than any model has"):
-        convert.main([str(tmp_path / "a.pth"), str(tmp_path / "out"), *options])
+        conversion.main([str(tmp_path / "a.pth"), str(tmp_path / "out"), *options])
 
 
 # ------------------------------------------------------------------------------- options that say where and which

@@ -10,10 +10,10 @@ from indexed_video import write_indexed_video
 from torch.utils.data import DataLoader
 
 from videomae_hf import VideoDecodeError, VideoMAEV2Config
+from videomae_hf.data.augmentation.mixing import Mixing
+from videomae_hf.data.augmentation.transforms import normalize, random_erasing
 from videomae_hf.data.clips import ClipSampling, PretrainingClips, TrainingClips
-from videomae_hf.data.mixing import Mixing
-from videomae_hf.data.sources import Sample
-from videomae_hf.data.transforms import normalize, random_erasing
+from videomae_hf.data.sources.folders_and_lists import Sample
 from videomae_hf.data.video_dataset import UNREADABLE, BadVideosError, ClipCollator, VideoDataset, generator_of
 
 

@@ -12,8 +12,8 @@ import torch
 from av.video.reformatter import VideoReformatter
 from PIL import Image
 
-from videomae_hf import video_decoding
-from videomae_hf.video_decoding import FrameFolder, VideoDecodeError, read_frames
+from videomae_hf.models import video_decoding
+from videomae_hf.models.video_decoding import FrameFolder, VideoDecodeError, read_frames
 
 
 NUM_FRAMES = 40

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from videomae_hf import read_frames
-from videomae_hf.data.demo import (
+from videomae_hf.data.sources.synthetic import (
     CLASSES,
     DIFFICULTIES,
     SHAPES,

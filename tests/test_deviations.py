@@ -8,9 +8,9 @@ import yaml
 from conftest import REPO
 
 from videomae_hf import VideoMAEV2Config
-from videomae_hf.image_processing_videomae_v2 import VideoMAEV2ProcessorKwargs
-from videomae_hf.training.arguments import VideoMAETrainingArguments
-from videomae_hf.training.recipes import CONFIG_FIELDS, DataArguments, parse_command_line
+from videomae_hf.models.image_processing_videomae_v2 import VideoMAEV2ProcessorKwargs
+from videomae_hf.settings.recipes import CONFIG_FIELDS, DataArguments, parse_command_line
+from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 
 
 PACKAGE = REPO / "videomae_hf"

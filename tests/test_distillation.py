@@ -11,10 +11,11 @@ from launching import run as run_command
 
 import train as train_command
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
-from videomae_hf.data.demo import draw_dataset
-from videomae_hf.data.mixing import Mixing
+from videomae_hf.data.augmentation.mixing import Mixing
+from videomae_hf.data.sources.synthetic import draw_dataset
 from videomae_hf.data.video_dataset import ClipCollator
-from videomae_hf.training.arguments import VideoMAETrainingArguments
+from videomae_hf.settings.recipes import DataArguments
+from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training.distillation import (
     DistillationTrainer,
     distillation_loss,
@@ -23,7 +24,6 @@ from videomae_hf.training.distillation import (
     orthogonal_projection,
     teacher_classes,
 )
-from videomae_hf.training.recipes import DataArguments
 
 
 CLASSES = ["jump", "run", "swim"]

@@ -10,9 +10,9 @@ import pytest
 from commands import run as run_command
 from conftest import REPO
 
-from videomae_hf.tools import doctor
-from videomae_hf.tools.doctor import BACKENDS, GREYS, explain_torchcodec, find_problems, judge_backend, probe, report
-from videomae_hf.video_decoding import BACKENDS as DECODING_BACKENDS
+from videomae_hf.commands import doctor
+from videomae_hf.commands.doctor import BACKENDS, GREYS, explain_torchcodec, find_problems, judge_backend, probe, report
+from videomae_hf.models.video_decoding import BACKENDS as DECODING_BACKENDS
 
 
 CPU, CUDA = {"cuda": None, "gpus": []}, {"cuda": "12.8", "gpus": []}

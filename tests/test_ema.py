@@ -7,8 +7,8 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from videomae_hf import VideoMAEV2ForPreTraining
-from videomae_hf.training.arguments import VideoMAETrainingArguments
-from videomae_hf.training.ema import WeightAverage
+from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
+from videomae_hf.training.optimization import WeightAverage
 
 
 class Recorder(TrainerCallback):

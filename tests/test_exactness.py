@@ -13,8 +13,8 @@ from launching import ACCELERATE, TORCHRUN, run, succeeded
 from safetensors.torch import load_file
 
 import train
-from videomae_hf.data.demo import draw_dataset
-from videomae_hf.tools import prepare
+from videomae_hf.commands import prepare
+from videomae_hf.data.sources.synthetic import draw_dataset
 
 
 SMOKE = ["examples/recipes/smoke.yaml", "--logging_steps", "1", "--learning_rate", "1e-3", "--disable_tqdm", "true"]

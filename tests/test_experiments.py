@@ -11,8 +11,8 @@ import sys
 import pytest
 from conftest import REPO
 
-from videomae_hf.data.demo import CLASSES, draw_dataset
-from videomae_hf.data.sources import Sample
+from videomae_hf.data.sources.folders_and_lists import Sample
+from videomae_hf.data.sources.synthetic import CLASSES, draw_dataset
 
 
 SCRIPT = REPO / "examples" / "experiments" / "compare.py"

@@ -9,7 +9,7 @@ from tiny_models import build
 from torch import nn
 
 from videomae_hf import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, draw_masks, token_counts
-from videomae_hf.masking import ids_to_mask, mask_to_ids
+from videomae_hf.models.masking import ids_to_mask, mask_to_ids
 
 
 class Outputs(nn.Module):

@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from videomae_hf import FrameFolder, VideoDecodeError, VideoSegment, frame_pixels
-from videomae_hf.tools.scan import scan_file
-from videomae_hf.video_decoding import read_frames
+from videomae_hf import FrameFolder, VideoDecodeError, VideoSegment
+from videomae_hf.commands.scan import scan_file
+from videomae_hf.models import frame_pixels
+from videomae_hf.models.video_decoding import read_frames
 
 
 RAMP = np.linspace(0, 65535, 12 * 16).reshape(12, 16).round().astype(np.uint16)  # all of 16 bits

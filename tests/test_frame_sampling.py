@@ -7,7 +7,7 @@ import pytest
 import torch
 from golden_files import GOLDEN
 
-from videomae_hf.frame_sampling import (
+from videomae_hf.models.frame_sampling import (
     constant_rate,
     dense_clip,
     dense_starts,

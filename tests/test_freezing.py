@@ -8,9 +8,9 @@ from conftest import TINY
 from tiny_models import build, videos
 
 from videomae_hf import VideoMAEV2ForVideoClassification
-from videomae_hf.training.arguments import VideoMAETrainingArguments
-from videomae_hf.training.freezing import freeze
-from videomae_hf.training.optimizer import parameter_groups
+from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
+from videomae_hf.training.adaptation import freeze
+from videomae_hf.training.optimization import parameter_groups
 from videomae_hf.training.trainer import VideoMAETrainer
 
 

@@ -22,14 +22,15 @@ from indexed_video import frame_indices, write_indexed_video
 from PIL import Image
 from test_decoding_formats import packets_of, pictures, write, write_packets
 
-from videomae_hf import VideoDecodeError, VideoMAEV2ImageProcessor, video_decoding
+from videomae_hf import VideoDecodeError, VideoMAEV2ImageProcessor
+from videomae_hf.commands.scan import scan_file
+from videomae_hf.data.checks import check_data
 from videomae_hf.data.clips import ClipSampling
-from videomae_hf.data.preflight import check_data
-from videomae_hf.data.sources import Sample
+from videomae_hf.data.sources.folders_and_lists import Sample
 from videomae_hf.data.video_dataset import VideoDataset
-from videomae_hf.other_decoders import refuse_unknown_container
-from videomae_hf.tools.scan import scan_file
-from videomae_hf.video_decoding import FORMATS, MAX_PIXELS, open_container, read_frames, usable_backend
+from videomae_hf.models import video_decoding
+from videomae_hf.models.other_decoders import refuse_unknown_container
+from videomae_hf.models.video_decoding import FORMATS, MAX_PIXELS, open_container, read_frames, usable_backend
 
 
 BACKENDS = ("pyav", "decord", "torchcodec")

@@ -27,9 +27,9 @@ from videomae_hf import (
     VideoMAEV2ImageProcessor,
     VideoMAEV2Model,
 )
+from videomae_hf.checkpoints.model_card import Checkpoint, model_card
 from videomae_hf.cli import run_command as run_main
-from videomae_hf.data.demo import draw_video, write_video
-from videomae_hf.training.model_card import Checkpoint, model_card
+from videomae_hf.data.sources.synthetic import draw_video, write_video
 
 
 SHIPPED = {

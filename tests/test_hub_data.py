@@ -5,8 +5,8 @@ import pytest
 from indexed_video import write_indexed_video
 from stream_shards import write_shards
 
-from videomae_hf.data import hub_data
-from videomae_hf.data.hub_data import read_rows, stream_rows, stream_shards
+from videomae_hf.data.sources import hub_datasets
+from videomae_hf.data.sources.hub_datasets import read_rows, stream_rows, stream_shards
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,7 +60,7 @@ def test_labels_and_videos(tmp_path, videos, kind, stored):
 
 def test_looking_at_labels_reads_no_video(tmp_path, videos, monkeypatch):
     samples, _ = read_rows(saved(tmp_path, videos, *LABELS["classes"][:2]), "train")
-    monkeypatch.setattr(hub_data.RowSamples, "_read", lambda *_: pytest.fail("read a video"))
+    monkeypatch.setattr(hub_datasets.RowSamples, "_read", lambda *_: pytest.fail("read a video"))
     assert [sample.label for sample in samples] == [1, 0, 1]
 
 

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from test_survival import saved_state
 
 import train as train_command
-from videomae_hf.data.demo import draw_dataset
-from videomae_hf.training.checkpoints import last_checkpoint
+from videomae_hf.data.sources.synthetic import draw_dataset
+from videomae_hf.training.safeguards import last_checkpoint
 
 
 LAST = ["--resume_from_checkpoint", "last"]

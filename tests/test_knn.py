@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from videomae_hf.evaluation.knn import knn_accuracy, knn_predictions
+from videomae_hf.evaluation.probes import knn_accuracy, knn_predictions
 
 
 def directions(*degrees: float) -> torch.Tensor:

@@ -7,12 +7,18 @@ import torch
 from conftest import TINY
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
-from videomae_hf.data.label_spaces import are_numbers, merge_classes, normalized_name, read_aliases, read_mappings
-from videomae_hf.data.sources import read_samples
-from videomae_hf.tools import merge_labels
+from videomae_hf.commands import merge_labels
+from videomae_hf.data.sources.folders_and_lists import read_samples
+from videomae_hf.data.sources.label_merging import (
+    are_numbers,
+    merge_classes,
+    normalized_name,
+    read_aliases,
+    read_mappings,
+)
+from videomae_hf.data.videos import head_fields
+from videomae_hf.settings.recipes import DataArguments
 from videomae_hf.training.classifier_head import finetuning_model, head_rows, load_classifier
-from videomae_hf.training.recipes import DataArguments
-from videomae_hf.training.training_data import head_fields
 
 
 def touch(folder, *names: str):

@@ -6,13 +6,20 @@ import unicodedata
 
 import pytest
 
-from videomae_hf.data.list_columns import COLUMNS, choose_split, describe_columns, find_roles
-from videomae_hf.data.list_editing import edit_list, list_every_video
-from videomae_hf.data.records import Sample, SampleList
-from videomae_hf.data.sources import EVALUATION, TRAINING, Reading, holds_any_label, read_samples, read_sources
-from videomae_hf.data.targets import read_targets
-from videomae_hf.data.text_files import read_class_names
-from videomae_hf.video_decoding import FrameFolder, VideoSegment
+from videomae_hf.data.sources.folders_and_lists import (
+    EVALUATION,
+    TRAINING,
+    Reading,
+    holds_any_label,
+    read_samples,
+    read_sources,
+)
+from videomae_hf.data.sources.list_columns import COLUMNS, choose_split, describe_columns, find_roles
+from videomae_hf.data.sources.list_editing import edit_list, list_every_video
+from videomae_hf.data.sources.records import Sample, SampleList
+from videomae_hf.data.sources.targets import read_targets
+from videomae_hf.models.video_decoding import FrameFolder, VideoSegment
+from videomae_hf.text_files import read_class_names
 
 
 def listed(folder, text: str, name: str = "list.csv", **options):

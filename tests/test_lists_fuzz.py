@@ -11,8 +11,8 @@ import random
 
 import pytest
 
-from videomae_hf.data.sources import Reading, read_samples
-from videomae_hf.data.targets import read_targets
+from videomae_hf.data.sources.folders_and_lists import Reading, read_samples
+from videomae_hf.data.sources.targets import read_targets
 
 
 PATHS = [

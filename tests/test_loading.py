@@ -132,7 +132,7 @@ def test_pretraining_to_classification(pretrained, said):
     assert [name for name, value in encoder.items() if not torch.equal(value, weights[name])] == []
     assert model.config.use_mean_pooling is True and model.classifier.weight.shape == (3, 24)
     assert said == [
-        f"videomae_hf.loading: VideoMAEV2ForVideoClassification from {pretrained}: "
+        f"videomae_hf.models.loading: VideoMAEV2ForVideoClassification from {pretrained}: "
         "new, untrained: classifier, fc_norm; left out: decoder, encoder_to_decoder, layernorm, mask_token"
     ]
     assert torch.equal(model.fc_norm.weight, torch.ones(24)) and not model.fc_norm.bias.any()

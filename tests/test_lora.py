@@ -6,10 +6,10 @@ from conftest import TINY
 from tiny_models import build, videos
 
 from videomae_hf import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, VideoMAEV2ImageProcessor
-from videomae_hf.adapters import is_adapter
-from videomae_hf.training.arguments import VideoMAETrainingArguments
-from videomae_hf.training.lora import SaveConfigCallback, add_adapters, save_merged
-from videomae_hf.training.optimizer import parameter_groups
+from videomae_hf.models.adapters import is_adapter
+from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
+from videomae_hf.training.adaptation import SaveConfigCallback, add_adapters, save_merged
+from videomae_hf.training.optimization import parameter_groups
 from videomae_hf.training.trainer import VideoMAETrainer
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from videomae_hf import VideoMAEV2Config, draw_masks, token_counts
-from videomae_hf.masking import (
+from videomae_hf.models.masking import (
     count_per_row,
     draw_decoder_mask,
     draw_encoder_mask,

@@ -4,9 +4,15 @@ import pytest
 import torch
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
-from videomae_hf.masking import draw_masks, mask_to_ids, token_counts
-from videomae_hf.training.freezing import freeze
-from videomae_hf.training.memory import MemorySettings, activations, estimate_memory, trained_layers, weight_copies
+from videomae_hf.models.masking import draw_masks, mask_to_ids, token_counts
+from videomae_hf.training.adaptation import freeze
+from videomae_hf.training.memory_estimate import (
+    MemorySettings,
+    activations,
+    estimate_memory,
+    trained_layers,
+    weight_copies,
+)
 
 
 SMALL = {

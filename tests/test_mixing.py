@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from videomae_hf.data import mixing as mixing_module
-from videomae_hf.data.mixing import MODES, Mixing, draw_beta
+from videomae_hf.data.augmentation.mixing import MODES, Mixing, draw_beta
 
 
 def numbered(batch_size: int, height: int = 12, width: int = 10) -> torch.Tensor:

@@ -12,8 +12,8 @@ from videomae_hf import (
     patchify,
     unpatchify,
 )
-from videomae_hf.geometry import sinusoid_table
-from videomae_hf.masking import mask_to_ids
+from videomae_hf.models.geometry import sinusoid_table
+from videomae_hf.models.masking import mask_to_ids
 
 
 # patchify and position table

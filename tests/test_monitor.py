@@ -19,18 +19,18 @@ from transformers import TrainerCallback
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ImageProcessor
 from videomae_hf.data.clips import ClipSampling, PretrainingClips
-from videomae_hf.data.demo import draw_dataset
-from videomae_hf.data.sources import read_samples
+from videomae_hf.data.sources.folders_and_lists import read_samples
+from videomae_hf.data.sources.synthetic import draw_dataset
 from videomae_hf.data.video_dataset import UNREADABLE, ClipCollator, VideoDataset
-from videomae_hf.evaluation.knn import knn_accuracy
+from videomae_hf.evaluation.probes import knn_accuracy
+from videomae_hf.evaluation.reconstruction import reconstruction_strips, strip_row
 from videomae_hf.evaluation.report import _over_time
-from videomae_hf.evaluation.visualization import reconstruction_strips, strip_row
-from videomae_hf.layers_videomae_v2 import VideoMAEV2DropPath
-from videomae_hf.training import monitor
-from videomae_hf.training.arguments import VideoMAETrainingArguments
-from videomae_hf.training.drop_path import DropPathWarmup
-from videomae_hf.training.monitor import draw_reconstructions, fixed_clips, make_probe
-from videomae_hf.training.recipes import DataArguments, as_recipe, parse_command_line
+from videomae_hf.models.layers_videomae_v2 import VideoMAEV2DropPath
+from videomae_hf.settings.recipes import DataArguments, as_recipe, parse_command_line
+from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
+from videomae_hf.training import monitoring
+from videomae_hf.training.monitoring import draw_reconstructions, fixed_clips, make_probe
+from videomae_hf.training.optimization import DropPathWarmup
 from videomae_hf.training.trainer import VideoMAETrainer
 
 
@@ -264,7 +264,7 @@ def test_parts_of_processes_come_back_in_order(tmp_path, videos):
 
 @pytest.mark.parametrize("limit", [10**9, 10**5])
 def test_clips_are_kept_if_they_fit_in_memory(tmp_path, videos, monkeypatch, limit):
-    monkeypatch.setattr(monitor, "_KEPT_BYTES", limit)
+    monkeypatch.setattr(monitoring, "_KEPT_BYTES", limit)
     run = trainer(tmp_path, videos, probed=True)
     decoded = []
     for dataset in run.probe._sets:

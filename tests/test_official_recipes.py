@@ -12,13 +12,13 @@ from golden_files import GOLDEN
 
 import train as train_command
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
-from videomae_hf.data.sources import Sample
-from videomae_hf.training.memory import GIB, estimate_memory
-from videomae_hf.training.plan import memory_settings
-from videomae_hf.training.recipes import parse_command_line
+from videomae_hf.data.sources.folders_and_lists import Sample
+from videomae_hf.data.videos import clip_sampling, image_processor
+from videomae_hf.models.video_decoding import VideoInfo
+from videomae_hf.settings.recipes import parse_command_line
+from videomae_hf.training.memory_estimate import GIB, estimate_memory
+from videomae_hf.training.planning import memory_settings
 from videomae_hf.training.trainer import VideoMAETrainer
-from videomae_hf.training.training_data import clip_sampling, image_processor
-from videomae_hf.video_decoding import VideoInfo
 
 
 FOLDER = REPO / "examples" / "recipes"

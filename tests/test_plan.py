@@ -9,14 +9,14 @@ from conftest import REPO, TINY
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
 from videomae_hf.data.clips import ClipSampling, PretrainingClips
-from videomae_hf.data.demo import draw_dataset
-from videomae_hf.data.sources import read_samples
+from videomae_hf.data.sources.folders_and_lists import read_samples
+from videomae_hf.data.sources.synthetic import draw_dataset
 from videomae_hf.data.video_dataset import ClipCollator, VideoDataset
-from videomae_hf.training import plan
-from videomae_hf.training.arguments import VideoMAETrainingArguments
-from videomae_hf.training.memory import GIB, estimate_memory
-from videomae_hf.training.plan import PaceCallback, duration, fit_batch, memory_settings, plan_lines, steps_of
-from videomae_hf.training.recipes import DataArguments
+from videomae_hf.settings.recipes import DataArguments
+from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
+from videomae_hf.training import planning
+from videomae_hf.training.memory_estimate import GIB, estimate_memory
+from videomae_hf.training.planning import PaceCallback, duration, fit_batch, memory_settings, plan_lines, steps_of
 from videomae_hf.training.trainer import VideoMAETrainer
 
 
@@ -109,12 +109,12 @@ def test_auto_asks_the_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(total_memory=memory[index]))
     args = SimpleNamespace(fit="auto", device=torch.device("cuda"), world_size=2)
-    assert plan._gpus_of(args) == (2, 16 * GIB)
+    assert planning._gpus_of(args) == (2, 16 * GIB)
 
 
 def test_the_plan_of_an_official_recipe(capsys):
     """As a user without a GPU asks for it; literal lines."""
-    plan.main(["pretrain", str(RECIPES / "v2" / "pretrain_hybrid_giant.yaml"), "--fit", "8x80GB"])
+    planning.main(["pretrain", str(RECIPES / "v2" / "pretrain_hybrid_giant.yaml"), "--fit", "8x80GB"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("fit 8x80GB: chose per_device_train_batch_size 64; ")
     assert lines[1:6] == [
@@ -132,7 +132,7 @@ def test_the_plan_of_an_official_recipe(capsys):
 
 def test_the_plan_scales_a_total_that_the_recipe_leaves_open(capsys):
     """finetune_small says 8 a process x 2 steps: on four GPUs that is 64, as it would be with torchrun."""
-    plan.main(["finetune", str(RECIPES / "finetune_small.yaml"), "--fit", "4x80GB"])
+    planning.main(["finetune", str(RECIPES / "finetune_small.yaml"), "--fit", "4x80GB"])
     output = capsys.readouterr().out
     assert "total batch 64 = 16 a process x 4 processes x 1 accumulation step" in output
 

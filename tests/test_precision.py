@@ -10,10 +10,10 @@ from tiny_models import build, videos
 
 import train
 from videomae_hf import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
-from videomae_hf.data.demo import draw_dataset
-from videomae_hf.training.arguments import VideoMAETrainingArguments
-from videomae_hf.training.freezing import freeze
-from videomae_hf.training.recipes import DataArguments, as_recipe, parse_command_line
+from videomae_hf.data.sources.synthetic import draw_dataset
+from videomae_hf.settings.recipes import DataArguments, as_recipe, parse_command_line
+from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
+from videomae_hf.training.adaptation import freeze
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from videomae_hf import VideoMAEV2Config
-from videomae_hf.data import preflight
+from videomae_hf.data import checks
+from videomae_hf.data.checks import check_data
 from videomae_hf.data.clips import ClipSampling, TrainingClips
-from videomae_hf.data.preflight import check_data
-from videomae_hf.data.sources import Sample
+from videomae_hf.data.sources.folders_and_lists import Sample
 from videomae_hf.data.video_dataset import VideoDataset
 
 
@@ -70,13 +70,13 @@ def test_without_labels_and_with_several(folder):
 
 
 def test_many_videos_are_looked_at_here_and_there(folder, monkeypatch):
-    looked_at, real_look = [], preflight._look
+    looked_at, real_look = [], checks._look
 
     def look(sample, sampling):
         looked_at.append(int(sample.path))
         return real_look(Sample(str(folder / "8.mp4")), sampling)
 
-    monkeypatch.setattr(preflight, "_look", look)
+    monkeypatch.setattr(checks, "_look", look)
     lines = check_data([Sample(str(number), number % 3) for number in range(1000)], CLASSES, SAMPLING)
     assert sorted(looked_at) == sorted([*range(0, 1000, 5), 0, 1, 2])  # 200 of them, and the first of each class
     assert lines[-1].startswith("frames of the 200 videos looked at: 8 to 8, median 8; ")

@@ -20,12 +20,12 @@ from commands import run as run_command
 from conftest import REPO, SHARED
 from indexed_video import frame_indices, indexed_frames, write_indexed_video
 
-from videomae_hf.data.list_editing import edit_list
-from videomae_hf.data.sources import read_samples
-from videomae_hf.tools.prepare import Preparation, list_jobs, main, prepare_videos
-from videomae_hf.tools.transcoding import TranscodingOptions, find_prepared, transcode_video
-from videomae_hf.tools.worker_processes import run_isolated
-from videomae_hf.video_decoding import VideoDecodeError, read_frames
+from videomae_hf.commands.prepare import Preparation, list_jobs, main, prepare_videos
+from videomae_hf.data.preparation.transcoding import TranscodingOptions, find_prepared, transcode_video
+from videomae_hf.data.preparation.worker_processes import run_isolated
+from videomae_hf.data.sources.folders_and_lists import read_samples
+from videomae_hf.data.sources.list_editing import edit_list
+from videomae_hf.models.video_decoding import VideoDecodeError, read_frames
 
 
 def run(*arguments) -> subprocess.CompletedProcess:

@@ -22,13 +22,13 @@ from videomae_hf import (
     VideoMAEV2VideoProcessor,
     read_frames,
 )
-from videomae_hf.checkpoints import checkpoint_processor, open_checkpoint
-from videomae_hf.data.demo import write_video
-from videomae_hf.preprocessing import normalization_of, read_preprocessing
-from videomae_hf.tools import convert
+from videomae_hf.checkpoints import conversion
+from videomae_hf.checkpoints.opening import checkpoint_processor, open_checkpoint
+from videomae_hf.data.sources.synthetic import write_video
+from videomae_hf.data.videos import image_processor
+from videomae_hf.models.preprocessing import normalization_of, read_preprocessing
+from videomae_hf.settings.recipes import DataArguments
 from videomae_hf.training.distillation import load_teacher
-from videomae_hf.training.recipes import DataArguments
-from videomae_hf.training.training_data import image_processor
 
 
 TheirProcessor = image_processing_pil_videomae.VideoMAEImageProcessorPil
@@ -88,7 +88,7 @@ def assert_same(found, expected):
 
 
 def run_convert(*arguments):
-    convert.main([str(argument) for argument in arguments])
+    conversion.main([str(argument) for argument in arguments])
 
 
 def test_the_normalisation_matters(theirs, frames):

@@ -18,13 +18,13 @@ from videomae_hf import (
     VideoMAEV2Model,
 )
 from videomae_hf.data.clips import EvaluationViews
-from videomae_hf.data.demo import draw_video, write_video
-from videomae_hf.data.sources import Sample
+from videomae_hf.data.sources.folders_and_lists import Sample
+from videomae_hf.data.sources.synthetic import draw_video, write_video
 from videomae_hf.evaluation import features as features_module
 from videomae_hf.evaluation import probe as probe_module
-from videomae_hf.evaluation.features import cached_features
-from videomae_hf.evaluation.probe import AttentiveProbe, LinearProbe, held_out_mask, run_probe
-from videomae_hf.image_processing_videomae_v2 import (
+from videomae_hf.evaluation.feature_cache import cached_features
+from videomae_hf.evaluation.probes import AttentiveProbe, LinearProbe, held_out_mask, run_probe
+from videomae_hf.models.image_processing_videomae_v2 import (
     VideoMAEV2ImageProcessor,
     clip_options,
     normalization_options,

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import pytest
 from launching import ACCELERATE, TORCHRUN, children, finish, kill, run, start, start_ranks
 
-from videomae_hf.data.demo import draw_dataset
-from videomae_hf.data.sources import Sample
+from videomae_hf.data.sources.folders_and_lists import Sample
+from videomae_hf.data.sources.synthetic import draw_dataset
 from videomae_hf.data.video_dataset import VideoDataset
-from videomae_hf.training.arguments import VideoMAETrainingArguments
-from videomae_hf.training.processes import check_processes, data_facts, fingerprint
-from videomae_hf.training.recipes import DataArguments, common_settings
+from videomae_hf.settings.recipes import DataArguments, common_settings
+from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
+from videomae_hf.training.distributed import check_processes, data_facts, fingerprint
 
 
 SMOKE = ["pretrain", "examples/recipes/smoke.yaml", "--per_device_train_batch_size", "4", "--disable_tqdm", "true"]

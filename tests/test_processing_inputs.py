@@ -19,7 +19,7 @@ from videomae_hf import (
     VideoMAEV2VideoProcessor,
     VideoSegment,
 )
-from videomae_hf.image_processing_videomae_v2 import clip_options, normalization_options, resize
+from videomae_hf.models.image_processing_videomae_v2 import clip_options, normalization_options, resize
 
 
 RAW = {"do_resize": False, "do_center_crop": False, "do_rescale": False, "do_normalize": False}

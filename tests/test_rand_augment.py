@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from videomae_hf.data import rand_augment
-from videomae_hf.data.demo import draw_video
-from videomae_hf.data.rand_augment import OPERATIONS, RandAugment, affine, apply_operation
+from videomae_hf.data.augmentation import rand_augment
+from videomae_hf.data.augmentation.rand_augment import OPERATIONS, RandAugment, affine, apply_operation
+from videomae_hf.data.sources.synthetic import draw_video
 
 
 OFFICIAL = "rand-m7-n4-mstd0.5-inc1"

@@ -15,8 +15,8 @@ from conftest import REPO, TINY, needs_dynamo, randomize
 from transformers import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForVideoClassification
-from videomae_hf.data.demo import CLASSES, draw_dataset, draw_video, write_video
-from videomae_hf.official_checkpoints import to_official
+from videomae_hf.data.sources.synthetic import CLASSES, draw_dataset, draw_video, write_video
+from videomae_hf.models.official_checkpoints import to_official
 
 
 README = (REPO / "README.md").read_text()

@@ -7,8 +7,8 @@ import yaml
 from conftest import REPO
 
 from videomae_hf import VideoMAEV2Config
-from videomae_hf.training.arguments import VideoMAETrainingArguments
-from videomae_hf.training.recipes import DataArguments, as_recipe, parse_command_line
+from videomae_hf.settings.recipes import DataArguments, as_recipe, parse_command_line
+from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 
 
 ALL_RECIPES = sorted((REPO / "examples" / "recipes").rglob("*.yaml"))

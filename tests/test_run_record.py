@@ -15,14 +15,13 @@ from drawn_clips import trainer
 from transformers import TrainingArguments
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
-from videomae_hf.data.records import Sample
+from videomae_hf.data.sources.records import Sample
 from videomae_hf.data.video_dataset import VideoDataset
 from videomae_hf.evaluation.metrics import METRICS, classification_metrics, more_is_better, regression_metrics
-from videomae_hf.training.arguments import VideoMAETrainingArguments
-from videomae_hf.training.checkpoints import check_complete, last_checkpoint, list_files
+from videomae_hf.settings.recipes import DataArguments
+from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training.classifier_head import trained_classifier
 from videomae_hf.training.output_folder import output_claimed
-from videomae_hf.training.recipes import DataArguments
 from videomae_hf.training.run_record import (
     DATA_SETTINGS,
     TRAINING_SETTINGS,
@@ -31,6 +30,7 @@ from videomae_hf.training.run_record import (
     read_record,
     resume_path,
 )
+from videomae_hf.training.safeguards import check_complete, last_checkpoint, list_files
 
 
 def arguments(folder, **options) -> VideoMAETrainingArguments:

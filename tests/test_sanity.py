@@ -9,13 +9,13 @@ from conftest import TINY
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
 from videomae_hf.data.clips import ClipSampling, PretrainingClips, TrainingClips
-from videomae_hf.data.demo import CLASSES, draw_video, write_video
-from videomae_hf.data.sources import Sample
+from videomae_hf.data.sources.folders_and_lists import Sample
+from videomae_hf.data.sources.synthetic import CLASSES, draw_video, write_video
 from videomae_hf.data.video_dataset import VideoDataset
-from videomae_hf.training import sanity
-from videomae_hf.training.arguments import VideoMAETrainingArguments
-from videomae_hf.training.freezing import freeze
-from videomae_hf.training.sanity import SanityError, check_learning, plain_batch
+from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
+from videomae_hf.training import overfit_check
+from videomae_hf.training.adaptation import freeze
+from videomae_hf.training.overfit_check import SanityError, check_learning, plain_batch
 from videomae_hf.training.trainer import VideoMAETrainer
 
 
@@ -84,7 +84,7 @@ def test_the_run_does_not_notice(tmp_path, samples):
 
 @pytest.fixture
 def few_steps(monkeypatch):
-    monkeypatch.setattr(sanity, "STEPS", 40)
+    monkeypatch.setattr(overfit_check, "STEPS", 40)
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,11 @@ from conftest import SHARED
 from indexed_video import indexed_frames, write_indexed_video
 
 from videomae_hf import cli
-from videomae_hf.data.demo import write_video
-from videomae_hf.data.sources import Sample, read_samples
-from videomae_hf.tools import scan
-from videomae_hf.tools.scan import scan_file, scan_files, write_fix_list
-from videomae_hf.tools.scan_report import ScannedVideo, summarize
+from videomae_hf.commands import scan
+from videomae_hf.commands.scan import scan_file, scan_files, write_fix_list
+from videomae_hf.data.preparation.scan_report import ScannedVideo, summarize
+from videomae_hf.data.sources.folders_and_lists import Sample, read_samples
+from videomae_hf.data.sources.synthetic import write_video
 
 
 AWKWARD = SHARED / "data" / "awkward"

@@ -6,7 +6,7 @@ import pytest
 from launching import finish, start
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining
-from videomae_hf.data.demo import draw_dataset
+from videomae_hf.data.sources.synthetic import draw_dataset
 
 
 # The sizes of `make demo`

@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from videomae_hf.data.records import Sample, SampleList
-from videomae_hf.data.sources import Reading, read_samples, read_sources
-from videomae_hf.video_decoding import FrameFolder
+from videomae_hf.data.sources.folders_and_lists import Reading, read_samples, read_sources
+from videomae_hf.data.sources.records import Sample, SampleList
+from videomae_hf.models.video_decoding import FrameFolder
 
 
 def write_list(folder, *lines: str, name: str = "list.txt", encoding: str = "utf-8"):

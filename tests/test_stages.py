@@ -11,9 +11,9 @@ from conftest import REPO, TINY
 
 import train as train_command
 from videomae_hf import VideoMAEV2ForVideoClassification
-from videomae_hf.data.demo import draw_dataset
-from videomae_hf.tools import merge_labels
-from videomae_hf.training.stages import MARKER, run_stages
+from videomae_hf.commands import merge_labels
+from videomae_hf.commands.progressive import MARKER, run_stages
+from videomae_hf.data.sources.synthetic import draw_dataset
 
 
 SHAPE = {name: value for name, value in TINY.items() if name != "layer_norm_eps"}

@@ -16,11 +16,11 @@ from torch.utils.data import DataLoader
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining
 from videomae_hf.data.clips import ClipSampling
-from videomae_hf.data.hub_data import stream_shards
-from videomae_hf.data.streams import SkippingCollator, VideoStream, check_stream
+from videomae_hf.data.sources.hub_datasets import stream_shards
 from videomae_hf.data.video_dataset import BadVideosError, ClipCollator
-from videomae_hf.masking import draw_masks, mask_to_ids, token_counts
-from videomae_hf.training.arguments import VideoMAETrainingArguments
+from videomae_hf.data.video_stream import SkippingCollator, VideoStream, check_stream
+from videomae_hf.models.masking import draw_masks, mask_to_ids, token_counts
+from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training.trainer import VideoMAETrainer
 
 

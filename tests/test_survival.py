@@ -16,9 +16,9 @@ from stream_shards import write_shards
 from transformers import TrainerCallback
 
 from videomae_hf import VideoMAEV2Config
-from videomae_hf.data.hub_data import stream_shards
-from videomae_hf.data.streams import VideoStream
-from videomae_hf.training.checkpoints import CannotWriteError, last_checkpoint
+from videomae_hf.data.sources.hub_datasets import stream_shards
+from videomae_hf.data.video_stream import VideoStream
+from videomae_hf.training.safeguards import CannotWriteError, last_checkpoint
 
 
 WORKERS = {

@@ -8,13 +8,13 @@ import pytest
 from indexed_video import frame_indices, write_indexed_video
 from stream_shards import write_shards, write_tar
 
-from videomae_hf.data.demo import draw_dataset
-from videomae_hf.data.hub_data import stream_shards
-from videomae_hf.data.tar_samples import is_shards, read_shards
+from videomae_hf.data.preparation.shard_writer import ShardSample
+from videomae_hf.data.preparation.shard_writer import write_shards as prepare_shards
+from videomae_hf.data.sources.hub_datasets import stream_shards
+from videomae_hf.data.sources.synthetic import draw_dataset
+from videomae_hf.data.sources.tar_shards import is_shards, read_shards
 from videomae_hf.data.video_dataset import VideoDataset
-from videomae_hf.tools.shards import ShardSample
-from videomae_hf.tools.shards import write_shards as prepare_shards
-from videomae_hf.video_decoding import VideoSegment, read_frames
+from videomae_hf.models.video_decoding import VideoSegment, read_frames
 
 
 def test_videos_are_read_from_their_place(tmp_path):

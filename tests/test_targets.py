@@ -6,8 +6,8 @@ from tiny_models import build, videos
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForVideoClassification
 from videomae_hf.data.clips import ClipSampling, TrainingClips
-from videomae_hf.data.sources import Reading, Sample, SampleList
-from videomae_hf.data.targets import describe_targets, read_targets, target_range
+from videomae_hf.data.sources.folders_and_lists import Reading, Sample, SampleList
+from videomae_hf.data.sources.targets import describe_targets, read_targets, target_range
 from videomae_hf.data.video_dataset import ClipCollator
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from videomae_hf.data.text_files import read_text, write_csv, write_text
+from videomae_hf.text_files import read_text, write_csv, write_text
 
 
 def test_a_file_is_written_with_what_is_no_text_escaped(tmp_path):

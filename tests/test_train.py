@@ -15,7 +15,7 @@ from commands import run as run_command
 from conftest import REPO
 
 from videomae_hf import VideoMAEV2ForVideoClassification, VideoMAEV2ImageProcessor
-from videomae_hf.data.demo import draw_dataset
+from videomae_hf.data.sources.synthetic import draw_dataset
 
 
 MODEL = [

@@ -16,7 +16,7 @@ from PIL import Image
 from test_train import MODEL, losses, succeeded, train
 
 from videomae_hf import read_frames
-from videomae_hf.data.demo import draw_dataset
+from videomae_hf.data.sources.synthetic import draw_dataset
 from videomae_hf.evaluation.report import write_report
 
 

@@ -10,12 +10,12 @@ from transformers import TrainerCallback
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
 from videomae_hf.data.clips import ClipSampling, PretrainingClips
-from videomae_hf.data.demo import draw_video, write_video
-from videomae_hf.data.sources import Sample
+from videomae_hf.data.sources.folders_and_lists import Sample
+from videomae_hf.data.sources.synthetic import draw_video, write_video
 from videomae_hf.data.video_dataset import BadVideosError, ClipCollator, VideoDataset
-from videomae_hf.training.arguments import VideoMAETrainingArguments
-from videomae_hf.training.optimizer import layer_number, official_schedule, parameter_groups
-from videomae_hf.training.plan import steps_of
+from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
+from videomae_hf.training.optimization import layer_number, official_schedule, parameter_groups
+from videomae_hf.training.planning import steps_of
 from videomae_hf.training.trainer import VideoMAETrainer
 
 

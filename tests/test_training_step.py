@@ -13,8 +13,8 @@ from videomae_hf import (
     VideoMAEV2ForVideoClassification,
     VideoMAEV2Model,
 )
-from videomae_hf.layers_videomae_v2 import VideoMAEV2DropPath, VideoMAEV2SelfAttention
-from videomae_hf.masking import mask_to_ids
+from videomae_hf.models.layers_videomae_v2 import VideoMAEV2DropPath, VideoMAEV2SelfAttention
+from videomae_hf.models.masking import mask_to_ids
 
 
 COSINE = {"use_cosine_attention": True}

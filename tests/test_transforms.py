@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance
 
-from videomae_hf.data import transforms
-from videomae_hf.data.transforms import (
+from videomae_hf.data.augmentation import transforms
+from videomae_hf.data.augmentation.transforms import (
     adjust_brightness,
     adjust_contrast,
     adjust_hue,

@@ -15,8 +15,8 @@ from videomae_hf import (
     VideoMAEV2Model,
     unpatchify,
 )
-from videomae_hf.data.transforms import normalize
-from videomae_hf.masking import mask_to_ids
+from videomae_hf.data.augmentation.transforms import normalize
+from videomae_hf.models.masking import mask_to_ids
 
 
 MODELS = [VideoMAEV2Model, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification]

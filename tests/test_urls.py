@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from indexed_video import frame_indices, write_indexed_video
 
-from videomae_hf import video_sources
-from videomae_hf.video_decoding import read_frames
+from videomae_hf.models import video_sources
+from videomae_hf.models.video_decoding import read_frames
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -12,8 +12,8 @@ import pytest
 import torch
 from indexed_video import frame_indices, indexed_frames, write_indexed_video
 
-from videomae_hf import video_decoding
-from videomae_hf.video_decoding import VideoDecodeError, read_frames, usable_backend
+from videomae_hf.models import video_decoding
+from videomae_hf.models.video_decoding import VideoDecodeError, read_frames, usable_backend
 
 
 NUM_FRAMES = 60

@@ -10,7 +10,7 @@ from conftest import TINY, randomize
 from safetensors.torch import save_file
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, draw_masks
-from videomae_hf.official_checkpoints import to_official
+from videomae_hf.models.official_checkpoints import to_official
 
 
 V1, V2 = {"decoder_mask_ratio": 0.0}, {"decoder_mask_ratio": 0.5}

@@ -12,20 +12,20 @@ from transformers import (
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 
-from .configuration_videomae_v2 import VideoMAEV2Config
-from .frame_sampling import sample_clip_indices
-from .image_processing_videomae_v2 import VideoMAEV2ImageProcessor, VideoMAEV2VideoProcessor
-from .layers_videomae_v2 import patchify, unpatchify
-from .masking import draw_masks, token_counts
-from .modeling_videomae_v2 import (
+from .models.configuration_videomae_v2 import VideoMAEV2Config
+from .models.frame_sampling import sample_clip_indices
+from .models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor, VideoMAEV2VideoProcessor
+from .models.layers_videomae_v2 import patchify, unpatchify
+from .models.masking import draw_masks, token_counts
+from .models.modeling_videomae_v2 import (
     VideoMAEV2ForPreTraining,
     VideoMAEV2ForPreTrainingOutput,
     VideoMAEV2ForVideoClassification,
     VideoMAEV2Model,
     VideoMAEV2PreTrainedModel,
 )
-from .video_decoding import read_frames
-from .video_sources import FrameFolder, VideoDecodeError, VideoInfo, VideoSegment
+from .models.video_decoding import read_frames
+from .models.video_sources import FrameFolder, VideoDecodeError, VideoInfo, VideoSegment
 
 
 __version__ = "0.1.0"

@@ -27,14 +27,14 @@ import transformers
 from transformers import VideoMAEForPreTraining, VideoMAEForVideoClassification
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
-from videomae_hf.configuration_videomae_v2 import IMAGENET_MEAN, IMAGENET_STD
-from videomae_hf.data.sources import Sample, SampleList, read_samples
-from videomae_hf.data.transforms import normalize
+from videomae_hf.data.augmentation.transforms import normalize
+from videomae_hf.data.sources.folders_and_lists import Sample, SampleList, read_samples
 from videomae_hf.data.video_dataset import VideoDataset
-from videomae_hf.frame_sampling import dense_clip, random_start
-from videomae_hf.training.arguments import VideoMAETrainingArguments
+from videomae_hf.models.configuration_videomae_v2 import IMAGENET_MEAN, IMAGENET_STD
+from videomae_hf.models.frame_sampling import dense_clip, random_start
+from videomae_hf.models.video_decoding import read_frames
+from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training.trainer import VideoMAETrainer
-from videomae_hf.video_decoding import read_frames
 
 
 MODEL = {

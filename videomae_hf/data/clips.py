@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..configuration_videomae_v2 import VideoMAEV2Config
-from ..frame_sampling import check_short_video, constant_rate, random_clip_indices
-from ..image_processing_videomae_v2 import VideoMAEV2ImageProcessor
-from ..masking import draw_masks, mask_to_ids, token_counts
-from ..video_decoding import MAX_PIXELS, VideoInfo, check_template, read_frames
-from .rand_augment import RandAugment, apply_operations
-from .records import Sample
-from .transforms import (
+from ..models.configuration_videomae_v2 import VideoMAEV2Config
+from ..models.frame_sampling import check_short_video, constant_rate, random_clip_indices
+from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
+from ..models.masking import draw_masks, mask_to_ids, token_counts
+from ..models.video_decoding import MAX_PIXELS, VideoInfo, check_template, read_frames
+from .augmentation.rand_augment import RandAugment, apply_operations
+from .augmentation.transforms import (
     Box,
     adjust_colors,
     multi_scale_box,
@@ -30,6 +29,7 @@ from .transforms import (
     resized_crop,
     sample_color_jitter,
 )
+from .sources.records import Sample
 
 
 @dataclass

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..configuration_videomae_v2 import VideoMAEV2Config
-from ..video_decoding import VideoDecodeError
-from .mixing import Mixing
-from .records import Sample, SampleList
-from .transforms import normalize, random_erasing
+from ..models.configuration_videomae_v2 import VideoMAEV2Config
+from ..models.video_decoding import VideoDecodeError
+from .augmentation.mixing import Mixing
+from .augmentation.transforms import normalize, random_erasing
+from .sources.records import Sample, SampleList
 
 
 logger = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..data.records import Relabelled, Sample
-from ..data.text_files import write_csv, write_text
+from ..data.sources.records import Relabelled, Sample
+from ..text_files import write_csv, write_text
 from .metrics import ConfusionMatrix, is_readable, target_errors
 
 

@@ -18,9 +18,9 @@ from PIL import Image
 from transformers import AutoModelForPreTraining, AutoModelForVideoClassification
 
 from .. import VideoMAEV2ImageProcessor, __version__
-from ..data.sources import read_samples
-from ..data.text_files import write_text
-from .visualization import STRIP_ROWS, reconstruction_strip, strip_row
+from ..data.sources.folders_and_lists import read_samples
+from ..text_files import write_text
+from .reconstruction import STRIP_ROWS, reconstruction_strip, strip_row
 
 
 _CURVES = {

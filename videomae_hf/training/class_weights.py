@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
-from ..data.records import Sample
-from ..data.text_files import read_yaml
+from ..data.sources.records import Sample
 from ..messages import did_you_mean, shorten
+from ..text_files import read_yaml
 
 
 def class_weights(

@@ -10,16 +10,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..adapters import is_adapter
-from ..checkpoints import open_checkpoint
-from ..configuration_videomae_v2 import VideoMAEV2Config
-from ..data.label_spaces import are_numbers, normalized_name, read_mappings
-from ..data.text_files import read_json
+from ..checkpoints.opening import open_checkpoint
+from ..data.sources.label_merging import are_numbers, normalized_name, read_mappings
 from ..messages import shorten
-from ..modeling_videomae_v2 import VideoMAEV2ForVideoClassification
-from .checkpoints import last_checkpoint
-from .recipes import DataArguments
+from ..models.adapters import is_adapter
+from ..models.configuration_videomae_v2 import VideoMAEV2Config
+from ..models.modeling_videomae_v2 import VideoMAEV2ForVideoClassification
+from ..settings.recipes import DataArguments
+from ..text_files import read_json
 from .run_record import read_record
+from .safeguards import last_checkpoint
 
 
 def finetuning_model(

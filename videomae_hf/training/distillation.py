@@ -13,14 +13,14 @@ from functools import cache
 import torch
 from torch import nn
 
-from ..checkpoints import open_checkpoint, stated_normalization
-from ..configuration_videomae_v2 import VideoMAEV2Config
+from ..checkpoints.opening import open_checkpoint, stated_normalization
+from ..data.videos import stated_classes
 from ..messages import shorten
-from ..modeling_videomae_v2 import VideoMAEV2ForVideoClassification
+from ..models.configuration_videomae_v2 import VideoMAEV2Config
+from ..models.modeling_videomae_v2 import VideoMAEV2ForVideoClassification
+from ..settings.recipes import DataArguments
 from .classifier_head import head_rows
-from .recipes import DataArguments
 from .trainer import VideoMAETrainer
-from .training_data import stated_classes
 
 
 def needs_labels(data: DataArguments) -> bool:

@@ -11,10 +11,10 @@ from pathlib import Path
 from accelerate import PartialState
 
 from ..messages import count
-from .arguments import VideoMAETrainingArguments
-from .checkpoints import CannotWriteError
-from .recipes import DataArguments
+from ..settings.recipes import DataArguments
+from ..settings.training_arguments import VideoMAETrainingArguments
 from .run_record import read_record
+from .safeguards import CannotWriteError
 
 
 _LOCK = "run.lock"

@@ -6,10 +6,10 @@ from pathlib import Path
 from transformers.integrations import get_available_reporting_integrations
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-from ..checkpoint_files import find_config
 from ..evaluation.metrics import check_metric
 from ..messages import shorten
-from .arguments import VideoMAETrainingArguments
+from ..models.checkpoint_files import find_config
+from ..settings.training_arguments import VideoMAETrainingArguments
 
 
 def check_checkpoint(checkpoint: str | None) -> None:

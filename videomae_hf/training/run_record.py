@@ -9,13 +9,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..configuration_videomae_v2 import VideoMAEV2Config
-from ..data.text_files import read_json, write_text
 from ..messages import several
-from .arguments import VideoMAETrainingArguments
-from .checkpoints import RECORD, last_checkpoint
-from .processes import data_facts
-from .recipes import DataArguments
+from ..models.configuration_videomae_v2 import VideoMAEV2Config
+from ..settings.recipes import DataArguments
+from ..settings.training_arguments import VideoMAETrainingArguments
+from ..text_files import read_json, write_text
+from .distributed import data_facts
+from .safeguards import RECORD, last_checkpoint
 
 
 # Of DataArguments, what decides what is learned. Paths are not among them: the data themselves are compared.

@@ -14,21 +14,25 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, Traine
 from transformers.trainer import SCHEDULER_NAME
 from transformers.utils import PushInProgress
 
-from ..data.streams import SkippingCollator, VideoStream
+from ..checkpoints.model_card import Checkpoint, model_card
 from ..data.video_dataset import BadVideosError, generator_of
-from .arguments import VideoMAETrainingArguments
-from .checkpoints import check_finite, checkpoint_written, flush_to_disk, folder_named, list_files
-from .drop_path import DropPathWarmup
-from .ema import WeightAverage
-from .model_card import Checkpoint, model_card
-from .monitor import Probe, random_state_kept
-from .nonfinite import NamingCollator, StepRecord
-from .optimizer import official_schedule, parameter_groups
-from .processes import check_sharding
+from ..data.video_stream import SkippingCollator, VideoStream
+from ..settings.training_arguments import VideoMAETrainingArguments
+from .distributed import ProcessesCallback, check_sharding
+from .monitoring import Probe, random_state_kept
+from .optimization import DropPathWarmup, WeightAverage, official_schedule, parameter_groups
 from .run_record import RunRecord
+from .safeguards import (
+    NamingCollator,
+    StepRecord,
+    StopOnSignal,
+    check_finite,
+    checkpoint_written,
+    flush_to_disk,
+    folder_named,
+    list_files,
+)
 from .sharding import load_optimizer, load_weights, save_optimizer
-from .stopping import StopOnSignal
-from .watch import ProcessesCallback
 
 
 logger = logging.getLogger(__name__)

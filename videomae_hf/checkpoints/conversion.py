@@ -1,0 +1,400 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""Checkpoints of every layout in, and out again.
+
+    videomae convert SRC DST [--to ours] [--size base] [--FIELD VALUE ...]
+    videomae convert OURS DST --to transformers
+    videomae convert OURS DST.pth --to official
+
+SRC is an official V1 or V2 file (.pth, of pretraining or finetuning) or one of mmaction2's VideoMAE, or a folder or Hub
+id of ours, of transformers' VideoMAE, of OpenGVLab's V2 or of adapters. How pixels are prepared goes along with the
+weights. What the tensors say is read from them: width, depth, patch, tubelet, channels, decoder,
+classes. Heads, frames and input size they do not say: these come from the official size that the tensors fit, from
+--size or from options (any field of VideoMAEV2Config), and the report says which. Nothing is written unless everything
+fits.
+"""
+
+import argparse
+import json
+import re
+import tempfile
+from pathlib import Path
+
+import torch
+
+from ..models.checkpoint_files import checked_tensors, read_pickle, read_tensors
+from ..models.configuration_videomae_v2 import SIZE_FIELDS, SIZES, VideoMAEV2Config
+from ..models.geometry import resize_projection, sinusoid_table
+from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor, clip_options, normalization_options
+from ..models.loading import our_names
+from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, VideoMAEV2Model
+from ..models.official_checkpoints import to_official
+from ..settings.recipes import config_options
+from .folding import fold_normalization, fold_targets
+from .opening import checkpoint_processor, open_checkpoint
+
+
+_PROJECTION = "videomae.embeddings.patch_embeddings.projection.weight"
+_POSITIONS = "videomae.embeddings.position_embeddings"
+_LAYER, _DECODER_LAYER = "videomae.encoder.layer.0.", "decoder.decoder_layers.0."
+# Settings of the official training scripts, kept in their files, and the fields that they are here
+_SCRIPT_SETTINGS = {
+    "mask_ratio": "mask_ratio",
+    "decoder_mask_ratio": "decoder_mask_ratio",
+    "num_frames": "num_frames",
+    "input_size": "image_size",
+    "normlize_target": "norm_pix_loss",  # spelled so
+}
+
+
+def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
+    """The weights of an official file under our names, and the settings of the training script that it holds.
+
+    Raises:
+        ValueError: a damaged file, one that needs code to be read, or one without weights.
+    """
+    if path.suffix == ".safetensors":
+        return our_names(read_tensors(path)), {}
+    content = read_pickle(path, allowed=(argparse.Namespace,))
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, not the weights of a model.")
+    nested = next(
+        (content[key] for key in ("model", "module", "state_dict") if isinstance(content.get(key), dict)), content
+    )
+    weights = {name: value for name, value in nested.items() if isinstance(value, torch.Tensor)}
+    if not weights:
+        raise ValueError(f"{path} holds no weights; its entries are {', '.join(map(str, list(content)[:8]))}.")
+    script = content.get("args")
+    weights = our_names(checked_tensors(weights, path))
+    return weights, vars(script) if isinstance(script, argparse.Namespace) else {}
+
+
+def inferred_fields(weights: dict[str, torch.Tensor]) -> dict:
+    """The fields of `VideoMAEV2Config` that tensors under our names show.
+
+    Raises:
+        ValueError: they are not those of a VideoMAE.
+    """
+    needed = [_PROJECTION, _LAYER + "intermediate.dense.weight"]
+    if model_class_of(weights) is VideoMAEV2ForPreTraining:
+        needed += ["decoder.norm.weight", _DECODER_LAYER + "intermediate.dense.weight"]
+    missing = [name for name in needed if name not in weights]
+    if missing:
+        raise ValueError(f"This is no VideoMAE checkpoint: no {missing[0]}, but {', '.join(list(weights)[:4])}, ..")
+    if weights[_PROJECTION].ndim != 5:
+        raise ValueError(
+            f"This is no VideoMAE checkpoint: its patch projection is {tuple(weights[_PROJECTION].shape)}."
+        )
+    width, channels, tubelet, patch_height, patch_width = weights[_PROJECTION].shape
+    fields = {
+        "hidden_size": width,
+        "num_channels": channels,
+        "tubelet_size": tubelet,
+        "patch_size": patch_height if patch_height == patch_width else (patch_height, patch_width),
+        "num_hidden_layers": _depth(weights, r"videomae\.encoder\.layer\.(\d+)\."),
+        "intermediate_size": weights[_LAYER + "intermediate.dense.weight"].shape[0],
+        "qv_bias": _LAYER + "attention.attention.query.bias" in weights,
+        "use_cosine_attention": _LAYER + "attention.attention.scale" in weights,
+        "position_embedding_type": "learned" if _POSITIONS in weights else "sinusoidal",
+    }
+    if _LAYER + "lambda_1" in weights:
+        fields["layer_scale_init_value"] = 1e-5  # any start builds the layer scale, whose values are in the file
+    if "decoder.norm.weight" in weights:
+        fields.update(
+            decoder_hidden_size=weights["decoder.norm.weight"].shape[0],
+            decoder_num_hidden_layers=_depth(weights, r"decoder\.decoder_layers\.(\d+)\."),
+            decoder_intermediate_size=weights[_DECODER_LAYER + "intermediate.dense.weight"].shape[0],
+        )
+    if "classifier.weight" in weights:
+        fields["num_labels"] = weights["classifier.weight"].shape[0]
+    elif "fc_norm.weight" in weights:
+        fields["num_labels"] = 0
+    fields["use_mean_pooling"] = None if model_class_of(weights) is VideoMAEV2ForPreTraining else not _has_norm(weights)
+    if fields["use_cosine_attention"]:
+        fields["num_attention_heads"] = weights[_LAYER + "attention.attention.scale"].shape[0]
+    return fields
+
+
+def _has_norm(weights) -> bool:
+    return "videomae.layernorm.weight" in weights
+
+
+def _depth(weights, pattern: str) -> int:
+    return 1 + max((int(found[1]) for name in weights if (found := re.match(pattern, name))), default=-1)
+
+
+def model_class_of(weights: dict[str, torch.Tensor]) -> type:
+    """The model that tensors under our names are of."""
+    if any(name.startswith(("decoder.", "mask_token")) for name in weights):
+        return VideoMAEV2ForPreTraining
+    if any(name.startswith(("classifier.", "fc_norm.")) for name in weights):
+        return VideoMAEV2ForVideoClassification
+    return VideoMAEV2Model
+
+
+def complete_fields(inferred: dict, size: str | None, options: dict, script: dict) -> tuple[dict, list[str]]:
+    """All fields, and a line for each that the tensors do not say: where it comes from.
+
+    Raises:
+        ValueError: `size` or an option contradicts the tensors, or something cannot be known.
+    """
+    for name, value in options.items():
+        if name in inferred and inferred[name] != value and name not in ("layer_scale_init_value", "use_mean_pooling"):
+            raise ValueError(f"--{name} {value} contradicts the tensors, which have {name}={inferred[name]}.")
+    rows = _matching_sizes(inferred, size)
+    fields, lines = dict(inferred), []
+    known = {_SCRIPT_SETTINGS[key]: script[key] for key in _SCRIPT_SETTINGS if script.get(key) is not None}
+    for name in _unknown_fields(inferred):
+        candidates = {row[name] for row in rows if name in row}
+        if name in options:
+            fields[name], source = options[name], "an option"
+        elif name in known:
+            fields[name], source = known[name], "the training script's settings in the file"
+        elif len(candidates) == 1:
+            fields[name], source = candidates.pop(), f"the official size {rows[0]['name']}"
+        else:
+            continue
+        lines.append(f"{name} = {fields[name]}, from {source}")
+    unknown = [name for name in _unknown_fields(inferred) if name not in fields]
+    if unknown:
+        raise ValueError(
+            f"The tensors fit no official size and do not say {', '.join(unknown)}; give "
+            f"{' '.join(f'--{name} VALUE' for name in unknown)}."
+        )
+    for name in ("mask_ratio", "decoder_mask_ratio", "norm_pix_loss"):
+        if name in known and name not in options and "decoder_hidden_size" in inferred:
+            fields[name] = known[name]
+            lines.append(f"{name} = {known[name]}, from the training script's settings in the file")
+    return {"layer_norm_eps": 1e-6, **fields, **options}, lines
+
+
+def _unknown_fields(inferred: dict) -> list[str]:
+    names = ["num_attention_heads", "num_frames", "image_size"]
+    if "decoder_hidden_size" in inferred:
+        names.append("decoder_num_attention_heads")
+    return [name for name in names if name not in inferred]
+
+
+def _matching_sizes(inferred: dict, size: str | None) -> list[dict]:
+    """The rows of the official table that the tensors fit; where a decoder differs, without its heads."""
+    rows = []
+    for (name, _), values in SIZES.items():
+        row = {**dict(zip(SIZE_FIELDS, values)), "num_frames": 16, "image_size": 224, "name": name}
+        encoder = ("hidden_size", "num_hidden_layers", "intermediate_size", "patch_size")
+        if size == name:
+            wrong = next((field for field in encoder if row[field] != inferred[field]), None)
+            if wrong:
+                raise ValueError(f"--size {size} has {wrong}={row[wrong]}, the tensors have {inferred[wrong]}.")
+        if all(row[field] == inferred[field] for field in encoder):
+            if row["decoder_hidden_size"] != inferred.get("decoder_hidden_size"):
+                row.pop("decoder_num_attention_heads")
+            rows.append(row)
+    if size is not None and size not in {name for name, _ in SIZES}:
+        raise ValueError(f"--size {size} is unknown; there are {', '.join(sorted({name for name, _ in SIZES}))}.")
+    return rows
+
+
+def build_model(weights: dict[str, torch.Tensor], fields: dict):
+    """The model of these weights, in their dtype.
+
+    Raises:
+        ValueError: a weight is missing, too much or of another shape.
+    """
+    dtypes = {value.dtype for value in weights.values()}
+    model, info = model_class_of(weights).from_pretrained(
+        None,
+        config=VideoMAEV2Config(**fields),
+        state_dict=weights,
+        dtype=dtypes.pop() if len(dtypes) == 1 else torch.float32,
+        output_loading_info=True,
+    )
+    faults = [f"{kind} {name}" for kind in ("missing", "unexpected") for name in sorted(info[f"{kind}_keys"])]
+    if faults:
+        more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
+        raise ValueError(f"The tensors do not make a {type(model).__name__}: {'; '.join(faults[:5])}{more}.")
+    return model.eval()
+
+
+def drop_on_purpose(weights: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """The weights without those that change nothing, and a line for each kind left out."""
+    lines = []
+    key_biases = [name for name in weights if name.endswith("attention.attention.key.bias")]
+    if key_biases and not any(name.endswith("attention.attention.scale") for name in weights):
+        lines.append(f"{len(key_biases)} key biases: softmax ignores them")
+    else:
+        key_biases = []
+    dropped = set(key_biases)
+    table = weights.get(_POSITIONS)
+    if table is not None and torch.allclose(table.float(), sinusoid_table(*table.shape[1:]), atol=1e-5):
+        lines.append("pos_embed: it is the fixed sinusoidal table")
+        dropped.add(_POSITIONS)
+    return {name: value for name, value in weights.items() if name not in dropped}, lines
+
+
+def inflate_image_model(
+    weights: dict[str, torch.Tensor], tubelet_size: int
+) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """An image ViT or ViT-MAE as the encoder of a video model; other weights as they are.
+
+    The patch projection is spread over the tubelet, so that a static clip gives what its frame gave. The class token,
+    the positions, the decoder and the head go: they have no counterpart, or one of another shape.
+    """
+    if _PROJECTION not in weights or weights[_PROJECTION].ndim != 4:
+        return weights, []
+    encoder = ("videomae.embeddings.patch_embeddings.", "videomae.encoder.", "videomae.layernorm.")
+    kept = {name: value for name, value in weights.items() if name.startswith(encoder)}
+    projection = weights[_PROJECTION]
+    kept[_PROJECTION] = resize_projection(projection, projection.shape[1], tubelet_size)
+    left_out = sorted({name.rsplit(".", 1)[-1 if name == _POSITIONS else 0] for name in weights.keys() - kept.keys()})
+    return kept, [f"of an image model, inflated to tubelets of {tubelet_size} frames: {', '.join(left_out)}"]
+
+
+def convert_official(
+    source: Path, size: str | None, options: dict
+) -> tuple[torch.nn.Module, VideoMAEV2ImageProcessor, list[str]]:
+    """An official file as one of our models, with the processor of the official test, and the report."""
+    weights, script = read_weights(source)
+    total = len(weights)
+    weights, inflated = inflate_image_model(weights, options.get("tubelet_size", 2))
+    weights, dropped = drop_on_purpose(weights)
+    dropped = inflated + dropped
+    fields, lines = complete_fields(inferred_fields(weights), size, options, script)
+    model = build_model(weights, fields)
+    report = [
+        f"{type(model).__name__} from {source}",
+        f"  {len(weights)} of {total} tensors mapped (qkv counts as three)",
+    ]
+    report += [f"  left out: {line}" for line in dropped] + [f"  {line}" for line in lines] + ["  none missing"]
+    preprocessing, lines = ({}, []) if inflated else official_preprocessing(script)
+    pixels = {**clip_options(model.config), **normalization_options(model.config)}
+    return model, VideoMAEV2ImageProcessor(**pixels, **preprocessing), report + lines
+
+
+def official_preprocessing(script: dict) -> tuple[dict, list[str]]:
+    """The options of the processor that prepares clips as the official test does, and a line about them.
+
+    Args:
+        script: the settings of the training script that a file holds. Something-Something alone is sampled uniformly.
+    """
+    options = {"official_sampling": True, "antialias": False}
+    if script.get("data_set") is not None:
+        options["frame_sampling"] = "uniform" if str(script["data_set"]).upper().startswith("SSV2") else "dense"
+    if type(script.get("sampling_rate")) is int and script["sampling_rate"] > 0:
+        options["sampling_rate"] = script["sampling_rate"]
+    said = ", ".join(f"{name} = {value}" for name, value in options.items())
+    unsaid = [name for name in ("frame_sampling", "sampling_rate") if name not in options]
+    line = f"  clips as in the official test: {said}"
+    return options, [line + (f"; not in the file, so by default: {', '.join(unsaid)}" if unsaid else "")]
+
+
+def read_labels(path: str) -> dict[int, str]:
+    """Class names from a JSON object of numbers and names, a JSON list, or a text file with a name a line."""
+    text = Path(path).read_text(encoding="utf-8")
+    if not path.endswith(".json"):
+        return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
+    content = json.loads(text)
+    if isinstance(content, list):
+        return dict(enumerate(map(str, content)))
+    return {int(number): str(name) for number, name in content.items()}
+
+
+def set_labels(model, names: dict[int, str]):
+    rows = model.config.num_labels
+    if sorted(names) != list(range(rows)):
+        raise ValueError(f"--id2label names {len(names)} classes, 0 to {max(names)}; the model has {rows}.")
+    model.config.id2label, model.config.label2id = names, {name: number for number, name in names.items()}
+
+
+def gather_head(model, rows: list[int]):
+    """Keeps these rows of the head, in this order: a Kinetics-710 head becomes one of Kinetics-400, 600 or 700.
+
+    As v2/run_class_finetuning.py does with misc/label_710to400.json and its like, which are lists of rows.
+    """
+    if not isinstance(model, VideoMAEV2ForVideoClassification):
+        raise ValueError(f"--label_map needs a classifier; this is a {type(model).__name__}.")
+    if not isinstance(rows, list) or not rows or not all(type(row) is int for row in rows):
+        raise ValueError("--label_map must be a JSON list of row numbers.")
+    if len(set(rows)) < len(rows) or not 0 <= min(rows) <= max(rows) < model.num_labels:
+        raise ValueError(f"--label_map must list different rows from 0 to {model.num_labels - 1}.")
+    names = [model.config.id2label[row] for row in rows]
+    head = torch.nn.Linear(model.config.hidden_size, len(rows), device="meta")
+    head.weight = torch.nn.Parameter(model.classifier.weight.detach()[rows].clone())
+    head.bias = torch.nn.Parameter(model.classifier.bias.detach()[rows].clone())
+    model.classifier, model.num_labels = head, len(rows)
+    config = model.config
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: number for number, name in enumerate(names)}
+    config.label_mappings = None  # of the rows as they were
+    if config.target_mean is not None:
+        config.target_mean, config.target_std = (
+            tuple(values[row] for row in rows) for values in (config.target_mean, config.target_std)
+        )
+
+
+def save_ours(model, processor: VideoMAEV2ImageProcessor, destination: Path) -> list[str]:
+    model.save_pretrained(destination)
+    processor.save_pretrained(destination)
+    return []
+
+
+def save_official(model, processor: VideoMAEV2ImageProcessor, destination: Path) -> list[str]:
+    """The official .pth, weights under "model", as its loaders expect (v1/utils.py); returns lines about it.
+
+    The official code always normalises as for ImageNet, and has no place for the range of targets.
+    """
+    weights = model.state_dict()
+    if isinstance(model, VideoMAEV2Model):
+        weights = {f"videomae.{name}": value for name, value in weights.items()}
+    weights, lines = fold_targets(weights, model.config)
+    weights, more = fold_normalization(weights, processor.to_dict())
+    if model.config.problem_type == "multi_label_classification":
+        more.append("  problem_type is left out: the official code scores one label a video")
+    pretraining = isinstance(model, VideoMAEV2ForPreTraining)
+    with open(destination, "wb") as file:  # given a path, torch answers a full disk with a RuntimeError
+        torch.save({"model": to_official(weights, pretraining)}, file)
+    return lines + more
+
+
+def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, dict]:
+    parser = argparse.ArgumentParser(
+        prog="videomae convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", metavar="SRC")
+    parser.add_argument("destination", metavar="DST", type=Path, help="new folder, or new file with --to official")
+    parser.add_argument("--to", choices=("ours", "transformers", "official"), default="ours")
+    parser.add_argument("--size", help="small, base, large, huge or giant: refused where the tensors are others")
+    parser.add_argument("--id2label", metavar="FILE", help="class names: JSON, or a text file with one a line")
+    parser.add_argument("--label_map", metavar="FILE", help="JSON list of head rows to keep (Kinetics-710 to 400 ..)")
+    options, rest = parser.parse_known_args(arguments)
+    return options, config_options(rest, ())
+
+
+def main(arguments: list[str]):
+    """`videomae convert`."""
+    args, fields = parse_arguments(arguments)
+    if args.destination.exists():
+        raise ValueError(f"{args.destination} exists; give a new name, so that nothing is mixed.")
+    if Path(args.source).is_file():
+        model, processor, report = convert_official(Path(args.source), args.size, fields)
+    elif args.size:
+        raise ValueError(f"--size is for official files; the configuration of {args.source} says the size.")
+    else:
+        model, lines = open_checkpoint(args.source, dtype="auto", **fields)
+        model.eval()
+        processor = checkpoint_processor(args.source, model.config)
+        report = [f"{type(model).__name__} from {args.source}, {len(model.state_dict())} tensors"]
+        report += [f"  {line}" for line in lines]
+    if args.id2label:
+        set_labels(model, read_labels(args.id2label))
+    if args.label_map:
+        gather_head(model, json.loads(Path(args.label_map).read_text(encoding="utf-8")))
+    args.destination.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=args.destination.parent) as scratch:
+        partial = Path(scratch, args.destination.name)  # what fails half way leaves nothing behind
+        if args.to == "transformers":
+            from .transformers_export import save_transformers
+
+            report += save_transformers(model, processor, partial)
+        else:
+            report += {"ours": save_ours, "official": save_official}[args.to](model, processor, partial)
+        partial.rename(args.destination)
+    print("\n".join([*report, f"Written to {args.destination}"]))

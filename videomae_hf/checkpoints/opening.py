@@ -1,0 +1,117 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""A checkpoint, whatever its layout and kind, as the commands take it: a model, and the processor that goes with it.
+
+`from_pretrained` reads the weights of all layouts and merges adapters. Here the class of the model is looked up, and
+the preprocessing goes along: `preprocessing.py` has the rule.
+"""
+
+import re
+from pathlib import Path
+
+import torch
+
+from ..models.adapters import is_adapter
+from ..models.configuration_videomae_v2 import IMAGENET_MEAN, IMAGENET_STD, VideoMAEV2Config
+from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor, clip_options, normalization_options
+from ..models.modeling_videomae_v2 import (
+    VideoMAEV2ForPreTraining,
+    VideoMAEV2ForVideoClassification,
+    VideoMAEV2Model,
+    VideoMAEV2PreTrainedModel,
+)
+from ..models.preprocessing import normalization_of, read_preprocessing
+
+
+MODEL_CLASSES = {
+    model_class.__name__: model_class
+    for model_class in (VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, VideoMAEV2Model)
+}
+_PLAIN_PIXELS = {"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True}
+_PLAIN_CROP = {"do_resize": True, "do_center_crop": True}
+
+
+def open_checkpoint(
+    name: str | Path,
+    model_class: type[VideoMAEV2PreTrainedModel] | None = None,
+    *,
+    dtype: torch.dtype | str = torch.float32,
+    **fields,
+) -> tuple[VideoMAEV2PreTrainedModel, list[str]]:
+    """The model of a checkpoint, whose configuration has the normalisation that its processor states.
+
+    Args:
+        name: folder or Hub id of ours, of transformers' VideoMAE or of OpenGVLab's V2, or of adapters.
+        model_class: None is the one that the checkpoint is of.
+        dtype: of the weights; `"auto"` leaves theirs.
+        fields: of the configuration, to change; `image_mean` and `image_std` override the checkpoint's.
+
+    Returns:
+        The model, and lines about its normalisation where that is not the usual one.
+
+    Raises:
+        ValueError, OSError: as `from_pretrained`.
+    """
+    config = VideoMAEV2Config.from_pretrained(name)
+    model_class = model_class or _class_of(name, config)
+    num_channels = fields.get("num_channels", config.num_channels)
+    if num_channels != config.num_channels:  # what the processor says is of other channels
+        return model_class.from_pretrained(name, dtype=dtype, **fields), []
+    mean, std = stated_normalization(name, config)
+    used = {"image_mean": mean, "image_std": std, **fields}
+    model = model_class.from_pretrained(name, dtype=dtype, **used)
+    return model, _normalization_lines(name, (mean, std), (model.config.image_mean, model.config.image_std))
+
+
+def stated_normalization(name: str | Path, config: VideoMAEV2Config) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, std) of the pixels of a checkpoint: its processor's or, without one, those of its configuration."""
+    preprocessing = read_preprocessing(name, {})
+    if preprocessing is None:
+        return tuple(config.image_mean), tuple(config.image_std)
+    mean, std = normalization_of(preprocessing, config.num_channels)
+    if not len(mean) == len(std) == config.num_channels:
+        raise ValueError(f"{name} has num_channels={config.num_channels}, and a processor for {len(mean)} channels.")
+    return mean, std
+
+
+def _normalization_lines(name: str | Path, stated: tuple, used: tuple) -> list[str]:
+    used = tuple(map(tuple, used))
+    texts = ["mean {}, std {}".format(*(", ".join(f"{value:.4g}" for value in row) for row in pair))
+             for pair in (used, stated)]  # fmt: skip
+    if used != stated:
+        return [f"pixels are normalised with {texts[0]}; {name} has {texts[1]}"]
+    usual = ((IMAGENET_MEAN, IMAGENET_STD), ((0.0,) * len(used[0]), (1.0,) * len(used[0])))
+    return [] if used in usual else [f"pixels are normalised as those of {name}: {texts[0]}"]
+
+
+def checkpoint_processor(name: str | Path, config: VideoMAEV2Config, **options) -> VideoMAEV2ImageProcessor:
+    """The processor of a checkpoint, for a model with its weights.
+
+    Args:
+        name: folder or Hub id.
+        config: of the model. Where it has another clip or another normalisation than the checkpoint, it decides.
+        options: of the processor, to change.
+    """
+    found, stored = read_preprocessing(name, {}) or {}, VideoMAEV2Config.from_pretrained(name)
+    plain = dict(found)
+    pixels = (tuple(config.image_mean), tuple(config.image_std))
+    if not found or normalization_of(found, stored.num_channels) != pixels:
+        plain |= {**_PLAIN_PIXELS, **normalization_options(config)}
+    crop = VideoMAEV2ImageProcessor.from_dict(found).crop_size
+    crops_otherwise = found.get("do_center_crop", True) and (
+        crop is None or (crop.height, crop.width) != config.image_hw
+    )
+    if not found or crops_otherwise or stored.image_hw != config.image_hw:
+        plain |= {**_PLAIN_CROP, **clip_options(config)}
+    of_model = {"num_frames": config.num_frames, "num_channels": config.num_channels}
+    return VideoMAEV2ImageProcessor.from_dict({**plain, **of_model, **options})
+
+
+def _class_of(name: str | Path, config: VideoMAEV2Config) -> type[VideoMAEV2PreTrainedModel]:
+    if is_adapter(name):
+        return VideoMAEV2ForVideoClassification
+    # OpenGVLab's have a class name for each size; all of them are classifiers, most of them without a head.
+    architecture = (config.architectures or ["VideoMAEForVideoClassification"])[0]
+    found = re.sub(r"^VideoMAE(?=For|Model)", "VideoMAEV2", architecture)
+    if found not in MODEL_CLASSES:
+        raise ValueError(f"{name} says architecture {architecture!r}; one of {', '.join(MODEL_CLASSES)} is needed.")
+    return MODEL_CLASSES[found]

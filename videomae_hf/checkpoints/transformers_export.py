@@ -1,0 +1,123 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""Our models as plain `videomae` checkpoints, which an unmodified transformers loads."""
+
+import copy
+import json
+from pathlib import Path
+
+import torch
+from transformers import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
+
+from ..models.configuration_videomae_v2 import IMAGENET_MEAN, IMAGENET_STD, VideoMAEV2Config
+from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
+from ..models.preprocessing import PREPROCESSING, normalization_of
+from .folding import fold_targets
+
+
+COUNTERPARTS = {
+    "VideoMAEV2Model": VideoMAEModel,
+    "VideoMAEV2ForPreTraining": VideoMAEForPreTraining,
+    "VideoMAEV2ForVideoClassification": VideoMAEForVideoClassification,
+}
+# transformers builds fc_norm and the decoder's norm with PyTorch's default, whatever its configuration says
+_THEIR_HEAD_EPS = 1e-5
+_TOLERANCE = 1e-4  # of outputs in float32, relative to the largest where that is above 1
+
+
+def save_transformers(model, processor: VideoMAEV2ImageProcessor, destination: Path) -> list[str]:
+    """Writes `model` and its processor in transformers' layout; returns lines about what is not quite the same.
+
+    Raises:
+        ValueError: the model has something that transformers' VideoMAE cannot express, or gives another output there.
+    """
+    refuse_inexpressible(model.config)
+    theirs = COUNTERPARTS[type(model).__name__](their_config(model)).to(model.dtype).eval()
+    weights, lines = fold_targets(dict(model.state_dict()), model.config)
+    for name, value in theirs.state_dict().items():
+        if name.endswith("attention.key.bias"):  # transformers 5.6 to 5.17 build one
+            weights[name] = torch.zeros_like(value)
+    theirs.load_state_dict(weights)
+    theirs.save_pretrained(destination)
+    # By hand: the class that writes it is another with torchvision than without
+    options = processor.to_dict()
+    theirs_options = {"image_processor_type": "VideoMAEImageProcessor", **{key: options[key] for key in PREPROCESSING}}
+    text = json.dumps(theirs_options, indent=2) + "\n"
+    (destination / "preprocessor_config.json").write_text(text, encoding="utf-8")
+    return lines + _left_out(model, options) + [_outputs_compared(model, theirs)]
+
+
+def refuse_inexpressible(config: VideoMAEV2Config):
+    features = {
+        "layer scale (layer_scale_init_value > 0)": config.layer_scale_init_value > 0,
+        "cosine attention (use_cosine_attention)": config.use_cosine_attention,
+        "learned positions (position_embedding_type='learned')": config.position_embedding_type == "learned",
+        "interpolated positions (position_grid)": config.position_grid not in (None, list(config.grid_size)),
+        "a model without a head (num_labels=0)": config.num_labels == 0,
+    }
+    present = [name for name, has in features.items() if has]
+    if present:
+        raise ValueError(f"transformers' VideoMAE cannot express {' and '.join(present)} of this checkpoint.")
+
+
+def their_config(model) -> VideoMAEConfig:
+    ours = model.config
+    names = [name for name in VideoMAEConfig.__annotations__ if name in VideoMAEV2Config.__annotations__]
+    fields = {name: getattr(ours, name) for name in names}
+    fields["qv_bias" if "qv_bias" in VideoMAEConfig.__annotations__ else "qkv_bias"] = ours.qv_bias
+    fields["use_mean_pooling"] = model.base_model.layernorm is None
+    labels = {"id2label": ours.id2label, "label2id": ours.label2id, "problem_type": ours.problem_type}
+    return VideoMAEConfig(**fields, **labels)
+
+
+def _left_out(model, preprocessing: dict) -> list[str]:
+    """What of a model means nothing to transformers, a line each."""
+    config, lines = model.config, []
+    if config.decoder_mask_ratio:
+        lines.append("  dual masking is left out: transformers reconstructs every masked token")
+    pixels = normalization_of(preprocessing, config.num_channels)
+    if model.__class__.__name__ == "VideoMAEV2ForPreTraining" and pixels != (IMAGENET_MEAN, IMAGENET_STD):
+        if not config.norm_pix_loss:
+            lines.append("  its loss is another: transformers' targets undo ImageNet's normalisation, not this one's")
+    for name in ("drop_path_rate", "classifier_dropout"):
+        if getattr(config, name):
+            lines.append(f"  {name}={getattr(config, name)} is left out: it only matters in training")
+    if config.label_mappings:
+        lines.append("  label_mappings is left out: transformers has no place for it")
+    return lines
+
+
+def _outputs_compared(ours, theirs) -> str:
+    """A line about the difference of the outputs on a random clip, in float32.
+
+    Raises:
+        ValueError: it has no known reason.
+    """
+    ours, theirs = copy.deepcopy(ours).float(), copy.deepcopy(theirs).float()
+    distance, allowed = _largest_difference(ours, theirs)
+    line = f"  outputs on a random clip differ by at most {distance:.1e}"
+    if distance <= allowed:
+        return line
+    norms = [module for name, module in ours.named_modules() if name in ("fc_norm", "decoder.norm")]
+    eps = norms[0].eps if norms else _THEIR_HEAD_EPS
+    for norm in norms:
+        norm.eps = _THEIR_HEAD_EPS
+    rest, allowed = _largest_difference(ours, theirs)
+    if not rest <= allowed:
+        raise ValueError(f"transformers' VideoMAE gives other outputs (by {rest:.1e}) for these weights; not exported.")
+    return f"{line}: its last norm has epsilon {_THEIR_HEAD_EPS}, ours {eps}"
+
+
+@torch.no_grad()
+def _largest_difference(ours, theirs) -> tuple[float, float]:
+    """The largest difference of outputs on a random clip, and what rounding explains."""
+    config = ours.config
+    shape = (1, config.num_frames, config.num_channels, *config.image_hw)
+    inputs = {"pixel_values": torch.randn(shape, generator=torch.Generator().manual_seed(0))}
+    if isinstance(theirs, VideoMAEForPreTraining):
+        hidden = (torch.arange(config.sequence_length) % 4 > 0)[None]
+        found = ours(**inputs, bool_masked_pos=hidden, bool_decoded_pos=hidden).logits
+        expected = theirs(**inputs, bool_masked_pos=hidden).logits
+    else:
+        key = "last_hidden_state" if isinstance(theirs, VideoMAEModel) else "logits"
+        found, expected = ours(**inputs)[key], theirs(**inputs)[key]
+    return (found - expected).abs().max().item(), _TOLERANCE * max(1.0, expected.abs().max().item())

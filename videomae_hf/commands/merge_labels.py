@@ -1,0 +1,140 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""Several labelled data sets as one, as K400, K600 and K700 become K710."""
+
+import argparse
+from pathlib import Path
+
+from ..data.sources.folders_and_lists import EVALUATION, TRAINING, Reading, read_samples
+from ..data.sources.label_merging import (
+    VIDEO_KEYS,
+    MergedClasses,
+    are_numbers,
+    merge_classes,
+    merge_videos,
+    read_aliases,
+    write_list,
+    write_mappings,
+)
+from ..text_files import read_class_names, write_text
+
+
+DESCRIPTION = """\
+Merges labelled data sets into one list whose classes are merged by name, and writes into OUT
+
+  train.jsonl, eval.jsonl   the lists, for --train_data and --eval_data
+  label_mappings.json       the merged classes, and which of them each class of each set became: with
+                            --label_mappings it is kept in the model's config, so that finetuning on
+                            one of the sets takes its rows of the head (--head_from NAME)
+  classes.txt               the merged classes, one a line
+  report.txt                what was merged, is new, or looks alike and was not merged
+
+Names that differ in case, punctuation and underscores are one class; others become one by a line
+"merged name,other spelling,.." of --aliases. A video in several sets stays in the first; one in an
+--eval_data or --held_out set is in no training list.
+
+  videomae merge-labels data/k710 k400=k400/train.csv k600=k600/train.csv k700=k700/train.csv \\
+      --eval_data k400=k400/val.csv k600=k600/val.csv k700=k700/val.csv --same_video youtube
+  python train.py finetune --train_data data/k710/train.jsonl --eval_data data/k710/eval.jsonl \\
+      --label_mappings data/k710/label_mappings.json --checkpoint output/pretrain --output_dir output/k710
+  python train.py finetune --train_data k400/train.csv --checkpoint output/k710 --head_from k400
+"""
+_SHOWN = 12  # lines of a kind; report.txt has all
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="videomae merge-labels", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write into")
+    parser.add_argument("sources", nargs="+", metavar="NAME=DATA", help="folder of class folders, or list")
+    parser.add_argument("--eval_data", nargs="+", default=[], metavar="NAME=DATA", help="their evaluation sets")
+    parser.add_argument(
+        "--held_out", nargs="+", default=[], metavar="DATA", help="other videos to keep out of training"
+    )
+    parser.add_argument("--aliases", help="file with lines: merged name,other spelling,..")
+    parser.add_argument(
+        "--class_names", nargs="+", default=[], metavar="NAME=FILE", help="a class name a line, for lists of numbers"
+    )
+    parser.add_argument("--root", help="folder of relative paths in lists; default: the folder of each list")
+    parser.add_argument(
+        "--same_video",
+        choices=sorted(VIDEO_KEYS),
+        default="path",
+        help="what makes two files one video: path (default), file name, or the YouTube id it begins with",
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]):
+    """`videomae merge-labels`."""
+    args = parse_arguments(arguments)
+    sources, eval_sources = _named(args.sources, "sources"), _named(args.eval_data, "--eval_data")
+    files = _named(args.class_names, "--class_names")
+    for name in [*eval_sources, *files]:
+        if name not in sources:
+            raise ValueError(f"{name!r} is none of the sources {', '.join(sources)}.")
+    classes = {name: read_class_names(path) for name, path in files.items()}
+    train = {
+        name: _read(name, path, classes.get(name), Reading(args.root, split=TRAINING)) for name, path in sources.items()
+    }
+    merged = merge_classes(
+        {name: names for name, (_, names) in train.items()}, read_aliases(args.aliases) if args.aliases else None
+    )
+    evals = {
+        name: _read(name, path, train[name][1], Reading(args.root, split=EVALUATION))
+        for name, path in eval_sources.items()
+    }
+    held_out = [sample.path for samples, _ in evals.values() for sample in samples]
+    for path in args.held_out:
+        held_out += [sample.path for sample in read_samples(path, root=args.root, labelled=False)[0]]
+    rows, lines = merge_videos(train, merged, args.same_video, held_out)
+    eval_rows, eval_lines = merge_videos(evals, merged, args.same_video)
+    lines = [*merged.lines, "", "training", *lines, f"{len(rows)} videos in {args.out / 'train.jsonl'}"]
+    if evals:
+        lines += ["", "evaluation", *eval_lines, f"{len(eval_rows)} videos in {args.out / 'eval.jsonl'}"]
+    write(args.out, merged, rows, eval_rows if evals else None, lines)
+    print("\n".join(_shortened(lines)))
+    print(f"All of this is in {args.out / 'report.txt'}")
+
+
+def write(out: Path, merged: MergedClasses, rows: list[dict], eval_rows: list[dict] | None, lines: list[str]):
+    out.mkdir(parents=True, exist_ok=True)
+    write_list(out / "train.jsonl", rows)
+    if eval_rows is not None:
+        write_list(out / "eval.jsonl", eval_rows)
+    write_mappings(out / "label_mappings.json", merged)
+    write_text(out / "classes.txt", "\n".join(merged.names) + "\n")
+    write_text(out / "report.txt", "\n".join(lines) + "\n")
+
+
+def _named(arguments: list[str], what: str) -> dict[str, str]:
+    """NAME=VALUE arguments as a mapping."""
+    named = {}
+    for argument in arguments:
+        name, is_named, value = argument.partition("=")
+        if not (is_named and name and value) or name in named:
+            raise ValueError(f"{argument!r} of {what} must be NAME=PATH, each name once.")
+        named[name] = value
+    return named
+
+
+def _read(name: str, path: str, classes: list[str] | None, reading: Reading):
+    """Samples and class names of a source."""
+    samples, found = read_samples(path, classes, reading=reading)
+    print("\n".join(samples.messages), end="\n" * bool(samples.messages))
+    if are_numbers(found):
+        raise ValueError(f"{path} has class numbers; give their names: --class_names {name}=FILE, a name a line.")
+    return samples, found
+
+
+def _shortened(lines: list[str]) -> list[str]:
+    """The first lines of each kind; the kind is what stands before the colon."""
+    shown, counts = [], {}
+    for line in lines:
+        kind = line.split(":")[0].split(" '")[0]
+        counts[kind] = counts.get(kind, 0) + 1
+        if counts[kind] <= _SHOWN:
+            shown.append(line)
+        elif counts[kind] == _SHOWN + 1:
+            shown.append(f"{kind}: ..")
+    return shown

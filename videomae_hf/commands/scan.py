@@ -1,0 +1,411 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""Decodes every frame of every video of a data set and says which files are bad, before a training run finds out.
+
+Each worker process takes one file at a time, so that a file that kills its decoder, or keeps it busy for ever, costs
+that file alone.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..data.preparation.scan_report import BAD, ScannedVideo, summarize, write_report
+from ..data.preparation.worker_processes import run_isolated
+from ..data.sources.folders_and_lists import read_samples
+from ..data.sources.list_editing import edit_list, list_every_video
+from ..data.sources.lists import VIDEO_SUFFIXES
+from ..data.sources.records import Sample, SampleList
+from ..models.frame_files import damaged_file_errors, image_paths, open_image, reader_of, upright
+from ..models.frame_pixels import image_pixels
+from ..models.video_decoding import MAX_PIXELS, FrameFolder, decoding_errors, open_container, video_stream
+from ..text_files import write_csv, write_text
+
+
+DESCRIPTION = """\
+Decodes every frame of every video, writes a report (csv) and prints a summary.
+
+PATH is a video, a folder (searched at any depth) or a list as train.py reads it. Verdicts:
+
+  ok       all frames decode
+  warning  all frames decode, but something is odd: far more or fewer than the header claims (by more
+           than 2 and 2 %), cut off, damage that the decoder covered up, no duration or timestamps in
+           the file, timestamps out of order, a rate that varies (gaps make over 5 % of the duration;
+           rounding to milliseconds is none), frames of several sizes, a single frame
+  partial  some frames, then an error
+  error    no frame at all, no such file, or a decoder that died or stopped
+
+Rotation, pixel format and non-square pixels are columns of the report, no warnings. The exit
+status is 0 if no video is partial or error, otherwise 1.
+
+  videomae scan my_videos --fix_list good.csv
+  videomae scan train.csv --root /data --fix_list train_good.csv --report train_scan.csv
+  videomae scan my_videos --json | jq -r 'select(.verdict == "error") | .path'
+"""
+
+
+# --------------------------------------------------------------------------------------------------------- one file
+
+
+def scan_file(path: str, alive: Callable[[], None] = lambda: None, max_pixels: int | None = MAX_PIXELS) -> ScannedVideo:
+    """Decodes all of a video, on one thread, without converting colours.
+
+    Args:
+        path: of the file.
+        alive: called after each frame, to show that decoding goes on.
+        max_pixels: of a frame, see `read_frames`.
+    """
+    import av  # not at the top: the other commands work without it
+
+    found, remarks, problem = ScannedVideo(path), [], None
+    with _decoder_messages() as messages:
+        try:
+            if os.path.isdir(path):
+                _decode_images(found, alive, max_pixels)
+                return found
+            _refuse_no_file(found)
+            reader = reader_of(os.path.abspath(path))
+            if reader is not None:
+                _decode_frames(found, reader, alive, max_pixels)
+            else:
+                with open_container(av, os.path.abspath(path)) as container:
+                    _decode_all(container, found, remarks, alive, max_pixels)
+        except decoding_errors() as error:
+            problem = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    said = [text.strip() for _, _, text in messages if text.strip()]
+    if problem is None and not found.frames:
+        problem = "no decodable frame"
+    if problem is not None:
+        found.verdict = "partial" if found.frames else "error"
+        remarks = [f"stops after {found.frames} frames: {problem}" if found.frames else problem]
+        if said:
+            remarks[0] += f" ({said[-1]})"
+    else:
+        if said:
+            more = f" (and {len(said) - 1} more messages)" if len(said) > 1 else ""
+            remarks.append(f"damage: {said[0]}{more}")
+        found.verdict = "warning" if remarks else "ok"
+    found.reason = "; ".join(remarks)
+    return found
+
+
+@contextmanager
+def _decoder_messages():
+    """FFmpeg's own errors, as (level, name, text): it covers up damage and only says so there."""
+    import av.logging
+
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as messages:
+            yield messages
+    finally:
+        av.logging.set_level(level)
+
+
+def _refuse_no_file(found: ScannedVideo):
+    try:
+        found.path.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the file name is not UTF-8, no list can hold it; rename it") from None
+    if not os.path.isfile(found.path):
+        raise ValueError("no such file")
+    found.bytes = os.path.getsize(found.path)
+    if not found.bytes:
+        raise ValueError("the file is empty")
+
+
+def _decode_all(container, found: ScannedVideo, remarks: list[str], alive: Callable[[], None], max_pixels: int | None):
+    """Fills `found` as far as the file goes; `remarks` gets what is odd."""
+    stream = video_stream(container, max_pixels)
+    names = container.format.name.split(",")  # one format, many names: mov,mp4,m4a,..
+    suffix = Path(found.path).suffix.lower()[1:]
+    found.container = suffix if suffix in names else names[0]
+    found.codec = stream.codec_context.codec.canonical_name
+    found.claimed_frames = stream.frames or None
+    timestamps, sizes, damaged = [], {}, 0
+    try:
+        for frame in container.decode(stream):
+            if not found.frames:
+                _read_picture(frame, stream, found)
+            sizes.setdefault((frame.width, frame.height), found.frames)
+            timestamps.append(frame.pts)
+            damaged += frame.is_corrupt
+            found.frames += 1
+            alive()
+    finally:
+        remarks += _read_times(container, stream, timestamps, found)
+    if found.claimed_frames and abs(found.frames - found.claimed_frames) > max(2, 0.02 * found.claimed_frames):
+        remarks.append(f"frame count: the header claims {found.claimed_frames}, {found.frames} decode")
+    if len(sizes) > 1:
+        (width, height), first = list(sizes.items())[1]
+        remarks.append(f"frame size changes: to {width}x{height} at frame {first}")
+    if damaged:
+        remarks.append(f"damaged frames: {damaged} of {found.frames}")
+    if found.frames == 1:
+        remarks.append("a single frame")
+
+
+def _decode_images(found: ScannedVideo, alive: Callable[[], None], max_pixels: int | None):
+    """Fills `found` for a folder of images, up to the first that does not open."""
+    found.container, found.codec, found.rotation = "folder", "images", 0
+    paths = image_paths(FrameFolder(found.path))
+    found.bytes = sum(path.stat().st_size for path in paths)
+    sizes = set()
+    for path in paths:
+        try:
+            with open_image(path, max_pixels) as image:
+                found.pixel_format = image.mode
+                height, width, _ = image_pixels(upright(image)).shape
+        except damaged_file_errors() as error:
+            found.verdict = "partial" if found.frames else "error"
+            found.reason = f"{path.name}: {error}"
+            return
+        sizes.add((width, height))
+        found.width, found.height = width, height
+        found.frames += 1
+        alive()
+    if len(sizes) > 1:
+        found.verdict, found.reason = "partial", f"images of different sizes: {sorted(sizes)}"
+    elif not found.frames:
+        found.verdict, found.reason = "error", "no image in the folder"
+
+
+def _decode_frames(found: ScannedVideo, reader: Callable, alive: Callable[[], None], max_pixels: int | None):
+    """Fills `found` for an array, or an image of several pages."""
+    found.container, found.codec, found.rotation = Path(found.path).suffix.lower()[1:], "frames", 0
+    for _, frame in reader(os.path.abspath(found.path), lambda info: range(info.num_frames), None, max_pixels):
+        found.height, found.width, channels = frame.shape
+        found.pixel_format = f"{channels} channel{'s' * (channels > 1)}"
+        found.frames += 1
+        alive()
+
+
+def _read_picture(frame, stream, found: ScannedVideo):
+    found.rotation = round(frame.rotation)
+    turned = found.rotation % 180 != 0
+    found.width, found.height = (frame.height, frame.width) if turned else (frame.width, frame.height)
+    found.pixel_format = frame.format.name
+    found.pixel_aspect = round(float(stream.sample_aspect_ratio or 1), 4)
+
+
+def _read_times(container, stream, timestamps: list[int | None], found: ScannedVideo) -> list[str]:
+    """Rate and duration; returns what is odd about them."""
+    remarks = []
+    # The timestamps of AVI are guesses (packed B-frames), its rate is constant.
+    known = [] if container.format.name == "avi" else [stamp for stamp in timestamps if stamp is not None]
+    unordered = sum(after <= before for before, after in zip(known, known[1:]))
+    known.sort()
+    span = float((known[-1] - known[0]) * stream.time_base) if known else 0
+    if span > 0 and len(known) == len(timestamps):
+        found.fps = round((len(known) - 1) / span, 3)
+        found.duration = round(span * len(known) / (len(known) - 1), 3)
+        found.variable_rate = _varies(known)
+    elif stream.average_rate and timestamps:
+        found.fps = round(float(stream.average_rate), 3)
+        found.duration = round(float(len(timestamps) / stream.average_rate), 3)
+        found.variable_rate = False
+    if None in timestamps:
+        remarks.append("no timestamps: the frame rate is a guess")
+    if unordered:
+        remarks.append(f"timestamps out of order: {unordered} of {len(timestamps)} frames")
+    if found.variable_rate:
+        remarks.append("variable frame rate")
+    claimed = stream.duration * stream.time_base if stream.duration else (container.duration or 0) / 1_000_000
+    if not claimed and None not in timestamps:
+        remarks.append("no duration in the header")
+    elif found.duration and claimed - found.duration > max(0.5, 0.1 * claimed):
+        remarks.append(f"cut off: {found.duration:.1f} s of {float(claimed):.1f} s decode")
+    return remarks
+
+
+def _varies(timestamps: list[int]) -> bool:
+    """Whether gaps (more than 1.5 usual distances and a tick of rounding) make over 5 % of the duration."""
+    distances = [after - before for before, after in zip(timestamps, timestamps[1:])]
+    usual = statistics.median(distances)
+    strays = [abs(distance - usual) for distance in distances]
+    return sum(stray for stray in strays if stray > usual / 2 + 1) > 0.05 * sum(distances)
+
+
+# -------------------------------------------------------------------------------------------------------- many files
+
+
+@dataclass(frozen=True)
+class ScanUpTo:
+    """`scan_file` with a limit, for worker processes."""
+
+    max_pixels: int
+
+    def __call__(self, path: str, alive: Callable[[], None]) -> ScannedVideo:
+        return scan_file(path, alive, self.max_pixels)
+
+
+def scan_files(
+    paths: list[str], workers: int, timeout: float = 300, scan: Callable[..., ScannedVideo] = scan_file
+) -> Iterator[tuple[int, ScannedVideo]]:
+    """Yields (index in `paths`, what was found), as the files get done.
+
+    Args:
+        paths: video files and folders of images.
+        workers: processes.
+        timeout: seconds that a file may go without a new frame.
+        scan: what a worker does with a file.
+    """
+    for index, found, problem in run_isolated(scan, paths, workers, timeout):
+        yield index, found or ScannedVideo(paths[index], "error", problem)
+
+
+# ------------------------------------------------------------------------------------------------------------- lists
+
+
+def find_videos(sources: list[str], root: str | None = None) -> list[str]:
+    """The videos of files, folders and lists, each once.
+
+    Raises:
+        FileNotFoundError, ValueError: of `read_samples`, for folders and lists.
+    """
+    paths = []
+    for source in sources:
+        if _is_video(source):
+            paths.append(str(Path(source).expanduser()))
+            continue
+        paths += [sample.path for sample in _samples_of(source, root)]
+    return list(dict.fromkeys(paths))
+
+
+def _samples_of(source: str, root: str | None) -> Sequence[Sample]:
+    """The videos of a folder or a list; what is left out of it goes to the standard error."""
+    if _is_list(source):
+        listed = list_every_video(Path(source).expanduser(), Path(root).expanduser() if root else None)
+        samples = SampleList((found.sample for found in listed.found), listed.notes)
+        if not len(samples):
+            raise ValueError(f"{source} holds no video.")
+    else:
+        samples, _ = read_samples(source, labelled=False)
+    for message in samples.messages:
+        print(message, file=sys.stderr)
+    return samples
+
+
+def _is_video(source: str) -> bool:
+    return Path(source).suffix.lower() in VIDEO_SUFFIXES and not Path(source).expanduser().is_dir()
+
+
+def _is_list(source: str) -> bool:
+    return not _is_video(source) and Path(source).expanduser().is_file()
+
+
+def write_fix_list(destination: Path, sources: list[str], root: str | None, videos: list[ScannedVideo]) -> str:
+    """A list without the bad videos, for `read_samples`; returns a line about it.
+
+    A list keeps its lines as they are. Folders and files become `path,label`, the label being the class folder, or
+    `path` where a video lies outside of class folders.
+    """
+    bad = {video.path for video in videos if video.verdict in BAD}
+    if _is_list(sources[0]):
+        return _filter_list(destination, Path(sources[0]).expanduser(), root, bad)
+    rows = []
+    for source in sources:
+        for path in find_videos([source]):
+            below = Path(path).relative_to(Path(source).expanduser()).parts
+            rows.append([os.path.abspath(path), below[0] if len(below) > 1 else None])
+    good = [row for row, path in zip(rows, find_videos(sources)) if path not in bad]
+    labelled = all(label is not None for _, label in rows)
+    write_csv(destination, [["path", "label"], *good] if labelled else [["path"], *([path] for path, _ in good)])
+    return f"{len(good)} of {len(rows)} videos in {destination}, {'with' if labelled else 'without'} labels."
+
+
+def _filter_list(destination: Path, source: Path, root: str | None, bad: set[str]) -> str:
+    base = Path(root).expanduser() if root else source.parent
+    listed = list_every_video(source, base)
+    text = edit_list(source, listed, lambda sample: None if sample.path in bad else sample.path)
+    write_text(destination, text)
+    dropped = sum(found.sample.path in bad for found in listed.found)
+    line = f"{len(listed.found) - dropped} of {len(listed.found)} videos in {destination}."
+    relative = any(os.path.abspath(found.sample.path) not in text for found in listed.found)
+    if relative and base.resolve() != destination.parent.resolve():
+        line += f"\nIts paths start at {base}: train.py needs --data_root {base} with it."
+    return line
+
+
+# ----------------------------------------------------------------------------------------------------------- command
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="videomae scan", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="video, folder or list")
+    parser.add_argument("--report", type=Path, metavar="CSV", help="default: videomae_scan.csv; none with --json")
+    parser.add_argument("--fix_list", type=Path, metavar="OUT", help="write a list without partial and error")
+    parser.add_argument("--root", help="folder of relative paths in lists; default: the folder of the list")
+    parser.add_argument("--json", action="store_true", help="a line of JSON for each video, as it gets done")
+    parser.add_argument("--workers", type=int, default=_cores(), help="processes; default: %(default)s, the cores")
+    parser.add_argument("--max_pixels", type=int, default=MAX_PIXELS, help="of a frame; default: %(default)s")
+    parser.add_argument("--timeout", type=float, default=300, help="seconds without a new frame; default: 300")
+    args = parser.parse_args(arguments)
+    if args.report is None and not args.json:
+        args.report = Path("videomae_scan.csv")
+    _refuse_arguments(args)
+    return args
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _refuse_arguments(args: argparse.Namespace):
+    """Before hours of decoding, what would only fail after them."""
+    if args.workers < 1:
+        raise ValueError(f"--workers {args.workers} must be at least 1.")
+    if args.max_pixels < 1:
+        raise ValueError(f"--max_pixels {args.max_pixels} must be at least 1.")
+    if args.timeout <= 0:
+        raise ValueError(f"--timeout {args.timeout} must be positive.")
+    inputs = {Path(source).expanduser().resolve() for source in args.paths}
+    for option, path in (("--report", args.report), ("--fix_list", args.fix_list)):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise ValueError(f"{option} {path}: there is no folder {path.absolute().parent}.")
+        if path is not None and (path.is_dir() or path.resolve() in inputs):
+            raise ValueError(f"{option} {path} is a folder or what is scanned; give another name.")
+    if args.fix_list is not None and args.fix_list == args.report:
+        raise ValueError(f"--fix_list and --report are both {args.report}; give two names.")
+    if args.fix_list is not None and len(args.paths) > 1 and any(map(_is_list, args.paths)):
+        raise ValueError("--fix_list takes one list, or folders and videos; scan each list by itself.")
+
+
+def main(arguments: list[str]):
+    """`videomae scan`."""
+    args = parse_arguments(arguments)
+    paths = find_videos(args.paths, args.root)
+    text_to = sys.stderr if args.json else sys.stdout
+    done, interrupted = {}, False
+    try:
+        scanned = scan_files(paths, args.workers, args.timeout, ScanUpTo(args.max_pixels))
+        for index, video in tqdm(scanned, "Scanning", len(paths), unit="video"):
+            done[index] = video
+            if args.json:
+                print(json.dumps(asdict(video)), flush=True)
+    except KeyboardInterrupt:
+        interrupted = True
+    videos = [done[index] for index in sorted(done)]
+    if args.report:
+        write_report(args.report, videos)
+    print("\n".join(summarize(videos)) + "\n", file=text_to)
+    if args.report:
+        print(f"Report: {args.report}", file=text_to)
+    if interrupted:
+        print(f"Interrupted: {len(videos)} of {len(paths)} videos were scanned.", file=text_to)
+        sys.exit(130)
+    if args.fix_list:
+        print(write_fix_list(args.fix_list, args.paths, args.root, videos), file=text_to)
+    elif any(video.verdict in BAD for video in videos):
+        print("Next: --fix_list good.csv writes a list without the bad videos.", file=text_to)
+    sys.exit(any(video.verdict in BAD for video in videos))

@@ -1,0 +1,225 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""The videos of a folder: a folder for each class, or anything at any depth where no labels are wanted."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...messages import count, shorten
+from ...models.video_decoding import IMAGE_SUFFIXES
+from ...text_files import normalized
+from .list_columns import SPLITS
+from .list_records import Listed
+from .lists import EXPECTED, VIDEO_SUFFIXES
+from .records import Sample
+
+
+_SPLIT_NAMES = {name for names in SPLITS.values() for name in names}
+_CLEARLY = 4  # so many folders of images to a video make a set of images; otherwise they belong to the videos
+
+
+@dataclass
+class _Folder:
+    """What a folder holds itself; `parts` is its path below the data set's."""
+
+    path: str
+    parts: tuple[str, ...]
+    videos: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
+    others: Counter = field(default_factory=Counter)  # suffix: files
+
+    @property
+    def is_clip(self) -> bool:
+        """Whether its images are the frames of a video, rather than pictures beside videos."""
+        return len(self.images) > len(self.videos)
+
+
+def list_folder(folder: Path, labelled: bool, class_names: Sequence[str] = ()) -> tuple[list[Listed], list[str]]:
+    """The videos below a folder, or its folders of images, and notes about what was left out.
+
+    Hidden files and folders are passed over. Links are followed, to each folder once.
+
+    Args:
+        folder: with a folder for each class, whose name is the label, if `labelled`.
+        labelled: False searches at any depth.
+        class_names: of a trained model, if there is one.
+
+    Raises:
+        ValueError: no video, a class without one, videos without class folders, folders that are splits and not
+            classes, or one file under two labels.
+    """
+    links = []
+    folders = list(_walk(folder, links))
+    as_images, clips = _kind(folders, labelled)
+    found = []
+    if as_images:
+        found = [Listed("", Sample(one.path), [normalized(one.parts[0])] if labelled else []) for one in clips]
+    else:
+        for one in folders:
+            label = [normalized(one.parts[0])] if labelled and one.parts else []
+            if label or not labelled:
+                found += [Listed("", Sample(os.path.join(one.path, name)), label) for name in one.videos]
+    found.sort(key=lambda listed: (listed.labels, listed.sample.path) if labelled else listed.sample.path)
+    _refuse_nothing(folder, folders, found, labelled)
+    if labelled:
+        _refuse_other_levels(folder, folders, found, class_names)
+        _refuse_empty_classes(folder, folders, found)
+        found, notes = _without_repeats(folder, found)
+    else:
+        notes = []
+    return found, [*notes, *_left_out(folder, folders, links, as_images, labelled)]
+
+
+def _walk(root: Path, links: list[str]) -> Iterator[_Folder]:
+    """Every folder below `root`, each real one once, those that are links last; `links` gets those not entered."""
+    visited = {_identity(parent) for parent in [root.resolve(), *root.resolve().parents]}
+    waiting, later = [_Folder(str(root), ())], []
+    while waiting or later:
+        if not waiting:
+            link = later.pop(0)
+            if _identity(link.path) in visited:
+                links.append(link.path)
+                continue
+            visited.add(_identity(link.path))
+            waiting.append(link)
+        one = waiting.pop(0)
+        children = []
+        for entry in sorted(os.scandir(one.path), key=lambda entry: entry.name):
+            if entry.name.startswith("."):  # macOS leaves ._clip.mp4 on disks
+                continue
+            if entry.is_dir():
+                child = _Folder(entry.path, (*one.parts, entry.name))
+                if entry.is_symlink():
+                    later.append(child)
+                elif _identity(entry.path) not in visited:
+                    visited.add(_identity(entry.path))
+                    children.append(child)
+                continue
+            suffix = os.path.splitext(entry.name)[1].lower()
+            if suffix in VIDEO_SUFFIXES:
+                one.videos.append(entry.name)
+            elif suffix in IMAGE_SUFFIXES:
+                one.images.append(entry.name)
+            else:
+                one.others[suffix or "without suffix"] += 1
+        waiting = children + waiting
+        yield one
+
+
+def _identity(path: str | Path) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def _kind(folders: list[_Folder], labelled: bool) -> tuple[bool, list[_Folder]]:
+    """Whether this is a set of folders of images, and these folders."""
+    clips = [one for one in folders if one.images and one.is_clip and len(one.parts) > labelled]
+    inside = {one.path for one in clips}
+    videos = sum(len(one.videos) for one in folders if one.path not in inside and len(one.parts) >= labelled)
+    return bool(clips) and len(clips) >= _CLEARLY * videos, clips
+
+
+def _refuse_nothing(folder: Path, folders: list[_Folder], found: list[Listed], labelled: bool) -> None:
+    if found:
+        return
+    videos, images = sum(len(one.videos) for one in folders), sum(len(one.images) for one in folders)
+    others = sum((one.others for one in folders), Counter())
+    if labelled and (videos or images):
+        what = count(videos, "video") if videos else count(images, "image")
+        raise ValueError(
+            f"{folder} holds {what} and no folder of a class; give the folder that has a folder for each class"
+            f"{f', {folder.parent} perhaps' if folder.parent != folder else ''}, or a list with labels."
+        )
+    held = f"; it holds {_by_suffix(others)}" if others else ""
+    wanted = "a folder for each class with videos in it" if labelled else "videos"
+    raise ValueError(f"{folder} holds no video{held}; expected {wanted} ({EXPECTED}).")
+
+
+def _refuse_other_levels(folder: Path, folders: list[_Folder], found: list[Listed], class_names: Sequence[str]) -> None:
+    """Raises ValueError where the folders are splits, or one folder holds those of the classes."""
+    children = sorted({one.parts[0] for one in folders if one.parts})
+    depth = max(len(Path(listed.sample.path).relative_to(folder).parts) for listed in found)
+    if all(child.lower() in _SPLIT_NAMES for child in children) and (len(children) > 1 or depth > 2):
+        raise ValueError(
+            f"{folder} holds the folders {', '.join(children)}, which are splits and no classes; give one of them: "
+            f"{folder / children[0]}."
+        )
+    below = sorted({one.parts[1] for one in folders if len(one.parts) == 2 and (one.videos or one.is_clip)})
+    of_clips = any(one.is_clip for one in folders if len(one.parts) == 2)
+    if len(children) == 1 and len(below) > 1 and depth > 2 and not (of_clips or class_names):
+        raise ValueError(
+            f"{folder} holds one folder, {children[0]}, and that holds {', '.join(below[:4])}; if these are the "
+            f"classes, give {folder / children[0]}."
+        )
+
+
+def _refuse_empty_classes(folder: Path, folders: list[_Folder], found: list[Listed]) -> None:
+    with_videos = {label for _, _, labels in found for label in labels}
+    for one in folders:
+        if len(one.parts) == 1 and normalized(one.parts[0]) not in with_videos:
+            others = sum((below.others for below in folders if below.parts[:1] == one.parts), Counter())
+            held = f"it holds {_by_suffix(others)}; " if others else ""
+            raise ValueError(f"The class folder {one.path} holds no video ({held}{EXPECTED}).")
+
+
+def _without_repeats(folder: Path, found: list[Listed]) -> tuple[list[Listed], list[str]]:
+    """The videos less those that are links to others of them.
+
+    Raises:
+        ValueError: one file under two labels.
+    """
+    kept, of_file = [], {}
+    for listed in found:
+        path = listed.sample.path
+        real = os.path.realpath(path) if os.path.islink(path) else path  # each folder was entered once
+        before = of_file.setdefault(real, listed)
+        if before is listed:
+            kept.append(listed)
+        elif before.labels != listed.labels:
+            raise ValueError(
+                f"{folder}: {path} and {before.sample.path} are one file, with the labels {listed.labels[0]!r} and "
+                f"{before.labels[0]!r}; remove one of them."
+            )
+    repeats = len(found) - len(kept)
+    return kept, [f"{folder}: {count(repeats, 'link')} to other videos of it left out"] if repeats else []
+
+
+def _left_out(folder: Path, folders: list[_Folder], links: list[str], as_images: bool, labelled: bool) -> list[str]:
+    """Lines about files that are not used, with the reason."""
+    notes = []
+    others = sum((one.others for one in folders), Counter())
+    loose, unread, pictures, clips = [], [], Counter(), []
+    for one in folders:
+        names = [os.path.join(*one.parts, name) for name in one.videos]
+        if labelled and not one.parts:
+            loose += names
+        elif as_images:
+            unread += names
+        if as_images and not (one.is_clip and len(one.parts) > labelled):
+            pictures.update(os.path.splitext(name)[1].lower() for name in one.images)
+        elif not as_images and one.images:
+            pictures.update(os.path.splitext(name)[1].lower() for name in one.images)
+            clips += [os.path.join(*one.parts)] if one.is_clip and len(one.parts) > labelled else []
+    if loose:
+        notes.append(f"{folder}: {count(len(loose), 'video')} beside the class folders left out: {shorten(loose, 3)}")
+    if unread:
+        notes.append(f"{folder}: {count(len(unread), 'video')} beside folders of images left out: {shorten(unread, 3)}")
+    if clips:
+        notes.append(
+            f"{folder}: {count(len(clips), 'folder')} of images beside videos left out: {shorten(clips, 3)} (a list "
+            f"may name both)"
+        )
+    elif pictures:
+        others.update(pictures)
+    if links:
+        notes.append(f"{folder}: {count(len(links), 'link')} to folders that are listed already left out: "
+                     f"{shorten(links, 3)}")  # fmt: skip
+    if others:
+        notes.append(f"{folder}: files that are no videos left out: {_by_suffix(others)}")
+    return notes
+
+
+def _by_suffix(others: Counter) -> str:
+    return ", ".join(f"{number} {suffix}" for suffix, number in sorted(others.items(), key=lambda item: -item[1])[:6])

@@ -1,0 +1,373 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""Videos of Hugging Face `datasets`: from the Hub, from a local folder, or by the name of a loader.
+
+`read_rows` gives samples in any order, for all that is not streamed. `stream_rows` gives what `VideoStream` reads from
+front to back, and `stream_shards` the same of local tar shards.
+"""
+
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import datasets
+import fsspec
+
+from ...messages import did_you_mean, several, shorten
+from .classes import class_number, classes_of, numbered
+from .list_columns import COLUMNS, PATHS, column_key
+from .list_records import Listed, cell_labels, segment_of
+from .lists import VIDEO_SUFFIXES
+from .records import Sample, SampleList
+from .tar_shards import SEGMENT_COLUMNS, find_shards, shard_lengths, stream_shard_rows
+
+
+_KEY = "__key__"  # the column of a WebDataset's names
+_LABEL_COLUMNS = ("label", "labels", "cls", "class", "class_name")
+_SEGMENTS = {name: role for role in SEGMENT_COLUMNS for name in COLUMNS[role].names}
+
+
+@dataclass(frozen=True)
+class RowSample(Sample):
+    """A video of a row, which is read when it is asked for."""
+
+    read: Callable[[], dict] = field(default=None, repr=False)  # gives the row's {"bytes": .., "path": ..}
+
+    def whole_video(self, template: str | None) -> str | bytes:
+        value = self.read()
+        if value["bytes"] is not None:
+            return value["bytes"]
+        path = value["path"]
+        if "://" not in path or path.startswith(("http://", "https://")):
+            return path
+        with fsspec.open(path, "rb") as file:  # hf://, or a file in an archive there
+            return file.read()
+
+
+class RowSamples(Sequence):
+    """Samples of a `datasets.Dataset`; looking at one reads nothing of the video."""
+
+    def __init__(self, rows: datasets.Dataset, column: str, samples: SampleList):
+        self._rows, self._column, self._samples = rows.select_columns([column]), column, samples
+
+    @property
+    def multi_label(self) -> bool:
+        return self._samples.multi_label
+
+    @property
+    def messages(self) -> list[str]:
+        return self._samples.messages
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> RowSample:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        sample = self._samples[index]
+        return RowSample(**vars(sample), read=partial(self._read, range(len(self))[index]))
+
+    def _read(self, index: int) -> dict:
+        return self._rows[index][self._column]
+
+
+@dataclass
+class StreamedRows:
+    """Rows that come one after the other, and how they become samples.
+
+    Args:
+        rows: a `datasets.IterableDataset`.
+        video_column, label_column: of the rows; label_column None without labels.
+        class_names: [] without labels.
+        num_videos: of an epoch.
+        multi_label: labels are lists.
+        segments: columns that say which part of a video is meant, and what each of them is.
+        messages: how the rows are read, a line each.
+    """
+
+    rows: datasets.IterableDataset
+    video_column: str
+    label_column: str | None
+    class_names: list[str]
+    num_videos: int
+    multi_label: bool = False
+    segments: dict[str, str] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+
+    def __post_init__(self):
+        self._numbers = {name: number for number, name in enumerate(self.class_names)}
+        if all(class_number(name.removeprefix("LABEL_")) is None for name in self.class_names):
+            places = {str(number): number for number in range(len(self.class_names))}
+            self._numbers = {**places, **self._numbers}
+
+    def sample(self, row: dict) -> RowSample:
+        value, label = row[self.video_column], None
+        path = value["path"] or f"a video without a name, of {len(value['bytes'])} bytes"
+        if not value["path"] and _KEY in row:  # datasets 4.0
+            path = f"{row[_KEY]}.{self.video_column}"
+        if self.label_column is not None:
+            names = _label_names(row[self.label_column], self.rows.features[self.label_column])
+            unknown = [name for name in names if name not in self._numbers]
+            if unknown or not (names or self.multi_label):
+                what = f"the unknown label {unknown[0]!r}" if unknown else "no label"
+                raise ValueError(f"{path} has {what}. Known: {shorten(self.class_names)}.")
+            label = tuple(self._numbers[name] for name in names)
+            label = label if self.multi_label else label[0]
+        bounds = segment_of({role: row[name] for name, role in self.segments.items()})
+        return RowSample(path, label, **bounds, read=lambda: value)
+
+
+def read_rows(
+    name: str,
+    split: str,
+    class_names: list[str] | None = None,
+    labelled: bool = True,
+    multi_label: bool = False,
+    video_column: str | None = None,
+    label_column: str | None = None,
+    **options,
+) -> tuple[RowSamples, list[str]]:
+    """Lists the videos of a split, as `read_samples` does those of a folder.
+
+    Args:
+        name: Hub id, local folder, or loader such as "videofolder", which takes `data_dir`.
+        split: such as "train", or a part of it: "train[:10%]".
+        class_names, labelled, multi_label: see `read_samples`.
+        video_column, label_column: None finds them.
+        options: `config_name`, and those of `datasets.load_dataset`.
+
+    Raises:
+        ValueError: unknown split (named with those there are) or column, no row, a label that is missing or unknown.
+    """
+    rows = _load(name, split, **options)
+    if len(rows) == 0:
+        raise ValueError(f"{name}, split {split!r}, has no row.")
+    video_column, label_column = _columns(rows, video_column, label_column, labelled)
+    segments = _segment_columns(rows.features, (video_column, label_column))
+    notes = _unused(name, rows.features, [video_column, label_column, *segments])
+    rows = rows.cast_column(video_column, datasets.Video(decode=False))
+    samples = _samples(name, rows, list(_names(rows, video_column, split)), segments)
+    if not labelled:
+        return RowSamples(rows, video_column, SampleList(samples, notes)), []
+    feature = rows.features[label_column]
+    _require_list(label_column, feature, multi_label)
+    values = rows.select_columns([label_column])[:][label_column]
+    found = [
+        Listed(f"row {number}: ", sample, _label_names(value, feature))
+        for number, (sample, value) in enumerate(zip(samples, values))
+    ]
+    missing = [f"{place}no label" for place, _, labels in found if not labels and not multi_label]
+    if missing:
+        raise ValueError(f"{name}: {several(missing)}")
+    class_names = class_names or _class_label_names(feature)
+    labels = {label for _, _, some in found for label in some}
+    if not class_names and not labels:
+        raise ValueError(f"{name}, split {split!r}, names no class of any of its {len(found)} videos.")
+    if not class_names:
+        class_names, more = classes_of(labels, name)
+        notes += more
+    samples, more = numbered(found, class_names, name, multi_label)
+    return RowSamples(rows, video_column, SampleList(samples, notes + more)), class_names
+
+
+def _samples(name: str, rows: datasets.Dataset, paths: list[str], segments: dict[str, str]) -> list[Sample]:
+    """A sample for each row, a part of its video where columns say which."""
+    if not segments:
+        return [Sample(path) for path in paths]
+    columns = rows.select_columns(list(segments))[:]
+    samples = []
+    for number, path in enumerate(paths):
+        try:
+            bounds = segment_of({role: columns[column][number] for column, role in segments.items()})
+        except ValueError as error:
+            raise ValueError(f"{name}: row {number}: {error}") from error
+        samples.append(Sample(path, **bounds))
+    return samples
+
+
+def _segment_columns(features, others: Sequence[str | None]) -> dict[str, str]:
+    """Columns that say where in a video the clip is: name -> role."""
+    found = {name: _SEGMENTS[column_key(name)] for name in features if column_key(name) in _SEGMENTS}
+    found = {name: role for name, role in found.items() if name not in others}
+    for role in found.values():
+        same = [name for name in found if found[name] == role]
+        if len(same) > 1:
+            raise ValueError(f"{' and '.join(same)} may both be the column of {role}; keep one of them.")
+    return found
+
+
+def _unused(name: str, features, used: Sequence[str | None]) -> list[str]:
+    unused = [column for column in features if column not in used and not column.startswith("__")]
+    return [f"{name}: columns not used: {shorten(unused)}"] if unused else []
+
+
+def stream_rows(
+    name: str,
+    split: str,
+    class_names: list[str] | None = None,
+    labelled: bool = True,
+    multi_label: bool = False,
+    video_column: str | None = None,
+    label_column: str | None = None,
+    num_videos: int | None = None,
+    **options,
+) -> StreamedRows:
+    """Opens a split for reading from front to back; nothing is stored on this machine.
+
+    Args:
+        class_names: needed where the label column has no names of its own.
+        num_videos: of an epoch; None takes what is known of the split.
+        others: see `read_rows`.
+
+    Raises:
+        ValueError: as `read_rows`; classes or number of videos unknown.
+    """
+    rows = _load(name, split, streaming=True, **options)
+    if rows.features is None:
+        raise ValueError(f"{name}, split {split!r}, does not tell its columns, and cannot be streamed.")
+    video_column, label_column = _columns(rows, video_column, label_column, labelled)
+    segments = _segment_columns(rows.features, (video_column, label_column))
+    notes = _unused(name, rows.features, [video_column, label_column, *segments])
+    if label_column is not None:
+        _require_list(label_column, rows.features[label_column], multi_label)
+        class_names = class_names or _class_label_names(rows.features[label_column])
+        if not class_names:
+            raise ValueError(
+                f"The column {label_column!r} of {name} does not tell its classes, and a stream is not read to find "
+                f"them; give a file with a class name a line in --class_names."
+            )
+    known = (rows.info.splits or {}).get(split)
+    num_videos = num_videos or (known.num_examples if known is not None else None)
+    if not num_videos:
+        raise ValueError(f"How many videos {name}, split {split!r}, has is not known; say it with --videos_per_epoch.")
+    columns = [name for name in (video_column, label_column, _KEY, *segments) if name in rows.features]
+    rows = rows.select_columns(columns).cast_column(video_column, datasets.Video(decode=False))
+    classes = class_names if labelled else []
+    return StreamedRows(rows, video_column, label_column, classes, num_videos, multi_label, segments, notes)
+
+
+def stream_shards(
+    source: str | Path, class_names: list[str] | None = None, labelled: bool = True, num_videos: int | None = None
+) -> StreamedRows:
+    """Opens local tar shards for reading from front to back; `tar_samples.py` says what they hold.
+
+    Raises:
+        ValueError: classes or number of videos unknown, which index.json tells. FileNotFoundError: no shard.
+    """
+    shards, index = find_shards(source)
+    class_names = class_names or index.get("class_names")
+    num_videos = num_videos or shard_lengths(shards, index)
+    if labelled and not class_names:
+        raise ValueError(
+            f"{source} has no index.json with its classes, and a stream is not read to find them; give a file with a "
+            f"class name a line in --class_names."
+        )
+    if not num_videos:
+        raise ValueError(f"How many videos {source} has is not known; say it with --videos_per_epoch.")
+    video = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+    numbers = dict.fromkeys(SEGMENT_COLUMNS, datasets.Value("float64"))
+    rows = datasets.IterableDataset.from_generator(
+        stream_shard_rows,
+        features=datasets.Features({"video": video, "label": datasets.Value("string"), **numbers}),
+        gen_kwargs={"shards": shards, "index": index, "labelled": labelled},
+    )
+    segments = {name: name for name in SEGMENT_COLUMNS}
+    label_column = "label" if labelled else None
+    return StreamedRows(rows, "video", label_column, class_names if labelled else [], num_videos, segments=segments)
+
+
+def _load(
+    name: str, split: str, config_name: str | None = None, **options
+) -> datasets.Dataset | datasets.IterableDataset:
+    # Rows are not decoded here, but `datasets` imports torchcodec where it is installed even so, and fails with one
+    # that cannot be loaded (torchcodec from 0.14 without CUDA).
+    datasets.config.TORCHCODEC_AVAILABLE = False
+    folder = Path(name).expanduser()
+    saved = [file for file in ("dataset_dict.json", "state.json") if (folder / file).is_file()]
+    if saved and not options.get("streaming"):  # made by save_to_disk
+        found = datasets.load_from_disk(str(folder))
+        if isinstance(found, datasets.Dataset):
+            return found
+        if split not in found:
+            raise ValueError(f"{name} has no split {split!r}; choose of {', '.join(found)}.")
+        return found[split]
+    if name.startswith((".", "/", "~")) and not folder.is_dir():
+        raise FileNotFoundError(f"No folder {name}.")
+    options = {key: value for key, value in options.items() if value is not None}
+    try:
+        return datasets.load_dataset(str(folder) if folder.is_dir() else name, config_name, split=split, **options)
+    except (ValueError, tarfile.TarError, datasets.exceptions.DatasetsError) as error:
+        # What went wrong while the rows were generated is in the cause.
+        cause = error.__cause__ if isinstance(error, datasets.exceptions.DatasetGenerationError) else None
+        raise ValueError(f"{name}, split {split!r}: {' '.join(str(cause or error).split())}") from error
+
+
+def _columns(rows, video_column: str | None, label_column: str | None, labelled: bool) -> tuple[str, str | None]:
+    """The columns of videos and of labels, None without labels."""
+    features = rows.features
+    names = list(features)
+    for option, column in (("video_column_name", video_column), ("label_column_name", label_column)):
+        if column is not None and column not in names:
+            raise ValueError(f"{option}={column!r}: the columns are {', '.join(names)}{did_you_mean(column, names)}")
+    if video_column is None:
+        suffixes = tuple(suffix[1:] for suffix in VIDEO_SUFFIXES)  # a WebDataset's columns are named after files
+        videos = [name for name in names if isinstance(features[name], datasets.Video)]
+        videos = videos or [name for name in names if name.lower().endswith(suffixes)]
+        videos = videos or [name for name in names if column_key(name) in PATHS and _is_text(features[name])]
+        if len(videos) != 1:
+            what = f"several columns of videos ({', '.join(videos)})" if videos else "no column of videos"
+            raise ValueError(f"There is {what} among {', '.join(names)}; name it with --video_column_name.")
+        video_column = videos[0]
+    if not labelled:
+        return video_column, None
+    if label_column is None:
+        typed = [name for name in names if isinstance(features[name], datasets.ClassLabel)]
+        named = [name for name in _LABEL_COLUMNS if name in names]
+        others = [name for name in names if name != video_column and column_key(name) in COLUMNS["label"].names]
+        found = next((columns for columns in (named[:1], typed, others) if columns), [])
+        if len(found) != 1:
+            raise ValueError(f"Which column has the labels is not clear: {', '.join(names)}; see --label_column_name.")
+        label_column = found[0]
+    return video_column, label_column
+
+
+def _is_text(feature) -> bool:
+    return isinstance(feature, datasets.Value) and feature.dtype in ("string", "large_string")
+
+
+def _item_feature(feature):
+    """What a column's lists are made of; None for a column without lists."""
+    return feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
+
+
+def _require_list(column: str, feature, multi_label: bool):
+    is_list = _item_feature(feature) is not None
+    if is_list != multi_label:
+        what = "lists of labels; set multi_label" if is_list else "one label a video; multi_label needs lists"
+        raise ValueError(f"The column {column!r} has {what}.")
+
+
+def _class_label_names(feature) -> list[str] | None:
+    feature = _item_feature(feature) or feature
+    return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
+
+
+def _label_names(value, feature) -> list[str]:
+    """The classes of a row by name, or by number where they have no names; [] where it has none."""
+    values = value if isinstance(value, list) else [value]
+    values = [one for one in values if one is not None and one != -1]  # -1 is how `datasets` says "none"
+    names = _class_label_names(feature)
+    if names is not None:
+        return [one if isinstance(one, str) else names[one] for one in values]
+    return [label for one in values for label in cell_labels(one)]
+
+
+def _names(rows: datasets.Dataset, column: str, split: str) -> Iterator[str]:
+    """What to call each video: its path, or its row."""
+    number = 0
+    for table in rows.select_columns([column]).with_format("arrow").iter(1000):
+        for chunk in table.column(0).chunks:
+            for path in chunk.field("path").to_pylist():  # leaves the bytes where they are
+                yield path or f"{split}[{number}]"
+                number += 1

@@ -1,0 +1,125 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""A list with other paths, or without some of its videos; all else in it stays as it is."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from ...text_files import parse_json, read_text
+from .list_columns import PATHS, column_key
+from .list_records import ListOptions, ReadList, read_list
+from .records import Sample
+
+
+def list_every_video(source: Path, root: Path | None) -> ReadList:
+    """The videos of a list of any kind, row by row, whatever their labels are and of whichever split.
+
+    Raises:
+        ValueError: as `read_list`.
+    """
+    try:
+        return read_list(source, ListOptions("nothing", root))
+    except ValueError:
+        # A path without suffix and a name after it: where the path ends is clear only where a label is wanted.
+        return read_list(source, ListOptions("label", root))
+
+
+def edit_list(source: Path, listed: ReadList, new_path: Callable[[Sample], str | None]) -> str:
+    """The text of a list with the path of each video replaced.
+
+    Args:
+        source: the list.
+        listed: what `list_every_video` made of it.
+        new_path: of a video; None leaves its row out, and its own `path` leaves the row as it is.
+
+    Raises:
+        ValueError: a path that cannot be found in its row.
+    """
+    changes = [(row, found.sample, new_path(found.sample)) for row, found in zip(listed.rows, listed.found)]
+    text = read_text(source)
+    if all(row.lines is not None for row, _, _ in changes):
+        return _edit_lines(source, text, changes)
+    return _edit_json(source, text, changes)
+
+
+def _edit_lines(source: Path, text: str, changes: list) -> str:
+    lines = text.splitlines(keepends=True)
+    for row, sample, new in changes:
+        first, end = row.lines
+        if new is None:
+            lines[first:end] = [""] * (end - first)
+        elif new != sample.path:
+            joined = "".join(lines[first:end])
+            lines[first:end] = [_with_path(source, row, joined, new), *[""] * (end - first - 1)]
+    return "".join(lines)
+
+
+def _with_path(source: Path, row, text: str, new: str) -> str:
+    """The lines of a row with another path."""
+    if isinstance(row.values, dict) and text.lstrip().startswith("{"):
+        entry = parse_json(text, f"{source}, {row.place}")
+        return json.dumps(_renamed(entry, new), ensure_ascii=False) + text[len(text.rstrip()) :]
+    path = row.values[0] if isinstance(row.values, list) else _path_of(row.values)
+    quoted = '"' + path.replace('"', '""') + '"'
+    for old, replacement in ((quoted, _quoted(new)), (path, _quoted(new) if _needs_quotes(new, path) else new)):
+        position = _cell_position(text, old)
+        if position is not None:
+            return text[:position] + replacement + text[position + len(old) :]
+    raise ValueError(f"{source}, {row.place}: the path {path!r} was not found in the row {text.strip()[:80]!r}.")
+
+
+def _path_of(values: dict) -> str:
+    return next(value for name, value in values.items() if column_key(name) in PATHS)
+
+
+def _renamed(entry: dict, new: str) -> dict:
+    return {name: new if column_key(name) in PATHS or name == "id" else value for name, value in entry.items()}
+
+
+def _quoted(path: str) -> str:
+    return '"' + path.replace('"', '""') + '"'
+
+
+def _needs_quotes(new: str, old: str) -> bool:
+    """Whether a new name holds a delimiter that the old one did not."""
+    return any(mark in new and mark not in old for mark in '\t,;"')
+
+
+def _cell_position(text: str, cell: str) -> int | None:
+    """Where a cell begins in the text of its row: at its start, or after a delimiter, and before one or the end."""
+    position = text.find(cell)
+    while position >= 0:
+        before, after = text[:position].strip(" "), text[position + len(cell) :].strip(" ")
+        if (not before or before[-1] in "\t,;\ufeff" or text[position - 1] == " ") and (
+            not after or after[0] in "\t,;\r\n" or text[position + len(cell)] == " "
+        ):
+            return position
+        position = text.find(cell, position + 1)
+    return None
+
+
+def _edit_json(source: Path, text: str, changes: list) -> str:
+    """An array, or an object of videos; an ActivityNet file keeps what else it has."""
+    content = parse_json(text, str(source))
+    left_out, renamed = set(), {}  # numbers of entries; of those with another path, the path
+    for row, sample, new in changes:
+        number = int(row.place.removeprefix("entry ")) - 1
+        if new is None:
+            left_out.add(number)
+        elif new != sample.path:
+            renamed[number] = new
+    if isinstance(content, list):
+        entries = [_with_name(entry, renamed.get(number)) for number, entry in enumerate(content)]
+        edited = [entry for number, entry in enumerate(entries) if number not in left_out]
+    else:
+        videos = content["database"] if isinstance(content.get("database"), dict) else content
+        entries = [(renamed.get(number, name), entry) for number, (name, entry) in enumerate(videos.items())]
+        kept = dict(entry for number, entry in enumerate(entries) if number not in left_out)
+        edited = kept if videos is content else {**content, "database": kept}
+    return json.dumps(edited, indent=2, ensure_ascii=False) + "\n"
+
+
+def _with_name(entry: dict | str, path: str | None) -> dict | str:
+    if path is None:
+        return entry
+    return path if isinstance(entry, str) else _renamed(entry, path)

@@ -1,0 +1,113 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""From a path as a list writes it to the file that is there: without a suffix, from Windows, with other accents."""
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ...text_files import normalized
+from .lists import URLS, VIDEO_SUFFIXES
+from .records import Sample
+
+
+@dataclass
+class PathFinder:
+    """Finds files by names that are not quite theirs; each folder is read once.
+
+    Args:
+        root: folder of relative paths.
+        notes: what was found in which way; grows, each kind once.
+    """
+
+    root: Path
+    notes: dict[str, str] = field(default_factory=dict)
+    _folders: dict[str, tuple[set[str], dict[str, list[str]]]] = field(default_factory=dict)
+
+    def absolute(self, path: str) -> str:
+        """The path from the root, or the URL, that a list means.
+
+        Raises:
+            ValueError: a protocol other than http, https and file.
+        """
+        if path.startswith(URLS):
+            return path
+        path = path.removeprefix("file://")
+        if "://" in path:
+            raise ValueError(f"{path!r}: only http and https addresses and files are read")
+        return str(self.root / Path(path).expanduser())
+
+    def is_there(self, path: str) -> bool:
+        """Whether there is a file or folder of this name, or a video with a suffix after it."""
+        folder, name = os.path.split(self.absolute(path))
+        names, by_stem = self._read(folder)
+        return name in names or name in by_stem
+
+    def find(self, sample: Sample) -> Sample:
+        """The sample with the path of the file that is there, where another one than its own is meant.
+
+        A name without a suffix is a folder of images or a file if there is one, otherwise the one video of that name
+        with any suffix, otherwise the name with .mp4 as in the official lists (v1/kinetics.py). A clip of Kinetics is
+        also found under `id_start_end`, already cut.
+
+        Raises:
+            ValueError: several videos whose names differ in the suffix alone.
+        """
+        path = sample.path
+        if path.startswith(URLS):
+            return sample
+        if "\\" in path and not os.path.exists(path):
+            turned = path.replace("\\", "/")
+            if os.path.exists(turned):
+                self.notes["backslash"] = "backslashes in paths are read as slashes"
+                path, sample = turned, replace(sample, path=turned)
+        has_suffix = Path(path).suffix.lower() in VIDEO_SUFFIXES
+        if has_suffix and path.isascii():
+            return self._as_a_video(sample)
+        folder, name = os.path.split(path)
+        names, by_stem = self._read(folder)
+        if name in names:
+            return sample if not has_suffix else self._as_a_video(sample)
+        if normalized(name) != name or not name.isascii():
+            same = [one for one in names if normalized(one) == normalized(name)]
+            if len(same) == 1:
+                self.notes["accents"] = "accents in paths are encoded otherwise than in the names of the files"
+                return replace(sample, path=os.path.join(folder, same[0]))
+        return sample if has_suffix else self._without_suffix(sample, folder, name, by_stem)
+
+    def _without_suffix(self, sample: Sample, folder: str, name: str, by_stem: dict[str, list[str]]) -> Sample:
+        if sample.start is not None and sample.end is not None:
+            cut = by_stem.get(f"{name}_{round(sample.start):06d}_{round(sample.end):06d}", [])
+            if len(cut) == 1:
+                self.notes["cut"] = "videos are named id_start_end: they are cut already, and are taken whole"
+                return Sample(os.path.join(folder, cut[0]), sample.label, targets=sample.targets)
+        found = by_stem.get(name, [])
+        found = [one for one in found if one == name + ".mp4"] or found  # which the official lists mean
+        if len(found) > 1:
+            raise ValueError(f"{sample.path!r} may be {' or '.join(sorted(found))}; write the suffix")
+        if found:
+            return self._as_a_video(replace(sample, path=os.path.join(folder, found[0])))
+        if sample.num_frames is not None or "." in name:
+            return sample
+        return replace(sample, path=sample.path + ".mp4")
+
+    def _as_a_video(self, sample: Sample) -> Sample:
+        """Numbers of images say nothing about a video file."""
+        if sample.num_frames is None and sample.first_frame is None:
+            return sample
+        self.notes["numbers"] = "numbers of frames are not used for video files"
+        return replace(sample, first_frame=None, num_frames=None)
+
+    def _read(self, folder: str) -> tuple[set[str], dict[str, list[str]]]:
+        """The names in a folder, and its videos by their names without suffix; none where there is no folder."""
+        if folder not in self._folders:
+            try:
+                names = set(os.listdir(folder))
+            except OSError:
+                names = set()
+            by_stem = {}
+            for name in names:
+                stem, suffix = os.path.splitext(name)
+                if suffix.lower() in VIDEO_SUFFIXES:
+                    by_stem.setdefault(stem, []).append(name)
+            self._folders[folder] = names, by_stem
+        return self._folders[folder]

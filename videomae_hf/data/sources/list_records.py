@@ -1,0 +1,445 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""From the rows of a list to its videos: every column is used, named as not used, or refused."""
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from ...messages import count, several, shorten
+from ...text_files import normalized
+from .list_columns import choose_split, find_roles
+from .list_paths import PathFinder
+from .lists import URLS, VIDEO_NAME, Row, Table, read_table
+from .records import Sample
+
+
+_MOST_IMAGES = 10**8  # of one folder; a larger number is a mistake, and would be counted to
+_SEPARATORS = "|;,"
+_ITEM = r"""(?:'[^']*'|"[^"]*"|-?\d+(?:\.\d*)?|True|False|true|false)"""
+_LIST = re.compile(rf"\[\s*(?:{_ITEM}(?:\s*,\s*{_ITEM})*)?\s*\]", re.DOTALL)  # as JSON or Python write one
+_WHOLE = re.compile(r"(0|[1-9]\d{0,18})\.0*", re.ASCII)
+_TRUE, _FALSE = ("1", "1.0", "true"), ("0", "0.0", "false")
+
+
+class Listed(NamedTuple):
+    """A video as a source lists it: where ("line 3: "), what, and the names of its labels."""
+
+    place: str
+    sample: Sample
+    labels: list[str]
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """What is wanted of a list.
+
+    Args:
+        kind: what a row has besides the path: "nothing", "label", "labels" (any number of them) or "targets".
+        root: folder of relative paths; None is that of the list.
+        split: names of the wanted split, in order of preference; () takes all rows.
+        video_column, label_column: names of these columns, where they are not found by their usual names.
+        known: class names, or the names of the targets, of a trained model; a label that is one of them is never split.
+    """
+
+    kind: str = "label"
+    root: Path | None = None
+    split: tuple[str, ...] = ()
+    video_column: str | None = None
+    label_column: str | None = None
+    known: tuple[str, ...] = ()
+
+
+@dataclass
+class ReadList:
+    """The videos of a list, and the rows that they are from.
+
+    Args:
+        found: the videos, in order.
+        notes: how the list was read.
+        names: of the targets, in regression.
+        rows: of all videos, also those of other splits; as many as `found` where all splits are read and nothing is put
+            together.
+    """
+
+    found: list[Listed]
+    notes: list[str]
+    names: list[str] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+
+
+def read_list(source: Path, options: ListOptions) -> ReadList:
+    """Reads a list of videos in any of the formats of docs/lists.md.
+
+    Raises:
+        ValueError: a row or column that cannot be read in one way alone; the message has the lines.
+    """
+    return _Reading(source, options, read_table(source, options.kind)).result()
+
+
+def holds_labels(source: Path, options: ListOptions) -> bool:
+    """Whether a list has a column that may be one of labels: any besides those that say which video."""
+    table = read_table(source, "label")
+    for row in table.rows:
+        if isinstance(row.values, list):
+            if len(row.values) > 1:
+                return True
+        else:
+            roles, others = find_roles(list(row.values), options.video_column, options.label_column)
+            if "label" in roles or others:
+                return True
+    return False
+
+
+class _Reading:
+    """One list: its rows one after the other, and what was found out about all of them."""
+
+    def __init__(self, source: Path, options: ListOptions, table: Table):
+        self.source, self.options, self.table = source, options, table
+        self.finder = PathFinder(options.root or source.parent)
+        self.problems: list[str] = []
+        self.unused: dict[str, None] = {}  # names of columns, in order
+        self.notes: list[str] = []
+        self.roles: dict[tuple, tuple[dict[str, str], list[str]]] = {}
+        self.target_names: list[str] = []
+
+    def result(self) -> ReadList:
+        rows = [(row.place, *self._by_role(row)) for row in self.table.rows]
+        rows = self._of_the_split(rows)
+        self.extra = self._extra_columns(rows)
+        self.separator = self._separator(rows) if self.options.kind == "labels" else None
+        found = [self._listed(place, values, [more.get(name) for name in self.extra]) for place, values, more in rows]
+        if self.problems:
+            raise ValueError(f"{self.source}: {several(self.problems)}")
+        found = list(filter(None, found))
+        if self.options.kind == "labels":
+            found = self._put_together(found)
+        if self.unused:
+            self.notes.append(f"{self.source}: columns not used: {shorten(list(self.unused))}")
+        self.notes += [f"{self.source}: {note}" for note in self.finder.notes.values()]
+        return ReadList(found, self.notes, self.target_names, self.table.rows)
+
+    # ------------------------------------------------------------------------------------------- columns
+
+    def _by_role(self, row: Row) -> tuple[dict, dict]:
+        """Values by role, and those of the other columns by name."""
+        if isinstance(row.values, list):
+            return self._by_position(row.place, row.values), {}
+        names = tuple(name for name, value in row.values.items() if value is not None or self.table.columns)
+        if names not in self.roles:
+            options = self.options
+            targets = [name for name in names if options.kind == "targets" and name in options.known]
+            try:
+                label_column = options.label_column if options.kind != "nothing" else None
+                others = [name for name in names if name not in targets]
+                roles, others = find_roles(others, options.video_column, label_column)
+            except ValueError as error:
+                where = f"{self.source}" if self.table.columns else f"{self.source}, {row.place}"
+                raise ValueError(f"{where}: {error}") from error
+            self.roles[names] = roles, others + targets
+        roles, others = self.roles[names]
+        values = {role: row.values[name] for role, name in roles.items()}
+        self._refuse_other_paths(row, str(values["path"]), others)
+        return values, {name: row.values[name] for name in others}
+
+    def _refuse_other_paths(self, row: Row, path: str, others: list[str]) -> None:
+        """Raises ValueError where the path is not the name of a video, and a column that is not used has one."""
+        if VIDEO_NAME.fullmatch(path.strip()) or path.startswith(URLS) or self.options.video_column:
+            return
+        named = [name for name in others if isinstance(row.values[name], str)]
+        other = next((name for name in named if VIDEO_NAME.fullmatch(row.values[name].strip())), None)
+        if other is not None:
+            raise ValueError(
+                f"{self.source}, {row.place}: the path is {path!r:.60}, and {other} has the name of a video; say which "
+                f"it is with --video_column_name."
+            )
+
+    def _by_position(self, place: str, cells: list[str]) -> dict:
+        """The official forms, and a path with its label, labels or targets."""
+        path, *rest = cells
+        kind, numbers = self.options.kind, [_whole(cell) for cell in rest]
+        is_folder = not VIDEO_NAME.fullmatch(path) and not path.startswith(URLS)
+        if kind == "targets" or (kind == "labels" and len(rest) != 1):
+            if kind == "labels" and any("|" in cell for cell in rest):
+                self.problems.append(f"{place}: labels in columns and separated by |: {cells!r:.80}; use one of these")
+            return {"path": path, "label": rest}
+        if kind == "nothing":
+            if is_folder and len(rest) >= 2 and None not in numbers[:2] and numbers[1] >= 0:
+                return {"path": path, "first_frame": rest[0], "num_frames": rest[1]}
+            if is_folder and " " in path and not self.finder.is_there(path):
+                self.problems.append(
+                    f"{place}: {path!r:.80} is not there; if it is a path and a label, separate them by a comma"
+                )
+            return {"path": path}
+        if len(rest) == 2 and numbers[0] is not None and is_folder:  # number of images, class
+            return {"path": path, "num_frames": rest[0], "label": rest[1]}
+        if len(rest) == 2 and None not in numbers:
+            values = {"path": path, "label": rest[1]}
+            self.unused["the second of three, read as numbers of frames"] = None
+            return values
+        if len(rest) > 1:
+            self.problems.append(
+                f"{place}: {len(cells)} columns, {cells!r:.80}; without a header a list has a path and a label (quote "
+                f"a label that holds the delimiter)"
+            )
+        return {"path": path, "label": rest[0] if rest else None}
+
+    def _of_the_split(self, rows: list[tuple[str, dict, dict]]) -> list[tuple[str, dict, dict]]:
+        """The rows of the wanted split; those without one are refused."""
+        if not self.options.split or not any("split" in values for _, values, _ in rows):
+            return rows
+        splits = [str(values.get("split") or "").strip() for _, values, _ in rows]
+        missing = [f"{place}: no split" for (place, _, _), split in zip(rows, splits) if not split]
+        if missing:
+            raise ValueError(f"{self.source}: {several(missing)}")
+        present = list(dict.fromkeys(splits))
+        try:
+            chosen = choose_split(present, self.options.split)
+        except ValueError as error:
+            raise ValueError(f"{self.source}: {error}") from error
+        others = [f"{splits.count(split)} of {split!r}" for split in present if split != chosen]
+        left_out = f"; left out: {', '.join(others)}" if others else ""
+        self.notes.append(f"{self.source}: {count(splits.count(chosen), 'row')} of the split {chosen!r}{left_out}")
+        return [row for row, split in zip(rows, splits) if split == chosen]
+
+    def _extra_columns(self, rows: list[tuple[str, dict, dict]]) -> list[str]:
+        """The columns without a role that hold labels (one of 0 and 1 for each class) or targets."""
+        names = list(dict.fromkeys(name for _, _, others in rows for name in others))
+        has_label = any("label" in values for _, values, _ in rows)
+        kind, chosen = self.options.kind, []
+        if kind == "targets" and self.options.known and (self.table.columns or set(self.options.known) <= set(names)):
+            chosen = self.target_names = self._known_targets(names)
+        elif kind in ("labels", "targets") and not has_label:
+            chosen = [name for name in names if self._holds(name, rows, kind)]
+            self.target_names = list(chosen)
+        elif kind == "targets" and self.table.columns:
+            self.target_names = [next(iter(self.roles.values()))[0]["label"]]
+        if kind == "label" and rows and not has_label:
+            found = ", ".join(self.table.columns or names) or "the path alone"
+            raise ValueError(f"{self.source} has no column of labels; it has {found} (--label_column_name says which).")
+        for name in names:
+            if name not in chosen:
+                self.unused[name] = None
+        return chosen
+
+    def _known_targets(self, names: list[str]) -> list[str]:
+        """The columns of the targets of a trained model, in its order."""
+        missing = [name for name in self.options.known if name not in names]
+        if missing:
+            raise ValueError(
+                f"{self.source} has no column {missing[0]!r}; its header is {', '.join(self.table.columns)}."
+            )
+        return list(self.options.known)
+
+    def _holds(self, name: str, rows: list[tuple[str, dict, dict]], kind: str) -> bool:
+        """Whether a column is one of 0 and 1, or of numbers; one that is so for the most part is refused."""
+        fits = _as_target if kind == "targets" else _as_flag
+        wrong = [(place, others.get(name)) for place, _, others in rows if fits(others.get(name)) is None]
+        if not wrong:
+            return True
+        if 2 * len(wrong) > len(rows):
+            return False
+        wanted = "a number" if kind == "targets" else "0 or 1 (True or False)"
+        self.problems += [f"{place}: {name} is {value!r:.40}, not {wanted}" for place, value in wrong]
+        return False
+
+    # ---------------------------------------------------------------------------------------------- rows
+
+    def _listed(self, place: str, values: dict, extra: list) -> Listed | None:
+        """One video; None where the row has a problem."""
+        try:
+            sample = self._sample(values)
+            if self.options.kind == "targets":
+                sample, labels = replace(sample, targets=self._targets(values, extra)), []
+            else:
+                labels = self._labels(values, extra, sample.path)
+            return Listed(f"{place}: ", self.finder.find(sample), labels)
+        except ValueError as error:
+            self.problems.append(f"{place}: {error}")
+            return None
+
+    def _sample(self, values: dict) -> Sample:
+        path = values["path"]
+        if not isinstance(path, str | int) or isinstance(path, bool) or not str(path).strip():
+            wanted = {"label": " and a label", "labels": " and labels", "targets": " and numbers"}
+            raise ValueError(f"expected a path{wanted.get(self.options.kind, '')}, found {path!r:.80}")
+        path = str(path).strip()
+        try:
+            path.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise ValueError(f"the path {path!r:.80} is no text that a file name can be") from None
+        segment = segment_of(values)
+        numbers = {}
+        for name, lowest in (("first_frame", 0), ("num_frames", 1)):
+            if not _is_empty(values.get(name)):
+                numbers[name] = _count(values[name], name, lowest)
+        return Sample(self.finder.absolute(path), **numbers, **segment)
+
+    def _labels(self, values: dict, flags: list, path: str) -> list[str]:
+        kind = self.options.kind
+        if kind == "nothing":
+            return []
+        if flags:  # a column of 0 and 1 for each class
+            return [normalized(name) for name, value in zip(self.extra, flags) if _as_flag(value)]
+        labels = cell_labels(values.get("label"), self.options.known, self.separator if kind == "labels" else None)
+        if kind == "label" and len(labels) != 1:
+            if labels:
+                raise ValueError(f"{len(labels)} labels, {shorten(labels)}; set multi_label for more than one")
+            raise ValueError(f"expected a path and a label, found {values['path']!r:.80}")
+        for label in labels:
+            held = [mark for mark in _SEPARATORS if mark in label and mark != self.separator]
+            if kind == "label":
+                held = [mark for mark in held if mark == "|"]
+            elif label.startswith("[") and label.endswith("]"):
+                held = ["[ ]"]
+            if held and label not in self.options.known and not isinstance(values.get("label"), list):
+                way_out = "set multi_label" if kind == "label" else "write the labels as a JSON list"
+                raise ValueError(f"the label {label!r:.80} holds {held[0]!r}, which separates labels; {way_out}")
+        return labels
+
+    def _targets(self, values: dict, extra: list) -> tuple[float, ...]:
+        found = extra or values.get("label")
+        found = found if isinstance(found, list) else [found]
+        numbers = [_as_target(value) for value in found]
+        if not self.target_names:
+            names = list(self.options.known)
+            generic = ["target"] if len(found) == 1 else [f"target_{number}" for number in range(len(found))]
+            self.target_names = names or generic
+        if None in numbers or len(numbers) != len(self.target_names) or not numbers:
+            raise ValueError(
+                f"expected a path and {len(self.target_names)} numbers, found {[values['path'], *found]!r:.120}"
+            )
+        return tuple(numbers)
+
+    # ------------------------------------------------------------------------------------- several labels
+
+    def _separator(self, rows: list[tuple[str, dict, dict]]) -> str | None:
+        """What separates the labels of a cell in this list: the first of | ; , that any cell holds."""
+        cells = [values.get("label") for _, values, _ in rows]
+        known = set(self.options.known)
+        cells = [cell for cell in cells if isinstance(cell, str) and cell not in known and not _LIST.fullmatch(cell)]
+        return next((mark for mark in _SEPARATORS if any(mark in cell for cell in cells)), None)
+
+    def _put_together(self, found: list[Listed]) -> list[Listed]:
+        """Rows of one video, each with a label of it, as one."""
+        merged = {}
+        for listed in found:
+            key = (listed.sample.path, listed.sample.segment)
+            if key in merged:
+                labels = merged[key].labels
+                labels += [label for label in listed.labels if label not in labels]
+            else:
+                merged[key] = listed._replace(labels=list(dict.fromkeys(listed.labels)))
+        if len(merged) < len(found):
+            self.notes.append(f"{self.source}: {len(found)} rows of {count(len(merged), 'video')}, put together")
+        return list(merged.values())
+
+
+# -------------------------------------------------------------------------------------------------------------- cells
+
+
+def _is_empty(value) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip()) or value != value or _is_nan_text(value)
+
+
+def _is_nan_text(value) -> bool:
+    return isinstance(value, str) and value.strip() in ("nan", "NaN", "<NA>")
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"-?\d{1,18}", text, re.ASCII) else None
+
+
+def _count(value, name: str, lowest: int) -> int:
+    """A whole number of frames; pandas writes 25 as 25.0 where the column has a gap."""
+    number = _as_target(value)
+    if number is None or not number.is_integer() or not lowest <= number <= _MOST_IMAGES:
+        raise ValueError(f"{name} is {value!r:.40}, not a whole number from {lowest} to {_MOST_IMAGES:,}")
+    return int(number)
+
+
+def _as_target(value) -> float | None:
+    """A finite number, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) and "_" not in str(value) else None
+
+
+def _as_flag(value) -> bool | None:
+    """0, 1, True or False, in the ways that people and pandas write them; None for anything else."""
+    if not isinstance(value, bool | int | float | str):
+        return None
+    text = str(value).strip().lower()
+    return True if text in _TRUE else False if text in _FALSE else None
+
+
+def segment_of(values: dict) -> dict[str, float | int]:
+    """The bounds of a part of a video, by the names of the fields of `Sample`.
+
+    Raises:
+        ValueError: no time or no frame, or an end that is not after the start.
+    """
+    seconds = {name: _seconds(values[name], name) for name in ("start", "end") if not _is_empty(values.get(name))}
+    if seconds:
+        bounds = seconds
+    else:
+        names = [name for name in ("start_frame", "end_frame") if not _is_empty(values.get(name))]
+        bounds = {name: _count(values[name], name, 0) for name in names}
+    if len(bounds) == 2:
+        start, end = bounds.values()
+        if end <= start:
+            raise ValueError(f"the end, {end:g}, is not after the start, {start:g}")
+    return bounds
+
+
+def _seconds(value, name: str) -> float:
+    """Seconds of a number, or of h:mm:ss or m:ss with decimals.
+
+    Raises:
+        ValueError: neither, or below 0.
+    """
+    number = _as_target(value)
+    if number is None and isinstance(value, str):
+        found = re.fullmatch(r"(?:(\d{1,4}):)?(\d{1,4}):(\d{1,2}(?:[.,]\d*)?)", value.strip(), re.ASCII)
+        if found:
+            hours, minutes, seconds = found.groups()
+            number = int(hours or 0) * 3600 + int(minutes) * 60 + float(seconds.replace(",", "."))
+    if number is None or number < 0:
+        raise ValueError(f"{name} is {value!r:.40}, neither seconds from 0 nor h:mm:ss (an empty cell is no bound)")
+    return number
+
+
+def cell_labels(value, known: Iterable[str] = (), separator: str | None = None) -> list[str]:
+    """The labels of a cell as text, those that are whole numbers without decimals.
+
+    Args:
+        value: a text, a number, or a list of them.
+        known: class names, which are not split.
+        separator: between labels in a text; None is a single label.
+    """
+    if isinstance(value, list):
+        return [text for one in value for text in cell_labels(one, known, None)]
+    if isinstance(value, dict):
+        raise ValueError(f"the label {value!r:.80} is an object; a text or a number is needed")
+    if _is_empty(value):
+        return []
+    text = normalized(str(value))
+    if text in known:
+        return [text]
+    if _LIST.fullmatch(text):
+        return [text for item in re.findall(_ITEM, text) for text in cell_labels(item.strip("'\""), known, None)]
+    parts = text.split(separator) if separator else [text]
+    return [label_text(part) for part in parts if part.strip()]
+
+
+def label_text(text: str) -> str:
+    """A label as labels are compared: a whole number is one where pandas wrote 3.0, for a column with a gap."""
+    text = normalized(text)
+    whole = _WHOLE.fullmatch(text)
+    return whole[1] if whole else text

@@ -1,0 +1,283 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""Videos in tar shards (the WebDataset format) as samples that are read where they lie.
+
+A shard is a plain tar file. The label of a video `clip.mp4` is in the member `clip.cls` (a number or a name),
+`clip.json` (with a column of labels as a list may have it, and a part of the video), or `clip.txt`; where no video has
+one, it is the name of the class folder in the shard. Names may hold dots. An `index.json` beside the shards, as
+`videomae prepare --shards` writes it, gives the names of the classes. Only the headers are read at the start. A video
+is then read from its place in its shard, so that a set in shards is shuffled, split over processes, resumed and scored
+like one in files. For shards that are better read from front to back, see `streams.py`.
+"""
+
+import glob
+import os
+import tarfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ...messages import several
+from ...text_files import normalized, parse_json, read_json
+from .classes import class_number, classes_of, numbered
+from .list_columns import find_roles
+from .list_records import Listed, cell_labels, label_text, segment_of
+from .lists import EXPECTED, VIDEO_SUFFIXES
+from .records import Sample, SampleList
+
+
+_LABEL_SUFFIXES = (".cls", ".json", ".txt")  # in order of preference
+SEGMENT_COLUMNS = ("start", "end", "start_frame", "end_frame")
+_MOST_BYTES = 2**20  # of a member with a label; a larger one is something else
+
+
+@dataclass(frozen=True)
+class TarSample(Sample):
+    """A video at `offset` in a tar file, of `size` bytes; `path` is the file's and, after it, the member's."""
+
+    shard: str = ""
+    offset: int = 0
+    size: int = 0
+
+    def whole_video(self, template: str | None) -> bytes:
+        with open(self.shard, "rb") as file:
+            file.seek(self.offset)
+            content = file.read(self.size)
+        if len(content) < self.size:
+            raise OSError(f"{self.path} ends early: {len(content)} of {self.size} bytes.")
+        return content
+
+
+class TarSamples(Sequence):
+    """Samples of tar files, kept in a few arrays; looking at one reads nothing of the video."""
+
+    def __init__(self, samples: SampleList, shards: list[str], places: np.ndarray):
+        self.shards = shards
+        self._samples, self._places = samples, places  # int64 (n, 3): shard, offset, size
+
+    @property
+    def multi_label(self) -> bool:
+        return self._samples.multi_label
+
+    @property
+    def messages(self) -> list[str]:
+        return self._samples.messages
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> TarSample:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        sample = self._samples[index]
+        shard, offset, size = self._places[index].tolist()
+        shard = self.shards[shard]
+        fields = {**vars(sample), "path": f"{shard}/{sample.path}"}
+        return TarSample(**fields, shard=shard, offset=offset, size=size)
+
+
+@dataclass(frozen=True)
+class TarVideo:
+    """A video of a shard and where it lies; `label` None where no member says it."""
+
+    sample: Sample
+    offset: int
+    size: int
+    label: str | None = None
+
+
+@dataclass
+class Shard:
+    """What a tar file holds: its videos, and how many members of each suffix are not used."""
+
+    videos: list[TarVideo]
+    unused: Counter = field(default_factory=Counter)
+
+
+def is_shards(source) -> bool:
+    """Whether this names tar shards: one, a pattern such as "shards/*.tar", or a folder that has some."""
+    if not isinstance(source, str | Path):
+        return False
+    return str(source).endswith(".tar") or any(Path(source).expanduser().glob("*.tar"))
+
+
+def find_shards(source: str | Path) -> tuple[list[str], dict]:
+    """The shards that `source` names, in order, and what the index.json beside them says ({} if there is none)."""
+    source = Path(source).expanduser()
+    pattern = source / "*.tar" if source.is_dir() else source
+    shards = [str(source)] if source.is_file() else sorted(glob.glob(str(pattern)))
+    if not shards:
+        raise FileNotFoundError(f"No tar shard at {source}.")
+    file = Path(shards[0]).parent / "index.json"
+    index = read_json(file) if file.is_file() else {}
+    if not isinstance(index, dict) or not _fits(index):
+        raise ValueError(f"{file} must be a mapping with class_names and shards, as `videomae prepare --shards` makes.")
+    return shards, index
+
+
+def _fits(index: dict) -> bool:
+    names, shards = index.get("class_names") or [], index.get("shards") or []
+    return (
+        isinstance(names, list)
+        and all(isinstance(name, str) for name in names)
+        and isinstance(shards, list)
+        and all(isinstance(one, dict) and isinstance(one.get("file"), str) for one in shards)
+        and all(isinstance(one.get("samples"), int) and one["samples"] >= 0 for one in shards)
+    )
+
+
+def shard_lengths(shards: list[str], index: dict) -> int | None:
+    """Videos of these shards as index.json has it; None if it does not have all of them."""
+    lengths = {entry["file"]: entry["samples"] for entry in index.get("shards", [])}
+    names = [Path(shard).name for shard in shards]
+    return sum(lengths[name] for name in names) if all(name in lengths for name in names) else None
+
+
+def read_shards(
+    source: str | Path, class_names: list[str] | None = None, labelled: bool = True
+) -> tuple[TarSamples, list[str]]:
+    """Lists the videos of tar shards, as `read_samples` does those of a folder.
+
+    Args:
+        source: a tar file, a pattern, or a folder of tar files.
+        class_names: the classes and their order, as in a trained model; None takes them from index.json or, without
+            it, from the labels.
+        labelled: False ignores labels and allows videos without.
+
+    Raises:
+        FileNotFoundError: no shard. ValueError: one that is no tar file, compressed or cut short; a number of videos
+        other than index.json has; videos without a label or with one that is unknown.
+    """
+    shards, index = find_shards(source)
+    with ThreadPoolExecutor(8) as pool:  # to have several answers of a network drive on their way
+        read = list(pool.map(list_shard, shards))
+    videos = [(number, video) for number, shard in enumerate(read) for video in shard.videos]
+    expected = shard_lengths(shards, index)
+    if expected is not None and expected != len(videos):
+        raise ValueError(f"{source} holds {len(videos)} videos, and its index.json says {expected}; prepare it again.")
+    if not videos:
+        raise ValueError(f"The {len(shards)} shards of {source} hold no video ({EXPECTED}).")
+    places = np.array([(number, video.offset, video.size) for number, video in videos], np.int64)
+    unused = sum((shard.unused for shard in read), Counter())
+    notes = [f"{source}: members not used: {', '.join(f'{n} {suffix}' for suffix, n in unused.items())}"] * bool(unused)
+    if not labelled:
+        return TarSamples(SampleList((video.sample for _, video in videos), notes), shards, places), []
+    labels = labels_of([video for _, video in videos], index)
+    missing = [f"{shards[n]}/{video.sample.path}" for (n, video), label in zip(videos, labels) if label is None]
+    if missing:
+        hint = "a member .cls, .json or .txt, or a class folder"
+        raise ValueError(f"{source}: no label ({hint}): {several(missing)}")
+    found = [Listed("", video.sample, [label]) for (_, video), label in zip(videos, labels)]
+    if class_names is None:
+        class_names = index.get("class_names")
+    if not class_names:
+        class_names, more = classes_of(set(labels), str(source))
+        notes += more
+    samples, more = numbered(found, class_names, str(source), False)
+    return TarSamples(SampleList(samples, notes + more), shards, places), class_names
+
+
+def labels_of(videos: Sequence[TarVideo], index: dict) -> list[str | None]:
+    """The label of each video; a number is a place among the class names of index.json."""
+    names = index.get("class_names") or []
+    labels = [video.label for video in videos]
+    if all(label is None for label in labels):
+        labels = _class_folders([video.sample.path for video in videos])
+    numbers = [None if label is None else class_number(label) for label in labels]
+    return [
+        names[number] if number is not None and number < len(names) else label for label, number in zip(labels, numbers)
+    ]
+
+
+def _class_folders(paths: Sequence[str]) -> list[str | None]:
+    """The first folder in which the paths differ; where they do not, the one that holds all of them."""
+    folders = [path.removeprefix("./").split("/")[:-1] for path in paths]
+    common = os.path.commonprefix(folders) if folders else []
+    if any(len(parts) == len(common) for parts in folders):
+        common = common[:-1]
+    return [normalized(parts[len(common)]) if len(parts) > len(common) else None for parts in folders]
+
+
+def list_shard(shard: str) -> Shard:
+    """The videos of a shard, in order."""
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            return _listed(tar, shard)
+    except tarfile.TarError as error:
+        raise ValueError(f"{shard} is cut short, compressed or no tar file: {error}.") from error
+
+
+def _listed(tar: tarfile.TarFile, shard: str) -> Shard:
+    videos, labels, unused = [], {}, Counter()
+    for member in tar:
+        tar.members = []  # tarfile keeps every member it has seen
+        if member.isdir():
+            continue
+        stem, suffix = os.path.splitext(member.name)
+        if suffix.lower() in VIDEO_SUFFIXES and member.isfile() and not member.issparse():
+            videos.append(member)
+        elif suffix.lower() in _LABEL_SUFFIXES and member.isfile() and member.size <= _MOST_BYTES:
+            tar.fileobj.seek(member.offset_data)  # tarfile itself seeks before it reads on
+            labels.setdefault(stem, {})[suffix.lower()] = tar.fileobj.read(member.size)
+        elif not os.path.basename(member.name).startswith("."):
+            unused[suffix or "without suffix"] += 1
+    return Shard([_with_label(video, videos, labels, shard) for video in videos], unused)
+
+
+def _with_label(member: tarfile.TarInfo, videos: Sequence, labels: dict[str, dict], shard: str) -> TarVideo:
+    """A video with what the members of its name say.
+
+    `clip.left.mp4` belongs to `clip.left.cls` or, as in WebDataset, where names end at the first dot, to `clip.cls`,
+    if it is the only video there.
+    """
+    stem = os.path.splitext(member.name)[0]
+    folder, base = os.path.split(stem)
+    beside = labels.get(stem)
+    if beside is None:
+        key = os.path.join(folder, base.split(".")[0])
+        beside = labels.get(key, {})
+        if beside and sum(os.path.splitext(video.name)[0].startswith(key + ".") for video in videos) > 1:
+            raise ValueError(
+                f"{shard}: {key} has a label and several videos, {member.name} among them; name them alike."
+            )
+    texts = {suffix: content.decode(errors="replace") for suffix, content in beside.items()}
+    sample, label = Sample(member.name), None
+    if ".json" in texts:
+        where = f"{shard}/{stem}.json"
+        sample, label = _of_json(sample, parse_json(texts[".json"], where), where)
+    label = label_text(texts.get(".cls", "")) or label or label_text(texts.get(".txt", "")) or None
+    if label is not None and ("\n" in label or len(label) > 1000):
+        raise ValueError(f"{shard}/{stem}: the label {label[:40]!r}.. is a text of several lines and no class.")
+    return TarVideo(sample, member.offset_data, member.size, label)
+
+
+def _of_json(sample: Sample, content, where: str) -> tuple[Sample, str | None]:
+    """The sample, a part of its video where the JSON says which, and its label, if there is one."""
+    if not isinstance(content, dict):
+        return sample, None
+    try:
+        roles, _ = find_roles([*content, "path"] if "path" not in content else list(content))
+        values = {role: content[name] for role, name in roles.items() if name in content}
+        labels = cell_labels(values.get("label"))
+        sample = replace(sample, **segment_of(values))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    if len(labels) > 1:
+        raise ValueError(f"{where}: {len(labels)} labels; shards have one a video.")
+    return sample, labels[0] if labels else None
+
+
+def stream_shard_rows(shards: Iterable[str], index: dict, labelled: bool):
+    """Rows of shards, one after the other from front to back: `video` (bytes and path) and the text of its `label`."""
+    for shard in shards:
+        videos = list_shard(shard).videos
+        labels = labels_of(videos, index) if labelled else [None] * len(videos)
+        with open(shard, "rb") as file:
+            for video, label in zip(videos, labels):
+                file.seek(video.offset)
+                value = {"bytes": file.read(video.size), "path": f"{shard}/{video.sample.path}"}
+                bounds = dict(zip(SEGMENT_COLUMNS, video.sample.segment))
+                yield {"video": value, "label": label, **bounds}

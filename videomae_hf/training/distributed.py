@@ -1,0 +1,264 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""Several processes: that those run which were asked for, and that they agree on the settings and the data.
+
+Launchers and transformers fall back in silence: `accelerate launch --cpu --num_processes 2` starts one process, FSDP on
+CPUs becomes DDP. And processes that read other data, or other numbers of batches, wait for each other for ever.
+
+
+Which process the others wait for.
+
+A collective waits until all processes have come, up to `ddp_timeout`, and then says that it has waited, not for whom.
+Here each process writes down where it is, in the store that the launcher keeps, from a thread of its own, which goes on
+while the process waits, on every backend. A process that is stopped or gone writes no more.
+"""
+
+import hashlib
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from accelerate import DistributedType
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from ..data.video_stream import VideoStream
+
+
+# What launchers that know no torchrun leave in the environment of each process they start.
+_TASK_COUNTS = {"SLURM_STEP_NUM_TASKS": "srun", "OMPI_COMM_WORLD_SIZE": "mpirun", "PMI_SIZE": "mpirun"}
+
+
+def join_processes(timeout: timedelta):
+    """Joins the processes of a launcher on CPUs. transformers does so as well, and forgets `ddp_timeout`."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo", timeout=timeout)
+
+
+def leave_processes():
+    """Ends the threads of the process group, at the end of a program: some abort a process that ends with them."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def check_processes(args: TrainingArguments, expected: int | None = None):
+    """Raises ValueError where other processes run than were asked for, by `expected` or else by the launcher."""
+    running = args.world_size
+    if expected is not None:
+        if running != expected:
+            raise ValueError(
+                f"num_processes={expected}, and {running} run. torchrun --nproc_per_node {expected} train.py ... "
+                f"starts so many on one machine."
+            )
+        return
+    started = int(os.environ.get("WORLD_SIZE", 1))
+    if started > running:
+        raise ValueError(
+            f"WORLD_SIZE={started} processes were started, and each runs alone: LOCAL_RANK is missing. Use torchrun."
+        )
+    # accelerate launch sets the address for more than one process, and for CPUs starts one all the same.
+    if "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ:
+        raise ValueError(
+            "accelerate launch was asked for several processes and started one, which it does for CPUs. Use torchrun "
+            "--nproc_per_node N, or accelerate launch --multi_gpu --num_processes N, with --use_cpu true at the end."
+        )
+    launched = int(os.environ.get("GROUP_WORLD_SIZE", running))  # by one torchrun each, or directly
+    for name, launcher in _TASK_COUNTS.items():
+        tasks = int(os.environ.get(name, 1))
+        if tasks > launched:
+            raise ValueError(
+                f"{launcher} started {tasks} tasks ({name}), and {launched} know of each other. Start torchrun in "
+                f"each with --nnodes {tasks} and a common --rdzv_endpoint (examples/accelerate/slurm.sh), or, if they "
+                f"are runs of their own, say --num_processes {running}."
+            )
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"One process sees {args.n_gpu} GPUs, which transformers would use through nn.DataParallel. Start one for "
+            f"each, torchrun --nproc_per_node {args.n_gpu} train.py ..., or show it one: CUDA_VISIBLE_DEVICES=0."
+        )
+
+
+def check_sharding(trainer: Trainer):
+    """Raises ValueError where FSDP or DeepSpeed was asked for and is not active (on CPUs, it silently becomes DDP)."""
+    args, active = trainer.args, trainer.accelerator.distributed_type
+    for name, asked, kind in (
+        ("FSDP", args.fsdp or _is_on("ACCELERATE_USE_FSDP"), DistributedType.FSDP),
+        ("DeepSpeed", args.deepspeed or _is_on("ACCELERATE_USE_DEEPSPEED"), DistributedType.DEEPSPEED),
+    ):
+        if asked and active != kind:
+            raise ValueError(
+                f"{name} was asked for and is not active: {args.world_size} processes on {args.device.type} run as "
+                f"{active.value}. It needs several GPUs; --fsdp2 true shards on CPUs as well."
+            )
+
+
+def _is_on(name: str) -> bool:
+    return os.environ.get(name, "false").lower() in ("true", "1")
+
+
+def check_agreement(args: TrainingArguments, what: str, facts: dict):
+    """Raises ValueError, in every process, where their `facts` differ, naming what does and in which processes."""
+    if args.world_size == 1:
+        return
+    gathered = [None] * args.world_size
+    torch.distributed.all_gather_object(gathered, {name: str(value) for name, value in facts.items()})
+    for name in sorted({name for facts in gathered for name in facts}):
+        values = [facts.get(name, "not set") for facts in gathered]
+        other = next((rank for rank, value in enumerate(values) if value != values[0]), None)
+        if other is not None:
+            raise ValueError(
+                f"The processes disagree on the {what}. {name}: {values[0]} in process 0, {values[other]} in process "
+                f"{other}. All must be given the same."
+            )
+
+
+def data_facts(dataset) -> dict:
+    """What all processes must have in common of a data set: how many videos, which, and in which order.
+
+    Of a path its last two parts count: the folder of the data may be another one on each machine.
+    """
+    if isinstance(dataset, VideoStream):
+        return {"videos": dataset.source.num_videos, "classes": fingerprint(dataset.source.class_names)}
+    lines = (
+        f"{Path(sample.path).parts[-2:]} {sample.label} {sample.source} {sample.segment} {sample.targets}"
+        for sample in dataset.samples
+    )
+    return {"videos": f"{len(dataset.samples)} ({fingerprint(lines)})"}
+
+
+def fingerprint(lines: Iterable[str]) -> str:
+    """Eight hexadecimal digits that differ where a line does, or their order."""
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line.encode("utf-8", "surrogateescape") + b"\n")
+    return digest.hexdigest()[:8]
+
+
+logger = logging.getLogger(__name__)
+
+# Words of the errors that gloo and NCCL raise where another process does not come or goes away.
+_LOST = ("timed out", "timeout", "connection closed by peer", "connection reset", "broken pipe")
+_TICKS = 3  # of a watch that are long enough for every other one to have written
+
+
+class Watch(threading.Thread):
+    """Keeps `place`, where this process is, in the store, and reports when the process stays there for long."""
+
+    running: "Watch | None" = None
+
+    def __init__(self, args: TrainingArguments):
+        super().__init__(daemon=True)
+        self.args = args
+        self.patience = min(args.ddp_timeout / 2, 300)  # seconds
+        self.interval = min(self.patience / 10, 10)  # seconds
+        # A connection of its own: that of the main thread may be waiting.
+        address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        self.store = torch.distributed.TCPStore(*address, is_master=False, timeout=timedelta(seconds=30))
+        self.stopped = threading.Event()
+        self.at("before the first step")
+
+    def at(self, place: str):
+        self.place, self.since = place, time.monotonic()
+
+    def run(self):
+        ticks, waited, before = 0, 0, None
+        try:
+            while not self.stopped.wait(self.interval):
+                ticks += 1
+                fields = socket.gethostname(), str(os.getpid()), self.place, str(ticks)
+                self.store.set(f"videomae/{self.args.process_index}", "|".join(fields))
+                if time.monotonic() - self.since < self.patience:
+                    before = None
+                elif before is None:
+                    waited, before = 0, self.look()
+                else:
+                    waited += 1
+                    if waited == _TICKS:
+                        self.report(before)
+        except torch.distributed.DistError:
+            pass  # the process that keeps the store has gone, and the run with it
+
+    @classmethod
+    def end(cls):
+        """Waits for the thread, too: one that is in the middle of a call when Python ends aborts the process."""
+        if cls.running is not None:
+            cls.running.stopped.set()
+            cls.running.join(timeout=10)
+            cls.running = None
+
+    def look(self) -> list[list[str]]:
+        """[host, pid, place, ticks] of each process."""
+        keys = [f"videomae/{rank}" for rank in range(self.args.world_size)]
+        values = [self.store.get(key).decode() if self.store.check([key]) else "?|?|not started|" for key in keys]
+        return [value.split("|") for value in values]
+
+    def roll_call(self, before: list[list[str]]) -> tuple[str, set[int]]:
+        """Where each process is, in words, and those that have written nothing since `before`."""
+        places, silent = {}, set()
+        for rank, (old, (host, pid, place, ticks)) in enumerate(zip(before, self.look())):
+            if old[-1] == ticks:
+                silent.add(rank)
+                place = "no sign of life"
+            places.setdefault(place, []).append(f"process {rank} ({host}, pid {pid})")
+        return "; ".join(f"{place}: {', '.join(some)}" for place, some in places.items()), silent
+
+    def report(self, before: list[list[str]]):
+        words, silent = self.roll_call(before)
+        if set(range(self.args.process_index)) <= silent:  # the first that lives speaks for all
+            logger.warning(
+                "No progress for %.0f s; after ddp_timeout=%d s the run ends. %s.",
+                time.monotonic() - self.since,
+                self.args.ddp_timeout,
+                words,
+            )
+
+
+class ProcessesCallback(TrainerCallback):
+    """Compares the data of all processes before training, and keeps the watch in it."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if args.world_size > 1:
+            check_agreement(args, "training data", data_facts(self.dataset))
+            Watch.running = Watch(args)
+            Watch.running.start()
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self._at(f"in step {state.global_step + 1}")
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self._at(f"after step {state.global_step}, reading, evaluating or saving")
+
+    def on_prediction_step(self, args, state, control, **kwargs):
+        self._at(f"evaluating after step {state.global_step}")
+
+    def _at(self, place: str):
+        if Watch.running is not None:
+            Watch.running.at(place)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        Watch.end()
+
+
+@contextmanager
+def lost_processes_named(args: TrainingArguments):
+    """Around a run: the error of a broken collective becomes a ConnectionError that says which process is missing."""
+    try:
+        yield
+    except RuntimeError as error:
+        watch = Watch.running
+        if watch is None or not any(word in str(error).lower() for word in _LOST):
+            raise
+        before = watch.look()
+        time.sleep(_TICKS * watch.interval)
+        words, _ = watch.roll_call(before)
+        raise ConnectionError(f"Process {args.process_index} lost another one in a collective. {words}.") from error
+    finally:
+        Watch.end()

@@ -1,0 +1,176 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""How much memory a training process needs, before it runs: counted from the shapes, not measured.
+
+What autograd keeps for the backward pass of these models is known exactly; `tests/test_memory.py` compares it with the
+bytes that are kept. It is that of the sdpa and flash implementations of attention: the eager one keeps all weights.
+"""
+
+import math
+from dataclasses import dataclass
+
+from torch import nn
+
+from ..models.configuration_videomae_v2 import VideoMAEV2Config
+from ..models.layers_videomae_v2 import VideoMAEV2Layer
+from ..models.masking import token_counts
+from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining
+
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    """What decides about the memory of a process, beside its model.
+
+    Args:
+        clips: in the batch of a process; videos times `num_sample`.
+        mixed_precision: bf16 or fp16 autocast; the weights stay float32.
+        checkpointing: activation checkpointing of each layer.
+        num_processes: with more than one, DistributedDataParallel keeps the gradients a second time, in its buckets.
+        sharded: FSDP splits weights and states over the processes.
+        averaged: an average of the weights is kept, in float32 (`ema_decay`).
+        float_pixels: the collator made floats of the clips (mixing, random erasing), where uint8 is a quarter.
+    """
+
+    clips: int
+    mixed_precision: bool = False
+    checkpointing: bool = False
+    num_processes: int = 1
+    sharded: bool = False
+    averaged: bool = False
+    float_pixels: bool = False
+
+    @property
+    def product_bytes(self) -> int:
+        """Of a number that comes out of a matrix product; residuals, norms and losses are float32."""
+        return 2 if self.mixed_precision else 4
+
+
+def estimate_memory(model: nn.Module, settings: MemorySettings) -> dict[str, int]:
+    """Bytes of each part, at the end of the forward pass, when all gradients are there (an accumulation step).
+
+    Frozen parameters have neither gradients nor states, and frozen layers below the first trained one no activations.
+    AdamW's two states a parameter are float32. Sharded gradients are whole until the last accumulation step, when they
+    are summed over the processes and split.
+    """
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    pretraining = isinstance(model, VideoMAEV2ForPreTraining)
+    config = model.config
+    pixels = math.prod((config.num_frames, config.num_channels, *config.image_hw))
+    parts = settings.num_processes if settings.sharded else 1
+    return {
+        "weights": 4 * parameters // parts,
+        **({"blocks put together": gathered(model, settings)} if settings.sharded else {}),
+        "bf16 copies": 0 if settings.sharded else weight_copies(model, settings),
+        "gradients": 4 * trained * (2 if settings.num_processes > 1 and not settings.sharded else 1),
+        "AdamW": 8 * trained // parts,
+        **({"average of weights": 4 * trained} if settings.averaged else {}),
+        "clips": settings.clips * pixels * (4 if settings.float_pixels else 1),
+        **activations(config, pretraining, settings, trained_layers(model)),
+        "work space": work_space(config, pretraining, settings),
+    }
+
+
+def weight_copies(model: nn.Module, settings: MemorySettings) -> int:
+    """Autocast keeps the weights of the linear layers in half precision, too, until the backward pass is done."""
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    return 2 * sum(module.weight.numel() for module in linear) if settings.mixed_precision else 0
+
+
+def gathered(model: nn.Module, settings: MemorySettings) -> int:
+    """With FSDP: what belongs to no block, and two blocks, as the next one is fetched ahead."""
+    blocks = [module for module in model.modules() if isinstance(module, VideoMAEV2Layer)]
+    sizes = [sum(parameter.numel() for parameter in block.parameters()) for block in blocks]
+    rest = sum(parameter.numel() for parameter in model.parameters()) - sum(sizes)
+    return settings.product_bytes * (rest + 2 * max(sizes))
+
+
+def trained_layers(model: nn.Module) -> int:
+    """Encoder layers that a gradient goes through: all, or those from the first with a trained parameter on."""
+    parts = [model.videomae.embeddings, *model.videomae.encoder.layer]
+    trained = [any(parameter.requires_grad for parameter in part.parameters()) for part in parts]
+    layers = len(parts) - 1
+    return layers - max(trained.index(True) - 1, 0) if any(trained) else 0
+
+
+def activations(
+    config: VideoMAEV2Config, pretraining: bool, settings: MemorySettings, num_layers: int | None = None
+) -> dict[str, int]:
+    """Bytes that autograd keeps from the forward pass for the backward pass, by the tokens that they belong to.
+
+    Args:
+        config: of the model.
+        pretraining: masked, with a decoder; otherwise classification of all tokens.
+        settings: of the run.
+        num_layers: of the encoder that a gradient goes through, see `trained_layers`; None is all of them.
+    """
+    num_layers = config.num_hidden_layers if num_layers is None else num_layers
+    length, clips, number = config.sequence_length, settings.clips, settings.product_bytes
+    pixels = config.tubelet_size * math.prod(config.patch_hw) * config.num_channels  # of a token
+    num_visible, num_decoded = token_counts(config) if pretraining else (length, 0)
+    embedding = num_visible * pixels * number if num_layers == config.num_hidden_layers else 0
+    encoder = num_layers * _layer_kept(settings, num_visible, num_visible, *_encoder_sizes(config))
+    if not pretraining:
+        return {f"encoder ({length} tokens)": clips * (embedding + encoder)}
+    if not config.use_mean_pooling:  # the encoder's last norm
+        encoder += num_visible * config.hidden_size * 4
+    encoder += num_visible * config.hidden_size * number  # what encoder_to_decoder reads
+    sizes, both = _decoder_sizes(config), num_visible + num_decoded
+    decoder = (config.decoder_num_hidden_layers - 1) * _layer_kept(settings, both, both, *sizes)
+    decoder += _layer_kept(settings, both, num_decoded, *sizes)  # the last layer asks for the decoded tokens alone
+    decoder += num_decoded * config.decoder_hidden_size * (4 + number)  # norm, head
+    return {
+        f"encoder ({num_visible} of {length} tokens)": clips * (embedding + encoder),
+        f"decoder ({both} tokens)": clips * decoder,
+        "loss": clips * num_decoded * pixels * 2 * 4,  # reconstruction and target
+    }
+
+
+def work_space(config: VideoMAEV2Config, pretraining: bool, settings: MemorySettings) -> int:
+    """What the backward pass of the largest layer holds for a moment; with checkpointing the layer is made anew."""
+    num_visible, num_decoded = token_counts(config) if pretraining else (config.sequence_length, 0)
+    layers = [layer_bytes(settings, num_visible, num_visible, *_encoder_sizes(config))]
+    if pretraining:
+        both = num_visible + num_decoded
+        layers.append(layer_bytes(settings, both, both, *_decoder_sizes(config)))
+    return settings.clips * max(layers) * (2 if settings.checkpointing else 1)
+
+
+def _encoder_sizes(config: VideoMAEV2Config) -> tuple[int, int, int]:
+    return config.hidden_size, config.intermediate_size, config.num_attention_heads
+
+
+def _decoder_sizes(config: VideoMAEV2Config) -> tuple[int, int, int]:
+    return config.decoder_hidden_size, config.decoder_intermediate_size, config.decoder_num_attention_heads
+
+
+def _layer_kept(settings: MemorySettings, tokens: int, queries: int, width: int, inner: int, heads: int) -> int:
+    """Bytes that a layer keeps of a clip: all of it, or with checkpointing its input."""
+    if settings.checkpointing:
+        return tokens * width * 4
+    return layer_bytes(settings, tokens, queries, width, inner, heads)
+
+
+def layer_bytes(settings: MemorySettings, tokens: int, queries: int, width: int, inner: int, heads: int) -> int:
+    """Bytes that autograd keeps of a clip for the backward pass of a transformer layer.
+
+    Args:
+        settings: precision.
+        tokens: N of the layer's input.
+        queries: Q <= N, the last tokens, which alone go on.
+        width, inner, heads: hidden size, size of the MLP, attention heads.
+    """
+    number = settings.product_bytes
+    norms = (tokens + queries) * (width + 2) * 4  # inputs of both norms, and a mean and a deviation a token
+    # The query, key and value projections each read a half-precision copy of the norm's output, or share the output;
+    # the queries of the last tokens are no contiguous part of it, so that they are copied.
+    if settings.mixed_precision:
+        read = (queries + 2 * tokens) * width * number
+    else:
+        read = (tokens + (queries if queries < tokens else 0)) * width * number
+    attention = (queries + 2 * tokens) * width * number  # query, key, value
+    attention += queries * (width * number + heads * 4)  # their result, and the log of the softmax's denominator
+    mlp = queries * (width + 2 * inner) * number  # read by the MLP; before and after GELU
+    return norms + read + attention + mlp

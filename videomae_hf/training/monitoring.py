@@ -1,0 +1,235 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""What a pretraining shows of itself: pictures of its reconstructions, and how well its features tell classes apart.
+
+Both leave the run as it would have been without them, bit for bit. All processes take part in every forward pass, since
+the parameters may be shared out over them.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.distributed.fsdp import FSDPModule
+from torch.utils.data import DataLoader, Subset
+from transformers import Trainer, TrainerCallback
+from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
+
+from ..data.clips import EvaluationViews
+from ..data.sources.folders_and_lists import EVALUATION, TRAINING
+from ..data.video_dataset import UNREADABLE, ClipCollator, VideoDataset
+from ..data.videos import image_processor, labelled_samples
+from ..evaluation.probes import knn_accuracy
+from ..evaluation.reconstruction import reconstruction_strips
+from ..models.configuration_videomae_v2 import VideoMAEV2Config
+from ..models.masking import ids_to_mask
+from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining
+from ..settings.recipes import DataArguments
+from ..settings.training_arguments import VideoMAETrainingArguments
+
+
+_KEPT_BYTES = 2 * 2**30  # of the probe's clips that a process keeps in memory; more are decoded at each evaluation
+
+
+@contextmanager
+def random_state_kept(device: torch.device):
+    """torch's generators, on the CPU and on this GPU, go on afterwards as if nothing had been drawn."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else [], device_type="cuda"):
+        yield
+
+
+@contextmanager
+def _aside(trainer: Trainer):
+    """A forward pass beside the training: evaluation mode, no gradients, and everything put back.
+
+    `no_grad` rather than `inference_mode`, whose tensors FSDP could not use again in training.
+    """
+    was_training = trainer.model.training
+    trainer.model.eval()
+    try:
+        with random_state_kept(trainer.args.device), torch.no_grad(), trainer.accelerator.autocast():
+            yield
+    finally:
+        trainer.model.train(was_training)
+
+
+@contextmanager
+def _root_put_together(model: torch.nn.Module):
+    """Lets a part of a model be called that FSDP2 has split: what the root holds itself, the final norm among it, is
+    put together only by a call of the root."""
+    if not isinstance(model, FSDPModule):
+        yield
+        return
+    model.unshard()
+    try:
+        yield
+    finally:
+        model.reshard()
+
+
+def fixed_clips(dataset: VideoDataset, number: int, config: VideoMAEV2Config) -> dict[str, torch.Tensor]:
+    """Clips and masks of `number` videos, spread over a data set of `PretrainingClips`, as a batch."""
+    videos = VideoDataset(dataset.samples, replace(dataset.load, num_sample=1), dataset.seed)
+    videos.bad = dataset.bad  # a bad video is logged once, and counted
+    number = min(number, len(videos))
+    return ClipCollator(config)([videos[index * len(videos) // number] for index in range(number)])
+
+
+def draw_reconstructions(trainer: Trainer, number: int):
+    """Makes a pretraining draw `number` of the videos it evaluates on, or else trains on; of a stream it draws none."""
+    dataset = trainer.train_dataset if trainer.eval_dataset is None else trainer.eval_dataset
+    if number > 0 and isinstance(trainer.model, VideoMAEV2ForPreTraining) and isinstance(dataset, VideoDataset):
+        clips = fixed_clips(dataset, number, trainer.model.config)
+        trainer.add_callback(ReconstructionPictures(trainer, clips))
+
+
+class ReconstructionPictures(TrainerCallback):
+    """Draws a few videos as `reconstruction_strips` when the run evaluates or saves, and after its last step.
+
+    Videos, crops and masks stay the same, so that only the model changes from picture to picture. They are written to
+    `output_dir/reconstructions/video_0/step_00000100.png` and go to TensorBoard, W&B and trackio, whichever of them
+    `report_to` names.
+
+    Args:
+        trainer: of a `VideoMAEV2ForPreTraining`.
+        clips: batch of `fixed_clips`.
+    """
+
+    def __init__(self, trainer: Trainer, clips: dict[str, torch.Tensor]):
+        self.trainer, self.clips = trainer, clips
+        self._drawn_at = None
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        self._draw(args, state)
+
+    def on_save(self, args, state, control, **kwargs):
+        self._draw(args, state)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step >= state.max_steps:  # on_train_end is too late: the trackers are closed
+            self._draw(args, state)
+
+    def _draw(self, args, state):
+        if self._drawn_at == state.global_step:
+            return
+        self._drawn_at = state.global_step
+        model, clips = self.trainer.model, self.clips
+        length = model.config.sequence_length
+        masked, decoded = ~ids_to_mask(clips["visible_ids"], length), ids_to_mask(clips["decoded_ids"], length)
+        with _aside(self.trainer):
+            strips = reconstruction_strips(model, clips["pixel_values"], masked, decoded)
+        if not state.is_world_process_zero:
+            return
+        for number, strip in enumerate(strips):
+            folder = Path(args.output_dir, "reconstructions", f"video_{number}")
+            folder.mkdir(parents=True, exist_ok=True)
+            strip.save(folder / f"step_{state.global_step:08d}.png")
+        pictures = {f"reconstruction/video_{number}": strip for number, strip in enumerate(strips)}
+        log_pictures(self.trainer.callback_handler.callbacks, pictures, state.global_step)
+
+
+def log_pictures(callbacks: list[TrainerCallback], pictures: dict[str, Image.Image], step: int):
+    """Sends pictures to the runs that transformers' own callbacks have opened; other trackers get none."""
+    for callback in callbacks:
+        if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
+            for name, picture in pictures.items():
+                callback.tb_writer.add_image(name, np.asarray(picture), step, dataformats="HWC")
+            callback.tb_writer.flush()
+        elif isinstance(callback, WandbCallback):
+            import wandb
+
+            images = {name: wandb.Image(picture) for name, picture in pictures.items()}
+            wandb.log({**images, "train/global_step": step})  # the axis that WandbCallback defines
+        elif isinstance(callback, TrackioCallback):
+            import trackio
+
+            images = {name: trackio.Image(picture) for name, picture in pictures.items()}
+            trackio.log({**images, "train/global_step": step})
+
+
+class Probe:
+    """k-NN accuracy of the encoder on labelled videos: the centre clip of each, all tokens visible, their mean.
+
+    The videos are shared out over the processes. Clips are decoded once and kept as uint8 if they fit in 2 GiB a
+    process (800 clips of 16 x 224 x 224).
+
+    Args:
+        train_set, eval_set: give uint8-valued clips and labels; `UNREADABLE` ones are left out.
+        collator: makes batches of them.
+        args: of the run; `per_device_eval_batch_size` clips go through the encoder at a time.
+    """
+
+    def __init__(
+        self, train_set: VideoDataset, eval_set: VideoDataset, collator: ClipCollator, args: VideoMAETrainingArguments
+    ):
+        self.collator, self.args = collator, args
+        config = collator.config
+        clip_bytes = config.num_frames * config.num_channels * math.prod(config.image_hw)
+        parts = [math.ceil(len(dataset) / args.world_size) for dataset in (train_set, eval_set)]
+        self._keep = sum(parts) * clip_bytes <= _KEPT_BYTES
+        self._sets, self._kept = (train_set, eval_set), {}
+
+    def knn_top1(self, trainer: Trainer) -> float:
+        """The accuracy of the model as it is; the same number in every process."""
+        with _aside(trainer), _root_put_together(trainer.model):
+            train, evaluation = (self._features(trainer, number) for number in (0, 1))
+        return knn_accuracy(*train, *evaluation)
+
+    def _features(self, trainer: Trainer, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features (N, D) in float32 and labels (N,) of the readable videos of a set, from all processes."""
+        features, labels = [], []
+        for batch in self._batches(number):
+            tokens = trainer.model.videomae(batch["pixel_values"].to(self.args.device)).last_hidden_state  # (B, L, D)
+            features.append(tokens.float().mean(dim=1))
+            labels.append(batch["labels"].to(self.args.device))
+        gathered = trainer.accelerator.gather((torch.cat(features), torch.cat(labels)))
+        # Process after process, (world * part, ..) -> (world, part, ..) -> (part, world, ..), the order of the videos
+        world, length = self.args.world_size, len(self._sets[number])
+        features, labels = (x.unflatten(0, (world, -1)).transpose(0, 1).flatten(0, 1)[:length] for x in gathered)
+        readable = labels != UNREADABLE
+        return features[readable], labels[readable]
+
+    def _batches(self, number: int) -> Iterator[dict[str, torch.Tensor]]:
+        """This process's part of a set. Parts are equally long, for which the first videos come again."""
+        if number in self._kept:
+            yield from self._kept[number]
+            return
+        dataset, args, kept = self._sets[number], self.args, []
+        places = range(args.process_index, math.ceil(len(dataset) / args.world_size) * args.world_size, args.world_size)
+        loader = DataLoader(
+            Subset(dataset, [place % len(dataset) for place in places]),
+            batch_size=args.eval_batch_size,
+            collate_fn=self.collator,
+            num_workers=args.dataloader_num_workers,
+            multiprocessing_context=args.dataloader_multiprocessing_context,
+        )
+        for batch in loader:
+            batch["pixel_values"] = batch["pixel_values"].to(torch.uint8)
+            if self._keep:
+                kept.append(batch)
+            yield batch
+        if self._keep:
+            self._kept[number] = kept
+
+
+def make_probe(data: DataArguments, args: VideoMAETrainingArguments, config: VideoMAEV2Config) -> Probe | None:
+    """The probe of `probe_train_data` and `probe_eval_data`; None without them."""
+    if not (data.probe_train_data or data.probe_eval_data):
+        return None
+    if not (data.probe_train_data and data.probe_eval_data):
+        raise ValueError(
+            f"probe_train_data={data.probe_train_data} and probe_eval_data={data.probe_eval_data} go together: the "
+            f"labelled videos whose features are the neighbours, and those that are classified by them."
+        )
+    train_samples, classes = labelled_samples(data, data.probe_train_data, TRAINING)
+    eval_samples, _ = labelled_samples(data, data.probe_eval_data, EVALUATION, classes)
+    # Pixels stay 0 to 255: the model normalises them.
+    plain = {"do_rescale": False, "do_normalize": False, "video_backend": data.video_backend}
+    processor = image_processor(data, config, data.checkpoint, **plain)
+    views = EvaluationViews(processor, frame_template=data.frame_template)
+    sets = [VideoDataset(samples, views, args.seed, replace_bad=False) for samples in (train_samples, eval_samples)]
+    return Probe(*sets, ClipCollator(config), args)

@@ -1,0 +1,271 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""What a run will do, said before it starts, and how long it will take, said once that is known.
+
+Without weights, data or GPUs, and so anywhere:
+
+    python -m videomae_hf.training.planning finetune examples/recipes/v1/finetune_k400_large.yaml --fit 8x24GB
+"""
+
+import math
+import re
+import sys
+import time
+
+import torch
+from tqdm import tqdm
+from transformers import TrainerCallback
+
+from ..cli import run_command
+from ..data.video_stream import VideoStream
+from ..messages import count
+from ..models.configuration_videomae_v2 import VideoMAEV2Config
+from ..models.masking import token_counts
+from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
+from ..settings.recipes import DataArguments, parse_command_line
+from ..settings.training_arguments import VideoMAETrainingArguments
+from .memory_estimate import GIB, MemorySettings, estimate_memory
+
+
+# Runs of fewer steps are warned about, unless they follow a recipe. Official finetuning takes about as many for one of
+# its 35 to 100 epochs of Kinetics-400 (240,000 videos, 512 a step; v1/FINETUNE.md).
+FEW_STEPS = 500
+# The rest is for CUDA itself, its libraries, and the gaps between tensors.
+USABLE = 0.9
+
+
+def fit_batch(args: VideoMAETrainingArguments, data: DataArguments, model, num_gpus: int | None = None) -> list[str]:
+    """With `fit`, chooses the batch of a GPU, the accumulation steps, and activation checkpointing if it must be.
+
+    The largest batch is taken that the memory estimate allows and that divides `total_batch_size`; neither what a step
+    computes nor the learning rate changes.
+
+    Args:
+        args: changed in place.
+        data: for `num_sample`, and whether clips are mixed.
+        model: with frozen layers and adapters as they will be trained.
+        num_gpus: that run; None asks torch.
+
+    Returns:
+        Lines to print, [] without `fit`.
+
+    Raises:
+        ValueError: `fit` is not understood or is for another number of GPUs, or not even one video fits.
+    """
+    if args.fit is None:
+        return []
+    wanted, memory = _gpus_of(args)
+    num_gpus = args.world_size if num_gpus is None else num_gpus
+    if wanted != num_gpus:
+        raise ValueError(
+            f"fit={args.fit} is for {wanted} GPUs, but {num_gpus} run; start with torchrun --nproc_per_node {wanted}, "
+            f"or write how many there are."
+        )
+    total = args.total_batch_size
+    if total % num_gpus:
+        raise ValueError(f"total_batch_size={total} does not divide by {num_gpus} GPUs; start a number that does.")
+    share = total // num_gpus
+    sizes = [size for size in range(share, 0, -1) if share % size == 0]
+    given = bool(args.activation_checkpointing)
+    for size, checkpointing in [(size, given) for size in sizes] + [(size, True) for size in sizes]:
+        needed = sum(estimate_memory(model, memory_settings(args, data, size, checkpointing, num_gpus)).values())
+        if needed <= USABLE * memory:
+            break
+    else:
+        raise ValueError(
+            f"fit={args.fit}: one video with activation checkpointing needs {needed / GIB:.1f} GiB by estimate, more "
+            f"than {USABLE:.0%} of {memory / GIB:.1f} GiB; take larger GPUs, --fsdp2 true, or a smaller model."
+        )
+    args.per_device_train_batch_size, args.gradient_accumulation_steps = size, share // size
+    args.activation_checkpointing = args.gradient_checkpointing = checkpointing
+    chosen = " and activation checkpointing" if checkpointing and not given else ""
+    return [
+        f"fit {args.fit}: chose per_device_train_batch_size {size}{chosen}; {needed / GIB:.1f} of {memory / GIB:.1f} "
+        f"GiB by estimate"
+    ]
+
+
+def _gpus_of(args: VideoMAETrainingArguments) -> tuple[int, float]:
+    """(GPUs, bytes of the smallest of them) that `fit` names. GB are GiB, as on the boxes of GPUs."""
+    if args.fit == "auto":
+        if args.device.type != "cuda":
+            raise ValueError("fit=auto: there is no GPU to ask; say which will be there, as in --fit 1x24GB.")
+        here = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+        return args.world_size, min(properties.total_memory for properties in here)
+    read = re.fullmatch(r"(\d+)x(\d+(?:\.\d+)?)GB", args.fit)
+    if not read or int(read[1]) == 0:
+        raise ValueError(f"fit={args.fit!r} is neither auto nor a number of GPUs and their memory, such as 1x24GB.")
+    return int(read[1]), float(read[2]) * GIB
+
+
+def memory_settings(
+    args: VideoMAETrainingArguments, data: DataArguments, batch: int, checkpointing: bool, num_gpus: int
+) -> MemorySettings:
+    """What the settings of a run say about its memory, for a batch of a process."""
+    return MemorySettings(
+        clips=batch * data.num_sample,
+        mixed_precision=args.bf16 or args.fp16,
+        checkpointing=checkpointing,
+        num_processes=num_gpus,
+        sharded=bool(args.fsdp2 or args.fsdp),
+        averaged=args.ema_decay is not None,
+        float_pixels=_mixes(data) or data.random_erasing > 0,
+    )
+
+
+def _mixes(data: DataArguments) -> bool:
+    return data.mixup_alpha > 0 or data.cutmix_alpha > 0 or data.label_smoothing > 0
+
+
+def plan_lines(
+    args: VideoMAETrainingArguments,
+    data: DataArguments,
+    model,
+    train_set=None,
+    num_gpus: int | None = None,
+) -> list[str]:
+    """What a run will do, a line each: model, data, batch, learning rate, length, memory.
+
+    Args:
+        args, data: settings, after `fit_batch`.
+        model: to be trained.
+        train_set: data set of the run; None where there is none, and then no steps.
+        num_gpus: as in `fit_batch`.
+    """
+    num_gpus = args.world_size if num_gpus is None else num_gpus
+    settings = memory_settings(
+        args, data, args.per_device_train_batch_size, bool(args.activation_checkpointing), num_gpus
+    )
+    lines = [_model_line(model), _processes_line(args, train_set, num_gpus)]
+    views = f" videos, each as {data.num_sample} clips" if data.num_sample > 1 else ""
+    lines.append(
+        f"total batch {args.total_batch_size}{views} = {args.per_device_train_batch_size} a process x "
+        f"{count(num_gpus, 'process')} x {count(args.gradient_accumulation_steps, 'accumulation step')}"
+    )
+    if args.per_device_train_batch_size == 1 and (data.mixup_alpha or data.cutmix_alpha):
+        lines.append("WARNING: clips are mixed within the batch of a process, which here has one video; take two")
+    return [*lines, *_schedule_lines(args, train_set), memory_line(model, settings)]
+
+
+def _model_line(model) -> str:
+    config = model.config
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    line = f"{type(model).__name__}: {parameters:,} parameters"
+    line += "" if trained == parameters else f", {trained:,} of them trained"
+    line += f", {config.num_frames} frames of {config.image_hw}, {config.sequence_length} tokens"
+    if isinstance(model, VideoMAEV2ForPreTraining):
+        visible, decoded = token_counts(config)
+        line += f", of which {visible} are encoded and {decoded} decoded"
+    return line
+
+
+def _processes_line(args: VideoMAETrainingArguments, train_set, num_gpus: int) -> str:
+    if train_set is None:
+        return count(num_gpus, "process")
+    # A stream's length is that of this process.
+    num_videos = train_set.source.num_videos if isinstance(train_set, VideoStream) else len(train_set)
+    line = f"{count(num_gpus, 'process')} on {args.device.type}, {count(num_videos, 'video')} an epoch"
+    left_over = num_videos - steps_of(args, train_set)[0] * args.videos_per_step
+    return line + (f", of which {left_over} are left out, as they do not fill a step" if left_over > 0 else "")
+
+
+def _schedule_lines(args: VideoMAETrainingArguments, train_set) -> list[str]:
+    rate = f"learning rate {args.learning_rate:g}"
+    if args.base_learning_rate is not None:
+        scale = args.total_batch_size / 256
+        rate += f" = {args.base_learning_rate:g} x {args.total_batch_size} / 256, on a cosine to "
+        rate += f"{args.base_min_learning_rate * scale:g} = {args.base_min_learning_rate:g} x {scale:g}"
+    rate += f", layer decay {args.layer_decay:g}"
+    if train_set is None:
+        length = f"{args.num_train_epochs:g} epochs, of which {args.warmup_epochs:g} of warmup from 0"
+    else:
+        epoch, total = steps_of(args, train_set)
+        length = f"{total:,} steps, {epoch:,} an epoch, {total / epoch:.4g} epochs"
+        warmup = args.get_warmup_steps(total)
+        length += f"; warmup from 0 over {warmup:,} of them" if warmup else "; no warmup"
+        if total < FEW_STEPS and args.base_learning_rate is None:
+            return [
+                rate,
+                length,
+                f"WARNING: {total:,} steps at a rate that no recipe set seldom learn anything; begin with one of "
+                f"examples/recipes, or raise num_train_epochs",
+            ]
+    return [rate, length]
+
+
+def steps_of(args: VideoMAETrainingArguments, train_set) -> tuple[int, int]:
+    """(optimizer steps of an epoch, of the run), as the Trainer will count them."""
+    if isinstance(train_set, VideoStream):
+        epoch = math.ceil(train_set.num_batches / args.gradient_accumulation_steps)
+    else:
+        epoch = args.steps_per_epoch(len(train_set))
+    return epoch, args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * epoch)
+
+
+def memory_line(model, settings: MemorySettings) -> str:
+    """The estimate for one process, largest parts first."""
+    parts = estimate_memory(model, settings)
+    total = sum(parts.values())
+    unit, name = (GIB, "GiB") if total >= GIB else (GIB / 1024, "MiB")
+    ranked = sorted(parts.items(), key=lambda part: -part[1])
+    shown = ", ".join(f"{part} {size / unit:.2f}" for part, size in ranked if size)
+    how = "with" if settings.checkpointing else "without"
+    return f"memory of a process, by estimate: {total / unit:.1f} {name} {how} activation checkpointing ({shown})"
+
+
+class PaceCallback(TrainerCallback):
+    """Says, at the first line of the log that comes after two steps, how fast the run is and when it will end.
+
+    The first step is not counted: it also waits for the first data and for what is compiled.
+    """
+
+    def __init__(self, num_sample: int = 1):
+        self.num_sample = num_sample
+        self._begun, self._said = None, False
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self._begun is None:
+            self._begun = (state.global_step, time.perf_counter())
+
+    def on_log(self, args, state, control, **kwargs):
+        steps = state.global_step - self._begun[0] if self._begun else 0
+        if steps < 1 or self._said or not state.is_world_process_zero:
+            return
+        seconds = (time.perf_counter() - self._begun[1]) / steps
+        videos = args.total_batch_size / seconds
+        clips = f" ({videos * self.num_sample:.3g} clips)" if self.num_sample > 1 else ""
+        left = state.max_steps - state.global_step
+        rest = f"; the {left:,} steps left take about {duration(left * seconds)}, without evaluation" if left else ""
+        tqdm.write(f"pace: {videos:.3g} videos a second{clips}, {seconds:.3g} s a step{rest}")  # above the bar
+        self._said = True
+
+
+def duration(seconds: float) -> str:
+    """In the two largest units: "3 d 4 h", "2 h 5 min", "40 s"."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+
+
+def main(arguments: list[str]):
+    """Prints the plan of a run for the GPUs that `--fit` names, one by default; checkpoints count by their size."""
+    arguments = [*arguments, "--use_cpu", "true"]  # no GPU is needed to plan for some
+    command, data, args, fields = parse_command_line(arguments, ("pretrain", "finetune"), __doc__)
+    model_class = VideoMAEV2ForPreTraining if command == "pretrain" else VideoMAEV2ForVideoClassification
+    with torch.device("meta"):
+        model = model_class(VideoMAEV2Config.from_size(data.model_size, data.model_version, **fields))
+    num_gpus = _gpus_of(args)[0] if args.fit else 1
+    if not args.total_is_given:  # then it is for one process so far
+        args.total_batch_size *= num_gpus
+        if args.base_learning_rate is not None:
+            args.learning_rate = args.effective_learning_rate
+    lines = fit_batch(args, data, model, num_gpus)
+    print("\n".join(lines + plan_lines(args, data, model, num_gpus=num_gpus)))
+
+
+if __name__ == "__main__":
+    run_command("videomae_hf.training.planning", main, sys.argv[1:])
