@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ...settings.groups import AugmentationSettings
 from .transforms import random_float, random_int
 
 
@@ -122,3 +123,18 @@ class Mixing:
 def draw_beta(alpha: float, generator: torch.Generator) -> float:
     """A number from Beta(alpha, alpha). torch draws it from its global generator only, numpy takes a seed."""
     return float(np.random.default_rng(random_int(0, 2**62, generator)).beta(alpha, alpha))
+
+
+def mixing_of(settings: AugmentationSettings, num_classes: int) -> Mixing | None:
+    """Mixup, CutMix and label smoothing, if any is asked for."""
+    if not settings.mixes:
+        return None
+    return Mixing(
+        num_classes,
+        mixup_alpha=settings.mixup_alpha,
+        cutmix_alpha=settings.cutmix_alpha,
+        probability=settings.mix_probability,
+        switch_probability=settings.mix_switch_probability,
+        mode=settings.mix_mode,
+        label_smoothing=settings.label_smoothing,
+    )

@@ -9,7 +9,6 @@ grow, shrink. Shape, colours, place and size have the same distribution in every
 single frame says anything about the class. Videos are H.264 in mp4, in a folder for each class.
 """
 
-import argparse
 import math
 import shutil
 from concurrent.futures import ProcessPoolExecutor
@@ -163,19 +162,3 @@ def write_video(path: Path, frames: np.ndarray, fps: int = 25):
 def _write_video(job, size: int, num_frames: int, difficulty: str):
     path, label, seed = job
     write_video(path, draw_video(label, np.random.default_rng(seed), size, num_frames, difficulty))
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder")
-    parser.add_argument("--videos_per_class", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--size", type=int, default=80)
-    parser.add_argument("--num_frames", type=int, default=32)
-    parser.add_argument("--difficulty", choices=DIFFICULTIES, default="plain")
-    parser.add_argument("--workers", type=int)
-    draw_dataset(**vars(parser.parse_args()))
-
-
-if __name__ == "__main__":
-    main()
