@@ -9,10 +9,10 @@ import json
 
 import pytest
 import torch
+from commands import videomae
 from launching import ACCELERATE, TORCHRUN, run, succeeded
 from safetensors.torch import load_file
 
-import train
 from videomae_hf.commands import prepare
 from videomae_hf.data.sources.synthetic import draw_dataset
 
@@ -47,7 +47,7 @@ def history(folder, videos, what: str, batch: str, *options, launcher=TORCHRUN, 
     sizes = ["--per_device_train_batch_size", clips, "--gradient_accumulation_steps", steps]
     arguments = [command, *SMOKE, *own, *sizes, "--train_data", videos, "--output_dir", folder, *options]
     if batch.startswith("1"):
-        train.main([str(argument) for argument in arguments])
+        videomae(*arguments)
     else:
         output = succeeded(run(*arguments, launcher=launcher))
         assert f"total batch 8 = {clips} a process x 2 processes x {steps} accumulation step" in output

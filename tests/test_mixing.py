@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from videomae_hf.data import mixing as mixing_module
+from videomae_hf.data.augmentation import mixing as mixing_module
 from videomae_hf.data.augmentation.mixing import MODES, Mixing, draw_beta
 
 

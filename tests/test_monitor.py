@@ -15,18 +15,18 @@ import torch
 from commands import run as run_command
 from conftest import REPO, TINY
 from PIL import Image
+from runs import parsed, run_of
 from transformers import TrainerCallback
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ImageProcessor
 from videomae_hf.data.clips import ClipSampler, PretrainTransform
 from videomae_hf.data.sources.folders_and_lists import read_samples
 from videomae_hf.data.sources.synthetic import draw_dataset
-from videomae_hf.data.video_dataset import UNREADABLE, ClipCollator, VideoDataset
 from videomae_hf.evaluation.probes import knn_accuracy
 from videomae_hf.evaluation.reconstruction import reconstruction_strips, strip_row
 from videomae_hf.evaluation.report import _over_time
+from videomae_hf.labels import UNREADABLE, ClipCollator, VideoDataset
 from videomae_hf.models.layers_videomae_v2 import VideoMAEV2DropPath
-from videomae_hf.settings.recipes import DataArguments, as_recipe, parse_command_line
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training import monitoring
 from videomae_hf.training.monitoring import fixed_clips, log_reconstructions, make_probe
@@ -67,16 +67,16 @@ def trainer(folder, videos, probed: bool = False, **arguments) -> VideoMAETraine
     }
     args = VideoMAETrainingArguments(**{**defaults, **arguments})
     args.label_names, args.prediction_loss_only = ["decoded_ids"], True
-    data = DataArguments(sampling_rate=1)
+    run = run_of(args, "pretrain", sampling_rate=1.0)
     if probed:
-        data.probe_train_data, data.probe_eval_data = str(videos / "train"), str(videos / "val")
+        run = run.changed(probe_train_data=str(videos / "train"), probe_eval_data=str(videos / "val"))
     return VideoMAETrainer(
         model=model,
         args=args,
         train_dataset=train_set,
         eval_dataset=eval_set,
         data_collator=ClipCollator(model.config),
-        probe=make_probe(data, args, model.config),
+        probe=make_probe(run, model.config),
     )
 
 
@@ -281,14 +281,14 @@ def test_clips_are_kept_if_they_fit_in_memory(tmp_path, videos, monkeypatch, lim
 
 
 def test_probe_data_go_together_and_share_classes(tmp_path, videos):
-    args, config = VideoMAETrainingArguments(use_cpu=True), VideoMAEV2Config(**CONFIG)
-    assert make_probe(DataArguments(), args, config) is None
+    run, config = run_of(verb="pretrain"), VideoMAEV2Config(**CONFIG)
+    assert make_probe(run, config) is None
     with pytest.raises(ValueError, match="probe_train_data=None and probe_eval_data=.*val go together"):
-        make_probe(DataArguments(probe_eval_data=str(videos / "val")), args, config)
+        make_probe(run.changed(probe_eval_data=str(videos / "val")), config)
     (tmp_path / "sideways").mkdir()
     shutil.copy(next((videos / "val" / "down").iterdir()), tmp_path / "sideways")
     with pytest.raises(ValueError, match="sideways"):
-        make_probe(DataArguments(probe_train_data=str(videos / "train"), probe_eval_data=str(tmp_path)), args, config)
+        make_probe(run.changed(probe_train_data=str(videos / "train"), probe_eval_data=str(tmp_path)), config)
 
 
 # ----------------------------------------------------------------------------------------------------------- trackers
@@ -337,10 +337,9 @@ def test_pictures_and_figures_reach_wandb_and_trackio(tmp_path, videos, monkeypa
 def test_trackers_from_the_command_line_and_recipes(tmp_path, options, trackers):
     (tmp_path / "one.yaml").write_text("report_to: trackio\n")
     (tmp_path / "several.yaml").write_text("report_to: [trackio, wandb]\n")
-    arguments = ["pretrain", *(option.format(tmp=tmp_path) for option in options), "--use_cpu", "true"]
-    _, data, args, fields = parse_command_line(arguments, ("pretrain",), "")
-    assert args.report_to == trackers
-    assert as_recipe(data, args, fields).get("report_to", []) == trackers
+    run = parsed("pretrain", *(option.format(tmp=tmp_path) for option in options), "--use_cpu", "true")
+    assert run.training.report_to == trackers
+    assert run.as_recipe().get("report_to", []) == trackers
 
 
 SMOKE = [

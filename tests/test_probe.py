@@ -7,10 +7,10 @@ import os
 import numpy as np
 import pytest
 import torch
+from commands import videomae
 from conftest import TINY
 from tiny_models import build
 
-import train as train_command
 from videomae_hf import (
     VideoMAEV2Config,
     VideoMAEV2ForPreTraining,
@@ -20,7 +20,7 @@ from videomae_hf import (
 from videomae_hf.data.clips import EvalTransform
 from videomae_hf.data.sources.folders_and_lists import VideoRecord
 from videomae_hf.data.sources.synthetic import draw_video, write_video
-from videomae_hf.evaluation import features as features_module
+from videomae_hf.evaluation import feature_cache as features_module
 from videomae_hf.evaluation import probe as probe_module
 from videomae_hf.evaluation.feature_cache import cached_features
 from videomae_hf.evaluation.probes import AttentiveProbe, LinearProbe, held_out_mask, run_probe
@@ -234,8 +234,8 @@ def test_the_command(videos, tmp_path, capsys, computed):
     evaluated.write_text("\n".join([*rows, f"{tmp_path / 'bad.mp4'} up"]))
     for stage, kind in (("pretrained", "linear"), ("pretrained", "knn"), ("finetuned", "knn")):
         out = tmp_path / f"{stage}_{kind}"
-        train_command.main(
-            f"probe --checkpoint {tmp_path / stage} --train_data {videos / 'train'} --eval_data {evaluated} --probe "
+        videomae(
+            *f"probe --checkpoint {tmp_path / stage} --train_data {videos / 'train'} --eval_data {evaluated} --probe "
             f"{kind} --sampling_rate 1 --use_cpu true --output_dir {out} --feature_cache {tmp_path / 'cache'}".split()
         )
         metrics = json.loads((out / "metrics.json").read_text())

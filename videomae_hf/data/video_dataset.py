@@ -48,8 +48,8 @@ class VideoDataset(torch.utils.data.Dataset):
         seed: of the generators.
         replace_bad: give another video in place of one that cannot be read. False, for evaluation, gives an empty clip
             with the label `UNREADABLE`.
-        weights: how often an epoch has each video of a source, one number for each `VideoRecord.source`; the
-            records of a source must follow each other. 0.5 takes another half of them in each epoch, 2 takes each twice.
+        weights: how often an epoch has each video of a source, one number for each source; the records of a source
+            must follow each other. 0.5 takes another half of them in each epoch, 2 each of them twice.
     """
 
     def __init__(
