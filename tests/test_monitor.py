@@ -22,10 +22,11 @@ from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2Im
 from videomae_hf.data.clips import ClipSampler, PretrainTransform
 from videomae_hf.data.sources.folders_and_lists import read_samples
 from videomae_hf.data.sources.synthetic import draw_dataset
+from videomae_hf.data.video_dataset import ClipCollator, VideoDataset
 from videomae_hf.evaluation.probes import knn_accuracy
 from videomae_hf.evaluation.reconstruction import reconstruction_strips, strip_row
 from videomae_hf.evaluation.report import _over_time
-from videomae_hf.labels import UNREADABLE, ClipCollator, VideoDataset
+from videomae_hf.labels import UNREADABLE
 from videomae_hf.models.layers_videomae_v2 import VideoMAEV2DropPath
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training import monitoring

@@ -21,7 +21,7 @@ from videomae_hf.data.clips import EvalTransform
 from videomae_hf.data.sources.folders_and_lists import VideoRecord
 from videomae_hf.data.sources.synthetic import draw_video, write_video
 from videomae_hf.evaluation import feature_cache as features_module
-from videomae_hf.evaluation import probe as probe_module
+from videomae_hf.evaluation import probes as probe_module
 from videomae_hf.evaluation.feature_cache import cached_features
 from videomae_hf.evaluation.probes import AttentiveProbe, LinearProbe, held_out_mask, run_probe
 from videomae_hf.models.image_processing_videomae_v2 import (
