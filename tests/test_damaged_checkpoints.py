@@ -200,7 +200,7 @@ INDICES = {
     "{": "is not valid JSON",
     "{}": "is damaged: it has no weight_map",
     '{"weight_map": [1]}': "is damaged: it has no weight_map",
-    '{"weight_map": {"a": "../secret.safetensors"}}': "names '../secret.safetensors', which is not a file in its folder",
+    '{"weight_map": {"a": "../secret.safetensors"}}': "which is not a file in its folder",
     '{"weight_map": {"a": "/etc/passwd"}}': "names '/etc/passwd', which is not a file in its folder",
     '{"weight_map": {"a": "..\\\\secret"}}': "which is not a file in its folder",
     '{"weight_map": {"a": 5}}': "names 5",

@@ -136,7 +136,7 @@ def test_a_stream_reads_labels_as_the_list_does(tmp_path):
         ({"a.mp4": b"", "a.txt": b"one line\nand another"}, "the label 'one line.*is a text of several lines"),
         ({"a.mp4": b"", "a.json": b"{"}, "x.tar/a.json is not valid JSON"),
         ({"a.mp4": b"", "a.json": b'{"label": ["x", "y"]}'}, "x.tar/a.json: 2 labels; shards have one a video"),
-        ({"a.mp4": b"", "a.cls": "²".encode(), "b.mp4": b"", "b.cls": b"-1"}, "the label -1 means that there is none"),
+        ({"a.mp4": b"", "a.cls": "²".encode(), "b.mp4": b"", "b.cls": b"-1"}, 'the label -1 means "no label"'),
     ],
 )
 def test_labels_in_shards_that_are_unclear(tmp_path, members, message):
