@@ -272,7 +272,7 @@ def test_numbers_as_places_among_names(tmp_path):
     [
         (["0.5", "1.5"], "the label '0.5' is a number with decimals and no class; .* --problem_type regression"),
         (["0", "-1", "2"], 'the label -1 means "no label"'),
-        (["fight", "Fight"], "the classes 'Fight' and 'fight' differ only in spelling; rename one, or state both"),
+        (["fight", "Fight"], "the classes 'Fight' and 'fight' differ only in spelling; rename one, or list both"),
         (["high_jump", "high jump"], "differ only in spelling"),
         (["x|y", "z"], "line 2: the label 'x|y' holds '|', which separates labels; set multi_label"),
         (["nan", "x"], "line 2: expected a path and a label, found '0.mp4'"),

@@ -86,7 +86,7 @@ def _needs_quotes(new: str, old: str) -> bool:
 
 
 def _cell_position(text: str, cell: str) -> int | None:
-    """The position of a cell in the text of its row: at the start or after a delimiter, and before another or the end."""
+    """The position of a cell in the text of its row, between delimiters or the ends of the row."""
     position = text.find(cell)
     while position >= 0:
         before, after = text[:position].strip(" "), text[position + len(cell) :].strip(" ")

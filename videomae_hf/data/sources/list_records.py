@@ -442,7 +442,7 @@ def cell_labels(value, known: Iterable[str] = (), separator: str | None = None) 
 
 
 def label_text(text: str) -> str:
-    """A label in the form in which labels are compared: 3 for 3.0, which pandas writes in a column with missing values."""
+    """A label in the form in which labels are compared: 3 for 3.0, which pandas writes if values are missing."""
     text = normalized(text)
     whole = _WHOLE.fullmatch(text)
     return whole[1] if whole else text

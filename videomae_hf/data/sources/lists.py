@@ -123,7 +123,7 @@ def _json_rows(path: Path, text: str) -> Iterator[Row]:
 
 
 def _refuse_other_objects(path: Path, content: dict) -> None:
-    """Raises ValueError for an object that does not map videos to labels, but is one video with an unknown path name."""
+    """Raises ValueError for an object that is a single video with an unknown path name, rather than a map of labels."""
     values = [value for value in content.values() if isinstance(value, str)]
     if any(column_key(name) in {*_KNOWN, "id"} for name in content) or any(
         VIDEO_NAME.fullmatch(value) for value in values
