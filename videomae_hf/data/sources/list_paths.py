@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Finds the file that a path in a list refers to: without a suffix, from Windows, or with other encodings of accents."""
+"""Finds the file that a path in a list refers to: without a suffix, from Windows, or with accents encoded otherwise."""
 
 import os
 from dataclasses import dataclass, field, replace
