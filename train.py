@@ -29,7 +29,7 @@ from videomae_hf.checkpoints.opening import open_checkpoint
 from videomae_hf.cli import run_command
 from videomae_hf.commands.probe import probe_checkpoint
 from videomae_hf.commands.progressive import run_stages
-from videomae_hf.data.clips import EvaluationViews, PretrainingClips
+from videomae_hf.data.clips import EvalTransform, PretrainTransform
 from videomae_hf.data.video_dataset import ClipCollator, VideoDataset
 from videomae_hf.data.videos import (
     clip_sampling,
@@ -58,7 +58,7 @@ from videomae_hf.training.adaptation import SaveConfigCallback, add_adapters, fr
 from videomae_hf.training.classifier_head import finetuning_model, trained_classifier
 from videomae_hf.training.distillation import DistillationTrainer, Teacher, load_teacher, needs_labels, teacher_classes
 from videomae_hf.training.distributed import check_agreement, check_processes, leave_processes, lost_processes_named
-from videomae_hf.training.monitoring import Probe, draw_reconstructions, make_probe
+from videomae_hf.training.monitoring import Probe, log_reconstructions, make_probe
 from videomae_hf.training.output_folder import output_claimed, output_writable
 from videomae_hf.training.overfit_check import check_learning
 from videomae_hf.training.planning import PaceCallback, fit_batch, plan_lines
@@ -82,14 +82,14 @@ def pretrain(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     model = prepare(model, data, args)
     samples, _, options, weights = train_samples(data, args, labelled=False)
     samplings = [clip_sampling(data, model.config, **differing) for differing in options]
-    clips = PretrainingClips(model.config, samplings, data.num_sample)
+    clips = PretrainTransform(model.config, samplings, data.num_sample)
     train_set, lines = training_set(data, args, samples, [], clips, weights)
     report(args, lines)
     eval_set = None
     if data.eval_data or data.eval_split_name:
         evaluated = eval_samples(data, args, labelled=False)
         report(args, evaluated.messages + overlap_lines(samples, evaluated))
-        load = PretrainingClips(model.config, clip_sampling(data, model.config))
+        load = PretrainTransform(model.config, clip_sampling(data, model.config))
         eval_set = VideoDataset(evaluated, load, args.seed)
     probe = make_probe(data, args, model.config)
     record = RunRecord.of("pretrain", model.config, data, args, train_set)
@@ -116,7 +116,7 @@ def finetune(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     report(args, lines + direction_warning(data, classes))
     eval_set = None
     if data.eval_data or data.eval_split_name:
-        views = EvaluationViews(
+        views = EvalTransform(
             image_processor(data, model.config, data.checkpoint, video_backend=data.video_backend),
             num_labels=len(classes),
             frame_template=data.frame_template,
@@ -143,7 +143,7 @@ def evaluate(data: DataArguments, args: VideoMAETrainingArguments, fields: dict)
     report(args, samples.messages + ["no labels: predictions are written, and no scores"] * unlabelled)
     processor, lines = evaluation_processor(data, model.config)
     report(args, lines)
-    views = EvaluationViews(
+    views = EvalTransform(
         processor, data.num_clips, data.num_crops, len(classes), data.frame_template, data.shuffle_frames
     )
     trainer = VideoMAETrainer(
@@ -219,7 +219,7 @@ def run(
         probe=probe,
         record=record,
     )
-    draw_reconstructions(trainer, data.reconstruction_videos)
+    log_reconstructions(trainer, data.reconstruction_videos)
     trainer.add_callback(PaceCallback(data.num_sample))
     if args.lora_rank:
         trainer.add_callback(SaveConfigCallback)

@@ -11,7 +11,7 @@ import sys
 import pytest
 from conftest import REPO
 
-from videomae_hf.data.sources.folders_and_lists import Sample
+from videomae_hf.data.sources.folders_and_lists import VideoRecord
 from videomae_hf.data.sources.synthetic import CLASSES, draw_dataset
 
 
@@ -28,7 +28,7 @@ def compare():
 
 @pytest.fixture
 def samples():
-    return [Sample(f"videos/{label}/{i}.mp4", label) for label in range(2) for i in range(6)]
+    return [VideoRecord(f"videos/{label}/{i}.mp4", label) for label in range(2) for i in range(6)]
 
 
 def test_no_group_is_in_both_parts_and_each_is_held_out_once(compare, samples):

@@ -12,7 +12,7 @@ from golden_files import GOLDEN
 
 import train as train_command
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
-from videomae_hf.data.sources.folders_and_lists import Sample
+from videomae_hf.data.sources.folders_and_lists import VideoRecord
 from videomae_hf.data.videos import clip_sampling, image_processor
 from videomae_hf.models.video_decoding import VideoInfo
 from videomae_hf.settings.recipes import parse_command_line
@@ -181,7 +181,7 @@ def sampled(sampling, length: int, monkeypatch, pretraining: bool) -> list[list[
 
     monkeypatch.setattr("videomae_hf.data.clips.read_frames", read_frames)
     generator = torch.Generator().manual_seed(0)
-    clips = [sampling.random_clip(Sample("video"), generator, pretraining=pretraining) for _ in range(400)]
+    clips = [sampling.random_clip(VideoRecord("video"), generator, pretraining=pretraining) for _ in range(400)]
     return [clip.flatten().tolist() for clip in clips]
 
 

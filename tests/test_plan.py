@@ -8,7 +8,7 @@ import torch
 from conftest import REPO, TINY
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
-from videomae_hf.data.clips import ClipSampling, PretrainingClips
+from videomae_hf.data.clips import ClipSampler, PretrainTransform
 from videomae_hf.data.sources.folders_and_lists import read_samples
 from videomae_hf.data.sources.synthetic import draw_dataset
 from videomae_hf.data.video_dataset import ClipCollator, VideoDataset
@@ -143,7 +143,7 @@ def dataset(tmp_path_factory):
     draw_dataset(folder, videos_per_class=2, size=32, num_frames=8, workers=1)
     samples, _ = read_samples(folder, labelled=False)
     config = VideoMAEV2Config(**{**TINY, "mask_ratio": 0.5})
-    return VideoDataset(samples, PretrainingClips(config, ClipSampling(4, sampling_rate=1)), 0), config
+    return VideoDataset(samples, PretrainTransform(config, ClipSampler(4, sampling_rate=1)), 0), config
 
 
 def trainer_of(dataset, tmp_path, **settings) -> VideoMAETrainer:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from launching import ACCELERATE, TORCHRUN, children, finish, kill, run, start, start_ranks
 
-from videomae_hf.data.sources.folders_and_lists import Sample
+from videomae_hf.data.sources.folders_and_lists import VideoRecord
 from videomae_hf.data.sources.synthetic import draw_dataset
 from videomae_hf.data.video_dataset import VideoDataset
 from videomae_hf.settings.recipes import DataArguments, common_settings
@@ -79,7 +79,7 @@ def test_expected_number_and_data_parallel(alone):
 
 def test_fingerprint_of_data_sees_names_labels_and_order_but_not_the_root():
     def facts(*samples):
-        return data_facts(VideoDataset([Sample(*some) for some in samples], load=None))
+        return data_facts(VideoDataset([VideoRecord(*some) for some in samples], load=None))
 
     both = facts(("/a/data/up/1.mp4", 0), ("/a/data/down/1.mp4", 1))
     assert both == facts(("/b/up/1.mp4", 0), ("/b/down/1.mp4", 1))

@@ -15,7 +15,7 @@ from drawn_clips import trainer
 from transformers import TrainingArguments
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
-from videomae_hf.data.sources.records import Sample
+from videomae_hf.data.sources.records import VideoRecord
 from videomae_hf.data.video_dataset import VideoDataset
 from videomae_hf.evaluation.metrics import METRICS, classification_metrics, more_is_better, regression_metrics
 from videomae_hf.settings.recipes import DataArguments
@@ -38,7 +38,7 @@ def arguments(folder, **options) -> VideoMAETrainingArguments:
 
 
 def videos(labels: dict[str, int]) -> VideoDataset:
-    return VideoDataset([Sample(f"/data/{name}", label) for name, label in labels.items()], load=None)
+    return VideoDataset([VideoRecord(f"/data/{name}", label) for name, label in labels.items()], load=None)
 
 
 def record(folder, classes=("a", "b"), labels=None, data=None, **options) -> RunRecord:

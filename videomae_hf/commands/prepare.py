@@ -35,7 +35,7 @@ from ..data.sources.folders_and_lists import read_samples
 from ..data.sources.list_editing import edit_list, list_every_video
 from ..data.sources.list_records import ReadList
 from ..data.sources.lists import URLS
-from ..data.sources.records import Sample, SampleList
+from ..data.sources.records import VideoRecord, VideoRecords
 from ..models.frame_sampling import dense_clip, random_start
 from ..models.video_decoding import VideoDecodeError, VideoInfo, read_frames
 from ..text_files import write_csv, write_text
@@ -66,7 +66,7 @@ class Outcome:
 # ------------------------------------------------------------------------------------------------------------- names
 
 
-def list_jobs(source: Path, root: Path | None) -> tuple[SampleList, ReadList | None, list[Job]]:
+def list_jobs(source: Path, root: Path | None) -> tuple[VideoRecords, ReadList | None, list[Job]]:
     """The rows of a data set, the list that they are of (None for a folder), and the videos to write, each once.
 
     Raises:
@@ -81,7 +81,7 @@ def list_jobs(source: Path, root: Path | None) -> tuple[SampleList, ReadList | N
     else:
         base, below = root or source.parent, "videos/"
         listed = list_every_video(source, root)
-        samples = SampleList((found.sample for found in listed.found), listed.notes)
+        samples = VideoRecords((found.sample for found in listed.found), listed.notes)
     if not len(samples):
         raise ValueError(f"{source} holds no video.")
     others = (one for one in samples if one.num_frames is not None or one.path.startswith(URLS))
@@ -214,7 +214,7 @@ def check_request(source: Path, destination: Path, jobs: list[Job]):
             raise ValueError(f"{job.source} would be overwritten; give another DST than {destination}.")
 
 
-def check_segments(samples: Sequence[Sample], args: argparse.Namespace, options: TranscodingOptions) -> None:
+def check_segments(samples: Sequence[VideoRecord], args: argparse.Namespace, options: TranscodingOptions) -> None:
     """Raises ValueError for parts of videos that would be other ones afterwards."""
     if args.shards and any(sample.is_segment for sample in samples):
         raise ValueError(f"{args.source} names parts of videos, and shards hold whole ones; leave out --shards.")
@@ -257,7 +257,9 @@ def write_failures(destination: Path, jobs: list[Job], outcomes: dict[str, Outco
     return len(failed)
 
 
-def pack(args: argparse.Namespace, samples: Sequence[Sample], class_names: list[str], targets: dict[str, tuple]) -> int:
+def pack(
+    args: argparse.Namespace, samples: Sequence[VideoRecord], class_names: list[str], targets: dict[str, tuple]
+) -> int:
     """Tar shards of all videos that were written; a video that a list names twice is in them twice."""
     packed = []
     for sample in samples:

@@ -9,9 +9,9 @@ import torch
 from transformers import EvalPrediction
 
 from ..checkpoints.opening import open_checkpoint
-from ..data.clips import EvaluationViews
+from ..data.clips import EvalTransform
 from ..data.sources.hub_datasets import StreamedRows
-from ..data.sources.records import Sample
+from ..data.sources.records import VideoRecord
 from ..data.video_dataset import UNREADABLE
 from ..data.videos import eval_samples, image_processor, settled_problem_type, train_samples
 from ..evaluation.feature_cache import cached_features
@@ -44,7 +44,7 @@ def probe_checkpoint(data: DataArguments, args: VideoMAETrainingArguments, field
     model, opened = open_checkpoint(data.checkpoint, VideoMAEV2Model, **fields)
     model.to(args.device)
     processor = image_processor(data, model.config, data.checkpoint, video_backend=data.video_backend)
-    views = EvaluationViews(processor, frame_template=data.frame_template)
+    views = EvalTransform(processor, frame_template=data.frame_template)
     folder = data.feature_cache or Path(args.output_dir, "features")
     options = {
         "tokens": data.probe == "attentive",
@@ -102,7 +102,7 @@ def _readable(features: np.ndarray) -> np.ndarray:
     return ~np.isnan(features.reshape(len(features), -1)[:, 0])
 
 
-def _labels(samples: Sequence[Sample], problem_type: str, num_outputs: int) -> torch.Tensor:
+def _labels(samples: Sequence[VideoRecord], problem_type: str, num_outputs: int) -> torch.Tensor:
     """int64 (N,), or float32 (N, num_outputs) of several labels a video or of targets."""
     if problem_type == "regression":
         return torch.tensor([sample.targets for sample in samples], dtype=torch.float32)

@@ -22,7 +22,7 @@ from ..training.class_weights import class_weights, describe_class_weights
 from .augmentation.mixing import Mixing
 from .augmentation.transforms import direction_sensitive
 from .checks import check_data, describe_overlap
-from .clips import ClipSampling, TrainingClips
+from .clips import ClipSampler, FinetuneTransform
 from .sources.folders_and_lists import EVALUATION, Reading, holds_any_label, read_samples, read_sources
 from .sources.hub_datasets import StreamedRows, read_rows, stream_rows, stream_shards
 from .sources.label_merging import read_mappings
@@ -244,15 +244,15 @@ def draw_shrunk(data: DataArguments, args: VideoMAETrainingArguments, num_frames
     data.eval_data = val if data.eval_data == DRAWN else data.eval_data
 
 
-def clip_sampling(data: DataArguments, config: VideoMAEV2Config, **differing) -> ClipSampling:
+def clip_sampling(data: DataArguments, config: VideoMAEV2Config, **differing) -> ClipSampler:
     """How clips are taken; `differing` are the options of one source of several."""
     of_model = {"num_frames": config.num_frames, "num_channels": config.num_channels}
-    names = [spec.name for spec in dataclasses.fields(ClipSampling) if spec.name not in of_model]
+    names = [spec.name for spec in dataclasses.fields(ClipSampler) if spec.name not in of_model]
     unknown = sorted(set(differing) - set(names))
     if unknown:
         raise ValueError(f"Unknown key {unknown[0]!r} of a source in train_data; choose of {', '.join(names)}.")
     options = {name: getattr(data, name) for name in names}
-    return ClipSampling(**of_model, **{**options, **differing})
+    return ClipSampler(**of_model, **{**options, **differing})
 
 
 def head_fields(problem_type: str, samples, names: list[str]) -> dict:
@@ -285,8 +285,8 @@ def direction_warning(data: DataArguments, classes: list[str]) -> list[str]:
     return [f"{warning} ({shorten(directions, 3)}); consider --horizontal_flip false."]
 
 
-def training_clips(data: DataArguments, config: VideoMAEV2Config, samplings: list[ClipSampling]) -> TrainingClips:
-    return TrainingClips(
+def training_clips(data: DataArguments, config: VideoMAEV2Config, samplings: list[ClipSampler]) -> FinetuneTransform:
+    return FinetuneTransform(
         config,
         samplings,
         crop_scale=tuple(data.crop_scale),

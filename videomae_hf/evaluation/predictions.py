@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..data.sources.records import Relabelled, Sample
+from ..data.sources.records import Relabelled, VideoRecord
 from ..text_files import write_csv, write_text
 from .metrics import ConfusionMatrix, is_readable, target_errors
 
@@ -33,7 +33,7 @@ class Scored:
     metrics: dict
 
 
-def with_placeholders(samples: Sequence[Sample], config) -> Relabelled:
+def with_placeholders(samples: Sequence[VideoRecord], config) -> Relabelled:
     """Videos without labels as the model's loss takes them; the loss and the scores mean nothing."""
     if config.problem_type == "regression":
         return Relabelled(samples, targets=(0.0,) * config.num_labels)
@@ -48,7 +48,7 @@ def counts_alone(metrics: dict) -> dict:
 
 def write_predictions(
     folder: Path,
-    samples: Sequence[Sample],
+    samples: Sequence[VideoRecord],
     names: list[str],
     problem_type: str | None,
     scored: Scored,
@@ -80,7 +80,7 @@ def write_predictions(
     write_csv(folder / "predictions.csv", rows)
 
 
-def _place_rows(samples: Sequence[Sample]) -> Iterator[list]:
+def _place_rows(samples: Sequence[VideoRecord]) -> Iterator[list]:
     """The header and, for each video, its path and, if some are parts of videos, which part."""
     bounds = ("start", "end", "start_frame", "end_frame")
     bounds = [name for name in bounds if any(getattr(sample, name) is not None for sample in samples)]

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import torch
 
-from ..data.sources.records import Sample
+from ..data.sources.records import VideoRecord
 from ..messages import did_you_mean, shorten
 from ..text_files import read_yaml
 
 
 def class_weights(
     setting: str | dict,
-    samples: Sequence[Sample],
+    samples: Sequence[VideoRecord],
     class_names: list[str],
     source_weights: Sequence[float] | None = None,
 ) -> torch.Tensor:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Subset
 from transformers import Trainer, TrainerCallback
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
 
-from ..data.clips import EvaluationViews
+from ..data.clips import EvalTransform
 from ..data.sources.folders_and_lists import EVALUATION, TRAINING
 from ..data.video_dataset import UNREADABLE, ClipCollator, VideoDataset
 from ..data.videos import image_processor, labelled_samples
@@ -72,14 +72,14 @@ def _root_put_together(model: torch.nn.Module):
 
 
 def fixed_clips(dataset: VideoDataset, number: int, config: VideoMAEV2Config) -> dict[str, torch.Tensor]:
-    """Clips and masks of `number` videos, spread over a data set of `PretrainingClips`, as a batch."""
+    """Clips and masks of `number` videos, spread over a data set of `PretrainTransform`, as a batch."""
     videos = VideoDataset(dataset.samples, replace(dataset.load, num_sample=1), dataset.seed)
     videos.bad = dataset.bad  # a bad video is logged once, and counted
     number = min(number, len(videos))
     return ClipCollator(config)([videos[index * len(videos) // number] for index in range(number)])
 
 
-def draw_reconstructions(trainer: Trainer, number: int):
+def log_reconstructions(trainer: Trainer, number: int):
     """Makes a pretraining draw `number` of the videos it evaluates on, or else trains on; of a stream it draws none."""
     dataset = trainer.train_dataset if trainer.eval_dataset is None else trainer.eval_dataset
     if number > 0 and isinstance(trainer.model, VideoMAEV2ForPreTraining) and isinstance(dataset, VideoDataset):
@@ -230,6 +230,6 @@ def make_probe(data: DataArguments, args: VideoMAETrainingArguments, config: Vid
     # Pixels stay 0 to 255: the model normalises them.
     plain = {"do_rescale": False, "do_normalize": False, "video_backend": data.video_backend}
     processor = image_processor(data, config, data.checkpoint, **plain)
-    views = EvaluationViews(processor, frame_template=data.frame_template)
+    views = EvalTransform(processor, frame_template=data.frame_template)
     sets = [VideoDataset(samples, views, args.seed, replace_bad=False) for samples in (train_samples, eval_samples)]
     return Probe(*sets, ClipCollator(config), args)
