@@ -177,7 +177,7 @@ def test_options_out_of_range(options, message):
 @pytest.mark.parametrize(
     ("pixel_values", "labels", "message"),
     [
-        (numbered(3), torch.arange(3), 'A batch of 3 cannot be mixed in pairs; make it even or take mode="batch"'),
+        (numbered(3), torch.arange(3), 'A batch of 3 cannot be mixed in pairs; make it even or set mode="batch"'),
         (numbered(2)[0], torch.arange(2), r"a normalised float batch \(B, T, C, H, W\) is needed"),
         (numbered(2).byte(), torch.arange(2), "a normalised float batch"),
         (numbered(2), torch.arange(3), r"Labels of shape \(3,\) must be \(2,\)"),

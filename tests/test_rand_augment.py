@@ -181,7 +181,7 @@ def test_policies_out_of_range(options, message):
 
 @pytest.mark.parametrize("frames", [torch.zeros(2, 3, 8, 8), torch.zeros(3, 8, 8, dtype=torch.uint8)])
 def test_clips_that_do_not_fit(frames, generator):
-    with pytest.raises(ValueError, match=r"RandAugment needs a uint8 \(T, C, H, W\)"):
+    with pytest.raises(ValueError, match=r"must be uint8 \(T, C, H, W\) for RandAugment"):
         RandAugment()(frames, generator)
 
 
