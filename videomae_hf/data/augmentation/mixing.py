@@ -116,16 +116,16 @@ class Mixing:
             return torch.ones(height, width)
         cutmix = random_float(0, 1, generator) < self.switch_probability
         if self.cutmix_alpha == 0 or (self.mixup_alpha > 0 and not cutmix):
-            return torch.full((height, width), draw_beta(self.mixup_alpha, generator))
+            return torch.full((height, width), sample_beta(self.mixup_alpha, generator))
         share = torch.ones(height, width)
-        side = (1 - draw_beta(self.cutmix_alpha, generator)) ** 0.5  # of the box, relative to the side of the frame
+        side = (1 - sample_beta(self.cutmix_alpha, generator)) ** 0.5  # of the box, relative to the side of the frame
         half_height, half_width = int(height * side) // 2, int(width * side) // 2
         y, x = random_int(0, height - 1, generator), random_int(0, width - 1, generator)  # the centre
         share[max(y - half_height, 0) : y + half_height, max(x - half_width, 0) : x + half_width] = 0
         return share
 
 
-def draw_beta(alpha: float, generator: torch.Generator) -> float:
+def sample_beta(alpha: float, generator: torch.Generator) -> float:
     """A sample from Beta(alpha, alpha), through numpy: torch can sample it from its global generator only."""
     return float(np.random.default_rng(random_int(0, 2**62, generator)).beta(alpha, alpha))
 

@@ -24,7 +24,7 @@ SHAPES = ("bar", "half_disc", "angle", "arrow")  # none is symmetric under a qua
 DIFFICULTIES = ("plain", "textured", "moving")
 
 
-def draw_dataset(
+def synthesise_dataset(
     folder: str | Path,
     videos_per_class: int = 100,
     seed: int = 0,
@@ -67,7 +67,7 @@ def draw_dataset(
     partial_folder.rename(folder)
 
 
-def draw_video(
+def synthesise_video(
     label: str, rng: np.random.Generator, size: int = 80, num_frames: int = 32, difficulty: str = "plain"
 ) -> np.ndarray:
     """Synthesises one video of a class: uint8 (num_frames, size, size, 3)."""
@@ -164,4 +164,4 @@ def write_video(path: Path, frames: np.ndarray, fps: int = 25):
 
 def _write_video(job, size: int, num_frames: int, difficulty: str):
     path, label, seed = job
-    write_video(path, draw_video(label, np.random.default_rng(seed), size, num_frames, difficulty))
+    write_video(path, synthesise_video(label, np.random.default_rng(seed), size, num_frames, difficulty))
