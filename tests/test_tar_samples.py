@@ -131,7 +131,7 @@ def test_a_stream_reads_labels_as_the_list_does(tmp_path):
     [
         (
             {"a.0.mp4": b"", "a.1.mp4": b"", "a.cls": b"run"},
-            "x.tar: a has a label and several videos, a.0.mp4 among",
+            "x.tar: a has one label and several videos, including a.0.mp4",
         ),
         ({"a.mp4": b"", "a.txt": b"one line\nand another"}, "the label 'one line.*is a text of several lines"),
         ({"a.mp4": b"", "a.json": b"{"}, "x.tar/a.json is not valid JSON"),

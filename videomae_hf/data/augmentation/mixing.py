@@ -102,7 +102,7 @@ class Mixing:
         return one_hot * (1 - self.label_smoothing) + self.label_smoothing / self.num_classes
 
     def _draw_shares(self, batch_size: int, height: int, width: int, generator: torch.Generator) -> torch.Tensor:
-        """float32 (B, H, W), or (1, H, W) for all clips: the weight of the clip itself at each pixel of the mixed clip."""
+        """float32 (B, H, W), or (1, H, W) for all clips: at each pixel, the weight of the clip itself in the mix."""
         if self.mode == "pair" and batch_size % 2:
             raise ValueError(f'A batch of {batch_size} cannot be mixed in pairs; make it even or set mode="batch".')
         draws = {"batch": 1, "pair": batch_size // 2, "elem": batch_size}[self.mode]

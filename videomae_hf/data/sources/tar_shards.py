@@ -199,7 +199,7 @@ def labels_of(videos: Sequence[TarVideo], index: dict) -> list[str | None]:
 
 
 def _class_folders(paths: Sequence[str]) -> list[str | None]:
-    """The class folder of each path: the first folder in which the paths differ, or else the one that holds them all."""
+    """The class folder of each path: the first folder in which the paths differ, or else the one that holds all."""
     folders = [path.removeprefix("./").split("/")[:-1] for path in paths]
     common = os.path.commonprefix(folders) if folders else []
     if any(len(parts) == len(common) for parts in folders):
