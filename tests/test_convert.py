@@ -292,7 +292,7 @@ MISTAKES = {
     "label map": (official_file, [*HEADS, "--label_map", "{tmp}/map.json"], "JSON list of row indices"),
     "wrong size": (official_file, ["--size", "base"], "--size base has hidden_size=768, but the tensors imply 24"),
     "unknown size": (official_file, ["--size", "tiny"], "--size tiny is unknown"),
-    "nothing said": (official_file, [], "give --num_attention_heads VALUE --num_frames VALUE --image_size VALUE"),
+    "nothing said": (official_file, [], "pass --num_attention_heads VALUE --num_frames VALUE --image_size VALUE"),
     "contradiction": (official_file, [*HEADS, "--num_hidden_layers", "3"], "contradicts the tensors"),
     "typo": (official_file, ["--num_attention_head", "3"], "did you mean 'num_attention_heads'"),
     "heads": (official_file, [*HEADS[2:], "--num_attention_heads", "5"], "not divisible by num_attention_heads=5"),

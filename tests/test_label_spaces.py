@@ -152,9 +152,9 @@ def test_lists_of_numbers_need_names_and_folders_of_images_keep_their_numbers(tm
     samples, classes = read_samples(tmp_path / "out" / "train.jsonl")
     assert classes == ["run", "walk"]
     assert [(sample.num_frames, sample.label) for sample in samples] == [(12, 0), (20, 1), (None, 0)]
-    with pytest.raises(ValueError, match="'c' is none of the sources a, b"):
+    with pytest.raises(ValueError, match="'c' is not one of the sources a, b"):
         merge_labels.main([*arguments, "--eval_data", "c=x"])
-    with pytest.raises(ValueError, match="must be NAME=PATH"):
+    with pytest.raises(ValueError, match="must have the form NAME=PATH"):
         merge_labels.main([str(tmp_path / "out"), "folder"])
 
 
