@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+from importlib import import_module
 
 
 def run(command: list, timeout: float = 600, **options) -> subprocess.CompletedProcess:
@@ -20,3 +21,8 @@ def run(command: list, timeout: float = 600, **options) -> subprocess.CompletedP
         process.wait()
         raise
     return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+
+def videomae(verb: str, *arguments) -> None:
+    """A command within this process, whose errors are raised."""
+    import_module(f"videomae_hf.commands.{verb.replace('-', '_')}").main([str(argument) for argument in arguments])

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY
+from runs import run_of
 from safetensors.torch import load_file, save_file
 from tiny_models import build, videos
 
-import push_to_hub
 from videomae_hf import (
     VideoMAEV2Config,
     VideoMAEV2ForPreTraining,
@@ -19,9 +19,9 @@ from videomae_hf import (
     VideoMAEV2Model,
 )
 from videomae_hf.checkpoints import conversion
+from videomae_hf.commands import push
 from videomae_hf.data.sources.synthetic import write_video
 from videomae_hf.models.adapters import is_adapter
-from videomae_hf.settings.recipes import DataArguments
 from videomae_hf.training.distillation import load_teacher, teacher_classes
 
 
@@ -234,18 +234,20 @@ def test_a_run_and_everything_after_it(tmp_path, data, train_here):
         conversion.main([str(place), str(tmp_path / "converted" / place.name)])
         converted = VideoMAEV2ForVideoClassification.from_pretrained(tmp_path / "converted" / place.name).eval()
         torch.testing.assert_close(converted(clips).logits, expected, rtol=1e-4, atol=1e-4)
-        checkpoint = push_to_hub.read_checkpoint(str(place), None)
-        push_to_hub.build_bundle(checkpoint, "me/x", tmp_path / "bundle" / place.name, None, None)
+        checkpoint = push.read_checkpoint(str(place), None)
+        push.build_bundle(checkpoint, "me/x", tmp_path / "bundle" / place.name, None, None)
         assert not is_adapter(tmp_path / "bundle" / place.name)
 
-        teaching = DataArguments(teacher=str(place))
+        teaching = run_of(teacher=str(place))
         fields = {
             **TINY,
             "problem_type": "single_label_classification",
             "image_mean": [0.5] * 3,
             "image_std": [0.5] * 3,
         }
-        teacher, _ = load_teacher(teaching, VideoMAEV2Config(**fields, **CLASSES), teacher_classes(teaching))
+        teacher, _ = load_teacher(
+            teaching.distillation, VideoMAEV2Config(**fields, **CLASSES), teacher_classes(teaching)
+        )
         torch.testing.assert_close(teacher(clips)[0], expected, rtol=1e-4, atol=1e-4)
 
     # Trained on: as a whole model, and as adapters of adapters.

@@ -6,11 +6,11 @@ import torch
 from tiny_models import build, videos
 
 from videomae_hf import VideoMAEV2ForVideoClassification
-from videomae_hf.data.sources.folders_and_lists import Sample
+from videomae_hf.data.sources.folders_and_lists import VideoRecord
 from videomae_hf.training.class_weights import class_weights, describe_class_weights
 
 
-UNEVEN = [Sample("", 0)] * 6 + [Sample("", 1)] * 3 + [Sample("", 2)]
+UNEVEN = [VideoRecord("", 0)] * 6 + [VideoRecord("", 1)] * 3 + [VideoRecord("", 2)]
 
 
 def test_balanced_classes_count_equally_and_clips_weigh_1_on_average():
@@ -23,17 +23,17 @@ def test_balanced_classes_count_equally_and_clips_weigh_1_on_average():
 
 
 def test_balanced_counts_what_an_epoch_has_of_each_source():
-    samples = [Sample("", 0, source=0)] * 2 + [Sample("", 1, source=1)] * 2
+    samples = [VideoRecord("", 0, source=0)] * 2 + [VideoRecord("", 1, source=1)] * 2
     assert class_weights("balanced", samples, ["a", "b"], [3.0, 1.0]).tolist() == pytest.approx([8 / 12, 2.0])
 
 
 def test_a_class_without_a_video_has_a_weight_that_nothing_uses():
-    weights = class_weights("balanced", [Sample("", 0), Sample("", 2)], ["a", "b", "c"])
+    weights = class_weights("balanced", [VideoRecord("", 0), VideoRecord("", 2)], ["a", "b", "c"])
     assert weights[0] == weights[2] == 1 and weights.isfinite().all()
 
 
 def test_balanced_with_several_labels_is_pos_weight():
-    samples = [Sample("", (0,)), Sample("", (0, 1)), Sample("", ()), Sample("", (0,))]
+    samples = [VideoRecord("", (0,)), VideoRecord("", (0, 1)), VideoRecord("", ()), VideoRecord("", (0,))]
     assert class_weights("balanced", samples, ["a", "b", "c"]).tolist() == pytest.approx([1 / 3, 3.0, 1.0])
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 from videomae_hf import VideoDecodeError, VideoMAEV2Config, VideoMAEV2ImageProcessor, token_counts
 from videomae_hf.data.augmentation.rand_augment import RandAugment
 from videomae_hf.data.augmentation.transforms import random_horizontal_flip, random_resized_crop
-from videomae_hf.data.clips import ClipSampling, EvaluationViews, PretrainingClips, TrainingClips
-from videomae_hf.data.sources.folders_and_lists import Sample
+from videomae_hf.data.clips import ClipSampler, EvalTransform, FinetuneTransform, PretrainTransform
+from videomae_hf.data.sources.folders_and_lists import VideoRecord
 from videomae_hf.models import video_decoding
 
 
@@ -23,8 +23,8 @@ RAW = {"do_resize": False, "do_rescale": False, "do_normalize": False, "do_cente
 
 
 @pytest.fixture(scope="module")
-def video(tmp_path_factory) -> Sample:
-    return Sample(str(write_indexed_video(tmp_path_factory.mktemp("video") / "clip.mp4", 40, g=12)), 7)
+def video(tmp_path_factory) -> VideoRecord:
+    return VideoRecord(str(write_indexed_video(tmp_path_factory.mktemp("video") / "clip.mp4", 40, g=12)), 7)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def write_video(path: Path, milliseconds: list[int], pixel_aspect: int = 1) -> s
     ids=str,
 )
 def test_random_clips_of_a_file(video, generator, options, distances):
-    sampling = ClipSampling(4, **options)
+    sampling = ClipSampler(4, **options)
     clips = [sampling.random_clip(video, generator) for _ in range(40)]
     assert clips[0].shape == (4, 3, 96, 128) and clips[0].dtype == torch.uint8
     indices = torch.tensor([frame_indices(clip.permute(0, 2, 3, 1)) for clip in clips])
@@ -82,15 +82,15 @@ def test_random_clips_of_a_file(video, generator, options, distances):
 
 
 def test_a_clip_of_bytes_is_that_of_the_file(video):
-    content = Sample("name.mp4", content=Path(video.path).read_bytes())
-    clips = [ClipSampling(4).random_clip(sample, torch.Generator().manual_seed(3)) for sample in (video, content)]
+    content = VideoRecord("name.mp4", content=Path(video.path).read_bytes())
+    clips = [ClipSampler(4).random_clip(sample, torch.Generator().manual_seed(3)) for sample in (video, content)]
     assert torch.equal(*clips)
 
 
 def test_frames_a_second_are_equally_spaced_in_time_where_those_of_the_file_are_not(tmp_path, generator):
     """Six frames 0.1 seconds apart, then six 0.5 seconds apart: 2 a second are not every so many frames."""
     path = write_video(tmp_path / "clip.mp4", [0, 100, 200, 300, 400, 500, 1000, 1500, 2000, 2500, 3000, 3500])
-    clips = [ClipSampling(4, fps=2).random_clip(Sample(path), generator) for _ in range(100)]
+    clips = [ClipSampler(4, fps=2).random_clip(VideoRecord(path), generator) for _ in range(100)]
     assert {tuple(frame_indices(clip.permute(0, 2, 3, 1))) for clip in clips} == {
         *((0, 5, 6, 7), (2, 5, 6, 7), (5, 6, 7, 8)),  # 0, 0.5, 1 and 1.5 seconds; from 0.25 on; from 0.5 or 0.75 on
         *((6, 7, 8, 9), (7, 8, 9, 10), (8, 9, 10, 11)),
@@ -104,8 +104,8 @@ def test_frames_a_second_are_equally_spaced_in_time_where_those_of_the_file_are_
 @pytest.mark.parametrize(("square_pixels", "width"), [(True, 256), (False, 128)])
 def test_square_pixels(tmp_path, generator, square_pixels, width):
     path = write_video(tmp_path / "clip.mp4", list(range(0, 320, 40)), pixel_aspect=2)
-    sampling = ClipSampling(4, sampling_rate=2, square_pixels=square_pixels)
-    clip = sampling.random_clip(Sample(path), generator)
+    sampling = ClipSampler(4, sampling_rate=2, square_pixels=square_pixels)
+    clip = sampling.random_clip(VideoRecord(path), generator)
     processor = VideoMAEV2ImageProcessor(num_frames=4, sampling_rate=2, square_pixels=square_pixels, **RAW)
     frames = processor(path, return_tensors="pt").pixel_values[0]
     assert clip.shape == frames.shape == (4, 3, 96, width)
@@ -118,7 +118,7 @@ def test_images_of_a_folder(images, generator):
     template = "img_{:05}.png"
 
     def starts(sample, distance, **options):
-        sampling = ClipSampling(4, sampling_rate=distance, **options)
+        sampling = ClipSampler(4, sampling_rate=distance, **options)
         clips = [sampling.random_clip(sample, generator) for _ in range(30)]
         assert clips[0].shape == (4, 3, 48, 64)
         found = [numbers(clip) for clip in clips]
@@ -127,17 +127,17 @@ def test_images_of_a_folder(images, generator):
 
     folder = str(images)
     # A clip of 28 of the 30 images begins at one of the first three, one of 8 of 10 images too.
-    assert starts(Sample(folder), 7, frame_template=template) == {1, 2, 3}
-    assert starts(Sample(folder), 7) == {1, 2, 3}
-    assert starts(Sample(folder, num_frames=10), 2, frame_template=template) == {1, 2, 3}
-    assert starts(Sample(folder, first_frame=5, num_frames=10), 2, frame_template=template) == {5, 6, 7}
-    assert starts(Sample(folder, num_frames=10), 2) == {1, 2, 3}
+    assert starts(VideoRecord(folder), 7, frame_template=template) == {1, 2, 3}
+    assert starts(VideoRecord(folder), 7) == {1, 2, 3}
+    assert starts(VideoRecord(folder, num_frames=10), 2, frame_template=template) == {1, 2, 3}
+    assert starts(VideoRecord(folder, first_frame=5, num_frames=10), 2, frame_template=template) == {5, 6, 7}
+    assert starts(VideoRecord(folder, num_frames=10), 2) == {1, 2, 3}
 
 
 def test_image_9_comes_before_image_10(images, tmp_path, generator):
     for number in range(1, 13):
         (tmp_path / f"frame{number}.png").symlink_to(images / f"img_{number:05}.png")
-    clip = ClipSampling(12, sampling_rate=1).random_clip(Sample(str(tmp_path)), generator)
+    clip = ClipSampler(12, sampling_rate=1).random_clip(VideoRecord(str(tmp_path)), generator)
     assert numbers(clip) == list(range(1, 13))
 
 
@@ -153,7 +153,7 @@ def test_image_9_comes_before_image_10(images, tmp_path, generator):
 )
 def test_folders_that_cannot_be_read(images, generator, sample_options, options, message):
     with pytest.raises(VideoDecodeError, match=message):
-        ClipSampling(4, **options).random_clip(Sample(str(images), **sample_options), generator)
+        ClipSampler(4, **options).random_clip(VideoRecord(str(images), **sample_options), generator)
 
 
 @pytest.mark.parametrize(
@@ -171,19 +171,19 @@ def test_folders_that_cannot_be_read(images, generator, sample_options, options,
 )
 def test_clip_sampling_that_cannot_be(options, message):
     with pytest.raises(ValueError, match=message):
-        ClipSampling(16, **options)
+        ClipSampler(16, **options)
 
 
 def test_a_short_video_may_be_an_error(video, generator):
     with pytest.raises(VideoDecodeError, match="clip.mp4: A clip of num_frames=16 at sampling_rate=4 needs 61 frames"):
-        ClipSampling(16, short_video="error").random_clip(video, generator)
+        ClipSampler(16, short_video="error").random_clip(video, generator)
 
 
 def test_span():
-    assert ClipSampling(16, sampling_rate=4).span() == 61
-    assert ClipSampling(16, sampling_rate=2.5).span() == 38.5
-    assert ClipSampling(16, fps=5).span() == 3.0
-    assert ClipSampling(16, frame_sampling="uniform").span() is None
+    assert ClipSampler(16, sampling_rate=4).span() == 61
+    assert ClipSampler(16, sampling_rate=2.5).span() == 38.5
+    assert ClipSampler(16, fps=5).span() == 3.0
+    assert ClipSampler(16, frame_sampling="uniform").span() is None
 
 
 # -------------------------------------------------------------------------------------------------------- pretraining
@@ -192,7 +192,7 @@ def test_span():
 @pytest.mark.parametrize(("decoder_mask_ratio", "num_decoded"), [(0.0, 28), (0.5, 16)])
 def test_pretraining_clips(video, generator, decoder_mask_ratio, num_decoded):
     config = VideoMAEV2Config(**TINY, decoder_mask_ratio=decoder_mask_ratio)
-    item = PretrainingClips(config, ClipSampling(4))(video, generator)
+    item = PretrainTransform(config, ClipSampler(4))(video, generator)
     assert set(item) == {"pixel_values", "visible_ids", "decoded_ids", "path"}
     assert (item["pixel_values"].shape, item["pixel_values"].dtype) == ((4, 3, 32, 32), torch.uint8)
     # Two slices of 4 x 4 tokens, of which int(0.9 * 16) are hidden in each.
@@ -204,31 +204,31 @@ def test_pretraining_clips(video, generator, decoder_mask_ratio, num_decoded):
         assert sorted([*item["visible_ids"].tolist(), *item["decoded_ids"].tolist()]) == list(range(32))
 
 
-@pytest.mark.parametrize("loader", [PretrainingClips, TrainingClips])
+@pytest.mark.parametrize("loader", [PretrainTransform, FinetuneTransform])
 def test_each_source_has_its_sampling(images, generator, loader):
-    load = loader(VideoMAEV2Config(**TINY), [ClipSampling(4, sampling_rate=1), ClipSampling(4, sampling_rate=6)])
+    load = loader(VideoMAEV2Config(**TINY), [ClipSampler(4, sampling_rate=1), ClipSampler(4, sampling_rate=6)])
     for source, distance in ((0, 1), (1, 6)):
-        clip = load(Sample(str(images), 0, source=source), generator)["pixel_values"]
+        clip = load(VideoRecord(str(images), 0, source=source), generator)["pixel_values"]
         assert set(np.diff(numbers(clip))) == {distance}
 
 
 @pytest.mark.parametrize(
     ("loader", "official", "expected"),
     [
-        (PretrainingClips, True, [1, 5, 9, 9]),  # never the last image, the 13th
-        (TrainingClips, True, [1, 7, 13, 13]),  # three points of 13 images, and the last one
-        (PretrainingClips, False, [1, 5, 9, 13]),
-        (TrainingClips, False, [1, 5, 9, 13]),
+        (PretrainTransform, True, [1, 5, 9, 9]),  # never the last image, the 13th
+        (FinetuneTransform, True, [1, 7, 13, 13]),  # three points of 13 images, and the last one
+        (PretrainTransform, False, [1, 5, 9, 13]),
+        (FinetuneTransform, False, [1, 5, 9, 13]),
     ],
 )
 def test_official_sampling_differs_between_pretraining_and_finetuning(images, generator, loader, official, expected):
-    load = loader(VideoMAEV2Config(**TINY), ClipSampling(4, official_sampling=official))
-    assert numbers(load(Sample(str(images), 0, num_frames=13), generator)["pixel_values"]) == expected
+    load = loader(VideoMAEV2Config(**TINY), ClipSampler(4, official_sampling=official))
+    assert numbers(load(VideoRecord(str(images), 0, num_frames=13), generator)["pixel_values"]) == expected
 
 
 def test_views_of_pretraining_share_the_frames_and_nothing_else(images, generator):
-    load = PretrainingClips(VideoMAEV2Config(**TINY), ClipSampling(4), num_sample=4)
-    pairs = [load(Sample(str(images)), generator) for _ in range(10)]
+    load = PretrainTransform(VideoMAEV2Config(**TINY), ClipSampler(4), num_sample=4)
+    pairs = [load(VideoRecord(str(images)), generator) for _ in range(10)]
     for views in pairs:
         assert len(views) == 4
         assert len({tuple(numbers(view["pixel_values"])) for view in views}) == 1
@@ -246,7 +246,7 @@ def test_training_clips_are_flipped_half_of_the_time_and_only_if_wanted(video):
     config = VideoMAEV2Config(**TINY)
 
     def load(seed, **options):
-        return TrainingClips(config, ClipSampling(4), **options)(video, torch.Generator().manual_seed(seed))
+        return FinetuneTransform(config, ClipSampler(4), **options)(video, torch.Generator().manual_seed(seed))
 
     items = [(load(seed, horizontal_flip=False), load(seed)) for seed in range(12)]
     assert all(item["labels"] == 7 and item["pixel_values"].shape == (4, 3, 32, 32) for pair in items for item in pair)
@@ -257,9 +257,9 @@ def test_training_clips_are_flipped_half_of_the_time_and_only_if_wanted(video):
 
 
 def test_augmentation_is_on_whole_frames_then_the_crop_then_the_flip(images):
-    policy, sampling = "rand-m9-n4-mstd0.5-inc1", ClipSampling(4)
-    load = TrainingClips(VideoMAEV2Config(**TINY), sampling, crop_scale=(0.2, 0.5), rand_augment=policy)
-    sample, changed = Sample(str(images), 0), 0
+    policy, sampling = "rand-m9-n4-mstd0.5-inc1", ClipSampler(4)
+    load = FinetuneTransform(VideoMAEV2Config(**TINY), sampling, crop_scale=(0.2, 0.5), rand_augment=policy)
+    sample, changed = VideoRecord(str(images), 0), 0
     for seed in range(8):
         generator = torch.Generator().manual_seed(seed)
         frames = sampling.random_clip(sample, generator)
@@ -273,8 +273,8 @@ def test_augmentation_is_on_whole_frames_then_the_crop_then_the_flip(images):
 
 
 def test_views_of_finetuning_share_the_frames_and_the_labels(images, generator):
-    load = TrainingClips(VideoMAEV2Config(**TINY), ClipSampling(4), num_sample=2)
-    pairs = [load(Sample(str(images), 5), generator) for _ in range(10)]
+    load = FinetuneTransform(VideoMAEV2Config(**TINY), ClipSampler(4), num_sample=2)
+    pairs = [load(VideoRecord(str(images), 5), generator) for _ in range(10)]
     assert all(numbers(first["pixel_values"]) == numbers(second["pixel_values"]) for first, second in pairs)
     assert not any(torch.equal(first["pixel_values"], second["pixel_values"]) for first, second in pairs)
     assert {view["labels"] for views in pairs for view in views} == {5}
@@ -282,10 +282,10 @@ def test_views_of_finetuning_share_the_frames_and_the_labels(images, generator):
 
 
 def test_colours_change_where_wanted(images):
-    config, sample = VideoMAEV2Config(**TINY), Sample(str(images), 0)
+    config, sample = VideoMAEV2Config(**TINY), VideoRecord(str(images), 0)
 
     def load(**options):
-        return TrainingClips(config, ClipSampling(4), **options)(sample, torch.Generator().manual_seed(1))
+        return FinetuneTransform(config, ClipSampler(4), **options)(sample, torch.Generator().manual_seed(1))
 
     plain = load()["pixel_values"]
     grey = load(grayscale=1.0)["pixel_values"]
@@ -296,10 +296,13 @@ def test_colours_change_where_wanted(images):
 
 def test_several_labels_are_ones_and_zeros(video, generator):
     config = VideoMAEV2Config(**TINY, num_labels=5)
-    load, views = TrainingClips(config, ClipSampling(4)), EvaluationViews(VideoMAEV2ImageProcessor(**RAW), num_labels=5)
+    load, views = (
+        FinetuneTransform(config, ClipSampler(4)),
+        EvalTransform(VideoMAEV2ImageProcessor(**RAW), num_labels=5),
+    )
     for loader in (load, views):
         for label, expected in (((3, 1), [0, 1, 0, 1, 0]), ((), [0, 0, 0, 0, 0])):
-            labels = loader(Sample(video.path, label), generator)["labels"]
+            labels = loader(VideoRecord(video.path, label), generator)["labels"]
             assert labels.dtype == torch.float32 and labels.tolist() == expected
 
 
@@ -307,12 +310,12 @@ def test_several_labels_are_ones_and_zeros(video, generator):
 @pytest.mark.parametrize("batch_bytes", [1, 5 * 96 * 128 * 3])
 def test_clips_are_the_same_however_few_frames_are_in_memory(video, monkeypatch, kind, batch_bytes):
     config = VideoMAEV2Config(**{**TINY, "num_frames": 8})
-    sampling = ClipSampling(8, sampling_rate=3)
+    sampling = ClipSampler(8, sampling_rate=3)
     colours = {"color_jitter": 0.4, "grayscale": 0.5, "rand_augment": "rand-m9-n4-mstd0.5-inc1"}
     load = {
-        "pretraining": PretrainingClips(config, sampling, num_sample=3),
-        "finetuning": TrainingClips(config, sampling, num_sample=2, **colours),
-        "evaluation": EvaluationViews(VideoMAEV2ImageProcessor(num_frames=8), num_clips=3, num_crops=2),
+        "pretraining": PretrainTransform(config, sampling, num_sample=3),
+        "finetuning": FinetuneTransform(config, sampling, num_sample=2, **colours),
+        "evaluation": EvalTransform(VideoMAEV2ImageProcessor(num_frames=8), num_clips=3, num_crops=2),
     }[kind]
 
     def items(seed):
@@ -329,24 +332,24 @@ def test_clips_are_the_same_however_few_frames_are_in_memory(video, monkeypatch,
 
 
 def test_antialias(images):
-    config, sample = VideoMAEV2Config(**TINY), Sample(str(images), 0)
+    config, sample = VideoMAEV2Config(**TINY), VideoRecord(str(images), 0)
 
     def load(**options):
-        clips = TrainingClips(config, ClipSampling(4), crop_scale=(1.0, 1.0), horizontal_flip=False, **options)
+        clips = FinetuneTransform(config, ClipSampler(4), crop_scale=(1.0, 1.0), horizontal_flip=False, **options)
         return clips(sample, torch.Generator().manual_seed(1))["pixel_values"]
 
     assert torch.equal(load(), load(antialias=True)) and not torch.equal(load(), load(antialias=False))
 
 
 @pytest.mark.parametrize("num_channels", [1, 4])
-@pytest.mark.parametrize("loader", [PretrainingClips, TrainingClips])
+@pytest.mark.parametrize("loader", [PretrainTransform, FinetuneTransform])
 def test_clips_of_other_channels(tmp_path, video, generator, loader, num_channels):
     values = {"image_mean": [0.5] * num_channels, "image_std": [0.5] * num_channels}
     config = VideoMAEV2Config(**TINY, num_channels=num_channels, **values)
-    load = loader(config, ClipSampling(4, sampling_rate=2, num_channels=num_channels))
+    load = loader(config, ClipSampler(4, sampling_rate=2, num_channels=num_channels))
     stack = np.arange(9, dtype=np.uint8)[:, None, None, None].repeat(40, 1).repeat(40, 2).repeat(num_channels, 3)
     np.save(tmp_path / "stack.npy", stack)
-    clip = load(Sample(str(tmp_path / "stack.npy"), 0), generator)["pixel_values"]
+    clip = load(VideoRecord(str(tmp_path / "stack.npy"), 0), generator)["pixel_values"]
     assert clip.shape == (4, num_channels, 32, 32) and clip[:, 0].flatten(1).unique(dim=1).diff(dim=0).unique() == 2
     if num_channels == 1:
         assert load(video, generator)["pixel_values"].shape == (4, 1, 32, 32)
@@ -363,7 +366,7 @@ def test_shuffled_views_are_the_same_frames_in_another_order(video, generator):
     processor = VideoMAEV2ImageProcessor(num_frames=8, sampling_rate=2, **raw)
 
     def indices(**options):
-        item = EvaluationViews(processor, num_clips=2, num_crops=2, **options)(video, generator)
+        item = EvalTransform(processor, num_clips=2, num_crops=2, **options)(video, generator)
         assert item["labels"] == 7 and item["pixel_values"].shape == (4, 8, 3, 96, 128)
         return [frame_indices(view.permute(0, 2, 3, 1)) for view in item["pixel_values"]]
 
@@ -376,8 +379,8 @@ def test_shuffled_views_are_the_same_frames_in_another_order(video, generator):
 
 def test_evaluation_of_images(images, generator):
     processor = VideoMAEV2ImageProcessor(num_frames=4, sampling_rate=2, **RAW)
-    views = EvaluationViews(processor, frame_template="img_{:05}.png")
-    sample = Sample(str(images), 1, first_frame=11, num_frames=10)
+    views = EvalTransform(processor, frame_template="img_{:05}.png")
+    sample = VideoRecord(str(images), 1, first_frame=11, num_frames=10)
     # Of 5 images two apart, a clip of 4 in their middle begins at the first.
     assert numbers(views(sample, generator)["pixel_values"]) == [11, 13, 15, 17]
-    assert numbers(EvaluationViews(processor)(Sample(str(images), 1), generator)["pixel_values"]) == [11, 13, 15, 17]
+    assert numbers(EvalTransform(processor)(VideoRecord(str(images), 1), generator)["pixel_values"]) == [11, 13, 15, 17]

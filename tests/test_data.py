@@ -12,9 +12,10 @@ from torch.utils.data import DataLoader
 from videomae_hf import VideoDecodeError, VideoMAEV2Config
 from videomae_hf.data.augmentation.mixing import Mixing
 from videomae_hf.data.augmentation.transforms import normalize, random_erasing
-from videomae_hf.data.clips import ClipSampling, PretrainingClips, TrainingClips
-from videomae_hf.data.sources.folders_and_lists import Sample
-from videomae_hf.data.video_dataset import UNREADABLE, BadVideosError, ClipCollator, VideoDataset, generator_of
+from videomae_hf.data.clips import ClipSampler, FinetuneTransform, PretrainTransform
+from videomae_hf.data.sources.folders_and_lists import VideoRecord
+from videomae_hf.data.video_dataset import BadVideosError, ClipCollator, VideoDataset, generator_of
+from videomae_hf.labels import UNREADABLE
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def bad_video(tmp_path_factory):
 # ---------------------------------------------------------------------------------------------------- the data set
 
 
-def draw(sample: Sample, generator: torch.Generator) -> dict:
+def draw(sample: VideoRecord, generator: torch.Generator) -> dict:
     """A clip loader without videos; like a decoder, it may have drawn before it finds a video bad."""
     number = int(torch.randint(1_000_000, (), generator=generator))
     if sample.path.startswith("bad"):
@@ -46,12 +47,12 @@ def numbers(dataset: VideoDataset, workers: int = 0, context: str | None = None)
 
 
 def made(*names: str, **options) -> VideoDataset:
-    return VideoDataset([Sample(name, label) for label, name in enumerate(names)], draw, **options)
+    return VideoDataset([VideoRecord(name, label) for label, name in enumerate(names)], draw, **options)
 
 
 def test_items_depend_on_seed_epoch_and_index_alone(video):
-    load = TrainingClips(VideoMAEV2Config(**TINY), ClipSampling(4))
-    dataset = VideoDataset([Sample(video, label) for label in range(6)], load, seed=3)
+    load = FinetuneTransform(VideoMAEV2Config(**TINY), ClipSampler(4))
+    dataset = VideoDataset([VideoRecord(video, label) for label in range(6)], load, seed=3)
     first = numbers(dataset)
     assert len(set(first)) > 3
     assert numbers(dataset) == numbers(dataset, workers=2) == first  # decoded here before the workers are forked
@@ -63,8 +64,8 @@ def test_items_depend_on_seed_epoch_and_index_alone(video):
 
 @pytest.mark.parametrize("context", ["fork", "spawn", "forkserver"])
 def test_workers_of_any_kind_give_the_same_items(video, bad_video, context):
-    load = TrainingClips(VideoMAEV2Config(**TINY), ClipSampling(4))
-    samples = [Sample(path, label) for label, path in enumerate([video, bad_video, video, video])]
+    load = FinetuneTransform(VideoMAEV2Config(**TINY), ClipSampler(4))
+    samples = [VideoRecord(path, label) for label, path in enumerate([video, bad_video, video, video])]
     alone, helped = (VideoDataset(samples, load, seed=3, weights=[1.5]) for _ in range(2))
     for dataset in (alone, helped):
         dataset.set_epoch(1)
@@ -74,8 +75,10 @@ def test_workers_of_any_kind_give_the_same_items(video, bad_video, context):
 
 def test_bad_videos_are_replaced_logged_once_and_counted(video, bad_video, tmp_path, caplog):
     missing = str(tmp_path / "missing.mp4")
-    load = TrainingClips(VideoMAEV2Config(**TINY), ClipSampling(4))
-    dataset = VideoDataset([Sample(video, 0), Sample(bad_video, 1), Sample(missing, 2), Sample(video, 3)], load)
+    load = FinetuneTransform(VideoMAEV2Config(**TINY), ClipSampler(4))
+    dataset = VideoDataset(
+        [VideoRecord(video, 0), VideoRecord(bad_video, 1), VideoRecord(missing, 2), VideoRecord(video, 3)], load
+    )
     with caplog.at_level(logging.WARNING, logger="videomae_hf.data.video_dataset"):
         items = [dataset[index] for index in (0, 1, 2, 3, 1, 2)]
     assert {item["labels"] for item in items} == {0, 3}
@@ -148,7 +151,7 @@ def test_errors_that_are_no_bad_video_are_not_hidden():
         raise KeyError("a mistake in the code")
 
     with pytest.raises(KeyError, match="a mistake in the code"):
-        VideoDataset([Sample("a")], broken)[0]
+        VideoDataset([VideoRecord("a")], broken)[0]
 
 
 def test_evaluation_keeps_the_place_of_a_bad_video():
@@ -164,7 +167,7 @@ def test_evaluation_keeps_the_place_of_a_bad_video():
 def weighted(*weights: float, bad: tuple[int, ...] = (), seed: int = 0) -> VideoDataset:
     """Sources of 3, 8 and 4 videos, whose labels are 0 to 14."""
     sources = [source for source, length in enumerate((3, 8, 4)[: len(weights)]) for _ in range(length)]
-    samples = [Sample("bad" if n in bad else "a", n, source=source) for n, source in enumerate(sources)]
+    samples = [VideoRecord("bad" if n in bad else "a", n, source=source) for n, source in enumerate(sources)]
     return VideoDataset(samples, draw, seed=seed, weights=weights)
 
 
@@ -222,7 +225,7 @@ def test_refused_weights(weights, message):
 
 
 def test_contents_that_are_no_files_reach_the_loader():
-    dataset = VideoDataset([Sample("a", 1, content=b"bytes")], lambda sample, generator: sample.video())
+    dataset = VideoDataset([VideoRecord("a", 1, content=b"bytes")], lambda sample, generator: sample.video())
     assert dataset[0] == b"bytes"
 
 
@@ -248,7 +251,7 @@ def test_views_become_items_in_their_order(video):
     batch = ClipCollator(config)(views)
     assert batch["pixel_values"][:, 0, 0, 0, 0].tolist() == [0, 1, 10, 11, 20, 21]
     assert batch["labels"].tolist() == [0, 0, 1, 1, 2, 2]
-    dataset = VideoDataset([Sample(video)] * 2, PretrainingClips(config, ClipSampling(4), num_sample=3))
+    dataset = VideoDataset([VideoRecord(video)] * 2, PretrainTransform(config, ClipSampler(4), num_sample=3))
     items = [dataset[index] for index in range(2)]
     batch = ClipCollator(config)(items)
     assert batch["visible_ids"].shape == (6, 4) and len(batch["visible_ids"].unique(dim=0)) == 6

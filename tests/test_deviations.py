@@ -6,17 +6,18 @@ import re
 import pytest
 import yaml
 from conftest import REPO
+from runs import parsed, setting_names
 
 from videomae_hf import VideoMAEV2Config
+from videomae_hf.commands import finetune
 from videomae_hf.models.image_processing_videomae_v2 import VideoMAEV2ProcessorKwargs
-from videomae_hf.settings.recipes import CONFIG_FIELDS, DataArguments, parse_command_line
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 
 
 PACKAGE = REPO / "videomae_hf"
 RECIPES = sorted((REPO / "examples" / "recipes").glob("v[12]/*.yaml"))
-KNOWN = CONFIG_FIELDS | set(VideoMAEV2ProcessorKwargs.__annotations__)
-KNOWN |= {spec.name for group in (DataArguments, VideoMAETrainingArguments) for spec in dataclasses.fields(group)}
+KNOWN = finetune.VERB.config_fields | setting_names() | set(VideoMAEV2ProcessorKwargs.__annotations__)
+KNOWN |= {spec.name for spec in dataclasses.fields(VideoMAETrainingArguments)}
 
 
 def table() -> list[list[str]]:
@@ -50,12 +51,12 @@ def test_recipes_have_the_official_options():
     of_a_run = {"base_learning_rate", "frame_template", "sampling_rate", "horizontal_flip", "head_from", "problem_type"}
     for path in RECIPES:
         command = path.stem.split("_")[0]
-        arguments = [command, str(path), "--use_cpu", "true"]
-        _, data, args, fields = parse_command_line(arguments, ("pretrain", "finetune"), "")
-        config = VideoMAEV2Config.from_size(data.model_size, data.model_version, **fields)
+        run = parsed(command, path, "--use_cpu", "true")
+        args, model = run.training, run.model
+        config = VideoMAEV2Config.from_size(model.model_size, model.model_version, **run.config_overrides)
         assert args.base_learning_rate is not None
         for name, value in official.items():
-            owner = next(owner for owner in (data, args, config) if name in vars(owner))
+            owner = next(owner for owner in (*run.groups.values(), args, config) if name in vars(owner))
             if name in of_a_run or (name == "max_grad_norm" and getattr(owner, name) > 0):
                 continue  # of the data; and two scripts of V2 clip
             if name in ("rand_augment", "antialias") and command == "pretrain":

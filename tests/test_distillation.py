@@ -5,17 +5,19 @@ import math
 
 import pytest
 import torch
+from commands import videomae
 from conftest import TINY, randomize
 from launching import TORCHRUN, succeeded
 from launching import run as run_command
+from runs import run_of
 
-import train as train_command
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
 from videomae_hf.data.augmentation.mixing import Mixing
-from videomae_hf.data.sources.synthetic import draw_dataset
+from videomae_hf.data.sources.synthetic import synthesise_dataset
 from videomae_hf.data.video_dataset import ClipCollator
-from videomae_hf.settings.recipes import DataArguments
+from videomae_hf.settings.groups import DistillationSettings
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
+from videomae_hf.training.class_weights import set_class_weights
 from videomae_hf.training.distillation import (
     DistillationTrainer,
     distillation_loss,
@@ -104,7 +106,7 @@ def clips(number: int, config: VideoMAEV2Config, seed: int = 1) -> torch.Tensor:
 
 def test_teacher_speaks_of_the_students_classes(tmp_path):
     model = save(tmp_path, id2label={0: "fly", 1: "Swim", 2: "run", 3: "jump"})
-    teacher, lines = load_teacher(DataArguments(teacher=str(tmp_path)), student_config(), CLASSES)
+    teacher, lines = load_teacher(DistillationSettings(teacher=str(tmp_path)), student_config(), CLASSES)
     counted = f"{model.num_parameters():,} parameters, beside what is counted for this run"
     assert lines == [f"teacher {tmp_path}: {counted}; 0.5 of the loss at temperature 1"]
     videos = clips(2, model.config)
@@ -114,12 +116,12 @@ def test_teacher_speaks_of_the_students_classes(tmp_path):
     assert torch.equal(logits, expected.logits[:, [3, 2, 1]]) and pooled.shape == (2, 24)
     torch.testing.assert_close(model.classifier(pooled), expected.logits)
     assert not logits.is_inference() and not any(parameter.requires_grad for parameter in teacher.model.parameters())
-    assert teacher_classes(DataArguments(teacher=str(tmp_path))) == ["fly", "Swim", "run", "jump"]
+    assert teacher_classes(run_of(teacher=str(tmp_path))) == ["fly", "Swim", "run", "jump"]
 
 
 def test_teacher_of_longer_and_larger_clips_takes_the_students(tmp_path):
     save(tmp_path, num_frames=8, image_size=48, **NAMES)
-    teacher, lines = load_teacher(DataArguments(teacher=str(tmp_path)), student_config(), CLASSES)
+    teacher, lines = load_teacher(DistillationSettings(teacher=str(tmp_path)), student_config(), CLASSES)
     assert lines[1] == "positions of the teacher interpolated from (4, 6, 6) to (2, 4, 4)"
     assert teacher.model.config.position_grid == (4, 6, 6) and teacher.model.config.grid_size == (2, 4, 4)
     assert teacher(clips(2, student_config()))[0].isfinite().all()
@@ -135,8 +137,8 @@ def test_teachers_that_are_refused(tmp_path):
 
     def refused(name: str, message: str, config=None, **settings):
         with pytest.raises(ValueError, match=message):
-            data = DataArguments(teacher=str(tmp_path / name), **settings)
-            load_teacher(data, config or student_config(), CLASSES)
+            distillation = DistillationSettings(teacher=str(tmp_path / name), **settings)
+            load_teacher(distillation, config or student_config(), CLASSES)
 
     refused("other", "of 2 classes does not know jump, swim")
     refused("grey", "image_mean=.* of the student and .0.5, 0.5, 0.5. of the teacher")
@@ -144,9 +146,14 @@ def test_teachers_that_are_refused(tmp_path):
     refused("several", "has problem_type=multi_label_classification")
     refused("good", "teacher does not go with problem_type=regression", student_config(problem_type="regression"))
     refused("good", "distillation_weight=1.5 must be in", distillation_weight=1.5)
-    refused("good", "class_weights=balanced does not", class_weights="balanced", distillation_weight=1.0)
     refused("good", "distillation_temperature=0.0 must be positive", distillation_temperature=0.0)
-    assert load_teacher(DataArguments(), student_config(), CLASSES) == (None, [])
+    assert load_teacher(DistillationSettings(), student_config(), CLASSES) == (None, [])
+
+
+def test_class_weights_need_labels():
+    run = run_of(teacher="some", class_weights="balanced", distillation_weight=1.0)
+    with pytest.raises(ValueError, match="class_weights=balanced does not go with distillation_weight=1"):
+        set_class_weights(run, None, None)
 
 
 # ----------------------------------------------------------------------------------------------------------- training
@@ -157,7 +164,7 @@ def distil(folder, teacher_folder, labelled: bool, settings: dict, mixing: bool 
     config = student_config(hidden_size=12, intermediate_size=24, **arguments.pop("config", {}))
     torch.manual_seed(0)
     student = VideoMAEV2ForVideoClassification(config)
-    data = DataArguments(teacher=str(teacher_folder), **settings)
+    distillation = DistillationSettings(teacher=str(teacher_folder), **settings)
     items = [
         {"pixel_values": clip, "seed": number, **({"labels": number % 3} if labelled else {})}
         for number, clip in enumerate(clips(64, config))
@@ -166,9 +173,9 @@ def distil(folder, teacher_folder, labelled: bool, settings: dict, mixing: bool 
     defaults = {"per_device_train_batch_size": 8, "use_cpu": True, "disable_tqdm": True, "logging_steps": 1}
     args = VideoMAETrainingArguments(**{**defaults, "output_dir": str(folder), "save_strategy": "no", **arguments})
     collator = ClipCollator(config, Mixing(3) if mixing else None)
-    teacher, _ = load_teacher(data, config, CLASSES)
+    teacher, _ = load_teacher(distillation, config, CLASSES)
     return DistillationTrainer(
-        model=student, args=args, train_dataset=items, data_collator=collator, teacher=teacher, data=data
+        model=student, args=args, train_dataset=items, data_collator=collator, teacher=teacher, settings=distillation
     )
 
 
@@ -272,7 +279,7 @@ def test_both_see_the_mixed_clips(tmp_path, teacher_folder):
 def drawn(tmp_path_factory):
     """16 drawn videos, and a teacher of their classes for clips of another size."""
     folder = tmp_path_factory.mktemp("drawn")
-    draw_dataset(folder / "videos", videos_per_class=2, size=40, num_frames=8)
+    synthesise_dataset(folder / "videos", videos_per_class=2, size=40, num_frames=8)
     names = sorted(child.name for child in (folder / "videos").iterdir())
     save(folder / "teacher", image_size=48, id2label=dict(enumerate(names)))
     return folder
@@ -293,7 +300,7 @@ def log_of(folder) -> list[float]:
 def test_command_without_labels(drawn, tmp_path, capsys):
     """Videos of any folder, mixed, and the teacher's classes; scored on labelled ones."""
     options = ["--distillation_weight=1.0", "--mixup_alpha=0.8", f"--eval_data={drawn / 'videos'}"]
-    train_command.main(arguments_of(drawn, tmp_path, *options))
+    videomae(*arguments_of(drawn, tmp_path, *options))
     output = capsys.readouterr().out
     assert "1 of the loss at temperature 1" in output
     assert "positions of the teacher interpolated from (2, 6, 6) to (2, 4, 4)" in output
@@ -305,7 +312,7 @@ def test_command_without_labels(drawn, tmp_path, capsys):
 @pytest.mark.slow
 def test_two_processes_equal_one(drawn, tmp_path):
     options = ["--distillation_features=0.5", "--distillation_temperature=2.0"]
-    train_command.main(arguments_of(drawn, tmp_path / "one", *options))
+    videomae(*arguments_of(drawn, tmp_path / "one", *options))
     both = [*options, "--per_device_train_batch_size=2", "--gradient_accumulation_steps=2"]
     succeeded(run_command(*arguments_of(drawn, tmp_path / "two", *both), launcher=TORCHRUN))
     assert len(log_of(tmp_path / "one")) == 4

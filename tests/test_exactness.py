@@ -9,12 +9,12 @@ import json
 
 import pytest
 import torch
+from commands import videomae
 from launching import ACCELERATE, TORCHRUN, run, succeeded
 from safetensors.torch import load_file
 
-import train
 from videomae_hf.commands import prepare
-from videomae_hf.data.sources.synthetic import draw_dataset
+from videomae_hf.data.sources.synthetic import synthesise_dataset
 
 
 SMOKE = ["examples/recipes/smoke.yaml", "--logging_steps", "1", "--learning_rate", "1e-3", "--disable_tqdm", "true"]
@@ -33,7 +33,7 @@ RUNS = {
 def videos(tmp_path_factory):
     """32 videos, not equally many of each class."""
     folder = tmp_path_factory.mktemp("data") / "videos"
-    draw_dataset(folder, videos_per_class=5, size=64, num_frames=16)
+    synthesise_dataset(folder, videos_per_class=5, size=64, num_frames=16)
     for name in ("up", "down"):
         for number in range(4):
             (folder / name / f"{name}_{number:05}.mp4").unlink()
@@ -47,7 +47,7 @@ def history(folder, videos, what: str, batch: str, *options, launcher=TORCHRUN, 
     sizes = ["--per_device_train_batch_size", clips, "--gradient_accumulation_steps", steps]
     arguments = [command, *SMOKE, *own, *sizes, "--train_data", videos, "--output_dir", folder, *options]
     if batch.startswith("1"):
-        train.main([str(argument) for argument in arguments])
+        videomae(*arguments)
     else:
         output = succeeded(run(*arguments, launcher=launcher))
         assert f"total batch 8 = {clips} a process x 2 processes x {steps} accumulation step" in output

@@ -25,8 +25,8 @@ from test_decoding_formats import packets_of, pictures, write, write_packets
 from videomae_hf import VideoDecodeError, VideoMAEV2ImageProcessor
 from videomae_hf.commands.scan import scan_file
 from videomae_hf.data.checks import check_data
-from videomae_hf.data.clips import ClipSampling
-from videomae_hf.data.sources.folders_and_lists import Sample
+from videomae_hf.data.clips import ClipSampler
+from videomae_hf.data.sources.folders_and_lists import VideoRecord
 from videomae_hf.data.video_dataset import VideoDataset
 from videomae_hf.models import video_decoding
 from videomae_hf.models.other_decoders import refuse_unknown_container
@@ -249,8 +249,8 @@ def test_one_hostile_file_is_replaced(video, tmp_path):
     (tmp_path / "bomb").mkdir()
     (tmp_path / "bomb" / "1.png").write_bytes(png(30000, 30000))
     (tmp_path / "ports.mp4").write_text(sdp(18998))
-    samples = [Sample(str(tmp_path / name)) for name in ("bomb", "ports.mp4")] + [Sample(str(video))]
-    sampling = ClipSampling(4, sampling_rate=1)
+    samples = [VideoRecord(str(tmp_path / name)) for name in ("bomb", "ports.mp4")] + [VideoRecord(str(video))]
+    sampling = ClipSampler(4, sampling_rate=1)
     dataset = VideoDataset(samples, lambda sample, generator: sampling.random_clip(sample, generator))
     assert all(dataset[index].shape == (4, 3, 96, 128) for index in range(3))
     assert dataset.bad_videos() == (2, 3)
@@ -289,7 +289,7 @@ def test_large_frames(tmp_path, name, backend):
     with pytest.raises(VideoDecodeError, match="max_pixels=1000"):
         VideoMAEV2ImageProcessor(num_frames=1, max_pixels=1000, video_backend=backend)(path)
     with pytest.raises(VideoDecodeError, match="max_pixels=1000"):
-        ClipSampling(1, max_pixels=1000).random_clip(Sample(str(path)), None)
+        ClipSampler(1, max_pixels=1000).random_clip(VideoRecord(str(path)), None)
     assert "max_pixels=1000" in scan_file(str(path), max_pixels=1000).reason
 
 

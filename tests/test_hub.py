@@ -19,7 +19,6 @@ from tiny_models import opengvlab_folder
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 from transformers.dynamic_module_utils import check_imports
 
-import push_to_hub
 from videomae_hf import (
     VideoMAEV2Config,
     VideoMAEV2ForPreTraining,
@@ -29,7 +28,8 @@ from videomae_hf import (
 )
 from videomae_hf.checkpoints.model_card import Checkpoint, model_card
 from videomae_hf.cli import run_command as run_main
-from videomae_hf.data.sources.synthetic import draw_video, write_video
+from videomae_hf.commands import push
+from videomae_hf.data.sources.synthetic import synthesise_video, write_video
 
 
 SHIPPED = {
@@ -79,7 +79,7 @@ def checkpoints(tmp_path_factory) -> Path:
     return folder
 
 
-def push(*arguments, **environment) -> subprocess.CompletedProcess:
+def push_to_hub(*arguments, **environment) -> subprocess.CompletedProcess:
     return run_command(
         [sys.executable, "push_to_hub.py", *map(str, arguments)], cwd=REPO, env={**os.environ, **environment}
     )
@@ -107,7 +107,7 @@ def test_shipped_files_import_only_siblings_and_installed_packages(name):
 def test_dry_run_builds_a_bundle_and_a_card(checkpoints, tmp_path):
     bundle = tmp_path / "bundle"
     arguments = ["--dry_run", bundle, "--metrics", checkpoints / "metrics.json", "--dataset", "two moves"]
-    done = push(checkpoints / "finetuned", "me/moves", *arguments)
+    done = push_to_hub(checkpoints / "finetuned", "me/moves", *arguments)
     assert done.returncode == 0, done.stderr
     assert "nothing uploaded" in done.stdout
     weights = {"README.md", "config.json", "model.safetensors", "preprocessor_config.json"}
@@ -132,7 +132,7 @@ def test_dry_run_builds_a_bundle_and_a_card(checkpoints, tmp_path):
 
 @pytest.mark.parametrize("kind", ["pretrained", "encoder"])
 def test_other_models_are_proved_too(checkpoints, tmp_path, kind):
-    done = push(checkpoints / kind, f"me/{kind}", "--dry_run", tmp_path / "bundle")
+    done = push_to_hub(checkpoints / kind, f"me/{kind}", "--dry_run", tmp_path / "bundle")
     assert done.returncode == 0, done.stderr
     assert "agree without videomae_hf" in done.stdout
 
@@ -140,16 +140,16 @@ def test_other_models_are_proved_too(checkpoints, tmp_path, kind):
 def test_bundle_that_does_not_load_is_not_shipped(checkpoints, tmp_path, monkeypatch):
     """The proof can fail: a bundle whose code is broken is refused with the reason."""
     monkeypatch.syspath_prepend(str(REPO))
-    checkpoint = push_to_hub.read_checkpoint(str(checkpoints / "finetuned"), None)
-    push_to_hub.build_bundle(checkpoint, "me/moves", tmp_path / "bundle", "apache-2.0", None)
-    push_to_hub.verify_bundle(checkpoint, tmp_path / "bundle")
+    checkpoint = push.read_checkpoint(str(checkpoints / "finetuned"), None)
+    push.build_bundle(checkpoint, "me/moves", tmp_path / "bundle", "apache-2.0", None)
+    push.verify_bundle(checkpoint, tmp_path / "bundle")
     with torch.no_grad():
         checkpoint.model.classifier.bias += 1
     with pytest.raises(ValueError, match="does not work without videomae_hf"):
-        push_to_hub.verify_bundle(checkpoint, tmp_path / "bundle")
+        push.verify_bundle(checkpoint, tmp_path / "bundle")
     (tmp_path / "bundle" / "masking.py").unlink()
     with pytest.raises(ValueError, match="masking"):
-        push_to_hub.verify_bundle(checkpoint, tmp_path / "bundle")
+        push.verify_bundle(checkpoint, tmp_path / "bundle")
 
 
 @pytest.mark.parametrize(
@@ -166,13 +166,13 @@ def test_mistakes_end_in_one_line(checkpoints, tmp_path, monkeypatch, capsys, ar
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     filled = [argument.format(checkpoints=checkpoints, tmp=tmp_path) for argument in arguments]
     with pytest.raises(SystemExit, match="1"):
-        run_main("push_to_hub.py", push_to_hub.main, filled)
+        run_main("push_to_hub.py", push.main, filled)
     errors = capsys.readouterr().err
     assert "push_to_hub.py: error:" in errors and message in errors
 
 
 def test_pipeline_from_a_folder_without_the_package(checkpoints, tmp_path):
-    write_video(tmp_path / "clip.mp4", draw_video("left", np.random.default_rng(0)))
+    write_video(tmp_path / "clip.mp4", synthesise_video("left", np.random.default_rng(0)))
     code = f"""
 from transformers import pipeline
 classify = pipeline("video-classification", model={str(checkpoints / "finetuned")!r}, trust_remote_code=True)
@@ -193,7 +193,7 @@ def hub():
 
 def test_push_and_load_over_the_hub_protocol(checkpoints, tmp_path, hub):
     environment = hub.environment(tmp_path)
-    done = push(checkpoints / "finetuned", "me/moves", **environment)
+    done = push_to_hub(checkpoints / "finetuned", "me/moves", **environment)
     assert done.returncode == 0, done.stderr
     assert f"{hub.url}/me/moves/commit/" in done.stdout
     assert set(hub.repositories["me/moves"]) >= SHIPPED | {"README.md", "model.safetensors"}
@@ -221,7 +221,7 @@ AutoModel.from_pretrained("me/moves", **options)
 
 
 def test_wrong_token_is_one_line(checkpoints, tmp_path, hub):
-    done = push(checkpoints / "finetuned", "me/moves", **{**hub.environment(tmp_path), "HF_TOKEN": "hf_wrong"})
+    done = push_to_hub(checkpoints / "finetuned", "me/moves", **{**hub.environment(tmp_path), "HF_TOKEN": "hf_wrong"})
     assert TOKEN != "hf_wrong" and done.returncode == 1
     assert "401" in done.stderr and "Traceback" not in done.stderr
     assert hub.repositories == {}
@@ -308,14 +308,14 @@ def test_an_untrained_head_is_not_shipped(checkpoints, tmp_path):
     content["architectures"] = ["VideoMAEV2ForVideoClassification"]
     (folder / "config.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="has no trained classifier and fc_norm, and is not shipped"):
-        push_to_hub.read_checkpoint(str(folder), None)
+        push.read_checkpoint(str(folder), None)
 
 
 PUSHING = """
 import sys
 sys.path[:0] = [{tests!r}, {repo!r}]
 from pathlib import Path
-from drawn_clips import trainer
+from synthetic_clips import trainer
 from videomae_hf import VideoMAEV2ImageProcessor
 folder = Path(sys.argv[1])
 (folder / "settings.yaml").write_text("train_data: /home/someone")

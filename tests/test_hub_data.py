@@ -60,7 +60,7 @@ def test_labels_and_videos(tmp_path, videos, kind, stored):
 
 def test_looking_at_labels_reads_no_video(tmp_path, videos, monkeypatch):
     samples, _ = read_rows(saved(tmp_path, videos, *LABELS["classes"][:2]), "train")
-    monkeypatch.setattr(hub_datasets.RowSamples, "_read", lambda *_: pytest.fail("read a video"))
+    monkeypatch.setattr(hub_datasets.RowRecords, "_read", lambda *_: pytest.fail("read a video"))
     assert [sample.label for sample in samples] == [1, 0, 1]
 
 

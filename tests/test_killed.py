@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 from commands import run as run_command
+from commands import videomae
 from conftest import REPO
 from launching import TORCHRUN, children, finish, kill, run, start, succeeded
 from safetensors.torch import load_file
 from test_survival import saved_state
 
-import train as train_command
-from videomae_hf.data.sources.synthetic import draw_dataset
+from videomae_hf.data.sources.synthetic import synthesise_dataset
 from videomae_hf.training.safeguards import last_checkpoint
 
 
@@ -28,7 +28,7 @@ LAST = ["--resume_from_checkpoint", "last"]
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "videos"
-    draw_dataset(folder, videos_per_class=1, size=32, num_frames=8)
+    synthesise_dataset(folder, videos_per_class=1, size=32, num_frames=8)
     return folder
 
 
@@ -71,9 +71,9 @@ def assert_same_run(output: Path, unbroken: Path, steps: int, whole_state: bool 
 
 
 def test_killed_within_an_epoch_and_resumed_equals_unbroken(videos, tmp_path, monkeypatch):
-    monkeypatch.chdir(Path(train_command.__file__).parent)
+    monkeypatch.chdir(REPO)
     workers = {"dataloader_num_workers": 1, "dataloader_persistent_workers": "true"}
-    train_command.main(arguments(videos, tmp_path / "unbroken", **workers))
+    videomae(*arguments(videos, tmp_path / "unbroken", **workers))
     killed = arguments(videos, tmp_path / "killed", **workers)
     process = start(*killed, PYTHONUNBUFFERED="1")
     try:
@@ -81,7 +81,7 @@ def test_killed_within_an_epoch_and_resumed_equals_unbroken(videos, tmp_path, mo
     finally:
         kill(process)
     assert last_checkpoint(tmp_path / "killed") is not None
-    train_command.main([*killed, *LAST])
+    videomae(*killed, *LAST)
     assert_same_run(tmp_path / "killed", tmp_path / "unbroken", 12)
 
 

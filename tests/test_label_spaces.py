@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from conftest import TINY
+from runs import run_of
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
 from videomae_hf.commands import merge_labels
@@ -16,9 +17,8 @@ from videomae_hf.data.sources.label_merging import (
     read_aliases,
     read_mappings,
 )
-from videomae_hf.data.videos import head_fields
-from videomae_hf.settings.recipes import DataArguments
-from videomae_hf.training.classifier_head import finetuning_model, head_rows, load_classifier
+from videomae_hf.data.videos import VideoSource
+from videomae_hf.training.classifier_head import classifier_of, head_rows, load_classifier
 
 
 def touch(folder, *names: str):
@@ -247,10 +247,10 @@ def test_a_pretrained_checkpoint_has_no_head(tmp_path):
 
 def test_mappings_of_merged_data_go_into_the_config(sets):
     _, classes = merge(sets)
-    data = DataArguments(label_mappings=str(sets / "out" / "label_mappings.json"), model_size="small")
     shape = {name: value for name, value in TINY.items() if name != "layer_norm_eps"}
-    labels = head_fields("single_label_classification", [], classes)
-    model, _ = finetuning_model(data, shape, labels)
+    mappings = str(sets / "out" / "label_mappings.json")
+    run = run_of(overrides=shape, label_mappings=mappings, model_size="small")
+    model, _ = classifier_of(run, VideoSource([], classes))
     assert model.config.label_mappings["k6"] == {"Run": 1, "swim": 2}
     with pytest.raises(ValueError, match="is of 3 classes .jump, run, swim., the data of 2"):
-        finetuning_model(data, shape, head_fields("single_label_classification", [], ["jump", "run"]))
+        classifier_of(run, VideoSource([], ["jump", "run"]))

@@ -16,7 +16,7 @@ from videomae_hf.data.sources.folders_and_lists import (
 )
 from videomae_hf.data.sources.list_columns import COLUMNS, choose_split, describe_columns, find_roles
 from videomae_hf.data.sources.list_editing import edit_list, list_every_video
-from videomae_hf.data.sources.records import Sample, SampleList
+from videomae_hf.data.sources.records import VideoRecord, VideoRecords
 from videomae_hf.data.sources.targets import read_targets
 from videomae_hf.models.video_decoding import FrameFolder, VideoSegment
 from videomae_hf.text_files import read_class_names
@@ -54,18 +54,18 @@ def test_start_and_end_in_seconds(tmp_path, header, cells):
 
 
 def test_a_part_of_a_video_is_what_is_decoded():
-    assert Sample("a.mp4", start=2.0, end=4.5).video() == VideoSegment("a.mp4", 2.0, 4.5)
-    assert Sample("a.mp4", end_frame=7).video() == VideoSegment("a.mp4", end_frame=7)
-    folder = Sample("frames", num_frames=30, start_frame=3).video("{}.jpg")
+    assert VideoRecord("a.mp4", start=2.0, end=4.5).video() == VideoSegment("a.mp4", 2.0, 4.5)
+    assert VideoRecord("a.mp4", end_frame=7).video() == VideoSegment("a.mp4", end_frame=7)
+    folder = VideoRecord("frames", num_frames=30, start_frame=3).video("{}.jpg")
     assert folder == VideoSegment(FrameFolder("frames", "{}.jpg", 1, 30), start_frame=3)
-    assert Sample("a.mp4", start=2.0, end=4.5).name == "a.mp4 [2 to 4.5 s]"
-    assert Sample("a.mp4", start_frame=2).name == "a.mp4 [2 to the end]"
+    assert VideoRecord("a.mp4", start=2.0, end=4.5).name == "a.mp4 [2 to 4.5 s]"
+    assert VideoRecord("a.mp4", start_frame=2).name == "a.mp4 [2 to the end]"
     parts = [
-        Sample("a.mp4", 0, start=0.1, end=1 / 3),
-        Sample("b.mp4", 1),
-        Sample("c.mp4", 0, start_frame=7, end_frame=9),
+        VideoRecord("a.mp4", 0, start=0.1, end=1 / 3),
+        VideoRecord("b.mp4", 1),
+        VideoRecord("c.mp4", 0, start_frame=7, end_frame=9),
     ]
-    assert list(SampleList(parts)) == parts
+    assert list(VideoRecords(parts)) == parts
 
 
 def test_frames_open_ends_and_several_parts_of_one_video(tmp_path):
@@ -347,7 +347,10 @@ def test_several_labels_that_are_unclear(tmp_path, text, message):
 def test_numbers_to_predict_and_what_else_a_list_has(tmp_path):
     (tmp_path / "list.csv").write_text("path,age,comment,start,end,split\na.mp4,1.5,x,0,2,train\nb.mp4,2,y,,,val\n")
     samples, names = read_targets(tmp_path / "list.csv", reading=Reading(split=TRAINING))
-    assert (names, list(samples)) == (["age"], [Sample(str(tmp_path / "a.mp4"), targets=(1.5,), start=0.0, end=2.0)])
+    assert (names, list(samples)) == (
+        ["age"],
+        [VideoRecord(str(tmp_path / "a.mp4"), targets=(1.5,), start=0.0, end=2.0)],
+    )
     assert samples.messages[1] == f"{tmp_path}/list.csv: columns not used: comment"
     (tmp_path / "list.csv").write_text("path,age\na.mp4,1.5\nb.mp4,2\nc.mp4,old\n")
     with pytest.raises(ValueError, match="line 4: age is 'old', not a number"):

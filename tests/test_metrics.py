@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from transformers import EvalPrediction
 
-from videomae_hf.data.video_dataset import UNREADABLE
 from videomae_hf.evaluation.metrics import (
     MeanAveragePrecision,
     MeanClassAccuracy,
@@ -15,8 +14,8 @@ from videomae_hf.evaluation.metrics import (
     average_precision,
     classification_metrics,
     confusion_matrix,
-    is_readable,
 )
+from videomae_hf.labels import UNREADABLE, labels_of
 
 
 SCORES = np.array(
@@ -165,7 +164,7 @@ def test_f1_of_several_labels(logits, references, micro, macro):
 def test_classification_metrics_of_several_labels_leave_out_what_could_not_be_read():
     labels = np.insert(LABELS.astype(np.float32), 2, UNREADABLE, axis=0)
     logits = np.insert(LOGITS, 2, 9.0, axis=0)
-    assert is_readable(labels).tolist() == [True, True, False, True, True]
+    assert labels_of("multi_label_classification").is_readable(labels).tolist() == [True, True, False, True, True]
     assert classification_metrics(EvalPrediction(predictions=logits, label_ids=labels)) == {
         "videos": 4,
         "unreadable": 1,

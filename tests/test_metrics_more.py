@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from transformers import EvalPrediction
 
-from videomae_hf.data.sources.folders_and_lists import Sample
+from videomae_hf.data.sources.folders_and_lists import VideoRecord
 from videomae_hf.evaluation.metrics import (
     F1,
     ConfusionMatrix,
@@ -124,9 +124,9 @@ def test_two_processes_with_unequal_parts(tmp_path):
 
 def test_files_of_a_regression(tmp_path):
     samples = [
-        Sample("a.mp4", targets=(1.0, 10.0)),
-        Sample("b.mp4", targets=(3.0, 20.0)),
-        Sample("c.mp4", targets=(5.0, 6.0)),
+        VideoRecord("a.mp4", targets=(1.0, 10.0)),
+        VideoRecord("b.mp4", targets=(3.0, 20.0)),
+        VideoRecord("c.mp4", targets=(5.0, 6.0)),
     ]
     labels = np.array([[1, 10], [3, 20], [np.nan, np.nan]])
     logits = np.array([[1.5, 10], [3, 21], [0, 0]], dtype=np.float32)
@@ -143,7 +143,7 @@ def test_files_of_a_regression(tmp_path):
 
 
 def test_files_of_classes(tmp_path):
-    samples = [Sample("a.mp4", 0), Sample("b.mp4", 1), Sample("c.mp4", 1)]
+    samples = [VideoRecord("a.mp4", 0), VideoRecord("b.mp4", 1), VideoRecord("c.mp4", 1)]
     logits = np.log(np.array([[0.75, 0.25], [0.5, 0.5], [0.9, 0.1]], dtype=np.float32))
     write_predictions(tmp_path, samples, ["run", "jump"], None, Scored(logits, np.array([0, 1, -100]), {}))
     assert (tmp_path / "predictions.csv").read_text().splitlines() == [

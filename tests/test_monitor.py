@@ -15,21 +15,22 @@ import torch
 from commands import run as run_command
 from conftest import REPO, TINY
 from PIL import Image
+from runs import parsed, run_of
 from transformers import TrainerCallback
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ImageProcessor
-from videomae_hf.data.clips import ClipSampling, PretrainingClips
+from videomae_hf.data.clips import ClipSampler, PretrainTransform
 from videomae_hf.data.sources.folders_and_lists import read_samples
-from videomae_hf.data.sources.synthetic import draw_dataset
-from videomae_hf.data.video_dataset import UNREADABLE, ClipCollator, VideoDataset
+from videomae_hf.data.sources.synthetic import synthesise_dataset
+from videomae_hf.data.video_dataset import ClipCollator, VideoDataset
 from videomae_hf.evaluation.probes import knn_accuracy
 from videomae_hf.evaluation.reconstruction import reconstruction_strips, strip_row
 from videomae_hf.evaluation.report import _over_time
+from videomae_hf.labels import UNREADABLE
 from videomae_hf.models.layers_videomae_v2 import VideoMAEV2DropPath
-from videomae_hf.settings.recipes import DataArguments, as_recipe, parse_command_line
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training import monitoring
-from videomae_hf.training.monitoring import draw_reconstructions, fixed_clips, make_probe
+from videomae_hf.training.monitoring import fixed_clips, log_reconstructions, make_probe
 from videomae_hf.training.optimization import DropPathWarmup
 from videomae_hf.training.trainer import VideoMAETrainer
 
@@ -42,8 +43,8 @@ def videos(tmp_path_factory) -> Path:
     """24 videos of 8 classes in train, 8 in val, and in each one more that cannot be read: odd numbers, which two
     processes do not share evenly."""
     folder = tmp_path_factory.mktemp("videos")
-    draw_dataset(folder / "train", videos_per_class=3, size=32, num_frames=10)
-    draw_dataset(folder / "val", videos_per_class=1, size=32, num_frames=10, seed=1)
+    synthesise_dataset(folder / "train", videos_per_class=3, size=32, num_frames=10)
+    synthesise_dataset(folder / "val", videos_per_class=1, size=32, num_frames=10, seed=1)
     for part in ("train", "val"):
         (folder / part / "up" / "a_bad_one.mp4").write_bytes(b"no video")
     return folder
@@ -52,7 +53,7 @@ def videos(tmp_path_factory) -> Path:
 def trainer(folder, videos, probed: bool = False, **arguments) -> VideoMAETrainer:
     torch.manual_seed(0)
     model = VideoMAEV2ForPreTraining(VideoMAEV2Config(**CONFIG, drop_path_rate=0.5, hidden_dropout_prob=0.1))
-    clips = PretrainingClips(model.config, ClipSampling(num_frames=8, sampling_rate=1))
+    clips = PretrainTransform(model.config, ClipSampler(num_frames=8, sampling_rate=1))
     train_set, eval_set = (
         VideoDataset(read_samples(videos / part, labelled=False)[0], clips, seed=42) for part in ("train", "val")
     )
@@ -67,16 +68,16 @@ def trainer(folder, videos, probed: bool = False, **arguments) -> VideoMAETraine
     }
     args = VideoMAETrainingArguments(**{**defaults, **arguments})
     args.label_names, args.prediction_loss_only = ["decoded_ids"], True
-    data = DataArguments(sampling_rate=1)
+    run = run_of(args, "pretrain", sampling_rate=1.0)
     if probed:
-        data.probe_train_data, data.probe_eval_data = str(videos / "train"), str(videos / "val")
+        run = run.changed(probe_train_data=str(videos / "train"), probe_eval_data=str(videos / "val"))
     return VideoMAETrainer(
         model=model,
         args=args,
         train_dataset=train_set,
         eval_dataset=eval_set,
         data_collator=ClipCollator(model.config),
-        probe=make_probe(data, args, model.config),
+        probe=make_probe(run, model.config),
     )
 
 
@@ -94,7 +95,7 @@ def test_a_watched_run_is_the_one_that_is_not_watched(tmp_path, videos, workers)
     alone.train()
     options = {"max_steps": 6, "dataloader_num_workers": workers, "save_strategy": "steps", "save_steps": 4}
     watched = trainer(tmp_path / "watched", videos, True, eval_strategy="steps", eval_steps=2, **options)
-    draw_reconstructions(watched, 2)
+    log_reconstructions(watched, 2)
     watched.train()
     assert len(history(watched, "eval_knn_top1")) == 3
     assert history(watched, "loss") == history(alone, "loss")
@@ -105,7 +106,7 @@ def test_a_watched_run_is_the_one_that_is_not_watched(tmp_path, videos, workers)
 
 def test_watching_puts_mode_and_generators_back(tmp_path, videos):
     run = trainer(tmp_path, videos, probed=True)
-    draw_reconstructions(run, 1)
+    log_reconstructions(run, 1)
     pictures = run.callback_handler.callbacks[-1]
     for training in (True, False):
         run.model.train(training)
@@ -124,7 +125,7 @@ def test_watching_puts_mode_and_generators_back(tmp_path, videos):
 def test_pictures_are_drawn_at_evaluations_saves_and_the_end(tmp_path, videos):
     options = {"eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 3}
     run = trainer(tmp_path, videos, max_steps=5, **options)
-    draw_reconstructions(run, 2)
+    log_reconstructions(run, 2)
     run.train()
     wanted = [f"step_{step:08d}.png" for step in (2, 3, 4, 5)]
     for number in (0, 1):
@@ -139,7 +140,7 @@ def test_pictures_are_drawn_at_evaluations_saves_and_the_end(tmp_path, videos):
 
 def test_pictures_show_what_the_model_makes_of_them(tmp_path, videos):
     run = trainer(tmp_path, videos, max_steps=1)
-    draw_reconstructions(run, 3)
+    log_reconstructions(run, 3)
     run.train()
     clips = fixed_clips(run.eval_dataset, 3, run.model.config)
     assert clips["pixel_values"].dtype == torch.uint8 and clips["pixel_values"].shape == (3, 8, 3, 32, 32)
@@ -179,9 +180,9 @@ def test_rows_of_a_picture():
 def test_without_a_number_or_for_another_model_nothing_is_drawn(tmp_path, videos):
     run = trainer(tmp_path, videos)
     before = len(run.callback_handler.callbacks)
-    draw_reconstructions(run, 0)
+    log_reconstructions(run, 0)
     run.eval_dataset, run.train_dataset = None, torch.utils.data.TensorDataset(torch.zeros(1))
-    draw_reconstructions(run, 3)
+    log_reconstructions(run, 3)
     assert len(run.callback_handler.callbacks) == before
 
 
@@ -281,14 +282,14 @@ def test_clips_are_kept_if_they_fit_in_memory(tmp_path, videos, monkeypatch, lim
 
 
 def test_probe_data_go_together_and_share_classes(tmp_path, videos):
-    args, config = VideoMAETrainingArguments(use_cpu=True), VideoMAEV2Config(**CONFIG)
-    assert make_probe(DataArguments(), args, config) is None
+    run, config = run_of(verb="pretrain"), VideoMAEV2Config(**CONFIG)
+    assert make_probe(run, config) is None
     with pytest.raises(ValueError, match="probe_train_data=None and probe_eval_data=.*val go together"):
-        make_probe(DataArguments(probe_eval_data=str(videos / "val")), args, config)
+        make_probe(run.changed(probe_eval_data=str(videos / "val")), config)
     (tmp_path / "sideways").mkdir()
     shutil.copy(next((videos / "val" / "down").iterdir()), tmp_path / "sideways")
     with pytest.raises(ValueError, match="sideways"):
-        make_probe(DataArguments(probe_train_data=str(videos / "train"), probe_eval_data=str(tmp_path)), args, config)
+        make_probe(run.changed(probe_train_data=str(videos / "train"), probe_eval_data=str(tmp_path)), config)
 
 
 # ----------------------------------------------------------------------------------------------------------- trackers
@@ -310,7 +311,7 @@ def test_pictures_and_figures_reach_wandb_and_trackio(tmp_path, videos, monkeypa
         monkeypatch.setitem(sys.modules, name, wandb)
     trackio.context_vars.current_space_id.get.return_value = None
     run = trainer(tmp_path, videos, True, max_steps=2, report_to=["wandb", "trackio"], eval_strategy="epoch")
-    draw_reconstructions(run, 2)
+    log_reconstructions(run, 2)
     run.train()
     size = Image.open(tmp_path / "reconstructions" / "video_0" / "step_00000002.png").size
     pictures = {f"reconstruction/video_{number}": ("image", size) for number in (0, 1)}
@@ -337,10 +338,9 @@ def test_pictures_and_figures_reach_wandb_and_trackio(tmp_path, videos, monkeypa
 def test_trackers_from_the_command_line_and_recipes(tmp_path, options, trackers):
     (tmp_path / "one.yaml").write_text("report_to: trackio\n")
     (tmp_path / "several.yaml").write_text("report_to: [trackio, wandb]\n")
-    arguments = ["pretrain", *(option.format(tmp=tmp_path) for option in options), "--use_cpu", "true"]
-    _, data, args, fields = parse_command_line(arguments, ("pretrain",), "")
-    assert args.report_to == trackers
-    assert as_recipe(data, args, fields).get("report_to", []) == trackers
+    run = parsed("pretrain", *(option.format(tmp=tmp_path) for option in options), "--use_cpu", "true")
+    assert run.training.report_to == trackers
+    assert run.as_recipe().get("report_to", []) == trackers
 
 
 SMOKE = [

@@ -7,15 +7,17 @@ import re
 import numpy as np
 import pytest
 import torch
+from commands import videomae
 from conftest import REPO
 from golden_files import GOLDEN
+from runs import parsed
 
-import train as train_command
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
-from videomae_hf.data.sources.folders_and_lists import Sample
-from videomae_hf.data.videos import clip_sampling, image_processor
+from videomae_hf.data.processors import training_processor
+from videomae_hf.data.sources.folders_and_lists import VideoRecord
+from videomae_hf.data.videos import clip_sampler
 from videomae_hf.models.video_decoding import VideoInfo
-from videomae_hf.settings.recipes import parse_command_line
+from videomae_hf.settings.run import Run
 from videomae_hf.training.memory_estimate import GIB, estimate_memory
 from videomae_hf.training.planning import memory_settings
 from videomae_hf.training.trainer import VideoMAETrainer
@@ -92,21 +94,23 @@ CLASSIFICATION_PARAMETERS = {
 SIZES = {"small": "ViT-S", "base": "ViT-B", "large": "ViT-L", "huge": "ViT-H", "giant": "ViT-g"}
 
 
-def read(name: str, *options: str):
-    """Data settings, training settings and fields of the configuration, as one process on a CPU has them."""
+def read(name: str, *options: str) -> Run:
+    """The run of a recipe, as one process on a CPU has it."""
     command = "pretrain" if "/pretrain" in name else "finetune"
-    arguments = [command, str(FOLDER / f"{name}.yaml"), "--use_cpu", "true", *options]
-    return parse_command_line(arguments, ("pretrain", "finetune"), "")[1:]
+    return parsed(command, FOLDER / f"{name}.yaml", "--use_cpu", "true", *options)
+
+
+def config_of(run: Run, **more) -> VideoMAEV2Config:
+    return VideoMAEV2Config.from_size(run.model.model_size, run.model.model_version, **more, **run.config_overrides)
 
 
 @functools.cache
 def meta_model(name: str):
-    data, _, fields = read(name)
+    run = read(name)
     with torch.device("meta"):
         if "/pretrain" in name:
-            return VideoMAEV2ForPreTraining(VideoMAEV2Config.from_size(data.model_size, data.model_version, **fields))
-        config = VideoMAEV2Config.from_size(data.model_size, data.model_version, num_labels=400, **fields)
-        return VideoMAEV2ForVideoClassification(config)
+            return VideoMAEV2ForPreTraining(config_of(run))
+        return VideoMAEV2ForVideoClassification(config_of(run, num_labels=400))
 
 
 def test_every_recipe_of_the_papers_is_in_the_tables():
@@ -181,7 +185,7 @@ def sampled(sampling, length: int, monkeypatch, pretraining: bool) -> list[list[
 
     monkeypatch.setattr("videomae_hf.data.clips.read_frames", read_frames)
     generator = torch.Generator().manual_seed(0)
-    clips = [sampling.random_clip(Sample("video"), generator, pretraining=pretraining) for _ in range(400)]
+    clips = [sampling.random_clip(VideoRecord("video"), generator, pretraining=pretraining) for _ in range(400)]
     return [clip.flatten().tolist() for clip in clips]
 
 
@@ -195,12 +199,12 @@ def assert_clips(clips: list[list[int]], expected: dict):
 @pytest.mark.parametrize("name", PRETRAINING)
 @pytest.mark.parametrize("length", [31, 36, 66])
 def test_pretraining_samples_the_official_frames(name, length, monkeypatch):
-    data, _, fields = read(name)
-    config = VideoMAEV2Config.from_size(data.model_size, data.model_version, **fields)
+    run = read(name)
+    config, data = config_of(run), run.data
     sources = data.train_data if isinstance(data.train_data, list) else [{}]
     for source in sources:
-        stride = source.get("sampling_rate", data.sampling_rate)
-        sampling = clip_sampling(data, config, sampling_rate=stride)
+        stride = source.get("sampling_rate", run.clips.sampling_rate)
+        sampling = clip_sampler(run.clips, config, sampling_rate=stride)
         clips = sampled(sampling, length, monkeypatch, pretraining=True)
         assert_clips(clips, OFFICIAL_FRAMES[f"pretraining_stride_{stride:g}"][str(length)])
 
@@ -209,14 +213,14 @@ def test_pretraining_samples_the_official_frames(name, length, monkeypatch):
 @pytest.mark.parametrize("length", [31, 36, 66])
 def test_finetuning_samples_the_official_frames(name, length, monkeypatch):
     """In training, in the evaluation of a run, and in the one behind it, by the processor that is saved."""
-    data, _, fields = read(name)
-    assert data.official_sampling
-    if data.sampling_rate == 2:
+    run = read(name).changed(checkpoint=None)
+    assert run.clips.official_sampling
+    if run.clips.sampling_rate == 2:
         return  # HMDB51, of whose stride there are no official values
-    config = VideoMAEV2Config.from_size(data.model_size, data.model_version, **fields)
-    clips = sampled(clip_sampling(data, config), length, monkeypatch, pretraining=False)
-    processor, key = image_processor(data, config), str(length)
-    if data.frame_sampling == "uniform":
+    config = config_of(run)
+    clips = sampled(clip_sampler(run.clips, config), length, monkeypatch, pretraining=False)
+    processor, key = training_processor(run, config), str(length)
+    if run.clips.frame_sampling == "uniform":
         segments = [[min(places), max(places)] for places in zip(*clips)]
         assert segments == OFFICIAL_FRAMES["uniform_train_segments"][key]
         several, test = 2, OFFICIAL_FRAMES["uniform_test_2_clips"][key]
@@ -227,15 +231,15 @@ def test_finetuning_samples_the_official_frames(name, length, monkeypatch):
     def evaluated(num_clips: int) -> list[list[int]]:
         return processor.sample_clips(VideoInfo(length), {**vars(processor), "num_clips": num_clips, "generator": None})
 
-    assert evaluated(1) == [OFFICIAL_FRAMES[f"{data.frame_sampling}_validation"][key]]
+    assert evaluated(1) == [OFFICIAL_FRAMES[f"{run.clips.frame_sampling}_validation"][key]]
     assert evaluated(several) == test
 
 
 @pytest.mark.parametrize("name", [*PRETRAINING, *FINETUNING])
 def test_model_and_header(name):
     """Size and parameters of the official model; the header names it, and the memory that is estimated for it."""
-    data, args, _ = read(name)
-    model = meta_model(name)
+    run, model = read(name), meta_model(name)
+    args, data = run.training, run.model
     parameters = sum(parameter.numel() for parameter in model.parameters())
     if name in PRETRAINING:
         assert parameters == PRETRAINING_PARAMETERS[data.model_size, data.model_version]
@@ -243,7 +247,7 @@ def test_model_and_header(name):
         assert parameters == CLASSIFICATION_PARAMETERS[data.model_size]
     text = (FOLDER / f"{name}.yaml").read_text()
     assert text.startswith(f"# VideoMAE V{data.model_version}, {SIZES[data.model_size]}")
-    settings = memory_settings(args, data, args.per_device_train_batch_size, args.activation_checkpointing, 8)
+    settings = memory_settings(run, args.per_device_train_batch_size, 8, checkpointing=args.activation_checkpointing)
     gib = sum(estimate_memory(model, settings).values()) / GIB
     assert int(re.search(r"(\d+)\s+(?:#\s+)?GiB", text)[1]) == round(gib)
     published = re.search(r"published with (\d+) GPUs of (\d+) videos", text)
@@ -253,40 +257,40 @@ def test_model_and_header(name):
 
 @pytest.mark.parametrize("name", FINETUNING)
 def test_checkpoints_are_what_another_recipe_leaves(name):
-    start = read(name)[0].checkpoint.removeprefix("output/")
+    start = read(name).model.checkpoint.removeprefix("output/")
     assert start in {*PRETRAINING, *FINETUNING}
-    assert read(start)[1].output_dir == f"output/{start}"
-    assert read(name)[1].output_dir == f"output/{name}"
+    assert read(start).training.output_dir == f"output/{start}"
+    assert read(name).training.output_dir == f"output/{name}"
     before, after = meta_model(start), meta_model(name)
     encoder = {key: value.shape for key, value in before.videomae.state_dict().items() if "layernorm." not in key}
     assert encoder == {key: value.shape for key, value in after.videomae.state_dict().items()}
 
 
-def shrunk(name: str, folder, monkeypatch, capsys) -> str:
+def smoke_test(name: str, folder, monkeypatch, capsys) -> str:
     """Two steps of a recipe, in this process, from a folder of its own; what is printed."""
     monkeypatch.chdir(folder)
     command = "pretrain" if "/pretrain" in name else "finetune"
-    train_command.main([command, str(FOLDER / f"{name}.yaml"), "--shrink", "true", "--disable_tqdm", "true"])
+    videomae(command, FOLDER / f"{name}.yaml", "--smoke_test", "true", "--disable_tqdm", "true")
     return capsys.readouterr().out
 
 
 @pytest.mark.timeout(300)
-def test_recipes_run_shrunk(tmp_path, monkeypatch, capsys):
+def test_recipes_pass_the_smoke_test(tmp_path, monkeypatch, capsys):
     """A chain: pretraining with four clips a video, and finetuning that begins with its weights."""
     first, second = "v2/pretrain_hybrid_giant", "v2/finetune_ssv2_giant"
-    output = shrunk(first, tmp_path, monkeypatch, capsys)
+    output = smoke_test(first, tmp_path, monkeypatch, capsys)
     assert "total batch 4 videos, each as 4 clips = 2 a process x 1 process x 2 accumulation steps" in output
     assert "128 tokens, of which 16 are encoded and 64 decoded" in output  # 2 of 16 places, half of the tokens
     assert "learning rate 9.375e-06 = 0.0006 x 4 / 256, on a cosine to 1.5625e-07 = 1e-05 x 0.015625" in output
     assert output.count("'loss'") == 2
-    output = shrunk(second, tmp_path, monkeypatch, capsys)
+    output = smoke_test(second, tmp_path, monkeypatch, capsys)
     assert "total batch 4 videos, each as 2 clips" in output and "layer decay 0.9" in output
     assert output.count("'loss'") == 2 and "eval_top1" in output  # which mixed labels would not have
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*PRETRAINING, *FINETUNING])
-def test_every_recipe_runs_shrunk(name, tmp_path, monkeypatch, capsys):
-    output = shrunk(name, tmp_path, monkeypatch, capsys)
+def test_every_recipe_passes_the_smoke_test(name, tmp_path, monkeypatch, capsys):
+    output = smoke_test(name, tmp_path, monkeypatch, capsys)
     assert output.count("'loss'") == 2
     assert (tmp_path / "output" / f"{name}_shrunk" / "model.safetensors").is_file()

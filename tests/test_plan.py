@@ -6,13 +6,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import REPO, TINY
+from runs import run_of
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
-from videomae_hf.data.clips import ClipSampling, PretrainingClips
+from videomae_hf.commands import plan
+from videomae_hf.data.clips import ClipSampler, PretrainTransform
 from videomae_hf.data.sources.folders_and_lists import read_samples
-from videomae_hf.data.sources.synthetic import draw_dataset
+from videomae_hf.data.sources.synthetic import synthesise_dataset
 from videomae_hf.data.video_dataset import ClipCollator, VideoDataset
-from videomae_hf.settings.recipes import DataArguments
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training import planning
 from videomae_hf.training.memory_estimate import GIB, estimate_memory
@@ -32,11 +33,13 @@ def meta_model(size: str, model_class=VideoMAEV2ForVideoClassification, **fields
         return model_class(VideoMAEV2Config.from_size(size, **fields))
 
 
-FINETUNING = DataArguments(num_sample=2, mixup_alpha=0.8, cutmix_alpha=1.0)
+def finetuning(args: VideoMAETrainingArguments):
+    return run_of(args, num_sample=2, mixup_alpha=0.8, cutmix_alpha=1.0)
 
 
-def needed(args, data, model, batch: int, checkpointing: bool, num_gpus: int) -> float:
-    return sum(estimate_memory(model, memory_settings(args, data, batch, checkpointing, num_gpus)).values()) / GIB
+def needed(run, model, batch: int, checkpointing: bool, num_gpus: int) -> float:
+    settings = memory_settings(run, batch, num_gpus, checkpointing=checkpointing)
+    return sum(estimate_memory(model, settings).values()) / GIB
 
 
 @pytest.mark.parametrize(
@@ -56,25 +59,25 @@ def test_the_largest_batch_that_fits_is_taken(size, fit, batch, accumulation, ch
     number, memory = (float(part) for part in fit.removesuffix("GB").split("x"))
     if batch is None:
         with pytest.raises(ValueError, match=r"one video with activation checkpointing needs 2\d\.\d GiB"):
-            fit_batch(args, FINETUNING, model, int(number))
+            fit_batch(finetuning(args), model, int(number))
         return
-    lines = fit_batch(args, FINETUNING, model, int(number))
+    lines = fit_batch(finetuning(args), model, int(number))
     assert (args.per_device_train_batch_size, args.gradient_accumulation_steps) == (batch, accumulation)
     assert bool(args.activation_checkpointing) == checkpointing
     assert args.total_batch_size == 512 and args.learning_rate == 2e-3
     assert f"chose per_device_train_batch_size {batch}" in lines[0]
-    assert needed(args, FINETUNING, model, batch, checkpointing, int(number)) <= 0.9 * memory
+    assert needed(finetuning(args), model, batch, checkpointing, int(number)) <= 0.9 * memory
     larger = next(size for size in range(batch + 1, 10**6) if 512 / number % size == 0) if accumulation > 1 else None
-    assert larger is None or needed(args, FINETUNING, model, larger, checkpointing, int(number)) > 0.9 * memory
+    assert larger is None or needed(finetuning(args), model, larger, checkpointing, int(number)) > 0.9 * memory
 
 
 def test_checkpointing_is_chosen_where_nothing_else_helps():
     model = meta_model("large")
     args = arguments(total_batch_size=16, fit="1x8GB", bf16=True)
-    lines = fit_batch(args, FINETUNING, model)
+    lines = fit_batch(finetuning(args), model)
     assert args.activation_checkpointing and args.gradient_checkpointing
     assert "and activation checkpointing" in lines[0]
-    assert needed(args, FINETUNING, model, 1, False, 1) > 7.2 >= needed(args, FINETUNING, model, 1, True, 1)
+    assert needed(finetuning(args), model, 1, False, 1) > 7.2 >= needed(finetuning(args), model, 1, True, 1)
 
 
 @pytest.mark.parametrize(
@@ -89,17 +92,17 @@ def test_checkpointing_is_chosen_where_nothing_else_helps():
 )
 def test_what_cannot_fit(fit, total, message):
     with pytest.raises(ValueError, match=message):
-        fit_batch(arguments(total_batch_size=total, fit=fit), FINETUNING, meta_model("base"))
+        fit_batch(finetuning(arguments(total_batch_size=total, fit=fit)), meta_model("base"))
 
 
 def test_a_total_that_the_gpus_cannot_share():
     with pytest.raises(ValueError, match="total_batch_size=9 does not divide by 2 GPUs"):
-        fit_batch(arguments(total_batch_size=9, fit="2x24GB"), FINETUNING, meta_model("base"), num_gpus=2)
+        fit_batch(finetuning(arguments(total_batch_size=9, fit="2x24GB")), meta_model("base"), num_gpus=2)
 
 
 def test_without_fit_nothing_is_chosen():
     args = arguments(per_device_train_batch_size=7)
-    assert fit_batch(args, FINETUNING, meta_model("base")) == []
+    assert fit_batch(finetuning(args), meta_model("base")) == []
     assert (args.per_device_train_batch_size, args.total_batch_size) == (7, 7)
 
 
@@ -109,12 +112,12 @@ def test_auto_asks_the_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(total_memory=memory[index]))
     args = SimpleNamespace(fit="auto", device=torch.device("cuda"), world_size=2)
-    assert planning._gpus_of(args) == (2, 16 * GIB)
+    assert planning.gpus_of(args) == (2, 16 * GIB)
 
 
 def test_the_plan_of_an_official_recipe(capsys):
     """As a user without a GPU asks for it; literal lines."""
-    planning.main(["pretrain", str(RECIPES / "v2" / "pretrain_hybrid_giant.yaml"), "--fit", "8x80GB"])
+    plan.main(["pretrain", str(RECIPES / "v2" / "pretrain_hybrid_giant.yaml"), "--fit", "8x80GB"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("fit 8x80GB: chose per_device_train_batch_size 64; ")
     assert lines[1:6] == [
@@ -132,7 +135,7 @@ def test_the_plan_of_an_official_recipe(capsys):
 
 def test_the_plan_scales_a_total_that_the_recipe_leaves_open(capsys):
     """finetune_small says 8 a process x 2 steps: on four GPUs that is 64, as it would be with torchrun."""
-    planning.main(["finetune", str(RECIPES / "finetune_small.yaml"), "--fit", "4x80GB"])
+    plan.main(["finetune", str(RECIPES / "finetune_small.yaml"), "--fit", "4x80GB"])
     output = capsys.readouterr().out
     assert "total batch 64 = 16 a process x 4 processes x 1 accumulation step" in output
 
@@ -140,10 +143,10 @@ def test_the_plan_scales_a_total_that_the_recipe_leaves_open(capsys):
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "videos"
-    draw_dataset(folder, videos_per_class=2, size=32, num_frames=8, workers=1)
+    synthesise_dataset(folder, videos_per_class=2, size=32, num_frames=8, workers=1)
     samples, _ = read_samples(folder, labelled=False)
     config = VideoMAEV2Config(**{**TINY, "mask_ratio": 0.5})
-    return VideoDataset(samples, PretrainingClips(config, ClipSampling(4, sampling_rate=1)), 0), config
+    return VideoDataset(samples, PretrainTransform(config, ClipSampler(4, sampling_rate=1)), 0), config
 
 
 def trainer_of(dataset, tmp_path, **settings) -> VideoMAETrainer:
@@ -195,7 +198,7 @@ def test_steps_are_those_that_the_trainer_takes(dataset, tmp_path, settings, ste
 def test_videos_that_fill_no_step_are_said(dataset, tmp_path):
     def line(**settings):
         trainer = trainer_of(dataset, tmp_path, **settings)
-        return plan_lines(trainer.args, DataArguments(), trainer.model, trainer.train_dataset)[1]
+        return plan_lines(run_of(trainer.args), trainer.model, trainer.train_dataset)[1]
 
     left_out = "1 process on cpu, 16 videos an epoch, of which 4 are left out, as they do not fill a step"
     settings = {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 2}
@@ -208,8 +211,8 @@ def test_videos_that_fill_no_step_are_said(dataset, tmp_path):
 def test_the_lines_of_a_run_and_its_pace(dataset, tmp_path, capsys):
     settings = {"per_device_train_batch_size": 2, "total_batch_size": 4, "num_train_epochs": 2, "warmup_epochs": 1}
     trainer = trainer_of(dataset, tmp_path, base_learning_rate=1e-3, base_min_learning_rate=1e-4, **settings)
-    data = DataArguments(num_sample=3)
-    lines = plan_lines(trainer.args, data, trainer.model, trainer.train_dataset)
+    run = run_of(trainer.args, num_sample=3)
+    lines = plan_lines(run, trainer.model, trainer.train_dataset)
     assert lines[1:5] == [
         "1 process on cpu, 16 videos an epoch",
         "total batch 4 videos, each as 3 clips = 2 a process x 1 process x 2 accumulation steps",
@@ -229,9 +232,9 @@ def test_the_lines_of_a_run_and_its_pace(dataset, tmp_path, capsys):
 
 def test_one_video_in_a_mixed_batch_is_warned_of():
     args = arguments(per_device_train_batch_size=1)
-    assert any("WARNING: clips are mixed" in line for line in plan_lines(args, FINETUNING, meta_model("base")))
+    assert any("WARNING: clips are mixed" in line for line in plan_lines(finetuning(args), meta_model("base")))
     args = arguments(per_device_train_batch_size=2)
-    assert not any("WARNING" in line for line in plan_lines(args, FINETUNING, meta_model("base")))
+    assert not any("WARNING" in line for line in plan_lines(finetuning(args), meta_model("base")))
 
 
 def test_durations():

@@ -5,13 +5,13 @@ import warnings
 
 import pytest
 import torch
+from commands import videomae
 from conftest import needs_dynamo
+from runs import parsed, run_of
 from tiny_models import build, videos
 
-import train
 from videomae_hf import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
-from videomae_hf.data.sources.synthetic import draw_dataset
-from videomae_hf.settings.recipes import DataArguments, as_recipe, parse_command_line
+from videomae_hf.data.sources.synthetic import synthesise_dataset
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training.adaptation import freeze
 
@@ -47,7 +47,7 @@ def test_bf16_where_the_gpu_has_it_and_nothing_else_is_asked_for(
 def test_what_is_asked_for_goes_before_the_default(monkeypatch):
     monkeypatch.setattr(VideoMAETrainingArguments, "_bf16_by_default", lambda self: pytest.fail("asked"))
     for value in ("true", "false"):
-        _, _, args, _ = parse_command_line(["pretrain", "--use_cpu", "true", "--bf16", value], ("pretrain",), "")
+        args = parsed("pretrain", "--use_cpu", "true", "--bf16", value).training
         assert args.bf16 is (value == "true")
 
 
@@ -55,9 +55,9 @@ def test_what_is_asked_for_goes_before_the_default(monkeypatch):
 def test_checkpointing_under_both_names(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error" if name == "activation_checkpointing" else "ignore")
-        _, data, args, _ = parse_command_line(["pretrain", "--use_cpu", "true", f"--{name}", "true"], ("pretrain",), "")
+        args = parsed("pretrain", "--use_cpu", "true", f"--{name}", "true").training
     assert args.activation_checkpointing is args.gradient_checkpointing is True
-    assert as_recipe(DataArguments(), args, {}) == {"activation_checkpointing": True, "use_cpu": True}
+    assert run_of(args).as_recipe() == {"activation_checkpointing": True, "use_cpu": True}
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_compiled_training_equals_the_one_that_is_not(tmp_path, monkeypatch, com
     for name, value in (("BACKEND", "no"), ("MODE", "default")):  # transformers sets these, for all that follows
         monkeypatch.setenv(f"ACCELERATE_DYNAMO_{name}", value)
     torch.compiler.reset()
-    draw_dataset(tmp_path / "videos", videos_per_class=2, size=64, num_frames=16)
+    synthesise_dataset(tmp_path / "videos", videos_per_class=2, size=64, num_frames=16)
     options = ["--train_data", str(tmp_path / "videos"), "--logging_steps", "1", "--learning_rate", "1e-3"]
     losses = []
     for name, compiled in (
@@ -107,7 +107,7 @@ def test_compiled_training_equals_the_one_that_is_not(tmp_path, monkeypatch, com
         ("compiled", ["--torch_compile", "true", "--torch_compile_backend", backend]),
     ):
         output = ["--output_dir", str(tmp_path / name)]
-        train.main([command, "examples/recipes/smoke.yaml", *options, *compiled, *output])
+        videomae(command, "examples/recipes/smoke.yaml", *options, *compiled, *output)
         log = json.loads((tmp_path / name / "trainer_state.json").read_text())["log_history"]
         losses.append([entry["loss"] for entry in log if "loss" in entry])
     assert len(losses[0]) == 2

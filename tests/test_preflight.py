@@ -13,13 +13,13 @@ from torch.utils.data import DataLoader
 from videomae_hf import VideoMAEV2Config
 from videomae_hf.data import checks
 from videomae_hf.data.checks import check_data
-from videomae_hf.data.clips import ClipSampling, TrainingClips
-from videomae_hf.data.sources.folders_and_lists import Sample
+from videomae_hf.data.clips import ClipSampler, FinetuneTransform
+from videomae_hf.data.sources.folders_and_lists import VideoRecord
 from videomae_hf.data.video_dataset import VideoDataset
 
 
 CLASSES = ["jump", "run", "sit"]
-SAMPLING = [ClipSampling(4, sampling_rate=1)]
+SAMPLING = [ClipSampler(4, sampling_rate=1)]
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def samples(folder: Path, *names_labels) -> list[Sample]:
-    return [Sample(str(folder / name), label) for name, label in names_labels]
+def samples(folder: Path, *names_labels) -> list[VideoRecord]:
+    return [VideoRecord(str(folder / name), label) for name, label in names_labels]
 
 
 def test_what_it_says(folder):
@@ -74,10 +74,10 @@ def test_many_videos_are_looked_at_here_and_there(folder, monkeypatch):
 
     def look(sample, sampling):
         looked_at.append(int(sample.path))
-        return real_look(Sample(str(folder / "8.mp4")), sampling)
+        return real_look(VideoRecord(str(folder / "8.mp4")), sampling)
 
     monkeypatch.setattr(checks, "_look", look)
-    lines = check_data([Sample(str(number), number % 3) for number in range(1000)], CLASSES, SAMPLING)
+    lines = check_data([VideoRecord(str(number), number % 3) for number in range(1000)], CLASSES, SAMPLING)
     assert sorted(looked_at) == sorted([*range(0, 1000, 5), 0, 1, 2])  # 200 of them, and the first of each class
     assert lines[-1].startswith("frames of the 200 videos looked at: 8 to 8, median 8; ")
 
@@ -117,7 +117,7 @@ def test_a_readable_video_after_19_bad_ones_will_do(folder):
 
 def test_clips_longer_than_every_video(folder):
     videos = samples(folder, ("8.mp4", 0), ("20.mp4", 0))
-    fits = [ClipSampling(4, sampling_rate=6), ClipSampling(4, sampling_rate=7)]  # 19 and 22 frames
+    fits = [ClipSampler(4, sampling_rate=6), ClipSampler(4, sampling_rate=7)]  # 19 and 22 frames
     check_data(videos, ["jump"], fits[:1])
     message = (
         r"num_frames=4 at sampling_rate=7 reaches over 22 frames, more than any of the 2 videos looked at has "
@@ -125,28 +125,28 @@ def test_clips_longer_than_every_video(folder):
     )
     with pytest.raises(ValueError, match=message):
         check_data(videos, ["jump"], fits[1:])
-    check_data(videos, ["jump"], [ClipSampling(32, frame_sampling="uniform")])
+    check_data(videos, ["jump"], [ClipSampler(32, frame_sampling="uniform")])
     # At 25 frames a second the last of 20 frames comes after 0.76 seconds.
-    check_data(videos, ["jump"], [ClipSampling(4, fps=4)])
+    check_data(videos, ["jump"], [ClipSampler(4, fps=4)])
     with pytest.raises(ValueError, match=r"at fps=3.8 reaches over 0.789\d* seconds, .*\(the longest: 0.76\)"):
-        check_data(videos, ["jump"], [ClipSampling(4, fps=3.8)])
+        check_data(videos, ["jump"], [ClipSampler(4, fps=3.8)])
 
 
 def test_each_source_has_its_own_limit(folder):
     first, second = samples(folder, ("20.mp4", 0), ("8.mp4", 0))
-    sources = [first, Sample(second.path, 0, source=1)]
-    check_data(sources, ["jump"], [ClipSampling(4, sampling_rate=6), ClipSampling(4, sampling_rate=2)])
+    sources = [first, VideoRecord(second.path, 0, source=1)]
+    check_data(sources, ["jump"], [ClipSampler(4, sampling_rate=6), ClipSampler(4, sampling_rate=2)])
     with pytest.raises(ValueError, match=r"more than any of the 1 videos looked at has \(the longest: 8\)"):
-        check_data(sources, ["jump"], [ClipSampling(4, sampling_rate=2), ClipSampling(4, sampling_rate=6)])
+        check_data(sources, ["jump"], [ClipSampler(4, sampling_rate=2), ClipSampler(4, sampling_rate=6)])
 
 
 def test_a_rate_by_time_of_images_that_have_none(folder):
-    with pytest.raises(ValueError, match="no readable video .*fps=8 needs a video with a known frame rate"):
-        check_data(samples(folder, ("images", 0)), ["jump"], [ClipSampling(4, fps=8)])
+    with pytest.raises(ValueError, match="no readable video .*fps=8 needs a video of known frame rate"):
+        check_data(samples(folder, ("images", 0)), ["jump"], [ClipSampler(4, fps=8)])
 
 
 def test_a_template_that_fits_no_image(folder):
-    sampling = [ClipSampling(4, sampling_rate=1, frame_template="img_{:05}.jpg")]
+    sampling = [ClipSampler(4, sampling_rate=1, frame_template="img_{:05}.jpg")]
     with pytest.raises(ValueError, match=r"no readable video \(1 tried\); the first: .*holds no image \(img_"):
         check_data(samples(folder, ("images", 0)), ["jump"], sampling)
 
@@ -162,17 +162,17 @@ def test_the_first_three_bad_videos_are_named(folder):
 
 def test_channels_that_do_not_fit_the_model(folder):
     videos = samples(folder, ("8.mp4", 0), ("images", 0))
-    assert len(check_data(videos, ["jump"], [ClipSampling(4, sampling_rate=1, num_channels=1)])) == 3
+    assert len(check_data(videos, ["jump"], [ClipSampler(4, sampling_rate=1, num_channels=1)])) == 3
     message = "no readable video .*8.mp4 cannot be decoded: .*its frames have 3 channels, and num_channels=4 are asked"
     with pytest.raises(ValueError, match=message):
-        check_data(videos, ["jump"], [ClipSampling(4, sampling_rate=1, num_channels=4)])
+        check_data(videos, ["jump"], [ClipSampler(4, sampling_rate=1, num_channels=4)])
 
 
 def test_frames_larger_than_allowed(folder):
     with pytest.raises(
         ValueError, match="no readable video .*its frames have 128 x 96 pixels, more than max_pixels=99"
     ):
-        check_data(samples(folder, ("8.mp4", 0)), ["jump"], [ClipSampling(4, sampling_rate=1, max_pixels=99)])
+        check_data(samples(folder, ("8.mp4", 0)), ["jump"], [ClipSampler(4, sampling_rate=1, max_pixels=99)])
 
 
 def test_nothing_is_left_open_that_a_forked_worker_would_wait_for(folder):
@@ -181,6 +181,6 @@ def test_nothing_is_left_open_that_a_forked_worker_would_wait_for(folder):
     check_data(videos, ["jump"], SAMPLING)
     if before is not None:
         assert set(os.listdir("/proc/self/fd")) == before
-    dataset = VideoDataset(videos, TrainingClips(VideoMAEV2Config(**TINY), SAMPLING[0]))
+    dataset = VideoDataset(videos, FinetuneTransform(VideoMAEV2Config(**TINY), SAMPLING[0]))
     loader = DataLoader(dataset, batch_size=None, num_workers=2, multiprocessing_context="fork", timeout=120)
     assert len([item for item in loader if isinstance(item["pixel_values"], torch.Tensor)]) == 33

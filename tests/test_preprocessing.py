@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, randomize
+from runs import run_of
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 from transformers.models.videomae import image_processing_pil_videomae
 
-import push_to_hub
 from videomae_hf import (
     VideoMAEV2Config,
     VideoMAEV2ForPreTraining,
@@ -24,10 +24,11 @@ from videomae_hf import (
 )
 from videomae_hf.checkpoints import conversion
 from videomae_hf.checkpoints.opening import checkpoint_processor, open_checkpoint
+from videomae_hf.commands import push
+from videomae_hf.data.processors import training_processor
 from videomae_hf.data.sources.synthetic import write_video
-from videomae_hf.data.videos import image_processor
 from videomae_hf.models.preprocessing import normalization_of, read_preprocessing
-from videomae_hf.settings.recipes import DataArguments
+from videomae_hf.settings.groups import DistillationSettings
 from videomae_hf.training.distillation import load_teacher
 
 
@@ -190,14 +191,14 @@ def test_options_override_the_checkpoint(theirs, videos, tmp_path, train_here):
 
 
 def test_the_bundle_for_the_hub(theirs, frames, tmp_path):
-    checkpoint = push_to_hub.read_checkpoint(str(theirs), None)
-    push_to_hub.build_bundle(checkpoint, "me/x", tmp_path / "bundle", None, None)
+    checkpoint = push.read_checkpoint(str(theirs), None)
+    push.build_bundle(checkpoint, "me/x", tmp_path / "bundle", None, None)
     assert_same(by_ours(tmp_path / "bundle", frames), by_transformers(theirs, frames))
 
 
 def test_a_student_sees_the_pixels_of_its_teacher(theirs):
     fields = {**TINY, **CLASSES, "problem_type": "single_label_classification"}
-    data = DataArguments(teacher=str(theirs))
+    data = DistillationSettings(teacher=str(theirs))
     with pytest.raises(ValueError, match=r"image_mean=\(0.485, .*\(0.5, 0.5, 0.5\) of the teacher .* --image_mean"):
         load_teacher(data, VideoMAEV2Config(**fields), ["left", "up"])
     half = {"image_mean": HALF, "image_std": HALF}
@@ -312,8 +313,8 @@ def test_a_processor_of_our_own_that_disagrees_with_the_configuration(tmp_path):
 
 def test_other_clips_are_cropped_to_their_size(theirs):
     """Where frames of another size are asked for, the size of the checkpoint's processor means nothing."""
-    data = DataArguments(checkpoint=str(theirs), sampling_rate=2)
+    run = run_of(checkpoint=str(theirs), sampling_rate=2)
     model, _ = open_checkpoint(theirs, VideoMAEV2ForPreTraining, image_size=48, num_frames=8)
-    processor = image_processor(data, model.config, data.checkpoint)
+    processor = training_processor(run, model.config)
     assert (processor.size.shortest_edge, processor.crop_size.height, processor.num_frames) == (48, 48, 8)
     assert list(processor.image_mean) == HALF and processor.sampling_rate == 2

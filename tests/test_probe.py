@@ -7,21 +7,21 @@ import os
 import numpy as np
 import pytest
 import torch
+from commands import videomae
 from conftest import TINY
 from tiny_models import build
 
-import train as train_command
 from videomae_hf import (
     VideoMAEV2Config,
     VideoMAEV2ForPreTraining,
     VideoMAEV2ForVideoClassification,
     VideoMAEV2Model,
 )
-from videomae_hf.data.clips import EvaluationViews
-from videomae_hf.data.sources.folders_and_lists import Sample
-from videomae_hf.data.sources.synthetic import draw_video, write_video
-from videomae_hf.evaluation import features as features_module
-from videomae_hf.evaluation import probe as probe_module
+from videomae_hf.data.clips import EvalTransform
+from videomae_hf.data.sources.folders_and_lists import VideoRecord
+from videomae_hf.data.sources.synthetic import synthesise_video, write_video
+from videomae_hf.evaluation import feature_cache as features_module
+from videomae_hf.evaluation import probes as probe_module
 from videomae_hf.evaluation.feature_cache import cached_features
 from videomae_hf.evaluation.probes import AttentiveProbe, LinearProbe, held_out_mask, run_probe
 from videomae_hf.models.image_processing_videomae_v2 import (
@@ -140,7 +140,7 @@ def videos(tmp_path_factory):
             for index in range(number):
                 path = folder / split / label / f"{index}.mp4"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_video(path, draw_video(label, np.random.default_rng(index + 10 * number), 32, 8))
+                write_video(path, synthesise_video(label, np.random.default_rng(index + 10 * number), 32, 8))
     return folder
 
 
@@ -157,16 +157,16 @@ def computed(monkeypatch) -> list[int]:
     return sizes
 
 
-def views(sampling_rate: int = 1) -> EvaluationViews:
+def views(sampling_rate: int = 1) -> EvalTransform:
     config = VideoMAEV2Config(**TINY)
     processor = VideoMAEV2ImageProcessor(
         sampling_rate=sampling_rate, **clip_options(config), **normalization_options(config)
     )
-    return EvaluationViews(processor)
+    return EvalTransform(processor)
 
 
 def test_features_are_computed_once(videos, tmp_path, computed):
-    samples = [Sample(str(path), 0) for path in sorted(videos.rglob("*.mp4"))][:5]
+    samples = [VideoRecord(str(path), 0) for path in sorted(videos.rglob("*.mp4"))][:5]
     model = build(VideoMAEV2Model)
     first = cached_features(model, samples, views(), tmp_path, batch_size=3)
     assert first.shape == (5, TINY["hidden_size"]) and first.dtype == np.float32 and computed == [3, 2]
@@ -184,7 +184,7 @@ def test_features_are_computed_once(videos, tmp_path, computed):
 
 
 def test_whatever_changes_them_makes_them_anew(videos, tmp_path, computed):
-    samples = [Sample(str(path), 0) for path in sorted(videos.rglob("*.mp4"))][:3]
+    samples = [VideoRecord(str(path), 0) for path in sorted(videos.rglob("*.mp4"))][:3]
     model = build(VideoMAEV2Model)
 
     def is_computed(*arguments, **options) -> bool:
@@ -193,7 +193,7 @@ def test_whatever_changes_them_makes_them_anew(videos, tmp_path, computed):
         return len(computed) > before
 
     assert is_computed(model, samples, views())
-    assert not is_computed(model, [Sample(sample.path, 7) for sample in samples], views())  # labels are not in it
+    assert not is_computed(model, [VideoRecord(sample.path, 7) for sample in samples], views())  # labels are not in it
     assert is_computed(model, samples[::-1], views())
     assert is_computed(model, samples, views(sampling_rate=2))
     assert is_computed(model, samples, views(), bf16=True)
@@ -206,7 +206,7 @@ def test_whatever_changes_them_makes_them_anew(videos, tmp_path, computed):
 
 
 def test_a_damaged_file_of_features_is_made_anew(videos, tmp_path, computed, caplog):
-    model, samples = build(VideoMAEV2Model), [Sample(str(path), 0) for path in sorted(videos.rglob("*.mp4"))][:3]
+    model, samples = build(VideoMAEV2Model), [VideoRecord(str(path), 0) for path in sorted(videos.rglob("*.mp4"))][:3]
     first = np.array(cached_features(model, samples, views(), tmp_path))
     (file,) = tmp_path.glob("*.npy")
     for damaged in (b"", b"not an array", file.read_bytes()[:-5]):
@@ -219,7 +219,7 @@ def test_a_damaged_file_of_features_is_made_anew(videos, tmp_path, computed, cap
 
 def test_unreadable_videos_are_nan(videos, tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"no video")
-    samples = [Sample(str(next(videos.rglob("*.mp4"))), 0), Sample(str(tmp_path / "bad.mp4"), 0)]
+    samples = [VideoRecord(str(next(videos.rglob("*.mp4"))), 0), VideoRecord(str(tmp_path / "bad.mp4"), 0)]
     found = cached_features(build(VideoMAEV2Model), samples, views(), tmp_path)
     assert np.isfinite(found[0]).all() and np.isnan(found[1]).all()
 
@@ -234,8 +234,8 @@ def test_the_command(videos, tmp_path, capsys, computed):
     evaluated.write_text("\n".join([*rows, f"{tmp_path / 'bad.mp4'} up"]))
     for stage, kind in (("pretrained", "linear"), ("pretrained", "knn"), ("finetuned", "knn")):
         out = tmp_path / f"{stage}_{kind}"
-        train_command.main(
-            f"probe --checkpoint {tmp_path / stage} --train_data {videos / 'train'} --eval_data {evaluated} --probe "
+        videomae(
+            *f"probe --checkpoint {tmp_path / stage} --train_data {videos / 'train'} --eval_data {evaluated} --probe "
             f"{kind} --sampling_rate 1 --use_cpu true --output_dir {out} --feature_cache {tmp_path / 'cache'}".split()
         )
         metrics = json.loads((out / "metrics.json").read_text())

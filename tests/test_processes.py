@@ -8,13 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 from launching import ACCELERATE, TORCHRUN, children, finish, kill, run, start, start_ranks
+from runs import run_of
 
-from videomae_hf.data.sources.folders_and_lists import Sample
-from videomae_hf.data.sources.synthetic import draw_dataset
+from videomae_hf.data.sources.folders_and_lists import VideoRecord
+from videomae_hf.data.sources.synthetic import synthesise_dataset
 from videomae_hf.data.video_dataset import VideoDataset
-from videomae_hf.settings.recipes import DataArguments, common_settings
+from videomae_hf.data.videos import data_facts, fingerprint
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
-from videomae_hf.training.distributed import check_processes, data_facts, fingerprint
+from videomae_hf.training.distributed import check_processes
 
 
 SMOKE = ["pretrain", "examples/recipes/smoke.yaml", "--per_device_train_batch_size", "4", "--disable_tqdm", "true"]
@@ -23,7 +24,7 @@ SMOKE = ["pretrain", "examples/recipes/smoke.yaml", "--per_device_train_batch_si
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "videos"
-    draw_dataset(folder, videos_per_class=4, num_frames=16)
+    synthesise_dataset(folder, videos_per_class=4, num_frames=16)
     return folder
 
 
@@ -79,7 +80,7 @@ def test_expected_number_and_data_parallel(alone):
 
 def test_fingerprint_of_data_sees_names_labels_and_order_but_not_the_root():
     def facts(*samples):
-        return data_facts(VideoDataset([Sample(*some) for some in samples], load=None))
+        return data_facts(VideoDataset([VideoRecord(*some) for some in samples], load=None))
 
     both = facts(("/a/data/up/1.mp4", 0), ("/a/data/down/1.mp4", 1))
     assert both == facts(("/b/up/1.mp4", 0), ("/b/down/1.mp4", 1))
@@ -94,8 +95,8 @@ def test_fingerprint_of_data_sees_names_labels_and_order_but_not_the_root():
 
 
 def test_settings_to_agree_on_leave_paths_out(alone):
-    data = DataArguments(train_data="here", sampling_rate=2.0)
-    settings = common_settings(data, alone, {"num_frames": 8})
+    run = run_of(alone, overrides={"num_frames": 8}, train_data="here", sampling_rate=2.0)
+    settings = run.shared_settings()
     assert settings["sampling_rate"] == 2.0 and settings["num_frames"] == 8 and settings["seed"] == 42
     assert not {"train_data", "output_dir", "checkpoint"} & set(settings)
 

@@ -11,20 +11,20 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import REPO, TINY
-from drawn_clips import trainer
+from runs import run_of, setting_names
+from synthetic_clips import trainer
 from transformers import TrainingArguments
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
-from videomae_hf.data.sources.records import Sample
+from videomae_hf.data.sources.records import VideoRecord
 from videomae_hf.data.video_dataset import VideoDataset
-from videomae_hf.evaluation.metrics import METRICS, classification_metrics, more_is_better, regression_metrics
-from videomae_hf.settings.recipes import DataArguments
+from videomae_hf.evaluation.metrics import classification_metrics, regression_metrics
+from videomae_hf.labels import labels_of, more_is_better
+from videomae_hf.settings.groups import LEARNING_ARGUMENTS, LEARNING_SETTINGS
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training.classifier_head import trained_classifier
 from videomae_hf.training.output_folder import output_claimed
 from videomae_hf.training.run_record import (
-    DATA_SETTINGS,
-    TRAINING_SETTINGS,
     RunRecord,
     check_same_run,
     read_record,
@@ -38,13 +38,14 @@ def arguments(folder, **options) -> VideoMAETrainingArguments:
 
 
 def videos(labels: dict[str, int]) -> VideoDataset:
-    return VideoDataset([Sample(f"/data/{name}", label) for name, label in labels.items()], load=None)
+    return VideoDataset([VideoRecord(f"/data/{name}", label) for name, label in labels.items()], load=None)
 
 
 def record(folder, classes=("a", "b"), labels=None, data=None, **options) -> RunRecord:
     config = VideoMAEV2Config(**TINY, id2label=dict(enumerate(classes)), problem_type="single_label_classification")
     labels = {"x/1.mp4": 0, "y/2.mp4": 1} if labels is None else labels
-    return RunRecord.of("finetune", config, data or DataArguments(), arguments(folder, **options), videos(labels))
+    run = run_of(arguments(folder, **options), **(data or {}))
+    return RunRecord.of(run, config, videos(labels))
 
 
 # ------------------------------------------------------------------------------------------------ going on from a run
@@ -82,7 +83,7 @@ def test_another_run_is_refused_whatever_is_allowed(tmp_path, changed, message):
         ({"seed": 1}, "seed 42 then, 1 now"),
         ({"gradient_accumulation_steps": 2}, "total_batch_size 8 then, 16 now"),
         ({"lora_rank": 4}, "lora_rank 0 then, 4 now"),
-        ({"data": DataArguments(mixup_alpha=0.8)}, "mixup_alpha 0.0 then, 0.8 now"),
+        ({"data": {"mixup_alpha": 0.8}}, "mixup_alpha 0.0 then, 0.8 now"),
     ],
 )
 def test_other_settings_are_refused_or_said(tmp_path, options, message):
@@ -97,27 +98,27 @@ def test_what_decides_nothing_may_change(tmp_path):
     record(tmp_path).write(tmp_path)
     same = record(
         tmp_path, per_device_train_batch_size=4, gradient_accumulation_steps=2, logging_steps=7, save_steps=3,
-        data=DataArguments(train_data="elsewhere", video_backend="decord"),
+        data={"train_data": "elsewhere", "video_backend": "decord"},
     )  # fmt: skip
     assert check_same_run(tmp_path, same, allow_changes=False) == []
 
 
 def test_every_setting_is_known_to_matter_or_not():
-    """A new option must be put into one of the two lists, here or in run_record.py."""
+    """A new option must be put into one of the two lists, here or in settings/groups.py."""
     neutral_data = {
         "train_data", "eval_data", "dataset_name", "dataset_config_name", "dataset_dir", "train_split_name",
         "eval_split_name", "video_column_name", "label_column_name", "videos_per_epoch", "class_names", "data_root",
         "checkpoint", "head_from", "label_mappings", "teacher", "model_size", "model_version", "video_backend",
         "frame_template", "multi_label", "unlabelled", "probe", "feature_cache", "num_clips", "num_crops",
-        "shuffle_frames", "shrink", "probe_train_data", "probe_eval_data", "reconstruction_videos", "demo_videos",
+        "shuffle_frames", "smoke_test", "probe_train_data", "probe_eval_data", "reconstruction_videos", "demo_videos",
     }  # fmt: skip
-    assert {spec.name for spec in fields(DataArguments)} == neutral_data | set(DATA_SETTINGS)
+    assert setting_names() == neutral_data | set(LEARNING_SETTINGS)
     own = {spec.name for spec in fields(VideoMAETrainingArguments)} - {spec.name for spec in fields(TrainingArguments)}
     neutral = {
-        "base_learning_rate", "base_min_learning_rate", "fit", "lora_rank", "sanity", "early_stopping_patience",
+        "base_learning_rate", "base_min_learning_rate", "fit", "lora_rank", "overfit_check", "early_stopping_patience",
         "early_stopping_threshold", "allow_changes", "max_bad_fraction", "num_processes", "fsdp2", "evaluate_ema",
     }  # fmt: skip
-    assert own - {"activation_checkpointing"} <= neutral | set(TRAINING_SETTINGS)
+    assert own - {"activation_checkpointing"} <= neutral | set(LEARNING_ARGUMENTS)
 
 
 def test_which_checkpoint_is_meant(tmp_path):
@@ -193,7 +194,7 @@ def test_no_checkpoint_at_all(tmp_path):
 def claim(folder, command="finetune", **data):
     resume = data.pop("resume", None)
     args = arguments(folder, resume_from_checkpoint=resume)
-    with output_claimed(command, DataArguments(**data), args) as lines:
+    with output_claimed(run_of(args, command, **data)) as lines:
         return lines
 
 
@@ -298,7 +299,7 @@ def test_every_metric_has_a_direction():
         ("regression", torch.eye(6)[:2], regression_metrics),
     ):
         found = compute(type("Prediction", (), {"predictions": logits, "label_ids": labels.numpy()}))
-        assert set(found) - {"videos", "unreadable"} == set(METRICS[problem_type]) - {"loss"}
+        assert set(found) - {"videos", "unreadable"} == set(labels_of(problem_type).metrics) - {"loss"}
     assert more_is_better("eval_mae") is False and more_is_better("top1") is True and more_is_better("f1") is None
 
 

@@ -8,9 +8,9 @@ import torch
 from conftest import TINY
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
-from videomae_hf.data.clips import ClipSampling, PretrainingClips, TrainingClips
-from videomae_hf.data.sources.folders_and_lists import Sample
-from videomae_hf.data.sources.synthetic import CLASSES, draw_video, write_video
+from videomae_hf.data.clips import ClipSampler, FinetuneTransform, PretrainTransform
+from videomae_hf.data.sources.folders_and_lists import VideoRecord
+from videomae_hf.data.sources.synthetic import CLASSES, synthesise_video, write_video
 from videomae_hf.data.video_dataset import VideoDataset
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training import overfit_check
@@ -26,8 +26,8 @@ def samples(tmp_path_factory):
     for label, name in enumerate(CLASSES[:4]):
         for index in range(4):
             path = folder / f"{name}_{index}.mp4"
-            write_video(path, draw_video(name, np.random.default_rng((label, index)), 32, 8))
-            found.append(Sample(str(path), label))
+            write_video(path, synthesise_video(name, np.random.default_rng((label, index)), 32, 8))
+            found.append(VideoRecord(str(path), label))
     return found
 
 
@@ -36,11 +36,11 @@ def trainer(folder, samples, model_class=VideoMAEV2ForVideoClassification, froze
     fields = {"num_labels": 4} if model_class is VideoMAEV2ForVideoClassification else {"norm_pix_loss": False}
     model = model_class(VideoMAEV2Config(**TINY, drop_path_rate=0.3, hidden_dropout_prob=0.3, **fields))
     freeze(model, freeze_encoder=frozen)
-    sampling = ClipSampling(num_frames=4, sampling_rate=2)
+    sampling = ClipSampler(num_frames=4, sampling_rate=2)
     if model_class is VideoMAEV2ForPreTraining:
-        clips = PretrainingClips(model.config, sampling)
+        clips = PretrainTransform(model.config, sampling)
     else:
-        clips = TrainingClips(model.config, sampling, rand_augment="rand-m7-n4-mstd0.5-inc1", num_sample=2)
+        clips = FinetuneTransform(model.config, sampling, rand_augment="rand-m7-n4-mstd0.5-inc1", num_sample=2)
     args = VideoMAETrainingArguments(
         **{"output_dir": str(folder), "use_cpu": True, "learning_rate": 1e-2, "disable_tqdm": True, **options}
     )
@@ -131,9 +131,9 @@ def test_labels_that_are_all_the_same(tmp_path, samples):
 
 
 def test_one_clip_with_two_labels(tmp_path, samples, few_steps):
-    twice = [samples[0], Sample(samples[0].path, 1)]
+    twice = [samples[0], VideoRecord(samples[0].path, 1)]
     run = trainer(tmp_path, twice)
-    run.train_dataset.load.sampling = ClipSampling(num_frames=4, sampling_rate=2, frame_sampling="dense")
+    run.train_dataset.load.sampling = ClipSampler(num_frames=4, sampling_rate=2, frame_sampling="dense")
     # Videos of 8 frames and clips that reach over 7: two places, of which both draw one.
     run.train_dataset._generator = lambda index, step=0: torch.Generator().manual_seed(0)
     with pytest.raises(SanityError, match="clips 0 and 1 are the same, and their labels differ"):

@@ -19,7 +19,7 @@ from videomae_hf import cli
 from videomae_hf.commands import scan
 from videomae_hf.commands.scan import scan_file, scan_files, write_fix_list
 from videomae_hf.data.preparation.scan_report import ScannedVideo, summarize
-from videomae_hf.data.sources.folders_and_lists import Sample, read_samples
+from videomae_hf.data.sources.folders_and_lists import VideoRecord, read_samples
 from videomae_hf.data.sources.synthetic import write_video
 
 
@@ -274,10 +274,10 @@ def test_fix_list_of_class_folders(videos, tmp_path, capsys):
     samples, classes = read_samples(fixed)
     assert classes == ["jump", "run"]
     assert list(samples) == [
-        Sample(str(videos / "jump/a.mp4"), 0),
-        Sample(str(videos / 'jump/quo"ted, clip.mp4'), 0),
-        Sample(str(videos / "run/my clip.mp4"), 1),
-        Sample(str(videos / "run/übung.mp4"), 1),
+        VideoRecord(str(videos / "jump/a.mp4"), 0),
+        VideoRecord(str(videos / 'jump/quo"ted, clip.mp4'), 0),
+        VideoRecord(str(videos / "run/my clip.mp4"), 1),
+        VideoRecord(str(videos / "run/übung.mp4"), 1),
     ]
     rows = list(csv.DictReader(report.open(encoding="utf-8", newline="")))
     assert {Path(row["path"]).name: (row["verdict"], row["frames"], row["fps"]) for row in rows} == {
@@ -297,7 +297,7 @@ def test_fix_list_of_a_folder_without_classes(videos, tmp_path, capsys):
     assert f"3 of 4 videos in {fixed}, without labels." in out
     samples, _ = read_samples(fixed, labelled=False)
     names = ["jump/a.mp4", 'jump/quo"ted, clip.mp4', "run/my clip.mp4"]
-    assert list(samples) == [Sample(str(videos / name)) for name in names]
+    assert list(samples) == [VideoRecord(str(videos / name)) for name in names]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from videomae_hf.data.sources.folders_and_lists import Reading, read_samples, read_sources
-from videomae_hf.data.sources.records import Sample, SampleList
+from videomae_hf.data.sources.records import VideoRecord, VideoRecords
 from videomae_hf.models.video_decoding import FrameFolder
 
 
@@ -33,9 +33,9 @@ def test_class_folders(tmp_path):
     samples, classes = read_samples(tmp_path)
     assert classes == ["jump", "run"]
     assert list(samples) == [
-        Sample(str(tmp_path / "jump/2024/spring/c.webm"), 0),
-        Sample(str(tmp_path / "run/a.MP4"), 1),
-        Sample(str(tmp_path / "run/b.mp4"), 1),
+        VideoRecord(str(tmp_path / "jump/2024/spring/c.webm"), 0),
+        VideoRecord(str(tmp_path / "run/a.MP4"), 1),
+        VideoRecord(str(tmp_path / "run/b.mp4"), 1),
     ]
 
 
@@ -50,7 +50,10 @@ def test_unlabelled_folder_is_searched_at_any_depth(tmp_path):
     touch(tmp_path, "a.mp4", "deep/er/b.mkv", "c.jpg")
     samples, classes = read_samples(tmp_path, labelled=False)
     assert classes == []
-    assert list(samples) == [Sample(str(tmp_path / "a.mp4"), None), Sample(str(tmp_path / "deep/er/b.mkv"), None)]
+    assert list(samples) == [
+        VideoRecord(str(tmp_path / "a.mp4"), None),
+        VideoRecord(str(tmp_path / "deep/er/b.mkv"), None),
+    ]
 
 
 def test_class_folders_with_numbers_for_names(tmp_path):
@@ -199,12 +202,12 @@ def test_nothing_there(tmp_path):
 def test_lists(tmp_path, lines):
     samples, classes = read_samples(write_list(tmp_path, *lines))
     assert classes == ["jump", "run"]
-    assert list(samples) == [Sample(str(tmp_path / "a.mp4"), 1), Sample(str(tmp_path / "my clip.mp4"), 0)]
+    assert list(samples) == [VideoRecord(str(tmp_path / "a.mp4"), 1), VideoRecord(str(tmp_path / "my clip.mp4"), 0)]
 
 
 def test_list_with_the_byte_order_mark_of_excel(tmp_path):
     samples, _ = read_samples(write_list(tmp_path, "path,label", "a.mp4,run", encoding="utf-8-sig"))
-    assert list(samples) == [Sample(str(tmp_path / "a.mp4"), 0)]
+    assert list(samples) == [VideoRecord(str(tmp_path / "a.mp4"), 0)]
 
 
 @pytest.mark.parametrize(
@@ -226,7 +229,7 @@ def test_list_with_the_byte_order_mark_of_excel(tmp_path):
 def test_lists_for_pretraining(tmp_path, lines):
     samples, classes = read_samples(write_list(tmp_path, *lines), labelled=False)
     assert classes == []
-    assert list(samples) == [Sample(str(tmp_path / "a.mp4")), Sample(str(tmp_path / "my clip.mp4"))]
+    assert list(samples) == [VideoRecord(str(tmp_path / "a.mp4")), VideoRecord(str(tmp_path / "my clip.mp4"))]
 
 
 @pytest.mark.parametrize(
@@ -261,7 +264,7 @@ def test_urls_stay_as_they_are(tmp_path):
 
 def test_a_class_name_with_spaces(tmp_path):
     samples, classes = read_samples(write_list(tmp_path, "my clip.mp4 high jump", "b.mp4 run"))
-    assert classes == ["high jump", "run"] and samples[0] == Sample(str(tmp_path / "my clip.mp4"), 0)
+    assert classes == ["high jump", "run"] and samples[0] == VideoRecord(str(tmp_path / "my clip.mp4"), 0)
 
 
 def test_official_lists_without_suffix(tmp_path):
@@ -279,15 +282,15 @@ def test_official_lists_of_image_folders(tmp_path):
     samples, classes = read_samples(finetuning)
     assert classes == ["0", "1", "2", "3"]
     assert list(samples) == [
-        Sample(str(tmp_path / "frames/a"), 3, num_frames=250),
-        Sample(str(tmp_path / "frames/my b"), 0, num_frames=33),
+        VideoRecord(str(tmp_path / "frames/a"), 3, num_frames=250),
+        VideoRecord(str(tmp_path / "frames/my b"), 0, num_frames=33),
     ]
     pretraining = write_list(tmp_path, "frames/a 1 250", "frames/my b 7 33", "c.mp4 0 -1", name="pretraining.csv")
     samples, _ = read_samples(pretraining, labelled=False)
     assert list(samples) == [
-        Sample(str(tmp_path / "frames/a"), None, first_frame=1, num_frames=250),
-        Sample(str(tmp_path / "frames/my b"), None, first_frame=7, num_frames=33),
-        Sample(str(tmp_path / "c.mp4")),
+        VideoRecord(str(tmp_path / "frames/a"), None, first_frame=1, num_frames=250),
+        VideoRecord(str(tmp_path / "frames/my b"), None, first_frame=7, num_frames=33),
+        VideoRecord(str(tmp_path / "c.mp4")),
     ]
 
 
@@ -301,10 +304,10 @@ def test_json_lines(tmp_path):
     samples, classes = read_samples(write_list(tmp_path, *map(json.dumps, rows), name="list.jsonl"))
     assert classes == ["jump", "run"]
     assert list(samples) == [
-        Sample(str(tmp_path / "a.mp4"), 1),
-        Sample(str(tmp_path / "b,c.mp4"), 0),
-        Sample("/data/d.mp4", 1),
-        Sample(str(tmp_path / "frames/e"), 0, 5, 20),
+        VideoRecord(str(tmp_path / "a.mp4"), 1),
+        VideoRecord(str(tmp_path / "b,c.mp4"), 0),
+        VideoRecord("/data/d.mp4", 1),
+        VideoRecord(str(tmp_path / "frames/e"), 0, 5, 20),
     ]
     samples, classes = read_samples(write_list(tmp_path, '{"path": "a.mp4", "label": 1}'))
     assert (classes, samples[0].label) == (["0", "1"], 1)
@@ -437,11 +440,11 @@ def test_several_sources_are_put_together_by_class_name(tmp_path):
     )
     assert classes == ["jump", "run", "sit"]
     assert list(samples) == [
-        Sample(str(tmp_path / "folder/run/a.mp4"), 1, source=0),
-        Sample(str(tmp_path / "folder/sit/b.mp4"), 2, source=0),
-        Sample("/videos/c.mp4", 0, source=1),
-        Sample("/videos/d.mp4", 1, source=1),
-        Sample(str(tmp_path / "frames/e"), 2, num_frames=40, source=2),
+        VideoRecord(str(tmp_path / "folder/run/a.mp4"), 1, source=0),
+        VideoRecord(str(tmp_path / "folder/sit/b.mp4"), 2, source=0),
+        VideoRecord("/videos/c.mp4", 0, source=1),
+        VideoRecord("/videos/d.mp4", 1, source=1),
+        VideoRecord(str(tmp_path / "frames/e"), 2, num_frames=40, source=2),
     ]
     assert options == [{}, {"sampling_rate": 2}, {"frame_template": "{:05}.jpg", "fps": 8}]
     assert weights == [1.0, 2.0, 0.5]
@@ -485,22 +488,24 @@ def test_refused_sources(tmp_path, entry, message):
 
 
 def test_what_read_frames_takes():
-    assert Sample("a.mp4").video() == "a.mp4"
-    assert Sample("a.mp4", content=b"bytes").video() == b"bytes"
-    assert Sample("frames/a").video("{}.jpg") == FrameFolder("frames/a", "{}.jpg", 1, None)
-    assert Sample("frames/a", first_frame=0, num_frames=9).video("{}.jpg") == FrameFolder("frames/a", "{}.jpg", 0, 9)
-    assert Sample("frames/a", num_frames=9).video() == FrameFolder("frames/a", None, 1, 9)
+    assert VideoRecord("a.mp4").video() == "a.mp4"
+    assert VideoRecord("a.mp4", content=b"bytes").video() == b"bytes"
+    assert VideoRecord("frames/a").video("{}.jpg") == FrameFolder("frames/a", "{}.jpg", 1, None)
+    assert VideoRecord("frames/a", first_frame=0, num_frames=9).video("{}.jpg") == FrameFolder(
+        "frames/a", "{}.jpg", 0, 9
+    )
+    assert VideoRecord("frames/a", num_frames=9).video() == FrameFolder("frames/a", None, 1, 9)
 
 
 def test_a_sample_list_gives_back_what_it_was_given():
     samples = [
-        Sample("a.mp4", 3),
-        Sample("frames/ü 日本", 0, first_frame=0, num_frames=7, source=2),
-        Sample(os.fsdecode(b"caf\xe9.mp4"), None, first_frame=5),  # a name that is no UTF-8
-        Sample("b.mp4", num_frames=0, content=b"\x00\x01"),
-        Sample(""),
+        VideoRecord("a.mp4", 3),
+        VideoRecord("frames/ü 日本", 0, first_frame=0, num_frames=7, source=2),
+        VideoRecord(os.fsdecode(b"caf\xe9.mp4"), None, first_frame=5),  # a name that is no UTF-8
+        VideoRecord("b.mp4", num_frames=0, content=b"\x00\x01"),
+        VideoRecord(""),
     ]
-    kept = SampleList(samples)
+    kept = VideoRecords(samples)
     assert len(kept) == 5 and list(kept) == samples
     assert [kept[index] for index in (0, 4, -1, -5)] == [samples[0], samples[4], samples[4], samples[0]]
     assert kept[1:4:2] == [samples[1], samples[3]] and kept[::-1] == samples[::-1] and kept[9:] == []
@@ -509,17 +514,17 @@ def test_a_sample_list_gives_back_what_it_was_given():
     for index in (5, -6):
         with pytest.raises(IndexError):
             kept[index]
-    several = [Sample("a.mp4", (2, 0)), Sample("b.mp4", ()), Sample("c.mp4", (1,))]
-    assert list(SampleList(several)) == several
-    assert list(SampleList()) == []
+    several = [VideoRecord("a.mp4", (2, 0)), VideoRecord("b.mp4", ()), VideoRecord("c.mp4", (1,))]
+    assert list(VideoRecords(several)) == several
+    assert list(VideoRecords()) == []
 
 
 def test_a_sample_list_is_small():
-    samples = SampleList(
-        Sample(f"class_{number % 400}/video_{number:08}.mp4", number % 400) for number in range(100_000)
+    samples = VideoRecords(
+        VideoRecord(f"class_{number % 400}/video_{number:08}.mp4", number % 400) for number in range(100_000)
     )
     arrays = [value for value in vars(samples).values() if isinstance(value, np.ndarray)]
     others = [value for value in vars(samples).values() if not isinstance(value, np.ndarray)]
     assert sum(array.nbytes for array in arrays) < 200 * len(samples)
     assert sum(map(sys.getsizeof, others)) < 1000
-    assert samples[99_999] == Sample("class_399/video_00099999.mp4", 399)
+    assert samples[99_999] == VideoRecord("class_399/video_00099999.mp4", 399)

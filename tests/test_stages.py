@@ -7,13 +7,13 @@ import sys
 import pytest
 import yaml
 from commands import run as run_command
+from commands import videomae
 from conftest import REPO, TINY
 
-import train as train_command
 from videomae_hf import VideoMAEV2ForVideoClassification
 from videomae_hf.commands import merge_labels
 from videomae_hf.commands.progressive import MARKER, run_stages
-from videomae_hf.data.sources.synthetic import draw_dataset
+from videomae_hf.data.sources.synthetic import synthesise_dataset
 
 
 SHAPE = {name: value for name, value in TINY.items() if name != "layer_norm_eps"}
@@ -24,15 +24,14 @@ class Recorder:
 
     def __init__(self):
         self.calls, self.fail_at = [], None
-        self.commands = dict.fromkeys(("pretrain", "finetune", "evaluate"), self)
 
-    def __call__(self, data, args, fields):
-        self.calls.append((data, args, fields))
-        if args.output_dir.endswith(f"/{self.fail_at}"):
+    def __call__(self, command, run):
+        self.calls.append(run)
+        if run.training.output_dir.endswith(f"/{self.fail_at}"):
             raise RuntimeError("interrupted")
 
     def names(self) -> list[str]:
-        return [args.output_dir.rsplit("/", 1)[1] for _, args, _ in self.calls]
+        return [run.training.output_dir.rsplit("/", 1)[1] for run in self.calls]
 
 
 @pytest.fixture
@@ -57,18 +56,18 @@ def three(folder, **options):
 
 
 def test_each_stage_begins_with_the_one_before(tmp_path, recorder, capsys):
-    run_stages([*three(tmp_path), "--logging_steps", "7"], recorder.commands)
+    run_stages([*three(tmp_path), "--logging_steps", "7"], recorder)
     out = tmp_path / "out"
     assert recorder.names() == ["first", "second", "scores", "third"]
-    first, second, scores, third = (data for data, _, _ in recorder.calls)
-    assert (first.train_data, first.checkpoint) == ("videos", None)
-    assert second.checkpoint == str(out / "first") and second.train_data == "merged"
-    assert scores.checkpoint == third.checkpoint == str(out / "second") and third.head_from == "a"
-    # The stage's keys go before the shared ones, these before the recipe's, and the command line before all.
-    assert [args.num_train_epochs for _, args, _ in recorder.calls] == [5, 4, 4, 4]
-    assert {args.logging_steps for _, args, _ in recorder.calls} == {7}
-    assert recorder.calls[0][1].base_learning_rate == 1e-3 and recorder.calls[1][1].learning_rate == 1e-3
-    assert all(fields == {"mask_ratio": 0.75} for _, _, fields in recorder.calls)
+    first, second, scores, third = ({**vars(run.data), **vars(run.model)} for run in recorder.calls)
+    assert (first["train_data"], first["checkpoint"]) == ("videos", None)
+    assert second["checkpoint"] == str(out / "first") and second["train_data"] == "merged"
+    assert scores["checkpoint"] == third["checkpoint"] == str(out / "second") and third["head_from"] == "a"
+    # The stage's keys override the shared ones, these the recipe's, and the command line overrides all.
+    assert [run.training.num_train_epochs for run in recorder.calls] == [5, 4, 4, 4]
+    assert {run.training.logging_steps for run in recorder.calls} == {7}
+    assert recorder.calls[0].training.base_learning_rate == recorder.calls[1].training.learning_rate == 1e-3
+    assert all(run.config_overrides == {"mask_ratio": 0.75} for run in recorder.calls)
     assert "Stage 2 of 4, second: finetune\n" in capsys.readouterr().out
     assert all((out / name / MARKER).is_file() for name in recorder.names())
 
@@ -76,16 +75,16 @@ def test_each_stage_begins_with_the_one_before(tmp_path, recorder, capsys):
 def test_finished_stages_are_skipped_and_an_interrupted_one_resumes(tmp_path, recorder, capsys):
     recorder.fail_at = "second"
     with pytest.raises(RuntimeError, match="interrupted"):
-        run_stages(three(tmp_path), recorder.commands)
+        run_stages(three(tmp_path), recorder)
     assert recorder.names() == ["first", "second"]
     (tmp_path / "out" / "second" / "checkpoint-7").mkdir(parents=True)
     recorder.calls, recorder.fail_at = [], None
-    run_stages(three(tmp_path), recorder.commands)
+    run_stages(three(tmp_path), recorder)
     assert recorder.names() == ["second", "scores", "third"]
-    assert [args.resume_from_checkpoint for _, args, _ in recorder.calls] == ["last", None, None]
+    assert [run.training.resume_from_checkpoint for run in recorder.calls] == ["last", None, None]
     recorder.calls = []
     capsys.readouterr()
-    run_stages(three(tmp_path, weight_decay=0.1), recorder.commands)
+    run_stages(three(tmp_path, weight_decay=0.1), recorder)
     assert recorder.calls == []
     output = capsys.readouterr().out
     assert "Stage 1 of 4, first: finished before\n" in output
@@ -93,16 +92,16 @@ def test_finished_stages_are_skipped_and_an_interrupted_one_resumes(tmp_path, re
 
 
 def test_results_that_do_not_follow_are_refused(tmp_path, recorder):
-    run_stages(three(tmp_path), recorder.commands)
+    run_stages(three(tmp_path), recorder)
     (tmp_path / "out" / "first" / MARKER).unlink()
     with pytest.raises(ValueError, match="out/second holds results of stage second, but first, before it, is not"):
-        run_stages(three(tmp_path), recorder.commands)
+        run_stages(three(tmp_path), recorder)
 
 
 def test_mistakes_come_out_before_the_first_stage(tmp_path, recorder):
     def refused(message: str, *stages: dict, **shared):
         with pytest.raises(ValueError, match=message):
-            run_stages(write(tmp_path, list(stages), **shared), recorder.commands)
+            run_stages(write(tmp_path, list(stages), **shared), recorder)
 
     first = {"name": "first", "command": "pretrain"}
     refused("must have a list of stages")
@@ -114,7 +113,7 @@ def test_mistakes_come_out_before_the_first_stage(tmp_path, recorder):
             {"name": "b", "command": "finetune", "train_dta": "x"})  # fmt: skip
     refused("Stage b: .*num_train_epochs", first, {"name": "b", "command": "finetune", "num_train_epochs": "many"})
     with pytest.raises(FileNotFoundError, match="No recipe none.yaml"):
-        run_stages(["none.yaml"], recorder.commands)
+        run_stages(["none.yaml"], recorder)
     assert recorder.calls == []
 
 
@@ -125,7 +124,7 @@ def test_mistakes_come_out_before_the_first_stage(tmp_path, recorder):
 def data(tmp_path_factory):
     """16 videos of 8 motions, as two sets that overlap and spell their classes differently, and both merged."""
     folder = tmp_path_factory.mktemp("data")
-    draw_dataset(folder / "videos", videos_per_class=2, size=40, num_frames=8)
+    synthesise_dataset(folder / "videos", videos_per_class=2, size=40, num_frames=8)
     for name, classes in {
         "moves": {"left": "Move left", "right": "Move right", "up": "up", "clockwise": "turn-right"},
         "turns": {"clockwise": "clockwise", "counter_clockwise": "other way", "up": "UP"},
@@ -167,19 +166,19 @@ def check_results(folder, data):
 
 
 def test_three_stages_of_the_real_commands(tmp_path, data, capsys):
-    train_command.main(["progressive", *recipe(tmp_path, data)])
+    videomae("progressive", *recipe(tmp_path, data))
     output = capsys.readouterr().out
     assert f"classifier: 4 of 4 rows gathered from the 5 of {tmp_path / 'out' / 'post_pretrain'}\n" in output
     check_results(tmp_path, data)
-    train_command.main(["progressive", *recipe(tmp_path, data)])
+    videomae("progressive", *recipe(tmp_path, data))
     assert capsys.readouterr().out.count("finished before\n") == 3
 
 
 @pytest.mark.slow
 def test_the_published_stages_shrunk(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(REPO)  # where the recipe looks for those of its stages
-    options = ["--shrink", "true", "--use_cpu", "true", "--bf16", "false", "--output_dir", str(tmp_path)]
-    train_command.main(["progressive", "examples/recipes/v2_progressive.yaml", *options])
+    options = ["--smoke_test", "true", "--use_cpu", "true", "--bf16", "false", "--output_dir", str(tmp_path)]
+    videomae("progressive", "examples/recipes/v2_progressive.yaml", *options)
     output = capsys.readouterr().out
     assert "Stage 4 of 4, scores: evaluate" in output and "8 of 8 rows gathered from the 8" in output
     assert sorted(folder.name for folder in tmp_path.iterdir() if (folder / MARKER).is_file()) == [

@@ -15,11 +15,11 @@ from stream_shards import load_number, write_shards, write_tar
 from torch.utils.data import DataLoader
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining
-from videomae_hf.data.clips import ClipSampling
+from videomae_hf.data.clips import ClipSampler
 from videomae_hf.data.sources.hub_datasets import stream_shards
 from videomae_hf.data.video_dataset import BadVideosError, ClipCollator
 from videomae_hf.data.video_stream import SkippingCollator, VideoStream, check_stream
-from videomae_hf.models.masking import draw_masks, mask_to_ids, token_counts
+from videomae_hf.models.masking import mask_to_ids, sample_masks, token_counts
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training.trainer import VideoMAETrainer
 
@@ -178,7 +178,7 @@ def test_check_stream(tmp_path):
     write_shards(tmp_path, [4, 4, 4], class_names=("hug", "kick", "sit"))
     rows = stream_shards(tmp_path)
     with pytest.raises(ValueError, match=r"The data set has no readable video \(12 tried\)"):
-        check_stream(rows, [ClipSampling(4)], 1, 0, 4)
+        check_stream(rows, [ClipSampler(4)], 1, 0, 4)
     video = write_indexed_video(tmp_path / "v.mp4", 16).read_bytes()
     for number in range(3):
         members = {f"{number}{key}.mp4": video if key < 3 else b"bad" for key in range(4)}
@@ -186,7 +186,7 @@ def test_check_stream(tmp_path):
     rows = stream_shards(tmp_path, labelled=False)
 
     def check(*options, sampling_rate=1):
-        return check_stream(rows, [ClipSampling(4, sampling_rate=sampling_rate)], *options)
+        return check_stream(rows, [ClipSampler(4, sampling_rate=sampling_rate)], *options)
 
     lines = check(1, 3, 12)
     assert lines[0] == "a stream of 12 videos in 3 shards"
@@ -214,7 +214,7 @@ class NumberClips:
         if self.log is not None:
             with self.log.open("a") as file:
                 file.write(f"{number}\n")
-        masked, decoded = draw_masks(self.config, 1, generator)
+        masked, decoded = sample_masks(self.config, 1, generator)
         visible, num_decoded = token_counts(self.config)
         shape = (self.config.num_frames, 3, *self.config.image_hw)
         item = {"visible_ids": mask_to_ids(~masked, visible)[0], "decoded_ids": mask_to_ids(decoded, num_decoded)[0]}

@@ -11,7 +11,7 @@ from stream_shards import write_shards, write_tar
 from videomae_hf.data.preparation.shard_writer import ShardSample
 from videomae_hf.data.preparation.shard_writer import write_shards as prepare_shards
 from videomae_hf.data.sources.hub_datasets import stream_shards
-from videomae_hf.data.sources.synthetic import draw_dataset
+from videomae_hf.data.sources.synthetic import synthesise_dataset
 from videomae_hf.data.sources.tar_shards import is_shards, read_shards
 from videomae_hf.data.video_dataset import VideoDataset
 from videomae_hf.models.video_decoding import VideoSegment, read_frames
@@ -33,7 +33,7 @@ def test_videos_are_read_from_their_place(tmp_path):
 
 
 def test_shards_of_prepare(tmp_path):
-    draw_dataset(tmp_path / "videos", videos_per_class=1, size=32, num_frames=8)
+    synthesise_dataset(tmp_path / "videos", videos_per_class=1, size=32, num_frames=8)
     paths = sorted((tmp_path / "videos").rglob("*.mp4"))
     names = [path.parent.name for path in paths]
     (tmp_path / "shards").mkdir()

@@ -5,8 +5,8 @@ import torch
 from tiny_models import build, videos
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForVideoClassification
-from videomae_hf.data.clips import ClipSampling, TrainingClips
-from videomae_hf.data.sources.folders_and_lists import Reading, Sample, SampleList
+from videomae_hf.data.clips import ClipSampler, FinetuneTransform
+from videomae_hf.data.sources.folders_and_lists import Reading, VideoRecord, VideoRecords
 from videomae_hf.data.sources.targets import describe_targets, read_targets, target_range
 from videomae_hf.data.video_dataset import ClipCollator
 
@@ -30,15 +30,15 @@ def test_lists(tmp_path, form):
     samples, names = read_targets(tmp_path / "list")
     assert names == expected
     assert list(samples) == [
-        Sample(str(tmp_path / "a.mp4"), targets=(1.0, -2.5)),
-        Sample(str(tmp_path / "my clips/b.mp4"), targets=(300.0, 0.0)),
+        VideoRecord(str(tmp_path / "a.mp4"), targets=(1.0, -2.5)),
+        VideoRecord(str(tmp_path / "my clips/b.mp4"), targets=(300.0, 0.0)),
     ]
 
 
 def test_one_target(tmp_path):
     (tmp_path / "list").write_text("a.mp4 1\nb.mp4 2.5")
     samples, names = read_targets(tmp_path / "list", reading=Reading("/videos"))
-    assert (names, samples[1]) == (["target"], Sample("/videos/b.mp4", targets=(2.5,)))
+    assert (names, samples[1]) == (["target"], VideoRecord("/videos/b.mp4", targets=(2.5,)))
     (tmp_path / "list").write_text("path,label,comment\na.mp4,1,x\nb.mp4,2.5,y\n")
     samples, names = read_targets(tmp_path / "list")
     assert (names, samples[1].targets) == (["label"], (2.5,))
@@ -81,7 +81,9 @@ def test_no_list(tmp_path):
 
 
 def test_range_and_description():
-    samples = SampleList([Sample("a", targets=(1, 5)), Sample("b", targets=(3, 5)), Sample("c", targets=(8, 5))])
+    samples = VideoRecords(
+        [VideoRecord("a", targets=(1, 5)), VideoRecord("b", targets=(3, 5)), VideoRecord("c", targets=(8, 5))]
+    )
     mean, deviation = target_range(samples)
     assert mean == (4.0, 5.0) and deviation == (pytest.approx((26 / 3) ** 0.5), 1.0)
     assert describe_targets(samples, ["age", "size"])[0] == "target age: 1 to 8, mean 4, standard deviation 2.94392"
@@ -148,8 +150,8 @@ def test_batches_of_targets():
         [{"pixel_values": clip, "labels": torch.tensor([1.0, -100.0])}, {"pixel_values": None, "labels": -100}]
     )
     assert batch["labels"][0].tolist() == [1.0, -100.0] and batch["labels"][1].isnan().all()
-    loader = TrainingClips(config, ClipSampling(16))
+    loader = FinetuneTransform(config, ClipSampler(16))
     frames = torch.zeros(16, 3, 300, 300, dtype=torch.uint8)
     loader.sampling.random_clip = lambda sample, generator, transform: transform(frames)
-    item = loader(Sample("a.mp4", targets=(0.5, 2.0)), torch.Generator())
+    item = loader(VideoRecord("a.mp4", targets=(0.5, 2.0)), torch.Generator())
     assert item["labels"].tolist() == [0.5, 2.0] and item["labels"].dtype == torch.float32

@@ -9,9 +9,9 @@ from torch.utils.data import BatchSampler
 from transformers import TrainerCallback
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
-from videomae_hf.data.clips import ClipSampling, PretrainingClips
-from videomae_hf.data.sources.folders_and_lists import Sample
-from videomae_hf.data.sources.synthetic import draw_video, write_video
+from videomae_hf.data.clips import ClipSampler, PretrainTransform
+from videomae_hf.data.sources.folders_and_lists import VideoRecord
+from videomae_hf.data.sources.synthetic import synthesise_video, write_video
 from videomae_hf.data.video_dataset import BadVideosError, ClipCollator, VideoDataset
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training.optimization import layer_number, official_schedule, parameter_groups
@@ -23,8 +23,8 @@ from videomae_hf.training.trainer import VideoMAETrainer
 def videos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("videos")
     for index in range(8):
-        write_video(folder / f"{index}.mp4", draw_video("left", np.random.default_rng(index), 32, 8))
-    return [Sample(str(path)) for path in sorted(folder.iterdir())]
+        write_video(folder / f"{index}.mp4", synthesise_video("left", np.random.default_rng(index), 32, 8))
+    return [VideoRecord(str(path)) for path in sorted(folder.iterdir())]
 
 
 def trainer(folder, samples, **arguments) -> VideoMAETrainer:
@@ -32,7 +32,7 @@ def trainer(folder, samples, **arguments) -> VideoMAETrainer:
     # 8 frames are 4 slices, over which a running cell decodes each place equally often: every clip has the same number
     # of tokens in the loss, so that a batch may be split in any way.
     model = VideoMAEV2ForPreTraining(VideoMAEV2Config(**{**TINY, "num_frames": 8}, decoder_mask_ratio=0.5))
-    data = VideoDataset(samples, PretrainingClips(model.config, ClipSampling(num_frames=8, sampling_rate=1)), seed=42)
+    data = VideoDataset(samples, PretrainTransform(model.config, ClipSampler(num_frames=8, sampling_rate=1)), seed=42)
     defaults = {"per_device_train_batch_size": 2, "learning_rate": 1e-3, "use_cpu": True, "disable_tqdm": True}
     args = VideoMAETrainingArguments(
         **{**defaults, "output_dir": str(folder), "logging_steps": 1, "save_strategy": "no", **arguments}
@@ -180,7 +180,7 @@ def test_loss_falls_and_the_log_has_throughput(tmp_path, videos):
 def test_throughput_counts_each_clip_of_a_video(tmp_path, videos):
     """Steps of two batches of two videos, each as three clips."""
     run = trainer(tmp_path, videos, gradient_accumulation_steps=2, max_steps=2)
-    run.train_dataset.load = PretrainingClips(run.model.config, ClipSampling(num_frames=8, sampling_rate=1), 3)
+    run.train_dataset.load = PretrainTransform(run.model.config, ClipSampler(num_frames=8, sampling_rate=1), 3)
     seen = []
     run.add_callback(_Clips(run, seen))
     run.train()
@@ -278,7 +278,7 @@ def test_resumed_run_equals_an_unbroken_one(tmp_path, videos, workers):
 
 def test_bad_videos_are_counted_and_stop_the_run_past_the_limit(tmp_path, videos):
     (tmp_path / "bad.mp4").write_bytes(b"no video")
-    samples = [*videos[:7], Sample(str(tmp_path / "bad.mp4"))]
+    samples = [*videos[:7], VideoRecord(str(tmp_path / "bad.mp4"))]
     run = trainer(tmp_path, samples, num_train_epochs=1, max_bad_fraction=0.2)
     run.train()
     assert run.state.global_step == 4  # the epoch has its length

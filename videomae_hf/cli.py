@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""The `videomae` command: `videomae convert SRC DST`; each subcommand has its own --help."""
+"""The `videomae` command: one table of verbs, and how mistakes are reported."""
 
 import io
 import os
@@ -8,11 +8,21 @@ from collections.abc import Callable
 from importlib import import_module
 
 
-COMMANDS = {
-    "convert": "checkpoints of OpenGVLab, MCG-NJU and transformers into this package's format, and back",
+# Verb -> what it does; each is a module of `commands`
+VERBS = {
+    "pretrain": "pretrain VideoMAE V1 or V2 on videos without labels",
+    "finetune": "train a classifier or a regression on labelled videos",
+    "evaluate": "score a finetuned checkpoint, or predict without labels",
+    "probe": "fit a linear, an attentive or a k-NN probe to frozen features",
+    "progressive": "run several of these as stages of one recipe",
+    "plan": "tell batch sizes, schedule and memory of a run before it starts",
     "scan": "decode every video of a folder or list; report what is broken, and write a list without it",
     "prepare": "re-encode videos small and quick to read, and pack tar shards",
     "merge-labels": "merge the classes of several data sets into one list of classes",
+    "demo-videos": "synthesise the videos of the demo",
+    "convert": "checkpoints of OpenGVLab, MCG-NJU and transformers into this package's format, and back",
+    "push": "ship a checkpoint to the Hub, with its code and a model card",
+    "report": "write a page about a pretraining, a finetuning and its scores",
     "doctor": "check this installation: decoders, accelerators, versions",
 }
 
@@ -52,22 +62,30 @@ def run_command(program: str, function: Callable[[list[str]], None], arguments: 
         sys.exit(1)
 
 
-def main():
-    name, arguments = (sys.argv[1:2] or [""])[0], sys.argv[2:]
-    if name not in COMMANDS:
-        asked = name in ("", "-h", "--help")
-        if not asked:
-            print(f"videomae: there is no command {name!r}.", file=sys.stderr)
-        lines = ["usage: videomae COMMAND ...      (videomae COMMAND --help)", ""]
-        lines += [f"  {command:<14}{text}" for command, text in COMMANDS.items()]
-        print("\n".join(lines), file=sys.stdout if asked else sys.stderr)
-        sys.exit(0 if asked else 2)
+def run_verb(verb: str, arguments: list[str], program: str = "videomae") -> None:
+    """Runs one command."""
+    os.environ["VIDEOMAE_PROGRAM"] = program  # which --help names
 
-    def command(arguments: list[str]):
-        # Each by itself: `prepare` needs PyAV, and `doctor` says why it is missing.
-        import_module(f".tools.{name.replace('-', '_')}", __package__).main(arguments)
+    def command(arguments: list[str]) -> None:
+        # Each is imported by itself: `prepare` needs PyAV, and `doctor` says why it is missing.
+        import_module(f".commands.{verb.replace('-', '_')}", __package__).main(arguments)
 
-    run_command("videomae", command, arguments)
+    run_command(program, command, arguments)
+
+
+def main(arguments: list[str] | None = None, program: str = "videomae") -> None:
+    """`videomae VERB ...`"""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    verb = arguments[0] if arguments else ""
+    if verb in VERBS:
+        return run_verb(verb, arguments[1:], program)
+    asked = verb in ("", "-h", "--help")
+    if not asked:
+        print(f"{program}: there is no command {verb!r}.", file=sys.stderr)
+    lines = [f"usage: {program} VERB ...      ({program} VERB --help)", ""]
+    lines += [f"  {verb:<14}{text}" for verb, text in VERBS.items()]
+    print("\n".join(lines), file=sys.stdout if asked else sys.stderr)
+    sys.exit(0 if asked else 2)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from transformers import VideoMAEForPreTraining, VideoMAEForVideoClassification
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
 from videomae_hf.data.augmentation.transforms import normalize
-from videomae_hf.data.sources.folders_and_lists import Sample, SampleList, read_samples
+from videomae_hf.data.sources.folders_and_lists import VideoRecord, VideoRecords, read_samples
 from videomae_hf.data.video_dataset import VideoDataset
 from videomae_hf.models.configuration_videomae_v2 import IMAGENET_MEAN, IMAGENET_STD
 from videomae_hf.models.frame_sampling import dense_clip, random_start
@@ -79,8 +79,8 @@ METHODS = {
 class Data:
     """Labelled videos, split, and their frames in memory."""
 
-    train: list[Sample]
-    held_out: list[Sample]
+    train: list[VideoRecord]
+    held_out: list[VideoRecord]
     num_labels: int
     frames: dict[str, torch.Tensor]  # path: uint8 (STORED_FRAMES, C, STORED_SIZE, STORED_SIZE)
     sampling_rate: int  # between the stored frames of a clip
@@ -101,7 +101,7 @@ def read_data(args) -> dict[int, Data]:
     return {seed: Data(*split, len(classes), frames, args.sampling_rate) for seed, split in splits.items()}
 
 
-def read_groups(samples: SampleList, folder: str, path: str, column: str) -> list[str]:
+def read_groups(samples: VideoRecords, folder: str, path: str, column: str) -> list[str]:
     """The group of each sample, from a table with tabs and the columns path (relative to `folder`) and `column`."""
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
@@ -114,7 +114,7 @@ def read_groups(samples: SampleList, folder: str, path: str, column: str) -> lis
     return [group_of[name] for name in names]
 
 
-def split_by_group(samples: SampleList, groups: list[str], seed: int) -> tuple[list[Sample], list[Sample]]:
+def split_by_group(samples: VideoRecords, groups: list[str], seed: int) -> tuple[list[VideoRecord], list[VideoRecord]]:
     """(training, held-out) samples: every third group is held out; seeds 0, 1 and 2 hold out each of them once."""
     held_out = set(sorted(set(groups))[seed % FOLDS :: FOLDS])
     if len(set(groups)) < FOLDS:
@@ -125,7 +125,7 @@ def split_by_group(samples: SampleList, groups: list[str], seed: int) -> tuple[l
     return parts
 
 
-def choose_labelled(samples: list[Sample], per_class: int | None, seed: int) -> list[Sample]:
+def choose_labelled(samples: list[VideoRecord], per_class: int | None, seed: int) -> list[VideoRecord]:
     """`per_class` random samples of each class; None takes all."""
     if per_class is None:
         return samples
@@ -153,18 +153,18 @@ class StoredClips:
     data: Data
     floats: bool = False  # normalised as VideoMAEImageProcessor does; our models take uint8
 
-    def __call__(self, sample: Sample, generator: torch.Generator) -> dict:
+    def __call__(self, sample: VideoRecord, generator: torch.Generator) -> dict:
         start = random_start(STORED_FRAMES, MODEL["num_frames"], self.data.sampling_rate, generator)
         place = torch.randint(STORED_SIZE - MODEL["image_size"] + 1, (2,), generator=generator)
         return {"pixel_values": self.window(sample, start, *place.tolist()), "labels": sample.label}
 
-    def middle(self, sample: Sample) -> torch.Tensor:
+    def middle(self, sample: VideoRecord) -> torch.Tensor:
         """What is evaluated."""
         spare = max(STORED_FRAMES - MODEL["num_frames"] * self.data.sampling_rate, 0)
         margin = (STORED_SIZE - MODEL["image_size"]) // 2
         return self.window(sample, spare // 2, margin, margin)
 
-    def window(self, sample: Sample, start: int, top: int, left: int) -> torch.Tensor:
+    def window(self, sample: VideoRecord, start: int, top: int, left: int) -> torch.Tensor:
         """(T, C, H, W)"""
         size = MODEL["image_size"]
         indices = dense_clip(STORED_FRAMES, start, MODEL["num_frames"], self.data.sampling_rate)
@@ -214,7 +214,9 @@ def training_arguments(method: Method, pretraining: bool, steps: int, seed: int)
     return VideoMAETrainingArguments(lr_scheduler_type="cosine", **shared, **official)
 
 
-def train(method: Method, model, samples: list[Sample], data: Data, steps: int, seed: int) -> tuple[float, list[float]]:
+def train(
+    method: Method, model, samples: list[VideoRecord], data: Data, steps: int, seed: int
+) -> tuple[float, list[float]]:
     """Trains `model`, of either phase, and gives the mean loss and the CPU seconds of each step."""
     pretraining = isinstance(model, VideoMAEV2ForPreTraining | VideoMAEForPreTraining)
     clock, collator = StepClock(), transformers.default_data_collator

@@ -1,22 +1,9 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Converts checkpoints between all supported layouts.
-
-    videomae convert SRC DST [--to ours] [--size base] [--FIELD VALUE ...]
-    videomae convert OURS DST --to transformers
-    videomae convert OURS DST.pth --to official
-
-SRC is an official V1 or V2 file (.pth, from pretraining or finetuning), a file of mmaction2's VideoMAE, or the folder
-or Hub id of a checkpoint of ours, of transformers' VideoMAE, of OpenGVLab's V2 or of adapters. The preprocessing of
-pixels is converted together with the weights. Width, depth, patch, tubelet, channels, decoder and classes follow from
-the shapes of the tensors. Heads, frames and input size do not: they come from the official size that the tensors match,
-from --size or from options (any field of VideoMAEV2Config), and the report names the source of each. Nothing is written
-unless everything fits.
-"""
+"""Converts checkpoints of other layouts to our models, and our models to official files."""
 
 import argparse
 import json
 import re
-import tempfile
 from pathlib import Path
 
 import torch
@@ -28,9 +15,7 @@ from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor, clip
 from ..models.loading import our_names
 from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, VideoMAEV2Model
 from ..models.official_checkpoints import to_official
-from ..settings.recipes import config_options
 from .folding import fold_normalization, fold_targets
-from .opening import checkpoint_processor, open_checkpoint
 
 
 _PROJECTION = "videomae.embeddings.patch_embeddings.projection.weight"
@@ -361,49 +346,3 @@ def save_official(model, processor: VideoMAEV2ImageProcessor, destination: Path)
     with open(destination, "wb") as file:  # given a path, torch raises RuntimeError for a full disk
         torch.save({"model": to_official(weights, pretraining)}, file)
     return lines + more
-
-
-def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, dict]:
-    parser = argparse.ArgumentParser(
-        prog="videomae convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("source", metavar="SRC")
-    parser.add_argument("destination", metavar="DST", type=Path, help="new folder, or new file with --to official")
-    parser.add_argument("--to", choices=("ours", "transformers", "official"), default="ours")
-    parser.add_argument("--size", help="small, base, large, huge or giant; refused if the tensors do not match")
-    parser.add_argument("--id2label", metavar="FILE", help="class names: JSON, or a text file with one per line")
-    parser.add_argument("--label_map", metavar="FILE", help="JSON list of head rows to keep (Kinetics-710 to 400 ..)")
-    options, rest = parser.parse_known_args(arguments)
-    return options, config_options(rest, ())
-
-
-def main(arguments: list[str]):
-    """`videomae convert`."""
-    args, fields = parse_arguments(arguments)
-    if args.destination.exists():
-        raise ValueError(f"{args.destination} exists already; give a new name.")
-    if Path(args.source).is_file():
-        model, processor, report = convert_official(Path(args.source), args.size, fields)
-    elif args.size:
-        raise ValueError(f"--size is for official files; the configuration of {args.source} gives the size.")
-    else:
-        model, lines = open_checkpoint(args.source, dtype="auto", **fields)
-        model.eval()
-        processor = checkpoint_processor(args.source, model.config)
-        report = [f"{type(model).__name__} from {args.source}, {len(model.state_dict())} tensors"]
-        report += [f"  {line}" for line in lines]
-    if args.id2label:
-        set_labels(model, read_labels(args.id2label))
-    if args.label_map:
-        gather_head(model, json.loads(Path(args.label_map).read_text(encoding="utf-8")))
-    args.destination.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=args.destination.parent) as scratch:
-        partial = Path(scratch, args.destination.name)  # a failure leaves no incomplete output
-        if args.to == "transformers":
-            from .transformers_export import save_transformers
-
-            report += save_transformers(model, processor, partial)
-        else:
-            report += {"ours": save_ours, "official": save_official}[args.to](model, processor, partial)
-        partial.rename(args.destination)
-    print("\n".join([*report, f"Written to {args.destination}"]))

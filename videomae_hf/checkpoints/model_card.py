@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
-from ..settings.recipes import CONFIG_FIELDS
-from ..training.run_record import DATA_SETTINGS, TRAINING_SETTINGS
+from ..settings.groups import LEARNING_ARGUMENTS, LEARNING_SETTINGS
 
 
 AUTO_CLASSES = {
@@ -23,7 +23,9 @@ AUTO_CLASSES = {
 }
 SHOWN_SETTINGS = frozenset(
     {
-        *DATA_SETTINGS, *TRAINING_SETTINGS, *CONFIG_FIELDS, "base_learning_rate", "base_min_learning_rate",
+        *LEARNING_SETTINGS, *LEARNING_ARGUMENTS,
+        *(VideoMAEV2Config.__annotations__.keys() - {"label_mappings"}),
+        "problem_type", "base_learning_rate", "base_min_learning_rate",
         "model_size", "model_version", "multi_label", "bf16", "fp16", "per_device_train_batch_size",
         "gradient_accumulation_steps", "fsdp2", "torch_compile", "activation_checkpointing", "evaluate_ema",
     }

@@ -36,7 +36,7 @@ from ..data.sources.folders_and_lists import read_samples
 from ..data.sources.list_editing import edit_list, list_every_video
 from ..data.sources.list_records import ReadList
 from ..data.sources.lists import URLS
-from ..data.sources.records import Sample, SampleList
+from ..data.sources.records import VideoRecord, VideoRecords
 from ..models.frame_sampling import dense_clip, random_start
 from ..models.video_decoding import VideoDecodeError, VideoInfo, read_frames
 from ..text_files import write_csv, write_text
@@ -67,7 +67,7 @@ class Outcome:
 # ------------------------------------------------------------------------------------------------------------- names
 
 
-def list_jobs(source: Path, root: Path | None) -> tuple[SampleList, ReadList | None, list[Job]]:
+def list_jobs(source: Path, root: Path | None) -> tuple[VideoRecords, ReadList | None, list[Job]]:
     """The rows of a data set, the list that they come from (None for a folder), and the videos to write, each once.
 
     Raises:
@@ -82,7 +82,7 @@ def list_jobs(source: Path, root: Path | None) -> tuple[SampleList, ReadList | N
     else:
         base, below = root or source.parent, "videos/"
         listed = list_every_video(source, root)
-        samples = SampleList((found.sample for found in listed.found), listed.notes)
+        samples = VideoRecords((found.sample for found in listed.found), listed.notes)
     if not len(samples):
         raise ValueError(f"{source} holds no videos.")
     others = (one for one in samples if one.num_frames is not None or one.path.startswith(URLS))
@@ -218,7 +218,7 @@ def check_request(source: Path, destination: Path, jobs: list[Job]):
             raise ValueError(f"{job.source} would be overwritten; give a DST other than {destination}.")
 
 
-def check_segments(samples: Sequence[Sample], args: argparse.Namespace, options: TranscodingOptions) -> None:
+def check_segments(samples: Sequence[VideoRecord], args: argparse.Namespace, options: TranscodingOptions) -> None:
     """Raises ValueError for parts of videos that would select other frames afterwards."""
     if args.shards and any(sample.is_segment for sample in samples):
         raise ValueError(f"{args.source} lists parts of videos, but shards hold whole videos; remove --shards.")
@@ -261,7 +261,9 @@ def write_failures(destination: Path, jobs: list[Job], outcomes: dict[str, Outco
     return len(failed)
 
 
-def pack(args: argparse.Namespace, samples: Sequence[Sample], class_names: list[str], targets: dict[str, tuple]) -> int:
+def pack(
+    args: argparse.Namespace, samples: Sequence[VideoRecord], class_names: list[str], targets: dict[str, tuple]
+) -> int:
     """Packs all written videos into tar shards; a video that a list names twice is packed twice."""
     packed = []
     for sample in samples:

@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Progressive training: several stages as one command, each beginning with the checkpoint of the one before.
+"""`videomae progressive`: several stages as one command, each starting from the checkpoint of the one before.
 
 VideoMAE V2 (https://arxiv.org/abs/2303.16727), section 3.3: pretraining without labels, post-pretraining on merged
 labelled sets, finetuning on the target. A recipe of stages:
@@ -31,10 +31,21 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from ..settings.recipes import as_recipe, parse_command_line
+from ..settings.recipes import parse_command_line
+from ..settings.run import Run
 from ..text_files import read_yaml, write_text
+from ..training.distributed import leave_processes, report
+from ..training.session import execute_run
+from . import evaluate, finetune, pretrain, probe
 
 
+# Commands that a stage may be: verb -> (its settings, its function)
+STAGES = {
+    "pretrain": (pretrain.VERB, pretrain.pretrain),
+    "finetune": (finetune.VERB, finetune.finetune),
+    "evaluate": (evaluate.VERB, evaluate.evaluate),
+    "probe": (probe.VERB, probe.probe),
+}
 MARKER = "stage_finished.json"
 _OWN_KEYS = ("name", "command", "recipe")
 
@@ -45,9 +56,9 @@ class Stage:
 
     Args:
         name: of the stage and its folder.
-        command: of train.py.
+        command: its verb.
         arguments: recipe file and options, as on the command line.
-        settings: keys that go before those of the recipe file and behind the options.
+        settings: override the recipe; overridden by the command line.
     """
 
     name: str
@@ -55,49 +66,54 @@ class Stage:
     arguments: list[str]
     settings: dict
 
-    def parse(self, commands: tuple[str, ...]):
-        """Data settings, training settings and fields of the configuration."""
+    def parse(self) -> Run:
+        """The settings of the stage; an option that another stage uses is no mistake."""
         try:
-            return parse_command_line([self.command, *self.arguments], commands, "", self.settings)[1:]
+            return parse_command_line(self.arguments, STAGES[self.command][0], self.settings, skip_unused=True)
         except ValueError as error:
             raise ValueError(f"Stage {self.name}: {error}") from error
 
 
-def run_stages(arguments: list[str], commands: dict[str, Callable]):
-    """`train.py progressive RECIPE.yaml [--key value ..]`; options hold for each stage.
+def run_stages(arguments: list[str], execute: Callable[[Callable, Run], None] = execute_run) -> None:
+    """`videomae progressive RECIPE.yaml [--key value ..]`; options hold for each stage.
 
     A finished stage is skipped, an interrupted one resumes from its last checkpoint.
 
     Args:
         arguments: of the command line.
-        commands: name -> function of data settings, training settings and fields, that train.py has.
+        execute: runs the function of a stage with its settings.
 
     Raises:
         ValueError: a recipe without stages, a stage with unknown keys, or a folder that holds the results of a stage
             whose predecessor is not finished: they are of another one.
     """
-    parser = argparse.ArgumentParser(prog="train.py progressive", allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="videomae progressive",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("recipe", help="YAML file with stages")
     parser.add_argument("--output_dir", help="folder of the folders of the stages")
     known, options = parser.parse_known_args(arguments)
-    stages = read_stages(known.recipe, options, known.output_dir, tuple(commands))
+    stages = read_stages(known.recipe, options, known.output_dir)
     # A mistake in the last stage must not come out after weeks.
-    folders = [Path(stage.parse(tuple(commands))[1].output_dir) for stage in stages]
+    folders = [Path(stage.parse().training.output_dir) for stage in stages]
     # Each process looks before it joins the others in the first stage, and thus before any of them writes something.
     finished = [_finished_with(folder) for folder in folders]
     resumed = [any(folder.glob("checkpoint-*")) for folder in folders]
     _refuse_leftovers(stages, folders, finished, resumed)
     for number, stage in enumerate(stages):
         title = f"Stage {number + 1} of {len(stages)}, {stage.name}"
-        data, args, fields = stage.parse(tuple(commands))
-        now = as_recipe(data, args, fields)
+        run = stage.parse()
+        args, now = run.training, run.as_recipe()
         if finished[number] is not None:
-            _say(args, f"{title}: finished before{_differences(finished[number], now, folders[number])}")
+            report(args, [f"{title}: finished before{_differences(finished[number], now, folders[number])}"])
             continue
-        _say(args, f"{title}: {stage.command}" + (", resumed" if resumed[number] else ""))
+        report(args, [f"{title}: {stage.command}" + (", resumed" if resumed[number] else "")])
         if resumed[number] and args.resume_from_checkpoint is None:
             args.resume_from_checkpoint = "last"
-        commands[stage.command](data, args, fields)
+        execute(STAGES[stage.command][1], run)
         if args.process_index == 0:
             _write_marker(folders[number] / MARKER, now)
         PartialState().wait_for_everyone()  # the next stage reads what the first process has saved
@@ -106,7 +122,7 @@ def run_stages(arguments: list[str], commands: dict[str, Callable]):
             torch.cuda.empty_cache()
 
 
-def read_stages(path: str, options: list[str], output_dir: str | None, commands: tuple[str, ...]) -> list[Stage]:
+def read_stages(path: str, options: list[str], output_dir: str | None) -> list[Stage]:
     """The stages of a recipe. A stage that trains begins with the checkpoint of the one before, unless it says its
     own; one that evaluates takes that of the last one that trained."""
     if not Path(path).is_file():
@@ -121,10 +137,8 @@ def read_stages(path: str, options: list[str], output_dir: str | None, commands:
         if not isinstance(entry, dict) or not {"name", "command"} <= set(entry):
             raise ValueError(f"{path}: stage {number} must be a mapping with name and command, not {entry!r}.")
         name, command = str(entry["name"]), entry["command"]
-        if command not in commands:
-            raise ValueError(
-                f"{path}: command {command!r} of stage {name} is unknown; choose of {', '.join(commands)}."
-            )
+        if command not in STAGES:
+            raise ValueError(f"{path}: command {command!r} of stage {name} is unknown; choose of {', '.join(STAGES)}.")
         if name in [stage.name for stage in stages] or Path(name).name != name or "output_dir" in entry:
             raise ValueError(f"{path}: stage {name!r} needs a name of its own, which names its folder in output_dir.")
         settings = {**shared, **{key: value for key, value in entry.items() if key not in _OWN_KEYS}}
@@ -167,6 +181,8 @@ def _differences(then: dict, now: dict, folder: Path) -> str:
     return f", with other settings than these ({', '.join(changed)}); to run it again, remove {folder}"
 
 
-def _say(args, message: str):
-    if args.process_index == 0:
-        print(message, flush=True)
+def main(arguments: list[str]) -> None:
+    try:
+        run_stages(arguments)
+    finally:
+        leave_processes()

@@ -21,7 +21,7 @@ from ..data.preparation.worker_processes import run_isolated
 from ..data.sources.folders_and_lists import read_samples
 from ..data.sources.list_editing import edit_list, list_every_video
 from ..data.sources.lists import VIDEO_SUFFIXES
-from ..data.sources.records import Sample, SampleList
+from ..data.sources.records import VideoRecord, VideoRecords
 from ..models.frame_files import damaged_file_errors, image_paths, open_image, reader_of, upright
 from ..models.frame_pixels import image_pixels
 from ..models.video_decoding import MAX_PIXELS, FrameFolder, decoding_errors, open_container, video_stream
@@ -280,11 +280,11 @@ def find_videos(sources: list[str], root: str | None = None) -> list[str]:
     return list(dict.fromkeys(paths))
 
 
-def _samples_of(source: str, root: str | None) -> Sequence[Sample]:
+def _samples_of(source: str, root: str | None) -> Sequence[VideoRecord]:
     """The videos of a folder or a list; notes about files left out are printed to standard error."""
     if _is_list(source):
         listed = list_every_video(Path(source).expanduser(), Path(root).expanduser() if root else None)
-        samples = SampleList((found.sample for found in listed.found), listed.notes)
+        samples = VideoRecords((found.sample for found in listed.found), listed.notes)
         if not len(samples):
             raise ValueError(f"{source} holds no videos.")
     else:

@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from ..messages import shorten
 from ..models.frame_sampling import constant_rate
 from ..models.video_decoding import VideoDecodeError, VideoInfo
-from .clips import ClipSampling
-from .sources.records import Sample
+from .augmentation.transforms import direction_sensitive
+from .clips import ClipSampler
+from .sources.records import VideoRecord
 from .video_dataset import named
 
 
@@ -20,7 +21,7 @@ _TRIES = 20  # videos of a class
 
 
 def check_data(
-    samples: Sequence[Sample], class_names: list[str], samplings: Sequence[ClipSampling], batch_size: int = 1
+    samples: Sequence[VideoRecord], class_names: list[str], samplings: Sequence[ClipSampler], batch_size: int = 1
 ) -> list[str]:
     """Describes a training set, and refuses one that cannot be trained on.
 
@@ -54,7 +55,7 @@ def check_data(
     return lines + _bad_videos(bad, len(looked_at)) + _check_lengths(readable, samplings)
 
 
-def _bad_videos(bad: list[tuple[Sample, str]], looked_at: int) -> list[str]:
+def _bad_videos(bad: list[tuple[VideoRecord, str]], looked_at: int) -> list[str]:
     """A line that names the first three, and the tool that finds all where they are files."""
     if not bad:
         return []
@@ -65,7 +66,7 @@ def _bad_videos(bad: list[tuple[Sample, str]], looked_at: int) -> list[str]:
     return [line]
 
 
-def _class_balance(samples: Sequence[Sample], class_names: list[str]) -> list[str]:
+def _class_balance(samples: Sequence[VideoRecord], class_names: list[str]) -> list[str]:
     if not class_names:
         return []
     counts = Counter()
@@ -82,7 +83,7 @@ def _class_balance(samples: Sequence[Sample], class_names: list[str]) -> list[st
     return lines
 
 
-def _look(sample: Sample, sampling: ClipSampling) -> VideoInfo | Exception:
+def _look(sample: VideoRecord, sampling: ClipSampler) -> VideoInfo | Exception:
     """What is known of a video after decoding its first frame, or the error."""
     seen = []
 
@@ -99,7 +100,7 @@ def _look(sample: Sample, sampling: ClipSampling) -> VideoInfo | Exception:
     return seen[-1]
 
 
-def _check_each_class(samples: Sequence[Sample], class_names: list[str], samplings: Sequence[ClipSampling]):
+def _check_each_class(samples: Sequence[VideoRecord], class_names: list[str], samplings: Sequence[ClipSampler]):
     """Raises ValueError if none of the first videos of a class (of all, without classes) can be read."""
     tried, fine = {}, set()
     for sample in samples:
@@ -119,7 +120,7 @@ def _check_each_class(samples: Sequence[Sample], class_names: list[str], samplin
             raise ValueError(f"{name} has no readable video ({len(reasons)} tried); the first: {reasons[0]}")
 
 
-def _check_lengths(readable: list[tuple[Sample, VideoInfo]], samplings: Sequence[ClipSampling]) -> list[str]:
+def _check_lengths(readable: list[tuple[VideoRecord, VideoInfo]], samplings: Sequence[ClipSampler]) -> list[str]:
     """A line on the lengths; raises ValueError where every video of a source is shorter than its clips."""
     for source, sampling in enumerate(samplings):
         lengths = [_length(info, sampling) for sample, info in readable if sample.source == source]
@@ -141,14 +142,14 @@ def _check_lengths(readable: list[tuple[Sample, VideoInfo]], samplings: Sequence
     ]
 
 
-def _length(info: VideoInfo, sampling: ClipSampling) -> float:
-    """In the unit of `ClipSampling.span`: frames, or seconds where clips are taken by time."""
+def _length(info: VideoInfo, sampling: ClipSampler) -> float:
+    """In the unit of `ClipSampler.span`: frames, or seconds where clips are taken by time."""
     if not sampling.fps:
         return info.num_frames
     return info.timestamps[-1] if info.timestamps else info.num_frames / (info.fps or 1)
 
 
-def describe_overlap(train: Sequence[Sample], evaluated: Sequence[Sample]) -> list[str]:
+def describe_overlap(train: Sequence[VideoRecord], evaluated: Sequence[VideoRecord]) -> list[str]:
     """A warning where videos that are evaluated on are trained on as well; parts of one video count if they overlap."""
     seen = {}
     for sample in train:
@@ -164,12 +165,12 @@ def describe_overlap(train: Sequence[Sample], evaluated: Sequence[Sample]) -> li
     ]
 
 
-def _file_of(sample: Sample) -> str:
+def _file_of(sample: VideoRecord) -> str:
     """What tells that two samples are of one file; links are followed."""
     return sample.path if sample.content is not None or "://" in sample.path else os.path.realpath(sample.path)
 
 
-def _overlap(one: Sample, other: Sample) -> bool:
+def _overlap(one: VideoRecord, other: VideoRecord) -> bool:
     if not (one.is_segment and other.is_segment):
         return True
     for start, end in (("start", "end"), ("start_frame", "end_frame")):
@@ -178,3 +179,21 @@ def _overlap(one: Sample, other: Sample) -> bool:
             (first, last), (begin, stop) = ((low or 0, math.inf if high is None else high) for low, high in bounds)
             return first < stop and begin < last
     return True
+
+
+def describe_directions(classes: list[str], *, horizontal_flip: bool) -> list[str]:
+    """A warning where clips are mirrored although classes name a direction."""
+    directions = direction_sensitive(classes)
+    if not (horizontal_flip and directions):
+        return []
+    warning = f"WARNING: half of the clips are mirrored, and {len(directions)} classes name a direction"
+    return [f"{warning} ({shorten(directions, 3)}); consider --horizontal_flip false."]
+
+
+def check_classes(classes: list[str], problem_type: str) -> None:
+    """Raises ValueError for a single class, of which a classifier would learn nothing."""
+    if problem_type == "single_label_classification" and len(classes) < 2:
+        raise ValueError(
+            f"The training data have one class alone, {shorten(classes)}; a classifier needs two. Is the folder one "
+            f"level too low, or too high?"
+        )

@@ -1,7 +1,7 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """Clip loaders: from a sample to what the model takes, one for pretraining, finetuning and evaluation each.
 
-Every loader is called with a `Sample` and the `torch.Generator` of this sample. It gives a dictionary, or, with
+Every loader is called with a `VideoRecord` and the `torch.Generator` of this sample. It gives a dictionary, or, with
 `num_sample` > 1 (repeated augmentation), a list of that many: views of the same frames, each with a crop, an
 augmentation and masks of its own, of which each becomes an item of the batch. In training each says its `path`.
 
@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 
 import torch
 
+from ..labels import label_of
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.frame_sampling import check_short_video, constant_rate, random_clip_indices
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
-from ..models.masking import draw_masks, mask_to_ids, token_counts
+from ..models.masking import mask_to_ids, sample_masks, token_counts
 from ..models.video_decoding import MAX_PIXELS, VideoInfo, check_template, read_frames
+from ..settings.run import Run
 from .augmentation.rand_augment import RandAugment, apply_operations
 from .augmentation.transforms import (
     Box,
@@ -29,11 +31,11 @@ from .augmentation.transforms import (
     resized_crop,
     sample_color_jitter,
 )
-from .sources.records import Sample
+from .sources.records import VideoRecord
 
 
 @dataclass
-class ClipSampling:
+class ClipSampler:
     """How training takes a clip from a video; see `random_clip_indices` and `read_frames`."""
 
     num_frames: int
@@ -59,7 +61,7 @@ class ClipSampling:
 
     def random_clip(
         self,
-        sample: Sample,
+        sample: VideoRecord,
         generator: torch.Generator,
         transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
         *,
@@ -93,7 +95,7 @@ class ClipSampling:
 
         return self.read(sample, indices, channels_first)
 
-    def read(self, sample: Sample, indices: Callable, transform: Callable | None = None) -> torch.Tensor:
+    def read(self, sample: VideoRecord, indices: Callable, transform: Callable | None = None) -> torch.Tensor:
         """The frames of a sample, see `read_frames`."""
         return read_frames(
             sample.video(self.frame_template),
@@ -114,7 +116,7 @@ class ClipSampling:
 
 
 @dataclass
-class PretrainingClips:
+class PretrainTransform:
     """Clip loader of pretraining: multi-scale crop, no flip, and the masks as token ids.
 
     Args:
@@ -124,10 +126,10 @@ class PretrainingClips:
     """
 
     config: VideoMAEV2Config
-    sampling: ClipSampling | Sequence[ClipSampling]
+    sampling: ClipSampler | Sequence[ClipSampler]
     num_sample: int = 1
 
-    def __call__(self, sample: Sample, generator: torch.Generator) -> dict | list[dict]:
+    def __call__(self, sample: VideoRecord, generator: torch.Generator) -> dict | list[dict]:
         views = _Views(self.num_sample, lambda height, width: self._sample_view(height, width, generator))
         clip = _sampling_of(sample, self.sampling).random_clip(sample, generator, views, pretraining=True)
         return views.items(clip, {"path": sample.path})
@@ -136,14 +138,14 @@ class PretrainingClips:
         """A view of frames of this size: its box, and its masks."""
         size = self.config.image_hw
         box = multi_scale_box(height, width, size, generator)
-        masked, decoded = draw_masks(self.config, 1, generator)
+        masked, decoded = sample_masks(self.config, 1, generator)
         num_visible, num_decoded = token_counts(self.config)
         ids = {"visible_ids": mask_to_ids(~masked, num_visible)[0], "decoded_ids": mask_to_ids(decoded, num_decoded)[0]}
         return _View(box, size, more=ids)
 
 
 @dataclass
-class TrainingClips:
+class FinetuneTransform:
     """Clip loader of finetuning, in the official order: RandAugment on whole frames, random resized crop, flip.
 
     Random erasing and mixing, which come last, need normalised clips and are done by the collator; `seed` in an item is
@@ -163,7 +165,7 @@ class TrainingClips:
     """
 
     config: VideoMAEV2Config
-    sampling: ClipSampling | Sequence[ClipSampling]
+    sampling: ClipSampler | Sequence[ClipSampler]
     crop_scale: tuple[float, float] = (0.08, 1.0)
     horizontal_flip: bool = True
     rand_augment: str | None = None
@@ -175,10 +177,10 @@ class TrainingClips:
     def __post_init__(self):
         self._augment = RandAugment.from_string(self.rand_augment) if self.rand_augment else None
 
-    def __call__(self, sample: Sample, generator: torch.Generator) -> dict | list[dict]:
+    def __call__(self, sample: VideoRecord, generator: torch.Generator) -> dict | list[dict]:
         views = _Views(self.num_sample, lambda height, width: self._sample_view(height, width, generator))
         clip = _sampling_of(sample, self.sampling).random_clip(sample, generator, views)
-        labels, more = _labels(sample, self.config.num_labels), {"path": sample.path}
+        labels, more = label_of(sample, self.config.num_labels), {"path": sample.path}
         if labels is not None:  # a student may learn from its teacher alone
             more["labels"] = labels
         return views.items(clip, more)
@@ -238,7 +240,7 @@ class _Views:
 
 
 @dataclass
-class EvaluationViews:
+class EvalTransform:
     """Clip loader of evaluation: what the image processor makes of the video, all views of it."""
 
     processor: VideoMAEV2ImageProcessor
@@ -248,26 +250,31 @@ class EvaluationViews:
     frame_template: str | None = None
     shuffle_frames: bool = False  # in each view, to see how much a model lives on motion
 
-    def __call__(self, sample: Sample, generator: torch.Generator) -> dict:
+    def __call__(self, sample: VideoRecord, generator: torch.Generator) -> dict:
         options = {"num_clips": self.num_clips, "num_crops": self.num_crops, "return_tensors": "pt"}
         # ([views,] T, C, H, W)
         pixel_values = self.processor(sample.video(self.frame_template), **options).pixel_values[0]
         if self.shuffle_frames:
             order = torch.randperm(pixel_values.shape[-4], generator=generator)
             pixel_values = pixel_values.index_select(-4, order)
-        return {"pixel_values": pixel_values, "labels": _labels(sample, self.num_labels)}
+        return {"pixel_values": pixel_values, "labels": label_of(sample, self.num_labels)}
 
 
-def _sampling_of(sample: Sample, sampling: ClipSampling | Sequence[ClipSampling]) -> ClipSampling:
-    return sampling if isinstance(sampling, ClipSampling) else sampling[sample.source]
+def _sampling_of(sample: VideoRecord, sampling: ClipSampler | Sequence[ClipSampler]) -> ClipSampler:
+    return sampling if isinstance(sampling, ClipSampler) else sampling[sample.source]
 
 
-def _labels(sample: Sample, num_labels: int | None) -> int | torch.Tensor | None:
-    """The class number, or float32 (num_labels,): the targets of regression; of several labels a video 0 and 1."""
-    if sample.targets is not None:
-        return torch.tensor(sample.targets)
-    if not isinstance(sample.label, tuple):
-        return sample.label
-    labels = torch.zeros(num_labels)
-    labels[list(sample.label)] = 1.0
-    return labels
+def finetune_transform(run: Run, config: VideoMAEV2Config, samplers: Sequence["ClipSampler"]) -> "FinetuneTransform":
+    """The transform that the settings of a run say."""
+    settings = run.augmentation
+    return FinetuneTransform(
+        config,
+        samplers,
+        crop_scale=tuple(settings.crop_scale),
+        horizontal_flip=settings.horizontal_flip,
+        rand_augment=settings.rand_augment,
+        color_jitter=settings.color_jitter,
+        grayscale=settings.grayscale,
+        num_sample=run.clips.num_sample,
+        antialias=run.clips.antialias is not False,
+    )

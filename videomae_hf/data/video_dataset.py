@@ -16,16 +16,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..labels import UNREADABLE, labels_of
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.video_decoding import VideoDecodeError
 from .augmentation.mixing import Mixing
 from .augmentation.transforms import normalize, random_erasing
-from .sources.records import Sample, SampleList
+from .sources.records import VideoRecord, VideoRecords
 
 
 logger = logging.getLogger(__name__)
 
-UNREADABLE = -100  # the label of a video that could not be read in evaluation; cross entropy ignores it too
 TRIES = 64  # videos in a row that turn out bad before it is no accident
 
 
@@ -43,24 +43,24 @@ class VideoDataset(torch.utils.data.Dataset):
     """Videos by index. A bad one is logged once, counted, and another one takes its place.
 
     Args:
-        samples: of `read_samples`, or any sequence of `Sample`s.
+        samples: of `read_samples`, or any sequence of `VideoRecord`s.
         load: clip loader, called with a sample and the generator of (seed, epoch, index).
         seed: of the generators.
         replace_bad: give another video in place of one that cannot be read. False, for evaluation, gives an empty clip
             with the label `UNREADABLE`.
-        weights: how often an epoch has each video of a source, one number for each `Sample.source`; the samples of a
-            source must follow each other. 0.5 takes another half of them in each epoch, 2 each of them twice.
+        weights: how often an epoch has each video of a source, one number for each source; the records of a source
+            must follow each other. 0.5 takes another half of them in each epoch, 2 each of them twice.
     """
 
     def __init__(
         self,
-        samples: Sequence[Sample],
+        samples: Sequence[VideoRecord],
         load: Callable,
         seed: int = 0,
         replace_bad: bool = True,
         weights: Sequence[float] | None = None,
     ):
-        self.samples = SampleList(samples) if isinstance(samples, list | tuple) else samples
+        self.samples = VideoRecords(samples) if isinstance(samples, list | tuple) else samples
         self.load, self.seed, self.replace_bad = load, seed, replace_bad
         # In shared memory: workers see the epoch that the main process sets, which sees the videos that they find bad.
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -130,12 +130,12 @@ class VideoDataset(torch.utils.data.Dataset):
             return None
 
 
-def named(sample: Sample, error: Exception) -> str:
+def named(sample: VideoRecord, error: Exception) -> str:
     """The error with the name of the video, which it does not have where the video was read from bytes."""
     return str(error) if sample.path in str(error) else f"{sample.path}: {error}"
 
 
-def _weighted_blocks(samples: SampleList, weights: Sequence[float]) -> list[tuple[int, int, int]]:
+def _weighted_blocks(samples: VideoRecords, weights: Sequence[float]) -> list[tuple[int, int, int]]:
     """(first sample, number of samples, places in an epoch) of each source."""
     sources = np.array([sample.source for sample in samples])
     blocks = []
@@ -183,11 +183,7 @@ class ClipCollator:
             clip = torch.zeros(self.config.num_frames, self.config.num_channels, *self.config.image_hw)
         else:
             clip = torch.zeros_like(readable["pixel_values"])
-        labels = UNREADABLE
-        if self.config.problem_type == "multi_label_classification":
-            labels = torch.full((self.config.num_labels,), float(UNREADABLE))
-        elif self.config.problem_type == "regression":
-            labels = torch.full((self.config.num_labels,), torch.nan)  # -100 may be a target
+        labels = labels_of(self.config.problem_type, self.config.num_labels).unreadable()
         for item in items:
             if item["pixel_values"] is None:
                 item.update(pixel_values=clip, labels=labels)

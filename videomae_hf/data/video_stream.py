@@ -22,8 +22,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 from ..messages import shorten
 from ..models.video_decoding import VideoDecodeError
 from .checks import check_data
-from .clips import ClipSampling
-from .sources.records import Sample
+from .clips import ClipSampler
+from .sources.records import VideoRecord
 from .video_dataset import TRIES, BadVideosError, generator_of, named
 
 
@@ -123,7 +123,7 @@ class VideoStream(IterableDataset):
             else:
                 yield self._item(samples, ahead, (self.seed, epoch, self.process_index, worker, place))
 
-    def _samples(self, epoch: int, worker: int, num_workers: int) -> Iterator[Sample]:
+    def _samples(self, epoch: int, worker: int, num_workers: int) -> Iterator[VideoRecord]:
         """This worker's samples of an epoch, round after round without end."""
         for number in count():
             seed = generator_of(self.seed, epoch, number).initial_seed()
@@ -146,7 +146,7 @@ class VideoStream(IterableDataset):
             return _every(_rows(rows), worker, num_workers, self.batch_size)
         return _rows(rows.shard(num_workers, worker, contiguous=False))
 
-    def _item(self, samples: Iterator[Sample], ahead: deque, key: tuple[int, ...]) -> dict | list[dict]:
+    def _item(self, samples: Iterator[VideoRecord], ahead: deque, key: tuple[int, ...]) -> dict | list[dict]:
         """The item of the next sample, or of the first one behind it that can be read.
 
         `ahead` holds samples already taken from the stream, None for one found bad. The samples used up do not depend
@@ -166,7 +166,7 @@ class VideoStream(IterableDataset):
             raise BadVideosError(f"{TRIES} videos in a row cannot be read; their names are in the log above.")
         return item
 
-    def _load(self, sample: Sample, generator: torch.Generator) -> dict | list[dict] | None:
+    def _load(self, sample: VideoRecord, generator: torch.Generator) -> dict | list[dict] | None:
         try:
             return self.load(sample, generator)
         except (VideoDecodeError, OSError) as error:
@@ -188,7 +188,7 @@ class SkippingCollator:
 
 
 def check_stream(
-    source, samplings: Sequence[ClipSampling], num_processes: int, num_workers: int, batch_size: int
+    source, samplings: Sequence[ClipSampler], num_processes: int, num_workers: int, batch_size: int
 ) -> list[str]:
     """Describes a stream, and refuses one that cannot be trained on, as `check_data` does for videos in files.
 

@@ -20,8 +20,8 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..data.clips import EvaluationViews
-from ..data.sources.records import Relabelled, Sample
+from ..data.clips import EvalTransform
+from ..data.sources.records import Relabelled, VideoRecord
 from ..data.video_dataset import UNREADABLE, ClipCollator, VideoDataset
 from ..models.modeling_videomae_v2 import VideoMAEV2Model
 
@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 
 def cached_features(
     model: VideoMAEV2Model,
-    samples: Sequence[Sample],
-    views: EvaluationViews,
+    samples: Sequence[VideoRecord],
+    views: EvalTransform,
     folder: str | Path,
     tokens: bool = False,
     batch_size: int = 8,
@@ -116,7 +116,7 @@ def _encode(model: VideoMAEV2Model, pixel_values: torch.Tensor, tokens: bool, bf
     return found if tokens else found.mean(dim=1)
 
 
-def _key(model: VideoMAEV2Model, samples: Sequence[Sample], views: EvaluationViews, tokens: bool, bf16: bool) -> str:
+def _key(model: VideoMAEV2Model, samples: Sequence[VideoRecord], views: EvalTransform, tokens: bool, bf16: bool) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -132,7 +132,7 @@ def _key(model: VideoMAEV2Model, samples: Sequence[Sample], views: EvaluationVie
     return digest.hexdigest()[:24]
 
 
-def _change(sample: Sample) -> list:
+def _change(sample: VideoRecord) -> list:
     """Values that change with the content of a video: size and modification time of its file, or its bytes."""
     if sample.content is not None:
         return [hashlib.sha256(sample.content).hexdigest()]

@@ -11,38 +11,7 @@ import datasets
 import evaluate
 import numpy as np
 
-from ..data.video_dataset import UNREADABLE
-from ..messages import did_you_mean
-
-
-# What an evaluation of each problem type reports (without the prefix eval_), and whether more is better.
-METRICS = {
-    None: {"loss": False, "knn_top1": True},  # pretraining
-    "single_label_classification": {
-        "top1": True, "top5": True, "mean_class_accuracy": True, "macro_f1": True, "loss": False,
-    },
-    "multi_label_classification": {
-        "mean_average_precision": True, "micro_f1": True, "macro_f1": True, "loss": False,
-    },
-    "regression": {"mae": False, "rmse": False, "r2": True, "pearson": True, "loss": False},
-}  # fmt: skip
-
-
-def more_is_better(metric: str) -> bool | None:
-    """Whether more of a metric, with or without the prefix eval_, is better; None for one that is not reported here."""
-    return {name: better for some in METRICS.values() for name, better in some.items()}.get(
-        metric.removeprefix("eval_")
-    )
-
-
-def check_metric(metric: str, problem_type: str | None) -> None:
-    """Raises ValueError for a metric that evaluations of this problem type do not report."""
-    known = METRICS[problem_type]
-    if metric.removeprefix("eval_") not in known:
-        raise ValueError(
-            f"metric_for_best_model={metric!r} is not reported; there are {', '.join(known)}"
-            f"{did_you_mean(metric, known)}"
-        )
+from ..labels import labels_of
 
 
 class _ScoresMetric(evaluate.Metric):
@@ -193,22 +162,19 @@ def confusion_matrix(predictions: np.ndarray, references: np.ndarray) -> np.ndar
 
 
 def classification_metrics(prediction) -> dict[str, float]:
-    """`compute_metrics` of the Trainer: all of the above for a `transformers.EvalPrediction`, as its labels are one or
-    several a video.
+    """`compute_metrics` of the Trainer for classification: all of the above for a `transformers.EvalPrediction`, of one
+    or several labels a video, as its labels are.
 
     Videos that could not be read carry the label `UNREADABLE`; they count in "unreadable" and nowhere else.
     """
-    logits, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
-    readable = is_readable(labels)
-    multi_label = labels.ndim == 2
-    metrics = (MeanAveragePrecision, MultiLabelF1) if multi_label else (TopKAccuracy, MeanClassAccuracy, F1)
-    return _scores(metrics, logits, labels, readable)
+    several = np.ndim(prediction.label_ids) == 2
+    metrics = (MeanAveragePrecision, MultiLabelF1) if several else (TopKAccuracy, MeanClassAccuracy, F1)
+    return _scores(metrics, prediction, labels_of("multi_label_classification" if several else None))
 
 
 def regression_metrics(prediction) -> dict[str, float]:
     """`compute_metrics` of the Trainer for regression; targets are (N, num_labels), NaN for unreadable videos."""
-    logits, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
-    return _scores((RegressionErrors,), logits, labels, is_readable(labels, regression=True))
+    return _scores((RegressionErrors,), prediction, labels_of("regression"))
 
 
 def metrics_of(problem_type: str | None):
@@ -216,15 +182,11 @@ def metrics_of(problem_type: str | None):
     return regression_metrics if problem_type == "regression" else classification_metrics
 
 
-def _scores(metrics, logits: np.ndarray, labels: np.ndarray, readable: np.ndarray) -> dict[str, float]:
+def _scores(metrics, prediction, kind) -> dict[str, float]:
+    logits, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+    readable = kind.is_readable(labels)
     result = {"videos": int(readable.sum()), "unreadable": int((~readable).sum())}
     if readable.any():
         for metric in metrics:
             result.update(metric().compute(predictions=logits[readable], references=labels[readable]))
     return result
-
-
-def is_readable(labels: np.ndarray, regression: bool = False) -> np.ndarray:
-    """bool (N,) of labels (N,) or (N, num_labels); in regression, where -100 may be meant, NaN marks the others."""
-    marked = np.isnan(labels) if regression else labels == UNREADABLE
-    return ~marked.reshape(len(labels), -1).any(axis=1)

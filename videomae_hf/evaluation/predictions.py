@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..data.sources.records import Relabelled, Sample
+from ..data.sources.records import Relabelled, VideoRecord
+from ..labels import labels_of
 from ..text_files import write_csv, write_text
-from .metrics import ConfusionMatrix, is_readable, target_errors
+from .metrics import ConfusionMatrix, target_errors
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,9 @@ class Scored:
     metrics: dict
 
 
-def with_placeholders(samples: Sequence[Sample], config) -> Relabelled:
+def with_placeholders(records: Sequence[VideoRecord], config) -> Relabelled:
     """Videos without labels as the model's loss takes them; the loss and the scores mean nothing."""
-    if config.problem_type == "regression":
-        return Relabelled(samples, targets=(0.0,) * config.num_labels)
-    return Relabelled(samples, label=() if config.problem_type == "multi_label_classification" else 0)
+    return Relabelled(records, **labels_of(config.problem_type, config.num_labels).placeholder())
 
 
 def counts_alone(metrics: dict) -> dict:
@@ -48,7 +47,7 @@ def counts_alone(metrics: dict) -> dict:
 
 def write_predictions(
     folder: Path,
-    samples: Sequence[Sample],
+    samples: Sequence[VideoRecord],
     names: list[str],
     problem_type: str | None,
     scored: Scored,
@@ -66,21 +65,23 @@ def write_predictions(
         labelled: False leaves out all that comes from labels.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    regression = problem_type == "regression"
-    logits, labels, readable = scored.logits, scored.labels, is_readable(scored.labels, regression)
+    kind, logits, labels = labels_of(problem_type, len(names)), scored.logits, scored.labels
+    readable, regression = kind.is_readable(labels), problem_type == "regression"
     metrics = {**scored.metrics, "targets" if regression else "classes": names}
     if labelled and readable.any() and regression:
         metrics["errors"] = dict(zip(names, target_errors(logits[readable], labels[readable])))
     elif labelled and readable.any() and labels.ndim == 1:
         metrics.update(ConfusionMatrix().compute(predictions=logits[readable], references=labels[readable]))
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2))
-    outputs = _target_rows if regression else _class_rows
-    where, rows = _place_rows(samples), outputs(samples, names, problem_type, torch.from_numpy(logits), readable)
-    rows = ([*place, *(truth if labelled else []), *predicted] for place, (truth, predicted) in zip(where, rows))
-    write_csv(folder / "predictions.csv", rows)
+    true, predicted = kind.header(names)
+    rows = [[*(true if labelled else []), *predicted]]
+    for record, row, is_known in zip(samples, torch.from_numpy(logits), readable):
+        true = kind.true_cells(record, names) if labelled else []
+        rows.append([*true, *(kind.predicted_cells(row, names) if is_known else kind.unreadable_cells(names))])
+    write_csv(folder / "predictions.csv", ([*place, *row] for place, row in zip(_place_rows(samples), rows)))
 
 
-def _place_rows(samples: Sequence[Sample]) -> Iterator[list]:
+def _place_rows(samples: Sequence[VideoRecord]) -> Iterator[list]:
     """The header and, for each video, its path and, if some are parts of videos, which part."""
     bounds = ("start", "end", "start_frame", "end_frame")
     bounds = [name for name in bounds if any(getattr(sample, name) is not None for sample in samples)]
@@ -88,27 +89,3 @@ def _place_rows(samples: Sequence[Sample]) -> Iterator[list]:
     for sample in samples:
         values = [getattr(sample, name) for name in bounds]
         yield [sample.path, *("" if value is None else f"{value:g}" for value in values)]
-
-
-def _class_rows(
-    samples, classes: list[str], problem_type, logits: torch.Tensor, readable
-) -> Iterator[tuple[list, list]]:
-    """The header and a row for each video, in two parts: the labels, and what was predicted."""
-    yield ["label"], ["predicted", "probability"]
-    multi_label = problem_type == "multi_label_classification"
-    probabilities = logits.sigmoid() if multi_label else logits.softmax(dim=-1)
-    for sample, row, is_known in zip(samples, probabilities, readable):
-        labels = sample.label if multi_label else [sample.label]
-        predicted = (row > 0.5).nonzero().flatten().tolist() if multi_label else [int(row.argmax())]
-        names, shown = ("|".join(classes[label] for label in some) for some in (labels, predicted))
-        probability = "|".join(f"{row[label]:.4f}" for label in predicted)
-        yield [names], [shown, probability] if is_known else ["unreadable", ""]
-
-
-def _target_rows(
-    samples, names: list[str], problem_type, logits: torch.Tensor, readable
-) -> Iterator[tuple[list, list]]:
-    yield names, [f"predicted_{name}" for name in names]
-    for sample, row, is_known in zip(samples, logits, readable):
-        predicted = [f"{value:.6g}" for value in row.tolist()] if is_known else ["unreadable"] * len(names)
-        yield [f"{value:.6g}" for value in sample.targets], predicted

@@ -1,13 +1,9 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Writes an HTML page about a pretraining run, a finetuning run and its evaluation, from the files of `train.py`.
-
-    python -m videomae_hf.evaluation.report demo/report.html --pretrain demo/pretrain --finetune demo/finetune \\
-        --evaluation demo/evaluation --shuffled demo/evaluation_shuffled --videos demo/data/val
+"""Writes an HTML page about a pretraining run, a finetuning run and its evaluation, from the files of the commands.
 
 The checkpoints are loaded through the Auto classes, so that a page also shows that they can be loaded.
 """
 
-import argparse
 import base64
 import io
 import json
@@ -216,25 +212,3 @@ def _data_url(picture: Image.Image) -> str:
     file = io.BytesIO()
     picture.save(file, format="PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("page", type=Path, help="the file to write, .html")
-    for name in ("pretrain", "finetune", "evaluation", "videos"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--shuffled", type=Path)
-    args = parser.parse_args()
-    metrics, shuffled = write_report(**vars(args))
-    print(f"Report: {args.page}")
-    if "eval_top1" not in metrics:
-        print("; ".join(f"{name}: {value}" for name, value in _score_rows(metrics, shuffled)))
-        return
-    line = f"Top-1 accuracy {100 * metrics['eval_top1']:.1f} % on {metrics['eval_videos']} held-out videos"
-    if shuffled:
-        line += f"; {100 * shuffled['eval_top1']:.1f} % with their frames shuffled"
-    print(f"{line} (chance {100 / len(metrics['classes']):.1f} %)")
-
-
-if __name__ == "__main__":
-    main()

@@ -21,6 +21,7 @@ from transformers.activations import ACT2FN
 
 from .adapters import ADAPTER_CONFIG, adapted_base
 from .checkpoint_files import FILE_OPTIONS, find_config, find_file, read_mapping
+from .masking import DECODER_MASKS, ENCODER_MASKS
 from .official_checkpoints import config_from_opengvlab
 from .preprocessing import normalization_of, read_preprocessing
 
@@ -28,8 +29,6 @@ from .preprocessing import normalization_of, read_preprocessing
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-MASK_TYPES = ("tube", "random", "frame")
-DECODER_MASK_TYPES = ("running_cell", "random", "frame")
 POSITION_EMBEDDING_TYPES = ("sinusoidal", "learned")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
@@ -297,8 +296,8 @@ class VideoMAEV2Config(PreTrainedConfig):
         """
         self._validate_geometry()
         _require_divisible(self, "hidden_size", self.hidden_size, "num_attention_heads", self.num_attention_heads)
-        _require_choice(self, "mask_type", MASK_TYPES)
-        _require_choice(self, "decoder_mask_type", DECODER_MASK_TYPES)
+        _require_choice(self, "mask_type", ENCODER_MASKS)
+        _require_choice(self, "decoder_mask_type", DECODER_MASKS)
         _require_choice(self, "position_embedding_type", POSITION_EMBEDDING_TYPES)
         if self.hidden_act not in ACT2FN:
             raise ValueError(

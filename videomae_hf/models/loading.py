@@ -177,8 +177,14 @@ class StrictLoading:
 
     new_parts: tuple[str, ...] = ()
 
-    # The parts that a checkpoint may lack or have in addition: everything but the encoder
-    _head_pattern = re.compile(r"^(decoder|mask_token|encoder_to_decoder|fc_norm|classifier)(\.|$)")
+    # Each model with a head names its parameters and modules besides the encoder, which a checkpoint may lack.
+    head_parts: tuple[str, ...] = ()
+
+    @classmethod
+    def all_head_parts(cls) -> set[str]:
+        """The parts of the heads of all models with this encoder; a checkpoint may hold those of another model."""
+        family = next(model for model in cls.__mro__ if StrictLoading in model.__bases__)
+        return {part for model in family.__subclasses__() for part in model.head_parts}
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, config=None, strict: bool = True, **kwargs):
@@ -303,12 +309,12 @@ class StrictLoading:
     def _compare(self, weights: dict[str, torch.Tensor]) -> _Comparison:
         """Compares the names and shapes of weights with those of this model."""
         wanted = self.state_dict()
-        pools = self.base_model.layernorm is None
+        pools, heads = self.base_model.layernorm is None, self.all_head_parts()
 
         def is_head(name: str) -> bool:
             # The official finetuning drops the final norm of pretraining, and normalises the mean instead (`fc_norm`).
             dropped_norm = pools and name.removeprefix("videomae.").startswith("layernorm.")
-            return dropped_norm or self._head_pattern.match(name) is not None
+            return dropped_norm or name.split(".")[0] in heads
 
         missing, unexpected = sorted(wanted.keys() - weights.keys()), sorted(weights.keys() - wanted.keys())
         shared = sorted(wanted.keys() & weights.keys())

@@ -11,23 +11,35 @@ the configuration alone (`token_counts`), so that all shapes are static. This fi
 only its siblings.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 
 
+@dataclass(frozen=True)
+class MaskType:
+    """A kind of mask.
+
+    Args:
+        sample: called with (config, batch_size, ratio, generator, device); gives bool (B, L), True for the tokens that
+            the encoder does not see, or that the decoder skips.
+        count: called with (config, ratio); the number of True in each row.
+    """
+
+    sample: Callable[..., torch.Tensor]
+    count: Callable[..., int]
+
+
 def token_counts(config) -> tuple[int, int]:
-    """(visible tokens, decoded tokens) per clip, for the masks that `draw_masks` samples from `config`.
+    """(visible tokens, decoded tokens) per clip, for the masks that `sample_masks` samples from `config`.
 
     Raises:
         ValueError: the mask ratio is too low to hide any token.
     """
     slices, rows, columns = config.grid_size
-    patches, length = rows * columns, config.sequence_length
-    masked = {
-        # Tubes round down per slice: 176 of 14 x 14 at ratio 0.9, hence 1408 of 1568 tokens and not 1411.
-        "tube": slices * int(config.mask_ratio * patches),
-        "random": int(config.mask_ratio * length),
-        "frame": int(config.mask_ratio * slices) * patches,
-    }[config.mask_type]
+    length = config.sequence_length
+    masked = ENCODER_MASKS[config.mask_type].count(config, config.mask_ratio)
     if masked == 0:
         raise ValueError(
             f"mask_ratio={config.mask_ratio} with mask_type={config.mask_type!r} hides none of the "
@@ -35,15 +47,10 @@ def token_counts(config) -> tuple[int, int]:
         )
     if config.decoder_mask_ratio == 0:
         return length - masked, masked
-    skipped = {
-        "running_cell": length // 4 * int(4 * config.decoder_mask_ratio),
-        "random": int(config.decoder_mask_ratio * length),
-        "frame": int(config.decoder_mask_ratio * slices) * patches,
-    }[config.decoder_mask_type]
-    return length - masked, length - skipped
+    return length - masked, length - DECODER_MASKS[config.decoder_mask_type].count(config, config.decoder_mask_ratio)
 
 
-def draw_masks(
+def sample_masks(
     config, batch_size: int, generator: torch.Generator | None = None, device: torch.device | str | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Samples the masks of a batch.
@@ -57,40 +64,28 @@ def draw_masks(
     Returns:
         `bool_masked_pos` and `bool_decoded_pos`, both bool (B, L).
     """
-    bool_masked_pos = draw_encoder_mask(config, batch_size, generator, device)
+    bool_masked_pos = sample_encoder_mask(config, batch_size, generator, device)
     if config.decoder_mask_ratio == 0:
         return bool_masked_pos, bool_masked_pos
-    return bool_masked_pos, draw_decoder_mask(config, batch_size, generator, device)
+    return bool_masked_pos, sample_decoder_mask(config, batch_size, generator, device)
 
 
-def draw_encoder_mask(config, batch_size: int, generator=None, device=None) -> torch.Tensor:
-    """`bool_masked_pos` (B, L); the arguments are those of `draw_masks`."""
+def sample_encoder_mask(config, batch_size: int, generator=None, device=None) -> torch.Tensor:
+    """`bool_masked_pos` (B, L); the arguments are those of `sample_masks`."""
     config.check_pretraining()
     token_counts(config)  # raises if the configuration masks nothing
-    device = _draw_device(generator, device)
-    slices, rows, columns = config.grid_size
-    if config.mask_type == "tube":
-        slices_per_tube = slices if config.tube_length is None else config.tube_length // config.tubelet_size
-        return tube_mask(batch_size, config.grid_size, config.mask_ratio, slices_per_tube, generator, device)
-    if config.mask_type == "random":
-        return random_mask(batch_size, config.sequence_length, config.mask_ratio, generator, device)
-    return frame_mask(batch_size, config.grid_size, config.mask_ratio, generator, device)
+    sample = ENCODER_MASKS[config.mask_type].sample
+    return sample(config, batch_size, config.mask_ratio, generator, _device_of(generator, device))
 
 
-def draw_decoder_mask(config, batch_size: int, generator=None, device=None) -> torch.Tensor:
-    """`bool_decoded_pos` (B, L), for a configuration with `decoder_mask_ratio` > 0; arguments as in `draw_masks`."""
+def sample_decoder_mask(config, batch_size: int, generator=None, device=None) -> torch.Tensor:
+    """`bool_decoded_pos` (B, L), for a configuration with `decoder_mask_ratio` > 0; arguments as in `sample_masks`."""
     config.check_pretraining()
-    device = _draw_device(generator, device)
-    ratio = config.decoder_mask_ratio
-    if config.decoder_mask_type == "running_cell":
-        phase = torch.randint(4, (batch_size,), generator=generator, device=device)
-        return ~running_cell_mask(phase, config.grid_size, ratio)
-    if config.decoder_mask_type == "random":
-        return ~random_mask(batch_size, config.sequence_length, ratio, generator, device)
-    return ~frame_mask(batch_size, config.grid_size, ratio, generator, device)
+    sample = DECODER_MASKS[config.decoder_mask_type].sample
+    return ~sample(config, batch_size, config.decoder_mask_ratio, generator, _device_of(generator, device))
 
 
-def _draw_device(generator, device):
+def _device_of(generator: torch.Generator | None, device: torch.device | str | None) -> torch.device | str:
     if device is not None:
         return device
     return "cpu" if generator is None else generator.device
@@ -153,6 +148,47 @@ def running_cell_mask(phase: torch.Tensor, grid_size: tuple[int, int, int], rati
     turn = phase[:, None] + 1 + slices  # (B, slices)
     # (B, slices, 1, 1) + (rows, columns) -> (B, slices, rows, columns) -> (B, L)
     return ((turn[:, :, None, None] + place_in_cell) % 4 < int(4 * ratio)).flatten(1)
+
+
+def _tubes(config, batch_size: int, ratio: float, generator, device) -> torch.Tensor:
+    slices_per_tube = None if config.tube_length is None else config.tube_length // config.tubelet_size
+    return tube_mask(batch_size, config.grid_size, ratio, slices_per_tube, generator, device)
+
+
+def _tokens_of_tubes(config, ratio: float) -> int:
+    """Tubes round down per slice: 176 of 14 x 14 at ratio 0.9, hence 1408 of 1568 tokens and not 1411."""
+    slices, rows, columns = config.grid_size
+    return slices * int(ratio * rows * columns)
+
+
+def _random(config, batch_size: int, ratio: float, generator, device) -> torch.Tensor:
+    return random_mask(batch_size, config.sequence_length, ratio, generator, device)
+
+
+def _frames(config, batch_size: int, ratio: float, generator, device) -> torch.Tensor:
+    return frame_mask(batch_size, config.grid_size, ratio, generator, device)
+
+
+def _tokens_of_frames(config, ratio: float) -> int:
+    slices, rows, columns = config.grid_size
+    return int(ratio * slices) * rows * columns
+
+
+def _running_cell(config, batch_size: int, ratio: float, generator, device) -> torch.Tensor:
+    phase = torch.randint(4, (batch_size,), generator=generator, device=device)
+    return running_cell_mask(phase, config.grid_size, ratio)
+
+
+_RANDOM = MaskType(_random, lambda config, ratio: int(ratio * config.sequence_length))
+_FRAME = MaskType(_frames, _tokens_of_frames)
+# `config.mask_type`: tokens that the encoder does not see. A new mask is a function above and an entry here.
+ENCODER_MASKS = {"tube": MaskType(_tubes, _tokens_of_tubes), "random": _RANDOM, "frame": _FRAME}
+# `config.decoder_mask_type`: tokens that the decoder skips
+DECODER_MASKS = {
+    "running_cell": MaskType(_running_cell, lambda config, ratio: config.sequence_length // 4 * int(4 * ratio)),
+    "random": _RANDOM,
+    "frame": _FRAME,
+}
 
 
 def mask_to_ids(mask: torch.Tensor, count: int) -> torch.Tensor:

@@ -33,7 +33,7 @@ from .layers_videomae_v2 import (
     pixel_range,
 )
 from .loading import StrictLoading
-from .masking import count_per_row, draw_decoder_mask, draw_encoder_mask, ids_to_mask, mask_to_ids, token_counts
+from .masking import count_per_row, ids_to_mask, mask_to_ids, sample_decoder_mask, sample_encoder_mask, token_counts
 
 
 @dataclass
@@ -200,6 +200,8 @@ class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
 class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
     """An encoder, and a decoder that reconstructs pixels: V1, or V2 with `config.decoder_mask_ratio` > 0."""
 
+    head_parts = ("decoder", "mask_token", "encoder_to_decoder")
+
     _fsdp_plan = {"decoder.decoder_layers.*": "free_full_weight"}  # the encoder's is in the configuration
 
     def __init__(self, config: VideoMAEV2Config):
@@ -285,7 +287,7 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
                 raise ValueError("bool_masked_pos hides no token, so that there is nothing to reconstruct.")
             return bool_masked_pos, visible_ids
         device = pixel_values.device if generator is None else generator.device
-        bool_masked_pos = draw_encoder_mask(self.config, pixel_values.shape[0], generator, device)
+        bool_masked_pos = sample_encoder_mask(self.config, pixel_values.shape[0], generator, device)
         bool_masked_pos = bool_masked_pos.to(pixel_values.device)
         return bool_masked_pos, mask_to_ids(~bool_masked_pos, token_counts(self.config)[0])
 
@@ -301,7 +303,7 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
         if self.config.decoder_mask_ratio == 0:
             return mask_to_ids(bool_masked_pos, self.config.sequence_length - num_visible)
         draw_device = device if generator is None else generator.device
-        bool_decoded_pos = draw_decoder_mask(self.config, bool_masked_pos.shape[0], generator, draw_device)
+        bool_decoded_pos = sample_decoder_mask(self.config, bool_masked_pos.shape[0], generator, draw_device)
         return mask_to_ids(bool_decoded_pos.to(device), token_counts(self.config)[1])
 
     def forward_decoder(
@@ -358,6 +360,8 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
 
 class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
     """An encoder and a linear classifier on the mean of all tokens (or the first, see `config.use_mean_pooling`)."""
+
+    head_parts = ("fc_norm", "classifier")
 
     def __init__(self, config: VideoMAEV2Config):
         if config.use_mean_pooling is None:  # the official choice; pretraining checkpoints leave it open

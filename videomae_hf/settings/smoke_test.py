@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Any recipe in seconds on a CPU: `--shrink true`.
+"""Any recipe in seconds on a CPU: `--smoke_test true`.
 
 The model becomes tiny, the data a few drawn videos of eight classes, the run two steps. What the recipe says about
 training stays: masks, frames and their distance, augmentation, `num_sample`, schedule, layer decay, precision.
@@ -8,7 +8,7 @@ training stays: masks, frames and their distance, augmentation, `num_sample`, sc
 from pathlib import Path
 
 
-DRAWN = "drawn"  # in place of a path: `training_data.draw_shrunk` draws the videos once the output folder is known
+SYNTHETIC = "synthetic"  # stands for a path until the output folder is known, see `with_smoke_test_videos`
 
 _SETTINGS = {
     # A grid of 4 x 4, in which tubes of 0.9 leave two places visible, and running cells fit
@@ -39,22 +39,22 @@ _LEFT_OUT = (
 )  # fmt: skip
 
 
-def shrink_recipe(recipe: dict) -> dict:
+def smoke_test_recipe(recipe: dict) -> dict:
     """The recipe of the same run, tiny.
 
-    Results go to the recipe's `output_dir` with `_shrunk` behind it, and so for the checkpoint it starts from: the
-    shrunk run of that recipe, if there is one, otherwise fresh weights.
+    Results go to the recipe's `output_dir` with `_smoke_test` behind it, and so for the checkpoint it starts from: the
+    smoke test of that recipe, if there is one, otherwise fresh weights.
     """
     shrunk = {name: value for name, value in recipe.items() if name not in _LEFT_OUT} | _SETTINGS
     sources = recipe.get("train_data")
     if isinstance(sources, list):
         kept = ("weight", "sampling_rate", "fps")
-        sources = [{name: source[name] for name in kept if name in source} | {"data": DRAWN} for source in sources]
-    shrunk["train_data"] = sources if isinstance(sources, list) else DRAWN
+        sources = [{name: source[name] for name in kept if name in source} | {"data": SYNTHETIC} for source in sources]
+    shrunk["train_data"] = sources if isinstance(sources, list) else SYNTHETIC
     if shrunk.pop("eval_split_name", None) or "eval_data" in shrunk:
-        shrunk["eval_data"] = DRAWN
-    shrunk["output_dir"] = f"{recipe.get('output_dir', 'output')}_shrunk"
-    checkpoint = f"{shrunk.pop('checkpoint', None)}_shrunk"
+        shrunk["eval_data"] = SYNTHETIC
+    shrunk["output_dir"] = f"{recipe.get('output_dir', 'output')}_smoke_test"
+    checkpoint = f"{shrunk.pop('checkpoint', None)}_smoke_test"
     if Path(checkpoint).is_dir():
         shrunk["checkpoint"] = checkpoint
     return shrunk

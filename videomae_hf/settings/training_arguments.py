@@ -7,14 +7,15 @@ Rules from v1/run_mae_pretraining.py, v1/run_class_finetuning.py and v1/utils.py
 import math
 import os
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import torch
+import transformers
+from packaging.version import Version
 from transformers import SchedulerType, TrainingArguments
 
-from ..evaluation.metrics import more_is_better
+from ..labels import more_is_better
 from ..messages import count
-from ..training.distributed import join_processes
-from ..training.sharding import check_fsdp2
 
 
 @dataclass
@@ -67,7 +68,7 @@ class VideoMAETrainingArguments(TrainingArguments):
         default_factory=lambda: ["query", "value"],
         metadata={"help": "Linear layers that get adapters: query, key, value, dense (the others)."},
     )
-    sanity: bool = field(
+    overfit_check: bool = field(
         default=False,
         metadata={
             "help": "First see whether a copy of the model can learn one batch by heart; if not, stop and say why."
@@ -146,12 +147,10 @@ class VideoMAETrainingArguments(TrainingArguments):
             self.gradient_checkpointing = bool(self.gradient_checkpointing or self.activation_checkpointing)
             self.activation_checkpointing = self.gradient_checkpointing
         self.fsdp = self.fsdp == "true" or self.fsdp  # from the command line, where transformers reads it as a name
-        if self.use_cpu:
-            join_processes(self.ddp_timeout_delta)
         self._set_best_metric()
         super().__post_init__()
         if self.fsdp2:
-            check_fsdp2(self)
+            self._check_fsdp2()
         self._check_average()
         self.total_is_given = self.total_batch_size is not None  # then it holds for any number of processes
         if not self.total_is_given:
@@ -265,6 +264,16 @@ class VideoMAETrainingArguments(TrainingArguments):
             )
         self.gradient_accumulation_steps = steps
 
+    def _check_fsdp2(self) -> None:
+        """Raises ValueError for what does not go with fsdp2."""
+        if Version(transformers.__version__) < Version("5.23") or Version(torch.__version__) < Version("2.8"):
+            raise ValueError(
+                f"fsdp2 needs transformers 5.23 and torch 2.8; here are {transformers.__version__} and "
+                f"{torch.__version__}."
+            )
+        if self.fsdp or self.deepspeed:
+            raise ValueError("fsdp2 does not go with fsdp or deepspeed; keep one of them.")
+
     def _check_average(self):
         if self.ema_decay is None:
             if self.evaluate_ema:
@@ -313,3 +322,9 @@ class VideoMAETrainingArguments(TrainingArguments):
         if self.warmup_epochs == 0:
             return super().get_warmup_steps(num_training_steps)
         return round(self.warmup_epochs / self.num_train_epochs * num_training_steps)
+
+
+def join_processes(ddp_timeout: int) -> None:
+    """Joins the processes of a launcher on CPUs. transformers does so as well, and forgets `ddp_timeout` (seconds)."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=ddp_timeout))

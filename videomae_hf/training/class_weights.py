@@ -15,14 +15,16 @@ from pathlib import Path
 
 import torch
 
-from ..data.sources.records import Sample
+from ..data.sources.records import VideoRecord
+from ..data.videos import VideoSource
 from ..messages import did_you_mean, shorten
+from ..settings.run import Run
 from ..text_files import read_yaml
 
 
 def class_weights(
     setting: str | dict,
-    samples: Sequence[Sample],
+    samples: Sequence[VideoRecord],
     class_names: list[str],
     source_weights: Sequence[float] | None = None,
 ) -> torch.Tensor:
@@ -74,6 +76,19 @@ def _named_weights(setting: str | dict, class_names: list[str]) -> torch.Tensor:
             raise ValueError(f"{where}: the weight {weight!r} of {name} must be a positive number.")
         weights[numbers[str(name)]] = weight
     return weights
+
+
+def set_class_weights(run: Run, model, videos: VideoSource) -> list[str]:
+    """Gives the model its `class_weights`, if they are asked for, and returns a line about them."""
+    setting = run.augmentation.class_weights
+    if not setting:
+        return []
+    if not run.distillation.needs_labels:
+        raise ValueError(f"class_weights={setting} does not go with distillation_weight=1, without labels.")
+    if videos.is_stream:
+        raise ValueError("class_weights counts the videos of each class, which a stream does not tell beforehand.")
+    model.class_weights = class_weights(setting, videos.records, videos.classes, videos.weights)
+    return [describe_class_weights(model.class_weights, videos.classes)]
 
 
 def describe_class_weights(weights: torch.Tensor, class_names: list[str]) -> str:

@@ -12,44 +12,53 @@ from torch import nn
 
 from ..checkpoints.opening import open_checkpoint
 from ..data.sources.label_merging import are_numbers, normalized_name, read_mappings
+from ..data.sources.targets import target_range
+from ..data.videos import VideoSource
 from ..messages import shorten
 from ..models.adapters import is_adapter
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.modeling_videomae_v2 import VideoMAEV2ForVideoClassification
-from ..settings.recipes import DataArguments
+from ..settings.run import Run
 from ..text_files import read_json
 from .run_record import read_record
 from .safeguards import last_checkpoint
 
 
-def finetuning_model(
-    data: DataArguments, fields: dict, label_fields: dict
-) -> tuple[VideoMAEV2ForVideoClassification, list[str]]:
-    """The model that a run begins with, from `data.checkpoint` or from scratch.
-
-    Args:
-        data: settings.
-        fields: of the configuration, as the user gave them.
-        label_fields: those that follow from the data, see `head_fields`.
+def classifier_of(run: Run, videos: VideoSource) -> tuple[VideoMAEV2ForVideoClassification, list[str]]:
+    """The model that a finetuning starts from: its checkpoint with a head for the classes, or a new one.
 
     Returns:
         The model, and lines about its head.
     """
-    classes, lines = list(label_fields["id2label"].values()), []
-    if data.checkpoint:
-        model, lines = load_classifier(data.checkpoint, classes, data.head_from, **fields)
+    classes, settings, lines = videos.classes, run.model, []
+    label_fields = head_overrides(run.problem_type, videos)
+    # The official finetuning pools the mean of all tokens, whatever the pretraining checkpoint says.
+    fields = {"use_mean_pooling": True, **run.config_overrides, "problem_type": run.problem_type}
+    if settings.checkpoint:
+        model, lines = load_classifier(settings.checkpoint, classes, settings.head_from, **fields)
         model.config.update(label_fields)
     else:
-        config = VideoMAEV2Config.from_size(data.model_size, data.model_version, **label_fields, **fields)
+        config = VideoMAEV2Config.from_size(settings.model_size, settings.model_version, **label_fields, **fields)
         model = VideoMAEV2ForVideoClassification(config)
-    if data.label_mappings:
-        merged, model.config.label_mappings = read_mappings(data.label_mappings)
+    if settings.label_mappings:
+        merged, model.config.label_mappings = read_mappings(settings.label_mappings)
         if merged != classes:
             raise ValueError(
-                f"label_mappings={data.label_mappings} is of {len(merged)} classes ({shorten(merged, 3)}), the data of "
-                f"{len(classes)} ({shorten(classes, 3)}); take the lists that were written with it."
+                f"label_mappings={settings.label_mappings} is of {len(merged)} classes ({shorten(merged, 3)}), the "
+                f"data of {len(classes)} ({shorten(classes, 3)}); take the lists that were written with it."
             )
     return model, lines
+
+
+def head_overrides(problem_type: str, videos: VideoSource) -> dict:
+    """Fields of the configuration that follow from the data: names of the outputs, and the range of targets."""
+    mean, std = target_range(videos.records) if problem_type == "regression" else (None, None)
+    return {
+        "id2label": dict(enumerate(videos.classes)),
+        "label2id": {name: number for number, name in enumerate(videos.classes)},
+        "target_mean": mean,
+        "target_std": std,
+    }
 
 
 def trained_classifier(checkpoint: str, **fields) -> tuple[VideoMAEV2ForVideoClassification, list[str]]:
@@ -92,7 +101,7 @@ def _refuse_pretraining(checkpoint: str) -> None:
     architectures = VideoMAEV2Config.from_pretrained(checkpoint).architectures or []
     if command == "pretrain" or any("ForPreTraining" in name for name in architectures):
         raise ValueError(
-            f"{checkpoint} is a pretraining, which knows no classes; finetune it first: train.py finetune --checkpoint "
+            f"{checkpoint} is a pretraining, which knows no classes; finetune it first: videomae finetune --checkpoint "
             f"{checkpoint} --train_data .."
         )
 

@@ -18,18 +18,15 @@ from ..data.videos import stated_classes
 from ..messages import shorten
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.modeling_videomae_v2 import VideoMAEV2ForVideoClassification
-from ..settings.recipes import DataArguments
+from ..settings.groups import DistillationSettings
+from ..settings.run import Run
 from .classifier_head import head_rows
 from .trainer import VideoMAETrainer
 
 
-def needs_labels(data: DataArguments) -> bool:
-    return data.teacher is None or data.distillation_weight < 1
-
-
-def teacher_classes(data: DataArguments) -> list[str]:
+def teacher_classes(run: Run) -> list[str]:
     """The classes of a student that learns without labels: those of `class_names`, or the teacher's."""
-    return stated_classes(data) or class_names_of(VideoMAEV2Config.from_pretrained(data.teacher))
+    return stated_classes(run) or class_names_of(VideoMAEV2Config.from_pretrained(run.distillation.teacher))
 
 
 def class_names_of(config: VideoMAEV2Config) -> list[str]:
@@ -79,9 +76,9 @@ def pooled_features(model: nn.Module) -> Iterator[list[torch.Tensor]]:
 
 
 def load_teacher(
-    data: DataArguments, student: VideoMAEV2Config, classes: list[str]
+    settings: DistillationSettings, student: VideoMAEV2Config, classes: list[str]
 ) -> tuple[Teacher | None, list[str]]:
-    """The teacher of `data.teacher`, if there is one, for a student of this configuration and these classes.
+    """The teacher, if there is one, for a student of this configuration and these classes.
 
     A teacher of other frames or another size gets the student's clips with its positions interpolated.
 
@@ -92,46 +89,45 @@ def load_teacher(
         ValueError: a teacher without a head or without a class of the student, clips that it cannot take, or settings
             out of range.
     """
-    if data.teacher is None:
+    if settings.teacher is None:
         return None, []
-    _check_settings(data, student)
-    stored = VideoMAEV2Config.from_pretrained(data.teacher)
+    _check_settings(settings, student)
+    stored = VideoMAEV2Config.from_pretrained(settings.teacher)
     shape = {"num_frames": student.num_frames, "image_size": student.image_size}
     if (stored.num_frames, stored.image_hw) == (student.num_frames, student.image_hw):
         shape = {}
     elif stored.position_embedding_type == "sinusoidal":
         shape["position_grid"] = stored.position_grid or stored.grid_size
-    stated = stated_normalization(data.teacher, stored)
+    stated = stated_normalization(settings.teacher, stored)
     for name, value in zip(("image_mean", "image_std"), stated):  # of mixed clips, which are normalised for the student
         if value != tuple(getattr(student, name)):
             raise ValueError(
                 f"{name}={getattr(student, name)} of the student and {value} of the teacher "
-                f"{data.teacher} differ; both see the same clips, give the student --{name}."
+                f"{settings.teacher} differ; both see the same clips, give the student --{name}."
             )
-    model, _ = open_checkpoint(data.teacher, VideoMAEV2ForVideoClassification, **shape)
+    model, _ = open_checkpoint(settings.teacher, VideoMAEV2ForVideoClassification, **shape)
     if model.config.problem_type not in (None, "single_label_classification"):
-        raise ValueError(f"The teacher {data.teacher} has problem_type={model.config.problem_type}; it must have one "
-                         f"label a video.")  # fmt: skip
+        raise ValueError(
+            f"The teacher {settings.teacher} has problem_type={model.config.problem_type}; it needs one label a video."
+        )
     if not isinstance(model.classifier, nn.Linear) or "classifier" in model.new_parts:
-        raise ValueError(f"The teacher {data.teacher} has no classifier: finetune it first.")
+        raise ValueError(f"The teacher {settings.teacher} has no classifier: finetune it first.")
     lines = [
-        f"teacher {data.teacher}: {model.num_parameters():,} parameters, beside what is counted for this run; "
-        f"{data.distillation_weight:g} of the loss at temperature {data.distillation_temperature:g}"
+        f"teacher {settings.teacher}: {model.num_parameters():,} parameters, beside what is counted for this run; "
+        f"{settings.distillation_weight:g} of the loss at temperature {settings.distillation_temperature:g}"
     ]
     if shape:
         lines.append(f"positions of the teacher interpolated from {stored.grid_size} to {model.config.grid_size}")
-    return Teacher(model, teacher_rows(classes, model.config, data.teacher)), lines
+    return Teacher(model, teacher_rows(classes, model.config, settings.teacher)), lines
 
 
-def _check_settings(data: DataArguments, student: VideoMAEV2Config):
-    if not 0 <= data.distillation_weight <= 1:
-        raise ValueError(f"distillation_weight={data.distillation_weight} must be in [0, 1].")
-    if data.distillation_temperature <= 0:
-        raise ValueError(f"distillation_temperature={data.distillation_temperature} must be positive.")
-    if data.distillation_features < 0:
-        raise ValueError(f"distillation_features={data.distillation_features} must be positive, or 0 for none.")
-    if data.class_weights and not needs_labels(data):
-        raise ValueError(f"class_weights={data.class_weights} does not go with distillation_weight=1, without labels.")
+def _check_settings(settings: DistillationSettings, student: VideoMAEV2Config):
+    if not 0 <= settings.distillation_weight <= 1:
+        raise ValueError(f"distillation_weight={settings.distillation_weight} must be in [0, 1].")
+    if settings.distillation_temperature <= 0:
+        raise ValueError(f"distillation_temperature={settings.distillation_temperature} must be positive.")
+    if settings.distillation_features < 0:
+        raise ValueError(f"distillation_features={settings.distillation_features} must be positive, or 0 for none.")
     if student.problem_type != "single_label_classification":
         raise ValueError(f"teacher does not go with problem_type={student.problem_type}; it needs one label a video.")
 
@@ -192,28 +188,30 @@ class DistillationTrainer(VideoMAETrainer):
     `teacher_agreement`, the part of this process's clips since the last line with the same most probable class.
     """
 
-    def __init__(self, *args, teacher: Teacher, data: DataArguments, **kwargs):
+    def __init__(self, *args, teacher: Teacher, settings: DistillationSettings, **kwargs):
         super().__init__(*args, **kwargs)
-        if self.args.sanity and not needs_labels(data):
-            raise ValueError("sanity looks at how labels are learnt, and distillation_weight=1 has none; leave it out.")
-        self.teacher, self.data = teacher, data
+        if self.args.overfit_check and not settings.needs_labels:
+            raise ValueError(
+                "overfit_check looks at how labels are learned, and distillation_weight=1 has none; leave it out."
+            )
+        self.teacher, self.settings = teacher, settings
         teacher.to(self.args.device)
         self._agreements = []
 
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs=return_outputs, **kwargs)
-        data = self.data
+        settings = self.settings
         with pooled_features(self.accelerator.unwrap_model(model)) as pooled:
-            if needs_labels(data):
+            if settings.needs_labels:
                 loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
             else:
                 loss, outputs = 0.0, model(**inputs)
         teacher_logits, teacher_pooled = self.teacher(inputs["pixel_values"])
-        taught = distillation_loss(outputs.logits, teacher_logits, data.distillation_temperature)
-        loss = (1 - data.distillation_weight) * loss + data.distillation_weight * taught
-        if data.distillation_features:
-            loss = loss + data.distillation_features * feature_loss(pooled[0], teacher_pooled)
+        taught = distillation_loss(outputs.logits, teacher_logits, settings.distillation_temperature)
+        loss = (1 - settings.distillation_weight) * loss + settings.distillation_weight * taught
+        if settings.distillation_features:
+            loss = loss + settings.distillation_features * feature_loss(pooled[0], teacher_pooled)
         self._agreements.append((outputs.logits.argmax(-1) == teacher_logits.argmax(-1)).float().mean())
         return (loss, outputs) if return_outputs else loss
 

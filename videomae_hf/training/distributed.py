@@ -12,7 +12,6 @@ Here each process writes down where it is, in the store that the launcher keeps,
 while the process waits, on every backend. A process that is stopped or gone writes no more.
 """
 
-import hashlib
 import logging
 import os
 import socket
@@ -21,23 +20,23 @@ import time
 from collections.abc import Iterable
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 
 import torch
 from accelerate import DistributedType
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from ..data.video_stream import VideoStream
+from ..data.videos import data_facts
 
 
 # What launchers that know no torchrun leave in the environment of each process they start.
 _TASK_COUNTS = {"SLURM_STEP_NUM_TASKS": "srun", "OMPI_COMM_WORLD_SIZE": "mpirun", "PMI_SIZE": "mpirun"}
 
 
-def join_processes(timeout: timedelta):
-    """Joins the processes of a launcher on CPUs. transformers does so as well, and forgets `ddp_timeout`."""
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo", timeout=timeout)
+def report(args: TrainingArguments, messages: Iterable[str]) -> None:
+    """Prints lines, in the first process alone."""
+    if args.process_index == 0:
+        for message in messages:
+            print(message, flush=True)
 
 
 def leave_processes():
@@ -115,28 +114,6 @@ def check_agreement(args: TrainingArguments, what: str, facts: dict):
                 f"The processes disagree on the {what}. {name}: {values[0]} in process 0, {values[other]} in process "
                 f"{other}. All must be given the same."
             )
-
-
-def data_facts(dataset) -> dict:
-    """What all processes must have in common of a data set: how many videos, which, and in which order.
-
-    Of a path its last two parts count: the folder of the data may be another one on each machine.
-    """
-    if isinstance(dataset, VideoStream):
-        return {"videos": dataset.source.num_videos, "classes": fingerprint(dataset.source.class_names)}
-    lines = (
-        f"{Path(sample.path).parts[-2:]} {sample.label} {sample.source} {sample.segment} {sample.targets}"
-        for sample in dataset.samples
-    )
-    return {"videos": f"{len(dataset.samples)} ({fingerprint(lines)})"}
-
-
-def fingerprint(lines: Iterable[str]) -> str:
-    """Eight hexadecimal digits that differ where a line does, or their order."""
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(line.encode("utf-8", "surrogateescape") + b"\n")
-    return digest.hexdigest()[:8]
 
 
 logger = logging.getLogger(__name__)

@@ -19,16 +19,17 @@ from torch.utils.data import DataLoader, Subset
 from transformers import Trainer, TrainerCallback
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
 
-from ..data.clips import EvaluationViews
+from ..data.clips import EvalTransform
+from ..data.processors import training_processor
 from ..data.sources.folders_and_lists import EVALUATION, TRAINING
 from ..data.video_dataset import UNREADABLE, ClipCollator, VideoDataset
-from ..data.videos import image_processor, labelled_samples
+from ..data.videos import labelled_videos
 from ..evaluation.probes import knn_accuracy
 from ..evaluation.reconstruction import reconstruction_strips
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.masking import ids_to_mask
 from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining
-from ..settings.recipes import DataArguments
+from ..settings.run import Run
 from ..settings.training_arguments import VideoMAETrainingArguments
 
 
@@ -72,14 +73,14 @@ def _root_put_together(model: torch.nn.Module):
 
 
 def fixed_clips(dataset: VideoDataset, number: int, config: VideoMAEV2Config) -> dict[str, torch.Tensor]:
-    """Clips and masks of `number` videos, spread over a data set of `PretrainingClips`, as a batch."""
+    """Clips and masks of `number` videos, spread over a data set of `PretrainTransform`, as a batch."""
     videos = VideoDataset(dataset.samples, replace(dataset.load, num_sample=1), dataset.seed)
     videos.bad = dataset.bad  # a bad video is logged once, and counted
     number = min(number, len(videos))
     return ClipCollator(config)([videos[index * len(videos) // number] for index in range(number)])
 
 
-def draw_reconstructions(trainer: Trainer, number: int):
+def log_reconstructions(trainer: Trainer, number: int):
     """Makes a pretraining draw `number` of the videos it evaluates on, or else trains on; of a stream it draws none."""
     dataset = trainer.train_dataset if trainer.eval_dataset is None else trainer.eval_dataset
     if number > 0 and isinstance(trainer.model, VideoMAEV2ForPreTraining) and isinstance(dataset, VideoDataset):
@@ -216,8 +217,9 @@ class Probe:
             self._kept[number] = kept
 
 
-def make_probe(data: DataArguments, args: VideoMAETrainingArguments, config: VideoMAEV2Config) -> Probe | None:
+def make_probe(run: Run, config: VideoMAEV2Config) -> Probe | None:
     """The probe of `probe_train_data` and `probe_eval_data`; None without them."""
+    data = run.monitoring
     if not (data.probe_train_data or data.probe_eval_data):
         return None
     if not (data.probe_train_data and data.probe_eval_data):
@@ -225,11 +227,11 @@ def make_probe(data: DataArguments, args: VideoMAETrainingArguments, config: Vid
             f"probe_train_data={data.probe_train_data} and probe_eval_data={data.probe_eval_data} go together: the "
             f"labelled videos whose features are the neighbours, and those that are classified by them."
         )
-    train_samples, classes = labelled_samples(data, data.probe_train_data, TRAINING)
-    eval_samples, _ = labelled_samples(data, data.probe_eval_data, EVALUATION, classes)
+    train = labelled_videos(run, data.probe_train_data, TRAINING)
+    evaluated = labelled_videos(run, data.probe_eval_data, EVALUATION, train.classes)
     # Pixels stay 0 to 255: the model normalises them.
-    plain = {"do_rescale": False, "do_normalize": False, "video_backend": data.video_backend}
-    processor = image_processor(data, config, data.checkpoint, **plain)
-    views = EvaluationViews(processor, frame_template=data.frame_template)
-    sets = [VideoDataset(samples, views, args.seed, replace_bad=False) for samples in (train_samples, eval_samples)]
-    return Probe(*sets, ClipCollator(config), args)
+    plain = {"do_rescale": False, "do_normalize": False, "video_backend": run.clips.video_backend}
+    processor = training_processor(run, config, **plain)
+    views = EvalTransform(processor, frame_template=run.clips.frame_template)
+    sets = [videos.evaluation_dataset(views, run.training) for videos in (train, evaluated)]
+    return Probe(*sets, ClipCollator(config), run.training)

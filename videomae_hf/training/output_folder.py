@@ -11,7 +11,7 @@ from pathlib import Path
 from accelerate import PartialState
 
 from ..messages import count
-from ..settings.recipes import DataArguments
+from ..settings.run import Run
 from ..settings.training_arguments import VideoMAETrainingArguments
 from .run_record import read_record
 from .safeguards import CannotWriteError
@@ -27,8 +27,8 @@ _WRITTEN = re.compile(
 
 
 @contextmanager
-def output_claimed(command: str, data: DataArguments, args: VideoMAETrainingArguments) -> Iterator[list[str]]:
-    """Around a run that writes to `args.output_dir`: no other run writes there meanwhile, and none is overwritten.
+def output_claimed(run: Run) -> Iterator[list[str]]:
+    """Around a run that writes to its `output_dir`: no other run writes there meanwhile, and none is overwritten.
 
     The files of an earlier run of the same command are moved to a folder `earlier-1` of it, unless this one resumes.
 
@@ -39,12 +39,13 @@ def output_claimed(command: str, data: DataArguments, args: VideoMAETrainingArgu
         ValueError: the folder holds a run of another command, a model of unknown origin, or what this run reads; or
             another process writes there. OSError: it cannot be written.
     """
-    folder, lines = Path(args.output_dir), []
+    args, lines = run.training, []
+    folder = Path(args.output_dir)
     if args.process_index == 0:
-        _refuse_inputs(folder, data)
+        _refuse_inputs(folder, run)
         file = _locked(folder)
         if args.resume_from_checkpoint is None:
-            lines = _make_room(folder, command)
+            lines = _make_room(folder, run.verb)
     PartialState().wait_for_everyone()
     try:
         yield lines
@@ -63,9 +64,8 @@ def output_writable(args: VideoMAETrainingArguments) -> Iterator[list[str]]:
     yield []
 
 
-def _refuse_inputs(folder: Path, data: DataArguments) -> None:
-    for name in ("checkpoint", "teacher"):
-        source = getattr(data, name)
+def _refuse_inputs(folder: Path, run: Run) -> None:
+    for name, source in (("checkpoint", run.model.checkpoint), ("teacher", run.distillation.teacher)):
         if source and Path(source).exists():
             if Path(source).resolve() == folder.resolve():
                 raise ValueError(f"output_dir={folder} is the {name} itself, which would be overwritten; give another.")

@@ -14,7 +14,7 @@ from itertools import islice
 import torch
 from accelerate.utils import broadcast_object_list
 
-from ..data.clips import TrainingClips
+from ..data.clips import FinetuneTransform
 from ..data.video_dataset import ClipCollator, VideoDataset
 from ..data.video_stream import VideoStream
 from .optimization import parameter_groups
@@ -87,7 +87,7 @@ def plain_batch(dataset: VideoDataset | VideoStream, config, num_clips: int) -> 
     """Clips spread over the training set, or the first ones of a stream, as they are."""
     dataset = copy.copy(dataset)
     plain = {"num_sample": 1}
-    if isinstance(dataset.load, TrainingClips):
+    if isinstance(dataset.load, FinetuneTransform):
         plain |= {"crop_scale": (1.0, 1.0), "horizontal_flip": False, "rand_augment": None}
         plain |= {"color_jitter": 0.0, "grayscale": 0.0}
     dataset.load = replace(dataset.load, **plain)

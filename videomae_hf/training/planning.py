@@ -1,27 +1,22 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """What a run will do, said before it starts, and how long it will take, said once that is known.
 
-Without weights, data or GPUs, and so anywhere:
-
-    python -m videomae_hf.training.planning finetune examples/recipes/v1/finetune_k400_large.yaml --fit 8x24GB
+It needs neither weights nor data nor GPUs, so that `videomae plan` runs anywhere.
 """
 
 import math
 import re
-import sys
 import time
 
 import torch
 from tqdm import tqdm
 from transformers import TrainerCallback
 
-from ..cli import run_command
 from ..data.video_stream import VideoStream
 from ..messages import count
-from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.masking import token_counts
-from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
-from ..settings.recipes import DataArguments, parse_command_line
+from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining
+from ..settings.run import Run
 from ..settings.training_arguments import VideoMAETrainingArguments
 from .memory_estimate import GIB, MemorySettings, estimate_memory
 
@@ -33,15 +28,14 @@ FEW_STEPS = 500
 USABLE = 0.9
 
 
-def fit_batch(args: VideoMAETrainingArguments, data: DataArguments, model, num_gpus: int | None = None) -> list[str]:
+def fit_batch(run: Run, model, num_gpus: int | None = None) -> list[str]:
     """With `fit`, chooses the batch of a GPU, the accumulation steps, and activation checkpointing if it must be.
 
     The largest batch is taken that the memory estimate allows and that divides `total_batch_size`; neither what a step
     computes nor the learning rate changes.
 
     Args:
-        args: changed in place.
-        data: for `num_sample`, and whether clips are mixed.
+        run: batch, accumulation and activation checkpointing are changed in its `training`.
         model: with frozen layers and adapters as they will be trained.
         num_gpus: that run; None asks torch.
 
@@ -51,9 +45,10 @@ def fit_batch(args: VideoMAETrainingArguments, data: DataArguments, model, num_g
     Raises:
         ValueError: `fit` is not understood or is for another number of GPUs, or not even one video fits.
     """
+    args = run.training
     if args.fit is None:
         return []
-    wanted, memory = _gpus_of(args)
+    wanted, memory = gpus_of(args)
     num_gpus = args.world_size if num_gpus is None else num_gpus
     if wanted != num_gpus:
         raise ValueError(
@@ -67,7 +62,7 @@ def fit_batch(args: VideoMAETrainingArguments, data: DataArguments, model, num_g
     sizes = [size for size in range(share, 0, -1) if share % size == 0]
     given = bool(args.activation_checkpointing)
     for size, checkpointing in [(size, given) for size in sizes] + [(size, True) for size in sizes]:
-        needed = sum(estimate_memory(model, memory_settings(args, data, size, checkpointing, num_gpus)).values())
+        needed = sum(estimate_memory(model, memory_settings(run, size, num_gpus, checkpointing=checkpointing)).values())
         if needed <= USABLE * memory:
             break
     else:
@@ -84,7 +79,7 @@ def fit_batch(args: VideoMAETrainingArguments, data: DataArguments, model, num_g
     ]
 
 
-def _gpus_of(args: VideoMAETrainingArguments) -> tuple[int, float]:
+def gpus_of(args: VideoMAETrainingArguments) -> tuple[int, float]:
     """(GPUs, bytes of the smallest of them) that `fit` names. GB are GiB, as on the boxes of GPUs."""
     if args.fit == "auto":
         if args.device.type != "cuda":
@@ -97,51 +92,41 @@ def _gpus_of(args: VideoMAETrainingArguments) -> tuple[int, float]:
     return int(read[1]), float(read[2]) * GIB
 
 
-def memory_settings(
-    args: VideoMAETrainingArguments, data: DataArguments, batch: int, checkpointing: bool, num_gpus: int
-) -> MemorySettings:
+def memory_settings(run: Run, batch: int, num_gpus: int, *, checkpointing: bool) -> MemorySettings:
     """What the settings of a run say about its memory, for a batch of a process."""
+    args = run.training
     return MemorySettings(
-        clips=batch * data.num_sample,
+        clips=batch * run.clips.num_sample,
         mixed_precision=args.bf16 or args.fp16,
         checkpointing=checkpointing,
         num_processes=num_gpus,
         sharded=bool(args.fsdp2 or args.fsdp),
         averaged=args.ema_decay is not None,
-        float_pixels=_mixes(data) or data.random_erasing > 0,
+        float_pixels=run.augmentation.mixes or run.augmentation.random_erasing > 0,
     )
 
 
-def _mixes(data: DataArguments) -> bool:
-    return data.mixup_alpha > 0 or data.cutmix_alpha > 0 or data.label_smoothing > 0
-
-
-def plan_lines(
-    args: VideoMAETrainingArguments,
-    data: DataArguments,
-    model,
-    train_set=None,
-    num_gpus: int | None = None,
-) -> list[str]:
+def plan_lines(run: Run, model, train_set=None, num_gpus: int | None = None) -> list[str]:
     """What a run will do, a line each: model, data, batch, learning rate, length, memory.
 
     Args:
-        args, data: settings, after `fit_batch`.
+        run: settings, after `fit_batch`.
         model: to be trained.
         train_set: data set of the run; None where there is none, and then no steps.
         num_gpus: as in `fit_batch`.
     """
+    args, num_sample = run.training, run.clips.num_sample
     num_gpus = args.world_size if num_gpus is None else num_gpus
     settings = memory_settings(
-        args, data, args.per_device_train_batch_size, bool(args.activation_checkpointing), num_gpus
+        run, args.per_device_train_batch_size, num_gpus, checkpointing=bool(args.activation_checkpointing)
     )
     lines = [_model_line(model), _processes_line(args, train_set, num_gpus)]
-    views = f" videos, each as {data.num_sample} clips" if data.num_sample > 1 else ""
+    views = f" videos, each as {num_sample} clips" if num_sample > 1 else ""
     lines.append(
         f"total batch {args.total_batch_size}{views} = {args.per_device_train_batch_size} a process x "
         f"{count(num_gpus, 'process')} x {count(args.gradient_accumulation_steps, 'accumulation step')}"
     )
-    if args.per_device_train_batch_size == 1 and (data.mixup_alpha or data.cutmix_alpha):
+    if args.per_device_train_batch_size == 1 and (run.augmentation.mixup_alpha or run.augmentation.cutmix_alpha):
         lines.append("WARNING: clips are mixed within the batch of a process, which here has one video; take two")
     return [*lines, *_schedule_lines(args, train_set), memory_line(model, settings)]
 
@@ -249,23 +234,3 @@ def duration(seconds: float) -> str:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
-
-
-def main(arguments: list[str]):
-    """Prints the plan of a run for the GPUs that `--fit` names, one by default; checkpoints count by their size."""
-    arguments = [*arguments, "--use_cpu", "true"]  # no GPU is needed to plan for some
-    command, data, args, fields = parse_command_line(arguments, ("pretrain", "finetune"), __doc__)
-    model_class = VideoMAEV2ForPreTraining if command == "pretrain" else VideoMAEV2ForVideoClassification
-    with torch.device("meta"):
-        model = model_class(VideoMAEV2Config.from_size(data.model_size, data.model_version, **fields))
-    num_gpus = _gpus_of(args)[0] if args.fit else 1
-    if not args.total_is_given:  # then it is for one process so far
-        args.total_batch_size *= num_gpus
-        if args.base_learning_rate is not None:
-            args.learning_rate = args.effective_learning_rate
-    lines = fit_batch(args, data, model, num_gpus)
-    print("\n".join(lines + plan_lines(args, data, model, num_gpus=num_gpus)))
-
-
-if __name__ == "__main__":
-    run_command("videomae_hf.training.planning", main, sys.argv[1:])

@@ -6,8 +6,7 @@ from pathlib import Path
 from transformers.integrations import get_available_reporting_integrations
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-from ..evaluation.metrics import check_metric
-from ..messages import shorten
+from ..labels import check_metric
 from ..models.checkpoint_files import find_config
 from ..settings.training_arguments import VideoMAETrainingArguments
 
@@ -42,12 +41,3 @@ def check_evaluation(args: VideoMAETrainingArguments, problem_type: str | None, 
         check_metric(args.metric_for_best_model, problem_type)
         if args.metric_for_best_model.endswith("knn_top1") and probe is None:
             raise ValueError("metric_for_best_model=knn_top1 needs --probe_train_data and --probe_eval_data.")
-
-
-def check_classes(classes: list[str], problem_type: str) -> None:
-    """Raises ValueError for a single class, of which a classifier would learn nothing."""
-    if problem_type == "single_label_classification" and len(classes) < 2:
-        raise ValueError(
-            f"The training data have one class alone, {shorten(classes)}; a classifier needs two. Is the folder one "
-            f"level too low, or too high?"
-        )

@@ -9,29 +9,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..data.videos import data_facts
 from ..messages import several
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
-from ..settings.recipes import DataArguments
+from ..settings.run import Run
 from ..settings.training_arguments import VideoMAETrainingArguments
 from ..text_files import read_json, write_text
-from .distributed import data_facts
 from .safeguards import RECORD, last_checkpoint
-
-
-# Of DataArguments, what decides what is learned. Paths are not among them: the data themselves are compared.
-DATA_SETTINGS = (
-    "distillation_weight", "distillation_temperature", "distillation_features", "frame_sampling", "sampling_rate",
-    "fps", "short_video", "official_sampling", "square_pixels", "max_pixels", "antialias", "num_sample", "rand_augment",
-    "color_jitter", "grayscale", "random_erasing", "mixup_alpha", "cutmix_alpha", "mix_probability",
-    "mix_switch_probability", "mix_mode", "label_smoothing", "crop_scale", "horizontal_flip", "class_weights",
-    "streaming", "shuffle_buffer",
-)  # fmt: skip
-TRAINING_SETTINGS = (
-    "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_epochs", "warmup_steps", "num_train_epochs",
-    "max_steps", "total_batch_size", "weight_decay", "layer_decay", "max_grad_norm", "optim", "adam_beta1",
-    "adam_beta2", "adam_epsilon", "seed", "data_seed", "dataloader_drop_last", "freeze_layers", "freeze_encoder",
-    "drop_path_warmup_epochs", "lora_rank", "lora_alpha", "lora_dropout", "lora_target_modules", "ema_decay",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,7 +28,7 @@ class RunRecord:
         classes: names of the classes or targets, [] for pretraining.
         data: of `data_facts`: how many videos, and a digest of their names, labels and order.
         model: fields of the configuration.
-        settings: those of `DATA_SETTINGS` and `TRAINING_SETTINGS`.
+        settings: those that decide what is learned.
     """
 
     command: str
@@ -55,20 +39,16 @@ class RunRecord:
     settings: dict
 
     @classmethod
-    def of(
-        cls, command: str, config: VideoMAEV2Config, data: DataArguments, args: VideoMAETrainingArguments, train_set
-    ) -> "RunRecord":
-        classifies = command != "pretrain"
+    def of(cls, run: Run, config: VideoMAEV2Config, train_set) -> "RunRecord":
+        classifies = run.verb != "pretrain"
         fields = [name for name in VideoMAEV2Config.__annotations__ if name != "label_mappings"]
-        settings = {name: getattr(data, name) for name in DATA_SETTINGS}
-        settings |= {name: getattr(args, name) for name in TRAINING_SETTINGS}
         record = cls(
-            command=command,
+            command=run.verb,
             problem_type=config.problem_type if classifies else None,
             classes=[config.id2label[number] for number in range(config.num_labels)] if classifies else [],
             data={name: str(value) for name, value in data_facts(train_set).items()},
             model={name: getattr(config, name) for name in fields},
-            settings=settings,
+            settings=run.learning_settings(),
         )
         return cls(**json.loads(json.dumps(dataclasses.asdict(record), default=_plain)))  # as it is read back
 

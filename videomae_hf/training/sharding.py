@@ -10,8 +10,6 @@ import warnings
 from pathlib import Path
 
 import torch
-import transformers
-from packaging.version import Version
 from safetensors.torch import load_file
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -24,16 +22,6 @@ from transformers import PreTrainedModel, TrainingArguments
 
 _FROM_FIRST = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
 OPTIMIZER_FILE = "optimizer.pt"  # as in any checkpoint of transformers; here states go by the names of the weights
-
-
-def check_fsdp2(args: TrainingArguments):
-    """Raises ValueError for what does not go with fsdp2."""
-    if Version(transformers.__version__) < Version("5.23") or Version(torch.__version__) < Version("2.8"):
-        raise ValueError(
-            f"fsdp2 needs transformers 5.23 and torch 2.8; here are {transformers.__version__} and {torch.__version__}."
-        )
-    if args.fsdp or args.deepspeed:
-        raise ValueError("fsdp2 does not go with fsdp or deepspeed; keep one of them.")
 
 
 def shard(model: PreTrainedModel, args: TrainingArguments) -> PreTrainedModel:

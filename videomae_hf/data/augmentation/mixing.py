@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ...settings.groups import AugmentationSettings
 from .transforms import random_float, random_int
 
 
@@ -102,7 +103,7 @@ class Mixing:
         return one_hot * (1 - self.label_smoothing) + self.label_smoothing / self.num_classes
 
     def _draw_shares(self, batch_size: int, height: int, width: int, generator: torch.Generator) -> torch.Tensor:
-        """float32 (B, H, W), or (1, H, W) for all clips: at each pixel, the weight of the clip itself in the mix."""
+        """float32 (B, H, W), or (1, H, W) for all clips: the weight of the clip itself at each pixel."""
         if self.mode == "pair" and batch_size % 2:
             raise ValueError(f'A batch of {batch_size} cannot be mixed in pairs; make it even or set mode="batch".')
         draws = {"batch": 1, "pair": batch_size // 2, "elem": batch_size}[self.mode]
@@ -115,15 +116,30 @@ class Mixing:
             return torch.ones(height, width)
         cutmix = random_float(0, 1, generator) < self.switch_probability
         if self.cutmix_alpha == 0 or (self.mixup_alpha > 0 and not cutmix):
-            return torch.full((height, width), draw_beta(self.mixup_alpha, generator))
+            return torch.full((height, width), sample_beta(self.mixup_alpha, generator))
         share = torch.ones(height, width)
-        side = (1 - draw_beta(self.cutmix_alpha, generator)) ** 0.5  # of the box, relative to the side of the frame
+        side = (1 - sample_beta(self.cutmix_alpha, generator)) ** 0.5  # of the box, relative to the side of the frame
         half_height, half_width = int(height * side) // 2, int(width * side) // 2
         y, x = random_int(0, height - 1, generator), random_int(0, width - 1, generator)  # the centre
         share[max(y - half_height, 0) : y + half_height, max(x - half_width, 0) : x + half_width] = 0
         return share
 
 
-def draw_beta(alpha: float, generator: torch.Generator) -> float:
+def sample_beta(alpha: float, generator: torch.Generator) -> float:
     """A sample from Beta(alpha, alpha), through numpy: torch can sample it from its global generator only."""
     return float(np.random.default_rng(random_int(0, 2**62, generator)).beta(alpha, alpha))
+
+
+def mixing_of(settings: AugmentationSettings, num_classes: int) -> Mixing | None:
+    """Mixup, CutMix and label smoothing, if any is asked for."""
+    if not settings.mixes:
+        return None
+    return Mixing(
+        num_classes,
+        mixup_alpha=settings.mixup_alpha,
+        cutmix_alpha=settings.cutmix_alpha,
+        probability=settings.mix_probability,
+        switch_probability=settings.mix_switch_probability,
+        mode=settings.mix_mode,
+        label_smoothing=settings.label_smoothing,
+    )

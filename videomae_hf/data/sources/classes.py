@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ...messages import count, did_you_mean, several, shorten
 from .list_records import Listed
-from .records import Sample
+from .records import VideoRecord
 
 
 _WHOLE = re.compile(r"0|[1-9]\d{0,18}", re.ASCII)
@@ -72,7 +72,7 @@ def _refuse_spellings(names: list[str], where: str) -> None:
 
 def numbered(
     found: Sequence[Listed], class_names: list[str], where: str, multi_label: bool
-) -> tuple[list[Sample], list[str]]:
+) -> tuple[list[VideoRecord], list[str]]:
     """Replaces the labels of samples by class numbers, and returns notes about how they were read.
 
     A label is the name of its class. If all labels are numbers and the classes have names, a label is the position

@@ -13,7 +13,7 @@ from ...text_files import normalized
 from .list_columns import SPLITS
 from .list_records import Listed
 from .lists import EXPECTED, VIDEO_SUFFIXES
-from .records import Sample
+from .records import VideoRecord
 
 
 _SPLIT_NAMES = {name for names in SPLITS.values() for name in names}
@@ -55,12 +55,12 @@ def list_folder(folder: Path, labelled: bool, class_names: Sequence[str] = ()) -
     as_images, clips = _kind(folders, labelled)
     found = []
     if as_images:
-        found = [Listed("", Sample(one.path), [normalized(one.parts[0])] if labelled else []) for one in clips]
+        found = [Listed("", VideoRecord(one.path), [normalized(one.parts[0])] if labelled else []) for one in clips]
     else:
         for one in folders:
             label = [normalized(one.parts[0])] if labelled and one.parts else []
             if label or not labelled:
-                found += [Listed("", Sample(os.path.join(one.path, name)), label) for name in one.videos]
+                found += [Listed("", VideoRecord(os.path.join(one.path, name)), label) for name in one.videos]
     found.sort(key=lambda listed: (listed.labels, listed.sample.path) if labelled else listed.sample.path)
     _refuse_nothing(folder, folders, found, labelled)
     if labelled:

@@ -8,7 +8,7 @@ from pathlib import Path
 from .classes import class_number, classes_of, numbered, refuse_contradictions
 from .folders import list_folder
 from .list_records import Listed, ListOptions, holds_labels, read_list
-from .records import Sample, SampleList
+from .records import VideoRecord, VideoRecords
 
 
 TRAINING = ("train",)  # the splits that training reads, and evaluation, in order of preference
@@ -51,7 +51,7 @@ def read_samples(
     labelled: bool = True,
     multi_label: bool = False,
     reading: Reading | None = None,
-) -> tuple[SampleList, list[str]]:
+) -> tuple[VideoRecords, list[str]]:
     """Lists the videos of a data set.
 
     Args:
@@ -74,13 +74,13 @@ def read_samples(
 
 def read_sources(
     sources: str | list[dict], class_names: list[str] | None = None, reading: Reading | None = None
-) -> tuple[SampleList, list[str], list[dict], list[float]]:
+) -> tuple[VideoRecords, list[str], list[dict], list[float]]:
     """Lists one source, or several that are trained on together (V2's hybrid pretraining).
 
     Args:
         sources: what `read_samples` takes, or a list of mappings with `data` (that), `root`, `split`, `weight` (how
             often an epoch has each video, 1 unless given), and how its clips are taken, where it differs: fields of
-            `ClipSampling` such as `sampling_rate` and `frame_template`.
+            `ClipSampler` such as `sampling_rate` and `frame_template`.
         class_names: see `read_samples`. Classes of several sources are put together by name.
         reading: for all sources.
 
@@ -113,7 +113,7 @@ def holds_any_label(source: str | Path, reading: Reading) -> bool:
     return not source.is_file() or holds_labels(source, reading.list_options("label"))
 
 
-def _samples(sources: list[tuple[Path, Reading]], class_names: list[str] | None) -> tuple[SampleList, list[str]]:
+def _samples(sources: list[tuple[Path, Reading]], class_names: list[str] | None) -> tuple[VideoRecords, list[str]]:
     """The samples of all sources together, with class numbers that hold for all, and the class names."""
     found, notes = [], []
     for number, (source, reading) in enumerate(sources):
@@ -123,7 +123,7 @@ def _samples(sources: list[tuple[Path, Reading]], class_names: list[str] | None)
             notes += refuse_contradictions(listed, str(source))
         found.append([one._replace(sample=replace(one.sample, source=number)) for one in listed])
     if not sources[0][1].labelled:
-        return SampleList((one.sample for listed in found for one in listed), notes), []
+        return VideoRecords((one.sample for listed in found for one in listed), notes), []
     if class_names is None:
         class_names, more = _class_names([source for source, _ in sources], found)
         notes += more
@@ -131,7 +131,7 @@ def _samples(sources: list[tuple[Path, Reading]], class_names: list[str] | None)
     for (source, reading), listed in zip(sources, found):
         some, more = numbered(listed, class_names, str(source), reading.multi_label)
         samples, notes = samples + some, notes + more
-    return SampleList(samples, notes), class_names
+    return VideoRecords(samples, notes), class_names
 
 
 def _class_names(sources: list[Path], found: list[list[Listed]]) -> tuple[list[str], list[str]]:
@@ -166,5 +166,6 @@ def _list_source(source: Path, reading: Reading, class_names: list[str] | None) 
 
 
 __all__ = [
-    "EVALUATION", "TRAINING", "Reading", "Sample", "SampleList", "holds_any_label", "read_samples", "read_sources",
+    "EVALUATION", "TRAINING", "Reading", "VideoRecord", "VideoRecords", "holds_any_label", "read_samples",
+    "read_sources",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ from .classes import class_number, classes_of, numbered
 from .list_columns import COLUMNS, PATHS, column_key
 from .list_records import Listed, cell_labels, segment_of
 from .lists import VIDEO_SUFFIXES
-from .records import Sample, SampleList
+from .records import VideoRecord, VideoRecords
 from .tar_shards import SEGMENT_COLUMNS, find_shards, shard_lengths, stream_shard_rows
 
 
@@ -29,7 +29,7 @@ _SEGMENTS = {name: role for role in SEGMENT_COLUMNS for name in COLUMNS[role].na
 
 
 @dataclass(frozen=True)
-class RowSample(Sample):
+class RowRecord(VideoRecord):
     """A video in a row of a data set, which is read on access."""
 
     read: Callable[[], dict] = field(default=None, repr=False)  # returns the row's {"bytes": .., "path": ..}
@@ -45,10 +45,10 @@ class RowSample(Sample):
             return file.read()
 
 
-class RowSamples(Sequence):
+class RowRecords(Sequence):
     """The videos of a `datasets.Dataset`; indexing does not read the video."""
 
-    def __init__(self, rows: datasets.Dataset, column: str, samples: SampleList):
+    def __init__(self, rows: datasets.Dataset, column: str, samples: VideoRecords):
         self._rows, self._column, self._samples = rows.select_columns([column]), column, samples
 
     @property
@@ -62,11 +62,11 @@ class RowSamples(Sequence):
     def __len__(self) -> int:
         return len(self._samples)
 
-    def __getitem__(self, index: int) -> RowSample:
+    def __getitem__(self, index: int) -> RowRecord:
         if isinstance(index, slice):
             return [self[position] for position in range(*index.indices(len(self)))]
         sample = self._samples[index]
-        return RowSample(**vars(sample), read=partial(self._read, range(len(self))[index]))
+        return RowRecord(**vars(sample), read=partial(self._read, range(len(self))[index]))
 
     def _read(self, index: int) -> dict:
         return self._rows[index][self._column]
@@ -101,7 +101,7 @@ class StreamedRows:
             places = {str(number): number for number in range(len(self.class_names))}
             self._numbers = {**places, **self._numbers}
 
-    def sample(self, row: dict) -> RowSample:
+    def sample(self, row: dict) -> RowRecord:
         value, label = row[self.video_column], None
         path = value["path"] or f"a video without a name, of {len(value['bytes'])} bytes"
         if not value["path"] and _KEY in row:  # datasets 4.0
@@ -115,7 +115,7 @@ class StreamedRows:
             label = tuple(self._numbers[name] for name in names)
             label = label if self.multi_label else label[0]
         bounds = segment_of({role: row[name] for name, role in self.segments.items()})
-        return RowSample(path, label, **bounds, read=lambda: value)
+        return RowRecord(path, label, **bounds, read=lambda: value)
 
 
 def read_rows(
@@ -127,7 +127,7 @@ def read_rows(
     video_column: str | None = None,
     label_column: str | None = None,
     **options,
-) -> tuple[RowSamples, list[str]]:
+) -> tuple[RowRecords, list[str]]:
     """Lists the videos of a split, as `read_samples` does for a folder.
 
     Args:
@@ -150,7 +150,7 @@ def read_rows(
     rows = rows.cast_column(video_column, datasets.Video(decode=False))
     samples = _samples(name, rows, list(_names(rows, video_column, split)), segments)
     if not labelled:
-        return RowSamples(rows, video_column, SampleList(samples, notes)), []
+        return RowRecords(rows, video_column, VideoRecords(samples, notes)), []
     feature = rows.features[label_column]
     _require_list(label_column, feature, multi_label)
     values = rows.select_columns([label_column])[:][label_column]
@@ -169,13 +169,13 @@ def read_rows(
         class_names, more = classes_of(labels, name)
         notes += more
     samples, more = numbered(found, class_names, name, multi_label)
-    return RowSamples(rows, video_column, SampleList(samples, notes + more)), class_names
+    return RowRecords(rows, video_column, VideoRecords(samples, notes + more)), class_names
 
 
-def _samples(name: str, rows: datasets.Dataset, paths: list[str], segments: dict[str, str]) -> list[Sample]:
+def _samples(name: str, rows: datasets.Dataset, paths: list[str], segments: dict[str, str]) -> list[VideoRecord]:
     """One sample per row, restricted to a part of its video if there are columns for it."""
     if not segments:
-        return [Sample(path) for path in paths]
+        return [VideoRecord(path) for path in paths]
     columns = rows.select_columns(list(segments))[:]
     samples = []
     for number, path in enumerate(paths):
@@ -183,7 +183,7 @@ def _samples(name: str, rows: datasets.Dataset, paths: list[str], segments: dict
             bounds = segment_of({role: columns[column][number] for column, role in segments.items()})
         except ValueError as error:
             raise ValueError(f"{name}: row {number}: {error}") from error
-        samples.append(Sample(path, **bounds))
+        samples.append(VideoRecord(path, **bounds))
     return samples
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ...text_files import read_json, write_text
 from .classes import classes_of
-from .records import Sample
+from .records import VideoRecord
 
 
 # Criteria for two files being the same video. The official K710 uses the YouTube id, the first part of Kinetics' names.
@@ -143,7 +143,7 @@ def _describe_spellings(names: dict[str, str], spellings: dict) -> list[str]:
 
 
 def merge_videos(
-    sources: dict[str, tuple[Iterable[Sample], list[str]]],
+    sources: dict[str, tuple[Iterable[VideoRecord], list[str]]],
     merged: MergedClasses,
     video_key: str = "path",
     held_out: Iterable[str] = (),
@@ -183,7 +183,7 @@ def merge_videos(
     return rows, lines + _name_warning(rows, video_key)
 
 
-def _row(sample: Sample, label: str, source: str) -> dict:
+def _row(sample: VideoRecord, label: str, source: str) -> dict:
     path = sample.path if "://" in sample.path else os.path.abspath(sample.path)
     numbers = {"first_frame": sample.first_frame, "num_frames": sample.num_frames}
     numbers |= dict(zip(("start", "end", "start_frame", "end_frame"), sample.segment))

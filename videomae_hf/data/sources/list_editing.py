@@ -8,7 +8,7 @@ from pathlib import Path
 from ...text_files import parse_json, read_text
 from .list_columns import PATHS, column_key
 from .list_records import ListOptions, ReadList, read_list
-from .records import Sample
+from .records import VideoRecord
 
 
 def list_every_video(source: Path, root: Path | None) -> ReadList:
@@ -24,7 +24,7 @@ def list_every_video(source: Path, root: Path | None) -> ReadList:
         return read_list(source, ListOptions("label", root))
 
 
-def edit_list(source: Path, listed: ReadList, new_path: Callable[[Sample], str | None]) -> str:
+def edit_list(source: Path, listed: ReadList, new_path: Callable[[VideoRecord], str | None]) -> str:
     """The text of a list with the path of each video replaced.
 
     Args:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...text_files import normalized
 from .lists import URLS, VIDEO_SUFFIXES
-from .records import Sample
+from .records import VideoRecord
 
 
 @dataclass
@@ -42,7 +42,7 @@ class PathFinder:
         names, by_stem = self._read(folder)
         return name in names or name in by_stem
 
-    def find(self, sample: Sample) -> Sample:
+    def find(self, sample: VideoRecord) -> VideoRecord:
         """The sample with its path replaced by that of the existing file, if the two differ.
 
         A name without a suffix refers to a folder of images or a file of that name, if there is one; otherwise to the
@@ -74,12 +74,14 @@ class PathFinder:
                 return replace(sample, path=os.path.join(folder, same[0]))
         return sample if has_suffix else self._without_suffix(sample, folder, name, by_stem)
 
-    def _without_suffix(self, sample: Sample, folder: str, name: str, by_stem: dict[str, list[str]]) -> Sample:
+    def _without_suffix(
+        self, sample: VideoRecord, folder: str, name: str, by_stem: dict[str, list[str]]
+    ) -> VideoRecord:
         if sample.start is not None and sample.end is not None:
             cut = by_stem.get(f"{name}_{round(sample.start):06d}_{round(sample.end):06d}", [])
             if len(cut) == 1:
                 self.notes["cut"] = "videos are named id_start_end: they are cut already, and are used as a whole"
-                return Sample(os.path.join(folder, cut[0]), sample.label, targets=sample.targets)
+                return VideoRecord(os.path.join(folder, cut[0]), sample.label, targets=sample.targets)
         found = by_stem.get(name, [])
         found = [one for one in found if one == name + ".mp4"] or found  # as in the official lists
         if len(found) > 1:
@@ -90,7 +92,7 @@ class PathFinder:
             return sample
         return replace(sample, path=sample.path + ".mp4")
 
-    def _as_a_video(self, sample: Sample) -> Sample:
+    def _as_a_video(self, sample: VideoRecord) -> VideoRecord:
         """The sample of a video file, without the numbers of images, which do not apply to it."""
         if sample.num_frames is None and sample.first_frame is None:
             return sample

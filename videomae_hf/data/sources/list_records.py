@@ -13,7 +13,7 @@ from ...text_files import normalized
 from .list_columns import choose_split, find_roles
 from .list_paths import PathFinder
 from .lists import URLS, VIDEO_NAME, Row, Table, read_table
-from .records import Sample
+from .records import VideoRecord
 
 
 _MOST_IMAGES = 10**8  # per folder; a larger number is a mistake, and would take forever to enumerate
@@ -28,7 +28,7 @@ class Listed(NamedTuple):
     """A video as listed by a source: its place ("line 3: "), the video, and the names of its labels."""
 
     place: str
-    sample: Sample
+    sample: VideoRecord
     labels: list[str]
 
 
@@ -260,7 +260,7 @@ class _Reading:
             self.problems.append(f"{place}: {error}")
             return None
 
-    def _sample(self, values: dict) -> Sample:
+    def _sample(self, values: dict) -> VideoRecord:
         path = values["path"]
         if not isinstance(path, str | int) or isinstance(path, bool) or not str(path).strip():
             wanted = {"label": " and a label", "labels": " and labels", "targets": " and numbers"}
@@ -275,7 +275,7 @@ class _Reading:
         for name, lowest in (("first_frame", 0), ("num_frames", 1)):
             if not _is_empty(values.get(name)):
                 numbers[name] = _count(values[name], name, lowest)
-        return Sample(self.finder.absolute(path), **numbers, **segment)
+        return VideoRecord(self.finder.absolute(path), **numbers, **segment)
 
     def _labels(self, values: dict, flags: list, path: str) -> list[str]:
         kind = self.options.kind
@@ -380,7 +380,7 @@ def _as_flag(value) -> bool | None:
 
 
 def segment_of(values: dict) -> dict[str, float | int]:
-    """The bounds of a part of a video, by the field names of `Sample`.
+    """The bounds of a part of a video, by the field names of `VideoRecord`.
 
     Raises:
         ValueError: a bound is not a time or frame number, or the end is not after the start.

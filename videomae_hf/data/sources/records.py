@@ -10,7 +10,7 @@ from ...models.video_decoding import FrameFolder, VideoSegment
 
 
 @dataclass(frozen=True)
-class Sample:
+class VideoRecord:
     """A video of a data set, or a part of one.
 
     Args:
@@ -68,7 +68,7 @@ class Sample:
         return FrameFolder(self.path, template, 1 if self.first_frame is None else self.first_frame, self.num_frames)
 
 
-class SampleList(Sequence):
+class VideoRecords(Sequence):
     """Samples, kept in a few arrays.
 
     As Python objects the samples of a large data set would slowly be copied to each worker process: looking at one
@@ -79,7 +79,7 @@ class SampleList(Sequence):
         messages: how they were read and what was left out, a line each.
     """
 
-    def __init__(self, samples: Iterable[Sample] = (), messages: Sequence[str] = ()):
+    def __init__(self, samples: Iterable[VideoRecord] = (), messages: Sequence[str] = ()):
         self.messages, self.multi_label = list(messages), False
         paths, labels, numbers, targets, segments = [], [], [], [], {}
         self._contents = {}  # position: bytes, of samples that are no files; they are in memory anyway
@@ -108,14 +108,14 @@ class SampleList(Sequence):
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> VideoRecord:
         if isinstance(index, slice):
             return [self[position] for position in range(*index.indices(len(self)))]
         index = range(len(self))[index]  # counts from the end, and raises IndexError
         path = self._paths[self._path_ends[index] : self._path_ends[index + 1]].tobytes()
         labels = tuple(self._labels[self._label_ends[index] : self._label_ends[index + 1]].tolist())
         has_first, first_frame, num_frames, source = self._numbers[index].tolist()
-        return Sample(
+        return VideoRecord(
             path.decode("utf-8", "surrogateescape"),
             labels if self.multi_label else (labels[0] if labels else None),
             first_frame if has_first else None,
@@ -140,13 +140,13 @@ def _optional(value) -> tuple:
 class Relabelled(Sequence):
     """Samples of any kind with another value of some fields: `Relabelled(samples, label=0)`."""
 
-    def __init__(self, samples: Sequence[Sample], **values):
+    def __init__(self, samples: Sequence[VideoRecord], **values):
         self._samples, self._values = samples, values
 
     def __len__(self) -> int:
         return len(self._samples)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> VideoRecord:
         if isinstance(index, slice):
             return [self[position] for position in range(*index.indices(len(self)))]
         return replace(self._samples[index], **self._values)

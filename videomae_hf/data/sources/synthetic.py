@@ -9,7 +9,6 @@ counter_clockwise, grow, shrink. Shape, colours, position and size have the same
 moment, so that a single frame does not reveal the class. Videos are H.264 in mp4, in one folder per class.
 """
 
-import argparse
 import math
 import shutil
 from concurrent.futures import ProcessPoolExecutor
@@ -25,7 +24,7 @@ SHAPES = ("bar", "half_disc", "angle", "arrow")  # none is symmetric under a qua
 DIFFICULTIES = ("plain", "textured", "moving")
 
 
-def draw_dataset(
+def synthesise_dataset(
     folder: str | Path,
     videos_per_class: int = 100,
     seed: int = 0,
@@ -68,7 +67,7 @@ def draw_dataset(
     partial_folder.rename(folder)
 
 
-def draw_video(
+def synthesise_video(
     label: str, rng: np.random.Generator, size: int = 80, num_frames: int = 32, difficulty: str = "plain"
 ) -> np.ndarray:
     """Synthesises one video of a class: uint8 (num_frames, size, size, 3)."""
@@ -165,20 +164,4 @@ def write_video(path: Path, frames: np.ndarray, fps: int = 25):
 
 def _write_video(job, size: int, num_frames: int, difficulty: str):
     path, label, seed = job
-    write_video(path, draw_video(label, np.random.default_rng(seed), size, num_frames, difficulty))
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder")
-    parser.add_argument("--videos_per_class", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--size", type=int, default=80)
-    parser.add_argument("--num_frames", type=int, default=32)
-    parser.add_argument("--difficulty", choices=DIFFICULTIES, default="plain")
-    parser.add_argument("--workers", type=int)
-    draw_dataset(**vars(parser.parse_args()))
-
-
-if __name__ == "__main__":
-    main()
+    write_video(path, synthesise_video(label, np.random.default_rng(seed), size, num_frames, difficulty))

@@ -26,7 +26,7 @@ from .classes import class_number, classes_of, numbered
 from .list_columns import find_roles
 from .list_records import Listed, cell_labels, label_text, segment_of
 from .lists import EXPECTED, VIDEO_SUFFIXES
-from .records import Sample, SampleList
+from .records import VideoRecord, VideoRecords
 
 
 _LABEL_SUFFIXES = (".cls", ".json", ".txt")  # in order of preference
@@ -35,7 +35,7 @@ _MOST_BYTES = 2**20  # of a member with a label; a larger member is something el
 
 
 @dataclass(frozen=True)
-class TarSample(Sample):
+class TarRecord(VideoRecord):
     """A video of `size` bytes at `offset` in a tar file; `path` is the path of the file, followed by the member's."""
 
     shard: str = ""
@@ -54,7 +54,7 @@ class TarSample(Sample):
 class TarSamples(Sequence):
     """The videos of tar files, stored in a few arrays; indexing does not read the video."""
 
-    def __init__(self, samples: SampleList, shards: list[str], places: np.ndarray):
+    def __init__(self, samples: VideoRecords, shards: list[str], places: np.ndarray):
         self.shards = shards
         self._samples, self._places = samples, places  # int64 (n, 3): shard, offset, size
 
@@ -69,21 +69,21 @@ class TarSamples(Sequence):
     def __len__(self) -> int:
         return len(self._samples)
 
-    def __getitem__(self, index: int) -> TarSample:
+    def __getitem__(self, index: int) -> TarRecord:
         if isinstance(index, slice):
             return [self[position] for position in range(*index.indices(len(self)))]
         sample = self._samples[index]
         shard, offset, size = self._places[index].tolist()
         shard = self.shards[shard]
         fields = {**vars(sample), "path": f"{shard}/{sample.path}"}
-        return TarSample(**fields, shard=shard, offset=offset, size=size)
+        return TarRecord(**fields, shard=shard, offset=offset, size=size)
 
 
 @dataclass(frozen=True)
 class TarVideo:
     """A video in a shard and its position; `label` is None if no member has it."""
 
-    sample: Sample
+    sample: VideoRecord
     offset: int
     size: int
     label: str | None = None
@@ -170,7 +170,7 @@ def read_shards(
     unused = sum((shard.unused for shard in read), Counter())
     notes = [f"{source}: members not used: {', '.join(f'{n} {suffix}' for suffix, n in unused.items())}"] * bool(unused)
     if not labelled:
-        return TarSamples(SampleList((video.sample for _, video in videos), notes), shards, places), []
+        return TarSamples(VideoRecords((video.sample for _, video in videos), notes), shards, places), []
     labels = labels_of([video for _, video in videos], index)
     missing = [f"{shards[n]}/{video.sample.path}" for (n, video), label in zip(videos, labels) if label is None]
     if missing:
@@ -183,7 +183,7 @@ def read_shards(
         class_names, more = classes_of(set(labels), str(source))
         notes += more
     samples, more = numbered(found, class_names, str(source), False)
-    return TarSamples(SampleList(samples, notes + more), shards, places), class_names
+    return TarSamples(VideoRecords(samples, notes + more), shards, places), class_names
 
 
 def labels_of(videos: Sequence[TarVideo], index: dict) -> list[str | None]:
@@ -199,7 +199,7 @@ def labels_of(videos: Sequence[TarVideo], index: dict) -> list[str | None]:
 
 
 def _class_folders(paths: Sequence[str]) -> list[str | None]:
-    """The class folder of each path: the first folder in which the paths differ, or else the one that holds all."""
+    """The class folder of each path: the first folder in which the paths differ, or else the last one."""
     folders = [path.removeprefix("./").split("/")[:-1] for path in paths]
     common = os.path.commonprefix(folders) if folders else []
     if any(len(parts) == len(common) for parts in folders):
@@ -250,7 +250,7 @@ def _with_label(member: tarfile.TarInfo, videos: Sequence, labels: dict[str, dic
                 f"{shard}: {key} has one label and several videos, including {member.name}; give each its own label."
             )
     texts = {suffix: content.decode(errors="replace") for suffix, content in beside.items()}
-    sample, label = Sample(member.name), None
+    sample, label = VideoRecord(member.name), None
     if ".json" in texts:
         where = f"{shard}/{stem}.json"
         sample, label = _of_json(sample, parse_json(texts[".json"], where), where)
@@ -260,7 +260,7 @@ def _with_label(member: tarfile.TarInfo, videos: Sequence, labels: dict[str, dic
     return TarVideo(sample, member.offset_data, member.size, label)
 
 
-def _of_json(sample: Sample, content, where: str) -> tuple[Sample, str | None]:
+def _of_json(sample: VideoRecord, content, where: str) -> tuple[VideoRecord, str | None]:
     """The sample, restricted to the part of the video that the JSON gives, and its label, if there is one."""
     if not isinstance(content, dict):
         return sample, None

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from .folders_and_lists import Reading
 from .list_records import read_list
-from .records import SampleList
+from .records import VideoRecords
 
 
 def read_targets(
     source: str | Path, names: list[str] | None = None, reading: Reading | None = None
-) -> tuple[SampleList, list[str]]:
+) -> tuple[VideoRecords, list[str]]:
     """Lists the videos of a list and their targets.
 
     Without a header, every column after the path is a target. With a header, the target is the column of labels or, if
@@ -38,10 +38,10 @@ def read_targets(
     listed = read_list(source, reading.list_options("targets", names))
     if not listed.found:
         raise ValueError(f"{source} has no videos.")
-    return SampleList((sample for _, sample, _ in listed.found), listed.notes), listed.names
+    return VideoRecords((sample for _, sample, _ in listed.found), listed.notes), listed.names
 
 
-def target_range(samples: SampleList) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def target_range(samples: VideoRecords) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each target over the samples; the deviation of a constant target is set to 1."""
     columns = list(zip(*(sample.targets for sample in samples)))
     means = tuple(math.fsum(column) / len(column) for column in columns)
@@ -52,7 +52,7 @@ def target_range(samples: SampleList) -> tuple[tuple[float, ...], tuple[float, .
     return means, deviations
 
 
-def describe_targets(samples: SampleList, names: list[str]) -> list[str]:
+def describe_targets(samples: VideoRecords, names: list[str]) -> list[str]:
     """One line about each target."""
     columns = zip(*(sample.targets for sample in samples))
     means, deviations = target_range(samples)

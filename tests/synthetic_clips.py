@@ -7,9 +7,9 @@ import torch
 from conftest import TINY
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining
-from videomae_hf.data.sources.folders_and_lists import Sample
+from videomae_hf.data.sources.folders_and_lists import VideoRecord
 from videomae_hf.data.video_dataset import ClipCollator, VideoDataset
-from videomae_hf.models.masking import draw_masks, mask_to_ids, token_counts
+from videomae_hf.models.masking import mask_to_ids, sample_masks, token_counts
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training.trainer import VideoMAETrainer
 
@@ -21,10 +21,10 @@ class DrawnClips:
     def __init__(self, config: VideoMAEV2Config, when: dict | None = None, nan: str | None = None):
         self.config, self.when, self.nan = config, when or {}, nan
 
-    def __call__(self, sample: Sample, generator: torch.Generator) -> dict:
+    def __call__(self, sample: VideoRecord, generator: torch.Generator) -> dict:
         if sample.path in self.when:
             self.when[sample.path]()
-        masked, decoded = draw_masks(self.config, 1, generator)
+        masked, decoded = sample_masks(self.config, 1, generator)
         visible, num_decoded = token_counts(self.config)
         shape = (self.config.num_frames, 3, *self.config.image_hw)
         clip = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
@@ -51,7 +51,7 @@ def trainer(
     model = VideoMAEV2ForPreTraining(VideoMAEV2Config(**TINY, **(fields or {})))
     if dataset is None:
         load = DrawnClips(model.config, when, nan)
-        dataset = VideoDataset([Sample(str(number)) for number in range(10)], load, seed=42)
+        dataset = VideoDataset([VideoRecord(str(number)) for number in range(10)], load, seed=42)
     defaults = {"per_device_train_batch_size": 2, "learning_rate": 1e-3, "use_cpu": True, "disable_tqdm": True}
     defaults |= {"output_dir": str(folder), "logging_steps": 1, "save_strategy": "no", "prediction_loss_only": True}
     args = VideoMAETrainingArguments(**{**defaults, "label_names": ["decoded_ids"], **arguments})

@@ -1,0 +1,70 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""Checkpoints of every layout in, and out again.
+
+    videomae convert SRC DST [--to ours] [--size base] [--FIELD VALUE ...]
+    videomae convert OURS DST --to transformers
+    videomae convert OURS DST.pth --to official
+
+SRC is an official V1 or V2 file (.pth, of pretraining or finetuning) or one of mmaction2's VideoMAE, or a folder or Hub
+id of ours, of transformers' VideoMAE, of OpenGVLab's V2 or of adapters. How pixels are prepared goes along with the
+weights. What the tensors say is read from them: width, depth, patch, tubelet, channels, decoder,
+classes. Heads, frames and input size they do not say: these come from the official size that the tensors fit, from
+--size or from options (any field of VideoMAEV2Config), and the report says which. Nothing is written unless everything
+fits.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+from ..checkpoints.conversion import convert_official, gather_head, read_labels, save_official, save_ours, set_labels
+from ..checkpoints.opening import checkpoint_processor, open_checkpoint
+from ..models.configuration_videomae_v2 import VideoMAEV2Config
+from ..settings.recipes import config_options
+
+
+def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, dict]:
+    parser = argparse.ArgumentParser(
+        prog="videomae convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", metavar="SRC")
+    parser.add_argument("destination", metavar="DST", type=Path, help="new folder, or new file with --to official")
+    parser.add_argument("--to", choices=("ours", "transformers", "official"), default="ours")
+    parser.add_argument("--size", help="small, base, large, huge or giant: refused where the tensors are others")
+    parser.add_argument("--id2label", metavar="FILE", help="class names: JSON, or a text file with one a line")
+    parser.add_argument("--label_map", metavar="FILE", help="JSON list of head rows to keep (Kinetics-710 to 400 ..)")
+    options, rest = parser.parse_known_args(arguments)
+    return options, config_options(rest, VideoMAEV2Config.__annotations__)
+
+
+def main(arguments: list[str]):
+    """`videomae convert`."""
+    args, fields = parse_arguments(arguments)
+    if args.destination.exists():
+        raise ValueError(f"{args.destination} exists; give a new name, so that nothing is mixed.")
+    if Path(args.source).is_file():
+        model, processor, report = convert_official(Path(args.source), args.size, fields)
+    elif args.size:
+        raise ValueError(f"--size is for official files; the configuration of {args.source} says the size.")
+    else:
+        model, lines = open_checkpoint(args.source, dtype="auto", **fields)
+        model.eval()
+        processor = checkpoint_processor(args.source, model.config)
+        report = [f"{type(model).__name__} from {args.source}, {len(model.state_dict())} tensors"]
+        report += [f"  {line}" for line in lines]
+    if args.id2label:
+        set_labels(model, read_labels(args.id2label))
+    if args.label_map:
+        gather_head(model, json.loads(Path(args.label_map).read_text(encoding="utf-8")))
+    args.destination.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=args.destination.parent) as scratch:
+        partial = Path(scratch, args.destination.name)  # what fails half way leaves nothing behind
+        if args.to == "transformers":
+            from ..checkpoints.transformers_export import save_transformers
+
+            report += save_transformers(model, processor, partial)
+        else:
+            report += {"ours": save_ours, "official": save_official}[args.to](model, processor, partial)
+        partial.rename(args.destination)
+    print("\n".join([*report, f"Written to {args.destination}"]))

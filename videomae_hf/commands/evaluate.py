@@ -1,0 +1,81 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""`videomae evaluate`: scores of a finetuned checkpoint, or predictions for videos without labels."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from ..data.clips import EvalTransform
+from ..data.processors import evaluation_processor
+from ..data.video_dataset import ClipCollator
+from ..data.videos import VideoSource, evaluation_videos, holds_no_label
+from ..evaluation.metrics import metrics_of
+from ..evaluation.predictions import Scored, counts_alone, with_placeholders, write_predictions
+from ..messages import count
+from ..settings.recipes import Verb
+from ..settings.run import Run
+from ..training.classifier_head import trained_classifier
+from ..training.distributed import report
+from ..training.session import execute
+from ..training.trainer import VideoMAETrainer
+
+
+VERB = Verb(
+    "evaluate",
+    "Scores a finetuned checkpoint on several clips and crops of each video, and writes its predictions.",
+    (
+        "evaluate --checkpoint output/finetune --eval_data data/val",
+        "evaluate --checkpoint output/finetune --eval_data data/val --num_clips 2 --output_dir output/scores",
+        "evaluate --checkpoint user/my-videomae --eval_data new_videos/ --unlabelled true",
+    ),
+    groups=("data", "clips", "model", "evaluation"),
+    unused=(
+        "streaming", "shuffle_buffer", "videos_per_epoch", "class_names", "multi_label", "demo_videos",
+        "train_split_name", "num_sample", "model_size", "model_version", "head_from", "label_mappings",
+    ),
+    trains=False,
+)  # fmt: skip
+
+
+def evaluate(run: Run) -> None:
+    """Averages the logits of num_clips x num_crops views of each video."""
+    if not run.model.checkpoint:
+        raise ValueError("evaluate needs --checkpoint, the folder or Hub id of a finetuned model.")
+    args, views = run.training, run.evaluation
+    model, lines = trained_classifier(run.model.checkpoint, **run.config_overrides)
+    config, labelled = model.config, not holds_no_label(run)
+    videos = scored_videos(run, config, labelled=labelled)
+    processor, more = evaluation_processor(run, config)
+    report(args, [*lines, *videos.messages, *more])
+    transform = EvalTransform(
+        processor, views.num_clips, views.num_crops, config.num_labels, run.clips.frame_template, views.shuffle_frames
+    )
+    collator, scores = ClipCollator(config), metrics_of(config.problem_type)
+    trainer = VideoMAETrainer(model=model, args=args, data_collator=collator, compute_metrics=scores)
+    views = f"{count(views.num_clips, 'clip')} x {count(views.num_crops, 'crop')} each"
+    report(args, [f"{count(len(videos.records), 'video')}, {views}, {count(args.world_size, 'process')}"])
+    result = trainer.predict(videos.evaluation_dataset(transform, args), metric_key_prefix="eval")
+    metrics = result.metrics if labelled else counts_alone(result.metrics)
+    trainer.log_metrics("eval", metrics)
+    if trainer.is_world_process_zero():
+        scored = Scored(result.predictions, result.label_ids, metrics)
+        folder, classes = Path(args.output_dir), videos.classes
+        write_predictions(folder, videos.records, classes, config.problem_type, scored, labelled=labelled)
+    report(args, [f"Saved to {args.output_dir}"])
+    trainer.check_readable(result.metrics)
+
+
+def scored_videos(run: Run, config, *, labelled: bool) -> VideoSource:
+    """The videos, with the labels as numbers of the model's classes; without labels, with placeholders."""
+    classes = [config.id2label[number] for number in range(config.num_labels)]
+    videos = evaluation_videos(run, classes, config.problem_type, labelled=labelled)
+    if videos is None:
+        raise ValueError("eval_data is not set: give a folder of class folders or a list of videos with --eval_data.")
+    videos = replace(videos, classes=classes)
+    if labelled:
+        return videos
+    report(run.training, ["no labels: predictions are written, and no scores"])
+    return replace(videos, records=with_placeholders(videos.records, config))
+
+
+def main(arguments: list[str]) -> None:
+    execute(VERB, evaluate, arguments)

@@ -1,0 +1,65 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""`videomae finetune`: a classifier or a regression, from a pretrained checkpoint or from random weights."""
+
+from ..data.augmentation.mixing import mixing_of
+from ..data.checks import check_classes, describe_directions
+from ..data.clips import EvalTransform, finetune_transform
+from ..data.processors import training_processor
+from ..data.video_dataset import ClipCollator
+from ..data.videos import VideoSource, evaluation_videos, training_videos
+from ..settings.recipes import Verb
+from ..settings.run import Run
+from ..training.class_weights import set_class_weights
+from ..training.classifier_head import classifier_of
+from ..training.distillation import load_teacher, teacher_classes
+from ..training.distributed import report
+from ..training.fit import fit, prepare
+from ..training.session import execute
+
+
+VERB = Verb(
+    "finetune",
+    "Trains a classifier (or a regression, with --problem_type regression) on labelled videos.",
+    (
+        "finetune examples/recipes/finetune_small.yaml --train_data data/train --eval_data data/val",
+        "finetune --train_data labels.csv --checkpoint output/pretrain --lora_rank 8 --output_dir output/finetune",
+        "finetune --dataset_name user/my-videos --eval_split_name validation --checkpoint MCG-NJU/videomae-base",
+    ),
+    groups=("data", "clips", "model", "augmentation", "distillation"),
+    unused=("unlabelled",),
+)
+
+
+def finetune(run: Run) -> None:
+    """Supervised training of a whole model, of adapters, or of a head."""
+    args, labelled = run.training, run.distillation.needs_labels
+    videos = finetuning_videos(run)
+    model, lines = classifier_of(run, videos)
+    teacher, more = load_teacher(run.distillation, model.config, videos.classes)
+    report(args, [*lines, *more, *set_class_weights(run, model, videos)])
+    model = prepare(model, run)
+    config, classes = model.config, videos.classes
+    samplers = videos.samplers(run.clips, config)
+    train_set = videos.dataset(finetune_transform(run, config, samplers), run)
+    report(args, videos.describe(samplers, args, labelled=labelled))
+    report(args, describe_directions(classes, horizontal_flip=run.augmentation.horizontal_flip))
+    evaluated, eval_set = evaluation_videos(run, classes, run.problem_type), None
+    if evaluated is not None:
+        report(args, evaluated.messages + videos.overlap(evaluated))
+        processor = training_processor(run, config, video_backend=run.clips.video_backend)
+        transform = EvalTransform(processor, num_labels=len(classes), frame_template=run.clips.frame_template)
+        eval_set = evaluated.evaluation_dataset(transform, args)
+    collator = ClipCollator(config, mixing_of(run.augmentation, len(classes)), run.augmentation.random_erasing)
+    fit(run, model, train_set, eval_set, collator, teacher=teacher)
+
+
+def finetuning_videos(run: Run) -> VideoSource:
+    """The videos to train on, with the classes of the data or, without labels, of the teacher."""
+    videos = training_videos(run, labelled=run.distillation.needs_labels)
+    videos.classes = videos.classes or teacher_classes(run)
+    check_classes(videos.classes, run.problem_type)
+    return videos
+
+
+def main(arguments: list[str]) -> None:
+    execute(VERB, finetune, arguments)

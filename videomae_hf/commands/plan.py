@@ -1,0 +1,49 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""`videomae plan`: what a run would do on given GPUs, without weights, data or GPUs."""
+
+import torch
+
+from ..models.configuration_videomae_v2 import VideoMAEV2Config
+from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
+from ..settings.recipes import parse_command_line
+from ..training.planning import fit_batch, gpus_of, plan_lines
+from . import finetune, pretrain
+
+
+USAGE = """\
+usage: videomae plan pretrain|finetune [recipe.yaml] [--key value ...] [--fit 8x24GB]
+
+Prints batch sizes, schedule and memory of a run for the GPUs that --fit names, one by default.
+
+    videomae plan finetune examples/recipes/v1/finetune_k400_large.yaml --fit 8x24GB
+    videomae plan pretrain examples/recipes/v2/pretrain_hybrid_giant.yaml --fit 64x80GB
+    videomae plan finetune --model_size base --per_device_train_batch_size 16
+
+Options are those of the two commands; checkpoints count by model_size.
+"""
+_MODELS = {
+    "pretrain": (pretrain.VERB, VideoMAEV2ForPreTraining),
+    "finetune": (finetune.VERB, VideoMAEV2ForVideoClassification),
+}
+
+
+def main(arguments: list[str]) -> None:
+    command, options = (arguments[:1] or [""])[0], arguments[1:]
+    if command in ("", "-h", "--help"):
+        print(USAGE)
+        return
+    if command not in _MODELS:
+        raise ValueError(f"plan needs pretrain or finetune, not {command!r}.")
+    verb, model_class = _MODELS[command]
+    run = parse_command_line([*options, "--use_cpu", "true"], verb)  # no GPU is needed to plan for some
+    args, settings = run.training, run.model
+    with torch.device("meta"):
+        config = VideoMAEV2Config.from_size(settings.model_size, settings.model_version, **run.config_overrides)
+        model = model_class(config)
+    num_gpus = gpus_of(args)[0] if args.fit else 1
+    if not args.total_is_given:  # then it is for one process so far
+        args.total_batch_size *= num_gpus
+        if args.base_learning_rate is not None:
+            args.learning_rate = args.effective_learning_rate
+    lines = fit_batch(run, model, num_gpus)
+    print("\n".join(lines + plan_lines(run, model, num_gpus=num_gpus)))

@@ -1,0 +1,68 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""`videomae pretrain`: masked pretraining on videos without labels."""
+
+from ..checkpoints.opening import open_checkpoint
+from ..data.clips import PretrainTransform
+from ..data.video_dataset import ClipCollator
+from ..data.videos import clip_sampler, evaluation_videos, training_videos
+from ..models.configuration_videomae_v2 import VideoMAEV2Config
+from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining
+from ..settings.recipes import Verb
+from ..settings.run import Run
+from ..training.distributed import report
+from ..training.fit import fit, prepare
+from ..training.monitoring import make_probe
+from ..training.session import execute
+
+
+VERB = Verb(
+    "pretrain",
+    "Pretrains VideoMAE V1 or V2 on videos without labels.",
+    (
+        "pretrain --train_data videos/ --model_size small --base_learning_rate 1.5e-4 --output_dir output/pretrain",
+        "pretrain examples/recipes/v2/pretrain_hybrid_giant.yaml --smoke_test true",
+        "pretrain --train_data 'shards/*.tar' --checkpoint MCG-NJU/videomae-base --num_train_epochs 50",
+    ),
+    groups=("data", "clips", "model", "monitoring"),
+    unused=(
+        "multi_label",
+        "unlabelled",
+        "class_names",
+        "label_column_name",
+        "antialias",
+        "head_from",
+        "label_mappings",
+    ),
+)
+
+
+def pretrain(run: Run) -> None:
+    """Masked pretraining, from a checkpoint or, without one, from random weights."""
+    args = run.training
+    args.label_names, args.prediction_loss_only = ["decoded_ids"], True  # so that an evaluation has a loss
+    model = prepare(pretraining_model(run), run)
+    config, videos = model.config, training_videos(run, labelled=False)
+    samplers = videos.samplers(run.clips, config)
+    train_set = videos.dataset(PretrainTransform(config, samplers, run.clips.num_sample), run)
+    report(args, videos.describe(samplers, args, labelled=False))
+    evaluated, eval_set = evaluation_videos(run, labelled=False), None
+    if evaluated is not None:
+        report(args, evaluated.messages + videos.overlap(evaluated))
+        transform = PretrainTransform(config, clip_sampler(run.clips, config))
+        eval_set = evaluated.evaluation_dataset(transform, args, replace_bad=True)
+    fit(run, model, train_set, eval_set, ClipCollator(config), probe=make_probe(run, config))
+
+
+def pretraining_model(run: Run) -> VideoMAEV2ForPreTraining:
+    """The model that a pretraining starts from."""
+    settings = run.model
+    if settings.checkpoint:
+        model, lines = open_checkpoint(settings.checkpoint, VideoMAEV2ForPreTraining, **run.config_overrides)
+        report(run.training, lines)
+        return model
+    config = VideoMAEV2Config.from_size(settings.model_size, settings.model_version, **run.config_overrides)
+    return VideoMAEV2ForPreTraining(config)
+
+
+def main(arguments: list[str]) -> None:
+    execute(VERB, pretrain, arguments)

@@ -1,0 +1,31 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""Writes one page about a pretraining, a finetuning and its scores.
+
+    videomae report demo/report.html --pretrain demo/pretrain --finetune demo/finetune \\
+        --evaluation demo/evaluation --shuffled demo/evaluation_shuffled --videos demo/data/val
+"""
+
+import argparse
+from pathlib import Path
+
+from ..evaluation.report import _score_rows, write_report
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="videomae report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("page", type=Path, help="the file to write, .html")
+    for name in ("pretrain", "finetune", "evaluation", "videos"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--shuffled", type=Path)
+    args = parser.parse_args(arguments)
+    metrics, shuffled = write_report(**vars(args))
+    print(f"Report: {args.page}")
+    if "eval_top1" not in metrics:
+        print("; ".join(f"{name}: {value}" for name, value in _score_rows(metrics, shuffled)))
+        return
+    line = f"Top-1 accuracy {100 * metrics['eval_top1']:.1f} % on {metrics['eval_videos']} held-out videos"
+    if shuffled:
+        line += f"; {100 * shuffled['eval_top1']:.1f} % with their frames shuffled"
+    print(f"{line} (chance {100 / len(metrics['classes']):.1f} %)")

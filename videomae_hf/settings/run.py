@@ -1,0 +1,142 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""`Run`: one command with all of its settings, and what follows from them."""
+
+import dataclasses
+import enum
+from dataclasses import dataclass, field
+
+from .groups import (
+    LEARNING_ARGUMENTS,
+    LEARNING_SETTINGS,
+    MULTI_LABEL,
+    AugmentationSettings,
+    ClipSettings,
+    DataSettings,
+    DistillationSettings,
+    EvaluationSettings,
+    ModelSettings,
+    MonitoringSettings,
+    ProbeSettings,
+    SmokeTestSettings,
+)
+from .training_arguments import VideoMAETrainingArguments
+
+
+_PLAIN = str | int | float | bool | list | dict  # what YAML can say
+# A secret; derived from others; of one run only
+_NOT_KEPT = {"hub_token", "dataloader_pin_memory", "label_names", "prediction_loss_only", "resume_from_checkpoint"}
+_NOT_KEPT |= {"gradient_checkpointing", "gradient_checkpointing_kwargs"}  # activation_checkpointing says it
+_NOT_KEPT |= {"fit", "smoke_test"}  # what follows from them is kept
+# Settings that may differ between machines
+_PATHS = {
+    "train_data", "eval_data", "probe_train_data", "probe_eval_data", "data_root", "dataset_dir", "class_names",
+    "checkpoint", "output_dir",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """A command and its settings.
+
+    Args:
+        training: batch size, schedule, precision and the other settings of the Trainer.
+        verb: name of the command.
+        data, clips, model, augmentation, distillation, monitoring, evaluation, probing, smoke: groups of settings.
+        config_overrides: fields of the model's configuration.
+        given: names of the settings that the command line or the recipe set.
+        unused: those of the recipe that this command does not use.
+    """
+
+    training: VideoMAETrainingArguments
+    verb: str = "finetune"
+    data: DataSettings = DataSettings()
+    clips: ClipSettings = ClipSettings()
+    model: ModelSettings = ModelSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    distillation: DistillationSettings = DistillationSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    probing: ProbeSettings = ProbeSettings()
+    smoke: SmokeTestSettings = SmokeTestSettings()
+    config_overrides: dict = field(default_factory=dict)
+    given: frozenset[str] = frozenset()
+    unused: tuple[str, ...] = ()
+
+    @property
+    def groups(self) -> dict:
+        """The groups of settings by the name of their attribute, without `training`."""
+        values = {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, tuple(GROUPS.values()))}
+
+    def settings(self) -> dict:
+        """All settings by name, those of `training` apart."""
+        return {name: value for group in self.groups.values() for name, value in vars(group).items()}
+
+    def changed(self, **settings) -> "Run":
+        """A copy with other values of these settings, of whichever group.
+
+        Raises:
+            TypeError: there is no such setting.
+        """
+        groups, rest = {}, dict(settings)
+        for attribute, group in self.groups.items():
+            own = {name: rest.pop(name) for name in list(rest) if name in vars(group)}
+            if own:
+                groups[attribute] = dataclasses.replace(group, **own)
+        if rest:
+            raise TypeError(f"There is no setting {', '.join(rest)}.")
+        return dataclasses.replace(self, **groups)
+
+    @property
+    def problem_type(self) -> str | None:
+        """The `problem_type` of a model that is trained, None for a pretraining. `multi_label` is another name of one.
+
+        Raises:
+            ValueError: the two contradict each other.
+        """
+        if self.verb == "pretrain":
+            return None
+        given = self.config_overrides.get("problem_type")
+        if self.data.multi_label and given not in (None, MULTI_LABEL):
+            raise ValueError(f"multi_label and problem_type={given!r} are both set; keep one.")
+        return MULTI_LABEL if self.data.multi_label else given or "single_label_classification"
+
+    def as_recipe(self) -> dict:
+        """The recipe that repeats the run: what differs from the defaults. It is saved with the results."""
+        recipe, training = dict(self.config_overrides), self.training
+        # Arguments set up the devices when they are made, also these: for the same kind of device, then.
+        training_default = VideoMAETrainingArguments(use_cpu=training.use_cpu)
+        training_default.use_cpu = False
+        for settings, default in [(group, type(group)()) for group in self.groups.values()] + [
+            (training, training_default)
+        ]:
+            for name in (spec.name for spec in dataclasses.fields(settings)):
+                value = getattr(settings, name)
+                value = value.value if isinstance(value, enum.Enum) else value
+                if value != getattr(default, name) and isinstance(value, _PLAIN) and name not in _NOT_KEPT:
+                    recipe[name] = value
+        recipe.pop("gradient_accumulation_steps" if training.total_is_given else "total_batch_size", None)  # it follows
+        if training.base_learning_rate is not None:  # which says these
+            for name in ("learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs"):
+                recipe.pop(name, None)
+        return recipe
+
+    def shared_settings(self) -> dict:
+        """What all processes must agree on: everything but paths, which may differ between machines."""
+        settings = {**self.settings(), **vars(self.training), **self.config_overrides}
+        return {name: value for name, value in settings.items() if isinstance(value, _PLAIN) and name not in _PATHS}
+
+    def learning_settings(self) -> dict:
+        """The settings that decide what is learned."""
+        settings, training = self.settings(), vars(self.training)
+        return {name: settings[name] for name in LEARNING_SETTINGS} | {
+            name: training[name] for name in LEARNING_ARGUMENTS
+        }
+
+
+# Attribute of `Run` -> group
+GROUPS = {
+    spec.name: type(spec.default)
+    for spec in dataclasses.fields(Run)
+    if dataclasses.is_dataclass(type(spec.default)) and spec.name != "training"
+}

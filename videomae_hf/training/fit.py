@@ -1,0 +1,113 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""A training from its parts to the files it leaves: resumed or started, trained, saved and scored."""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+import yaml
+from transformers import Trainer
+
+from ..data.processors import training_processor
+from ..data.video_dataset import ClipCollator, VideoDataset
+from ..data.video_stream import VideoStream
+from ..evaluation.metrics import metrics_of
+from ..settings.run import Run
+from ..text_files import write_text
+from .adaptation import SaveConfigCallback, add_adapters, freeze, save_merged
+from .distillation import DistillationTrainer, Teacher
+from .distributed import report
+from .monitoring import Probe, log_reconstructions
+from .overfit_check import check_learning
+from .planning import PaceCallback, fit_batch, plan_lines
+from .run_checks import check_evaluation
+from .run_record import RunRecord, check_same_run, hub_id, resume_path
+from .safeguards import check_complete
+from .sharding import shard
+from .trainer import VideoMAETrainer
+
+
+def prepare(model: torch.nn.Module, run: Run) -> torch.nn.Module:
+    """The model with adapters or frozen parts, if asked for; and, with `fit`, the batch that then fits."""
+    args = run.training
+    if args.lora_rank:
+        model, lines = add_adapters(model, args)
+    else:
+        lines = freeze(model, args.freeze_layers, args.freeze_encoder)
+    report(args, lines + fit_batch(run, model))
+    return model
+
+
+def fit(
+    run: Run,
+    model: torch.nn.Module,
+    train_set: VideoDataset | VideoStream,
+    eval_set: VideoDataset | None,
+    collator: ClipCollator,
+    *,
+    probe: Probe | None = None,
+    teacher: Teacher | None = None,
+) -> None:
+    """Trains, and saves the model, its processor, the settings and the results in the output folder."""
+    args, record = run.training, RunRecord.of(run, model.config, train_set)
+    check_evaluation(args, record.problem_type, eval_set, probe)
+    resume = _checkpoint_to_resume(run, record)
+    if args.fsdp2:
+        model = shard(model, args)
+    distilling = {"teacher": teacher, "settings": run.distillation}
+    trainer_class = VideoMAETrainer if teacher is None else partial(DistillationTrainer, **distilling)
+    trainer = trainer_class(
+        model=model,
+        args=args,
+        train_dataset=train_set,
+        eval_dataset=eval_set,
+        data_collator=collator,
+        processing_class=training_processor(run, model.config),
+        compute_metrics=None if args.prediction_loss_only else metrics_of(model.config.problem_type),
+        probe=probe,
+        record=record,
+    )
+    log_reconstructions(trainer, run.monitoring.reconstruction_videos)
+    trainer.add_callback(PaceCallback(run.clips.num_sample))
+    if args.lora_rank:
+        trainer.add_callback(SaveConfigCallback)
+    report(args, plan_lines(run, model, train_set))
+    if args.overfit_check:
+        report(args, check_learning(trainer))
+    if args.should_save:
+        record.write(args.output_dir, finished=False, base_model=hub_id(run.model.checkpoint))
+    result = trainer.train(resume_from_checkpoint=resume)
+    _save(run, trainer, record, result.metrics)
+
+
+def _checkpoint_to_resume(run: Run, record: RunRecord) -> str | None:
+    """The checkpoint that the run resumes from, after it was compared with the run."""
+    args = run.training
+    resume = resume_path(args)
+    if resume is not None:
+        check_complete(resume)
+        report(args, check_same_run(resume, record, args.allow_changes))
+        report(args, [f"going on from {resume}"])
+    elif args.resume_from_checkpoint is not None:
+        report(args, [f"no checkpoint in {args.output_dir}: starting at step 0"])
+    return resume
+
+
+def _save(run: Run, trainer: Trainer, record: RunRecord, metrics: dict) -> None:
+    """Saves the model, scores it, and writes the settings and the results."""
+    args = run.training
+    if args.lora_rank:
+        save_merged(trainer)
+    else:
+        trainer.save_model()
+    trainer.save_state()
+    if trainer.eval_dataset is not None:
+        scores = trainer.evaluate()
+        trainer.log_metrics("eval", scores)
+        metrics.update(scores)
+    trainer.save_metrics("all", metrics)
+    if trainer.is_world_process_zero():
+        write_text(Path(args.output_dir, "settings.yaml"), yaml.safe_dump(run.as_recipe(), sort_keys=False))
+        more = {"step": trainer.state.global_step, "base_model": hub_id(run.model.checkpoint)}
+        record.write(args.output_dir, finished=True, **more)
+    report(args, [f"Saved to {args.output_dir}"])
