@@ -280,7 +280,7 @@ def test_transformers_that_lose_biases(healthy, transformers, told):
 def test_small_shared_memory(healthy):
     assert find_problems(facts_of(shared_memory=None), healthy) == []
     (problem,) = find_problems(facts_of(shared_memory=2**26), healthy)
-    assert problem.startswith("/dev/shm holds 64 MiB, through which data workers pass their batches")
+    assert problem.startswith("/dev/shm holds only 64 MiB, and data workers pass their batches through it")
 
 
 def test_cpu_torch_beside_a_gpu(healthy, monkeypatch):
@@ -294,7 +294,7 @@ def test_unmet_requirements(monkeypatch):
     wanted = ["numpy>=1", "numpy<1", "no-such-package-here>=2", "other; python_version < '3'", "pytest<0; extra == 'x'"]
     monkeypatch.setattr(metadata, "requires", lambda name: wanted)
     older = f"numpy {metadata.version('numpy')} is installed, <1 is required."
-    absent = "no-such-package-here is required and not installed: pip install 'no-such-package-here'"
+    absent = "no-such-package-here is required but not installed: pip install 'no-such-package-here'"
     assert doctor.unmet_requirements() == [older, absent]
 
 

@@ -64,7 +64,7 @@ def test_floats_from_0_to_1(tmp_path):
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
-        (np.float32([[0, 255]]), "mode F with values from 0.0 to 255.0; the range of other floats is unknown: scale"),
+        (np.float32([[0, 255]]), "mode F with values from 0.0 to 255.0; the range of such floats is unknown: scale"),
         (np.float32([[-0.5, 1]]), "mode F with values from -0.5 to 1.0"),
         (np.float32([[0, np.nan]]), "mode F with values from nan to nan"),
         (np.float32([[0, np.inf]]), "mode F with values from 0.0 to inf"),
@@ -216,7 +216,7 @@ def test_dtypes_of_stacks(tmp_path, stored, expected):
         (np.zeros((0, 8, 8)), "has no decodable frame"),
         (np.full((2, 8, 8), 256), "pixels of dtype int64 with values from 256 to 256; scale them to uint8"),
         (np.full((2, 8, 8), -1, np.int8), "pixels of dtype int8 with values from -1 to -1"),
-        (np.full((2, 8, 8), 7.5), "pixels of dtype float64 with values from 7.5 to 7.5; the range of other floats"),
+        (np.full((2, 8, 8), 7.5), "pixels of dtype float64 with values from 7.5 to 7.5; the range of such floats"),
         (np.full((2, 8, 8), np.nan), "pixels of dtype float64 with values from nan to nan"),
         (np.asfortranarray(np.zeros((2, 8, 9))), "Fortran order; apply numpy.ascontiguousarray"),
     ],

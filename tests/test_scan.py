@@ -380,7 +380,7 @@ def test_summary():
         "Size                          videos",
         "  340x256                          4",
         "",
-        "Frames a second               videos",
+        "Frames per second             videos",
         "  25                               4",
         "",
         "Worth knowing                 videos",
@@ -407,7 +407,7 @@ def test_summary():
     [
         (["nowhere"], "No folder or list of videos at nowhere"),
         (["movie.xyz"], "movie.xyz is not a text file in UTF-8"),
-        (["list.csv", "--report", "list.csv"], "--report list.csv is a folder or what is scanned"),
+        (["list.csv", "--report", "list.csv"], "--report list.csv is a folder or one of the scanned files"),
         (["list.csv", "--fix_list", "no/such/list.csv"], "--fix_list no/such/list.csv: there is no folder"),
         (["list.csv", "a.mp4", "--fix_list", "new.csv"], "--fix_list accepts one list, or folders and videos"),
         (["list.csv", "--fix_list", "x", "--report", "x"], "--fix_list and --report are both x"),
