@@ -240,7 +240,7 @@ def test_judge_backend(name, answer, state, detail):
             loading_error("Could not find module 'libtorchcodec_core8.dll' (or one of its dependencies)"),
             "2.8.0",
             CPU,
-            "does not load: it needs shared libraries of FFmpeg 4 to 8 and the release for torch: "
+            "does not load: it needs shared libraries of FFmpeg 4 to 8, and the release that fits torch: "
             "pip install torchcodec==0.7",
         ),
         ("No module named 'torch'", None, {}, "needs torch, which is not installed"),

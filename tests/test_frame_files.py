@@ -168,9 +168,7 @@ def test_stacks_of_any_number_of_channels(tmp_path, name, first, channels):
         read = read_frames(source, [4, 1, 4], num_channels=channels)
         assert np.array_equal(read, frames[[4, 1, 4]])
     if channels not in (1, 3):
-        message = (
-            f"cannot be decoded: ValueError: its frames have {channels} channels, and num_channels=3 are asked for"
-        )
+        message = f"cannot be decoded: ValueError: its frames have {channels} channels, but num_channels=3 is requested"
         assert_refused(path, message)
     assert read_frames(VideoSegment(path, start_frame=3), [0], num_channels=channels).equal(
         torch.from_numpy(frames[3:4])
@@ -271,7 +269,7 @@ def test_images_of_several_pages(tmp_path, name):
     for source in (path, path.read_bytes()):
         frames = read_frames(source, lambda info: [info.num_frames - 1, 0, 2])
         assert np.array_equal(frames, np.stack([np.roll(RGB, number, axis=1) for number in (4, 0, 2)]))
-    assert_refused(path, "num_channels=4 are asked for", num_channels=4)
+    assert_refused(path, "num_channels=4 is requested", num_channels=4)
     scanned = scan_file(str(path))
     assert (scanned.verdict, scanned.frames, scanned.width, scanned.height) == ("ok", 5, 16, 12)
 

@@ -180,7 +180,7 @@ def test_names_that_are_said(tmp_path):
     [
         ("gt_file,gt\na.mp4,x\n", "the first line, 'gt_file,gt', names no column of paths. A header has one of path"),
         ("path,file_name,label\na.mp4,b.mp4,x\n", "path and file_name could all be the column of the path"),
-        ("path,class,target\na.mp4,x,y\n", "class and target could all be the column of the label; keep one of them or"),
+        ("path,class,target\na.mp4,x,y\n", "class and target could all be the column of the label; keep one"),
         ("path,label,Label\na.mp4,x,y\n", "the header has the column 'Label' twice|the column 'label' twice"),
         ("a.mp4,push, left to right, slow\n", "line 1: 4 columns, .*quote a label that contains the delimiter"),
         ("a.mp4,run, fast\nb.mp4,walk\n", "line 1: 3 columns"),
