@@ -333,7 +333,7 @@ def test_uniform_clips_of_fewer_frames_than_segments_keep_their_order_in_both(le
 @pytest.mark.parametrize("short_video", ["loop", "error"])
 @pytest.mark.parametrize("frame_sampling", ["dense", "random", "uniform"])
 def test_official_sampling_has_its_own_way_with_short_videos(short_video, frame_sampling):
-    with pytest.raises(ValueError, match=f"short_video='{short_video}' does not go with official_sampling"):
+    with pytest.raises(ValueError, match=f"short_video='{short_video}' cannot be combined with official_sampling"):
         official_clips(30, short_video=short_video, frame_sampling=frame_sampling)
 
 

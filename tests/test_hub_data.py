@@ -158,7 +158,7 @@ MISTAKES = {
     "split": ({"split": "trian"}, "split 'trian'.*train.*validation|split 'trian'.*validation.*train"),
     "video column": ({"video_column": "vidoe"}, "the columns are video, label, other; did you mean 'video'?"),
     "label column": ({"label_column": "lable"}, "label_column_name='lable'.*did you mean 'label'?"),
-    "multi_label": ({"multi_label": True}, "has one label a video; multi_label needs lists"),
+    "multi_label": ({"multi_label": True}, "has one label per video; multi_label needs lists"),
     "folder": ({"name": "./nowhere"}, "No folder ./nowhere"),
 }
 
@@ -182,7 +182,7 @@ def test_rows_that_cannot_be_used(tmp_path, videos):
     with pytest.raises(ValueError, match="6.mp4 has no label"):
         [stream.sample(row) for row in stream.rows]
     datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "text")
-    with pytest.raises(ValueError, match="There is no column of videos among text; name it with --video_column_name"):
+    with pytest.raises(ValueError, match="Found no column of videos among text; set --video_column_name"):
         read_rows(str(tmp_path / "text"), "train", labelled=False)
     (tmp_path / "none").mkdir()
     with pytest.raises(ValueError, match="none, split 'train'.* no (row|data)"):
