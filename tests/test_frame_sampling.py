@@ -7,16 +7,24 @@ import pytest
 import torch
 from golden_files import GOLDEN
 
+from videomae_hf.models import frame_sampling
 from videomae_hf.models.frame_sampling import (
+    FrameSampling,
     constant_rate,
     dense_clip,
     dense_starts,
-    random_clip_indices,
     random_start,
     random_uniform_clip,
-    sample_clip_indices,
     uniform_clip,
 )
+
+
+def sample_clip_indices(length: int, *, num_clips: int = 1, generator=None, **sampling) -> list[list[int]]:
+    return frame_sampling.sample_clip_indices(length, FrameSampling(**sampling), num_clips, generator)
+
+
+def random_clip_indices(length: int, *, pretraining: bool = False, generator=None, **sampling) -> list[int]:
+    return frame_sampling.random_clip_indices(length, FrameSampling(**sampling), generator, pretraining=pretraining)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,21 @@ from indexed_video import write_indexed_video
 from stream_shards import write_shards
 
 from videomae_hf.data.sources import hub_datasets
-from videomae_hf.data.sources.hub_datasets import read_rows, stream_rows, stream_shards
+from videomae_hf.data.sources.hub_datasets import HubSplit, stream_shards
+
+
+def read_rows(name, split, class_names=None, **options):
+    return hub_datasets.read_rows(HubSplit(name, split, **split_of(options)), class_names)
+
+
+def stream_rows(name, split, class_names=None, num_videos=None, **options):
+    return hub_datasets.stream_rows(HubSplit(name, split, **split_of(options)), class_names, num_videos)
+
+
+def split_of(options: dict) -> dict:
+    """Fields of `HubSplit`; what is none of them is an option of `datasets`."""
+    own = {name: options.pop(name) for name in list(options) if name in HubSplit.__dataclass_fields__}
+    return {**own, "options": options}
 
 
 @pytest.fixture(scope="module", autouse=True)
