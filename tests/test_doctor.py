@@ -293,7 +293,7 @@ def test_unmet_requirements(monkeypatch):
     metadata = doctor.importlib.metadata
     wanted = ["numpy>=1", "numpy<1", "no-such-package-here>=2", "other; python_version < '3'", "pytest<0; extra == 'x'"]
     monkeypatch.setattr(metadata, "requires", lambda name: wanted)
-    older = f"numpy {metadata.version('numpy')} is installed, <1 is required."
+    older = f"numpy {metadata.version('numpy')} is installed, but <1 is required."
     absent = "no-such-package-here is required but not installed: pip install 'no-such-package-here'"
     assert doctor.unmet_requirements() == [older, absent]
 
