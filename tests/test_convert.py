@@ -42,7 +42,7 @@ def model_of(model_class, **fields):
 
 def official_file(path, model, nest="model", prefix="", **script):
     """What the official code would have saved of this model."""
-    weights = to_official(model.state_dict(), isinstance(model, VideoMAEV2ForPreTraining))
+    weights = to_official(model.state_dict(), pretraining=isinstance(model, VideoMAEV2ForPreTraining))
     content = {nest: {prefix + name: value for name, value in weights.items()}, "epoch": 1}
     torch.save({**content, "args": argparse.Namespace(model="tiny", **script)}, path)
     return path
@@ -89,7 +89,7 @@ def test_official_files_of_every_kind(tmp_path, model_class, fields, nest, prefi
     # And out again: the same names and values as the file had.
     run(tmp_path / "ours", tmp_path / "b.pth", "--to", "official")
     again = torch.load(tmp_path / "b.pth", weights_only=True)["model"]
-    before = to_official(model.state_dict(), pretraining)
+    before = to_official(model.state_dict(), pretraining=pretraining)
     assert again.keys() == before.keys()
     assert all(torch.equal(again[name], before[name]) for name in before)
 

@@ -92,7 +92,7 @@ def assert_gradients(model, expected: dict[str, torch.Tensor], name: str):
         parameters["grad_mask_token"] = model.mask_token.grad
     for key, gradient in parameters.items():
         close(gradient, expected[key])
-    gradients = to_official({key: value.grad for key, value in model.named_parameters()}, pretraining)
+    gradients = to_official({key: value.grad for key, value in model.named_parameters()}, pretraining=pretraining)
     norms = torch.stack([gradients[key].double().norm() for key in official_weights(name)])
     torch.testing.assert_close(norms, expected["grad_norms"], rtol=1e-5, atol=1e-7)
 
@@ -199,7 +199,7 @@ class Groups(TrainerCallback):
                 name: torch.full(parameter.shape, groups[id(parameter)][key], dtype=torch.float64)
                 for name, parameter in model.named_parameters()
             }
-            values = to_official(values, self.pretraining)
+            values = to_official(values, pretraining=self.pretraining)
             named = [group["parameters"] for group in self.official["groups"]]
             assert sorted(name for names in named for name in names) == sorted(values)
             for names, value in zip(named, expected[state.global_step].tolist()):
@@ -248,7 +248,7 @@ def assert_replayed(trainer: VideoMAETrainer, name: str):
     logged = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert [entry["loss"] for entry in logged] == pytest.approx(steps["loss"].tolist(), rel=1e-6)
     assert [entry["grad_norm"] for entry in logged] == pytest.approx(steps["grad_norm"].tolist(), rel=1e-5)
-    weights = to_official(trainer.model.state_dict(), "pretrain" in name)
+    weights = to_official(trainer.model.state_dict(), pretraining="pretrain" in name)
     for key in TRAJECTORIES[name]["final_parameters"]:
         parameter, _, every = key.partition(".every_")
         torch.testing.assert_close(weights[parameter][:: int(every or 1)], steps[f"final.{key}"], rtol=1e-5, atol=1e-6)

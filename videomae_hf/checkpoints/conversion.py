@@ -344,5 +344,5 @@ def save_official(model, processor: VideoMAEV2ImageProcessor, destination: Path)
         more.append("  problem_type is left out: the official code scores one label per video")
     pretraining = isinstance(model, VideoMAEV2ForPreTraining)
     with open(destination, "wb") as file:  # given a path, torch raises RuntimeError for a full disk
-        torch.save({"model": to_official(weights, pretraining)}, file)
+        torch.save({"model": to_official(weights, pretraining=pretraining)}, file)
     return lines + more

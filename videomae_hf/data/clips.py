@@ -93,7 +93,7 @@ class ClipSampler:
             sample.video(self.frame_template),
             indices,
             self.video_backend,
-            self.square_pixels,
+            square_pixels=self.square_pixels,
             transform=transform,
             num_channels=self.num_channels,
             max_pixels=self.max_pixels,

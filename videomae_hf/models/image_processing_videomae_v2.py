@@ -225,7 +225,7 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
                 video,
                 indices,
                 options["video_backend"],
-                options["square_pixels"],
+                square_pixels=options["square_pixels"],
                 transform=lambda frames: crops(frames.permute(0, 3, 1, 2)),  # (n, H, W, C) -> (n, C, H, W)
                 num_channels=options["num_channels"],
                 max_pixels=options["max_pixels"],
@@ -285,8 +285,8 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
             found.frames_indices = [int(index) for index in wanted]
             return found.frames_indices
 
-        limits = {"num_channels": options["num_channels"], "max_pixels": options["max_pixels"]}
-        frames = read_frames(video_url_or_urls, indices, options["video_backend"], options["square_pixels"], **limits)
+        shown = {name: options[name] for name in ("square_pixels", "num_channels", "max_pixels")}
+        frames = read_frames(video_url_or_urls, indices, options["video_backend"], **shown)
         found.height, found.width = frames.shape[1:3]
         return frames.permute(0, 3, 1, 2), found  # (T, H, W, C) -> (T, C, H, W)
 

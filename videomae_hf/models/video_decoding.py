@@ -69,8 +69,8 @@ def read_frames(
     source: VideoSource,
     indices: Sequence[int] | Callable[[VideoInfo], Sequence[int]],
     backend: str = "auto",
-    square_pixels: bool = False,
     *,
+    square_pixels: bool = False,
     transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
     num_channels: int = 3,
     max_pixels: int | None = MAX_PIXELS,
@@ -108,7 +108,7 @@ def read_frames(
         segments.insert(0, source)
         source = source.source
     source = fetch(source)
-    clip = _Clip(name, transform, square_pixels)
+    clip = _Clip(name, transform, square_pixels=square_pixels)
 
     def pick(info: VideoInfo) -> list[int]:
         wanted = _wanted_frames(name, info, segments, indices)
@@ -163,7 +163,7 @@ def _naming_errors(name: str, decoded: Decoded) -> Decoded:
 class _Clip:
     """Collects frames in the requested order as they arrive, and transforms a few at a time."""
 
-    def __init__(self, name: str, transform: Callable | None, square_pixels: bool):
+    def __init__(self, name: str, transform: Callable | None, *, square_pixels: bool):
         self.name, self.transform, self.square_pixels = name, transform, square_pixels
 
     def start(self, wanted: list[int]):

@@ -22,7 +22,7 @@ from ..settings.training_arguments import VideoMAETrainingArguments
 from .trainer import VideoMAETrainer
 
 
-def freeze(model: nn.Module, freeze_layers: int = 0, freeze_encoder: bool = False) -> list[str]:
+def freeze(model: nn.Module, freeze_layers: int = 0, *, freeze_encoder: bool = False) -> list[str]:
     """Freezes the first blocks of the encoder, or all of it, in place.
 
     What is frozen gets no gradient (and none is carried through it: everything below the first trained block costs

@@ -33,7 +33,7 @@ def prepare(model: torch.nn.Module, run: Run) -> torch.nn.Module:
     if args.lora_rank:
         model, lines = add_adapters(model, args)
     else:
-        lines = freeze(model, args.freeze_layers, args.freeze_encoder)
+        lines = freeze(model, args.freeze_layers, freeze_encoder=args.freeze_encoder)
     report(args, lines + fit_batch(run, model))
     return model
 

@@ -122,7 +122,7 @@ def check_complete(checkpoint: str | Path) -> None:
 
 
 @contextmanager
-def checkpoint_written(checkpoint: Path, by_this_process: bool) -> Iterator[None]:
+def checkpoint_written(checkpoint: Path, *, by_this_process: bool) -> Iterator[None]:
     """Around the writing of a checkpoint. One that fails is removed, and the error names its folder."""
     if by_this_process:
         # Of an earlier run: new files beside old ones are incomplete.

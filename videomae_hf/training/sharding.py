@@ -45,7 +45,7 @@ def shard(model: PreTrainedModel, args: TrainingArguments) -> PreTrainedModel:
     return model
 
 
-def save_optimizer(model: PreTrainedModel, optimizer: torch.optim.Optimizer, folder: str, by_this_process: bool):
+def save_optimizer(model: PreTrainedModel, optimizer: torch.optim.Optimizer, folder: str, *, by_this_process: bool):
     """Puts the state together in the memory of the first process's machine; called by all processes."""
     whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
     state = get_optimizer_state_dict(model, optimizer, options=whole)

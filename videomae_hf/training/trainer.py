@@ -197,7 +197,7 @@ class VideoMAETrainer(Trainer):
     def _save_checkpoint(self, model, trial):
         check_finite(self.model, self.state.global_step)
         folder = Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")
-        with checkpoint_written(folder, self.args.should_save):
+        with checkpoint_written(folder, by_this_process=self.args.should_save):
             super()._save_checkpoint(model, trial)
             if self.record is not None and self.args.should_save:
                 self.record.write(folder, step=self.state.global_step, files=list_files(folder))
@@ -205,7 +205,7 @@ class VideoMAETrainer(Trainer):
     def _save_optimizer_and_scheduler(self, output_dir: str):
         if not self.args.fsdp2:
             return super()._save_optimizer_and_scheduler(output_dir)
-        save_optimizer(self.model, self.optimizer, output_dir, self.args.should_save)
+        save_optimizer(self.model, self.optimizer, output_dir, by_this_process=self.args.should_save)
         if self.args.should_save:
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER_NAME))
 
