@@ -288,14 +288,14 @@ def read_labels(path: str) -> dict[int, str]:
     return {int(number): str(name) for number, name in content.items()}
 
 
-def set_labels(model, names: dict[int, str]):
+def set_labels(model, names: dict[int, str]) -> None:
     rows = model.config.num_labels
     if sorted(names) != list(range(rows)):
         raise ValueError(f"--id2label names {len(names)} classes, 0 to {max(names)}, but the model has {rows}.")
     model.config.id2label, model.config.label2id = names, {name: number for number, name in names.items()}
 
 
-def gather_head(model, rows: list[int]):
+def gather_head(model, rows: list[int]) -> None:
     """Keeps these rows of the head, in this order: a Kinetics-710 head becomes one of Kinetics-400, 600 or 700.
 
     Corresponds to v2/run_class_finetuning.py with misc/label_710to400.json and similar lists of rows.

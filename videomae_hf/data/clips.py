@@ -213,7 +213,7 @@ class _View:
 class _Views:
     """The views of one clip: sampled when the first frames show their size, applied to these and all that follow."""
 
-    def __init__(self, number: int, sample_view: Callable[[int, int], _View]):
+    def __init__(self, number: int, sample_view: Callable[[int, int], _View]) -> None:
         self.number, self.sample_view = number, sample_view
         self.size, self.views = None, []
 

@@ -83,7 +83,7 @@ def knn_votes(
     return torch.cat(votes)
 
 
-def _check(train_features, train_labels, eval_features, eval_labels, k: int, temperature: float):
+def _check(train_features, train_labels, eval_features, eval_labels, k: int, temperature: float) -> None:
     for name, features, labels in (("train", train_features, train_labels), ("eval", eval_features, eval_labels)):
         if features.ndim != 2 or labels.shape != features.shape[:1] or len(features) == 0:
             raise ValueError(
@@ -202,7 +202,7 @@ def probe_loss(logits: torch.Tensor, labels: torch.Tensor, problem_type: str) ->
 class _Fit:
     """The common part of both probes: data, regression targets normalised over all training videos, and the loss."""
 
-    def __init__(self, train_features, eval_features, labels, num_outputs: int, problem_type: str, device):
+    def __init__(self, train_features, eval_features, labels, num_outputs: int, problem_type: str, device) -> None:
         self.train_features, self.eval_features = train_features, eval_features
         self.num_outputs, self.problem_type, self.device = num_outputs, problem_type, device
         self.shift, self.scale = torch.zeros(()), torch.ones(())
@@ -271,7 +271,7 @@ class AttentiveProbe(nn.Module):
     This is the attentive probe of V-JEPA (https://arxiv.org/abs/2404.08471): one block of cross-attention.
     """
 
-    def __init__(self, hidden_size: int, num_heads: int, num_outputs: int):
+    def __init__(self, hidden_size: int, num_heads: int, num_outputs: int) -> None:
         super().__init__()
         self.query = nn.Parameter(torch.zeros(1, 1, hidden_size))
         self.token_norm = nn.LayerNorm(hidden_size)
@@ -295,7 +295,7 @@ class AttentiveProbe(nn.Module):
 class AttentiveFit(_Fit):
     """Trains an `AttentiveProbe` with AdamW (weight decay 0.01, cosine schedule) on batches read from the file."""
 
-    def __init__(self, *args, num_heads: int, seed: int):
+    def __init__(self, *args, num_heads: int, seed: int) -> None:
         super().__init__(*args)
         self.num_heads, self.seed = num_heads, seed
 

@@ -134,7 +134,7 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
     max_pixels = MAX_PIXELS
     return_metadata = False
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs) -> None:
         super().__init__(**kwargs)
         self._set_attributes(**kwargs)
 
@@ -392,7 +392,7 @@ def crop_views(frames: torch.Tensor, crop_size: SizeDict, num_crops: int) -> tor
     return torch.stack(crops)
 
 
-def _describe(metadata: VideoMetadata, info: VideoInfo):
+def _describe(metadata: VideoMetadata, info: VideoInfo) -> None:
     metadata.total_num_frames, metadata.fps = info.num_frames, info.fps
     metadata.duration = info.num_frames / info.fps if info.fps else None
 

@@ -185,7 +185,7 @@ def _text_or_none(text: str) -> str | None:
 class _Help(argparse.RawDescriptionHelpFormatter):
     """`--help` with one spelling of each option, and its default where it has one."""
 
-    def __init__(self, prog: str):
+    def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=28, width=110)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
@@ -279,6 +279,6 @@ def _number_if_text(value):
     return value
 
 
-def _require_known(name: str, known: Iterable[str], problem: str):
+def _require_known(name: str, known: Iterable[str], problem: str) -> None:
     if name not in known:
         raise ValueError(problem + (did_you_mean(name, sorted(known)) or "; see --help for all."))

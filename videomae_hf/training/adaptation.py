@@ -60,7 +60,7 @@ def freeze(model: nn.Module, freeze_layers: int = 0, *, freeze_encoder: bool = F
     return [f"frozen: {what}; {trained:,} of {total:,} parameters are trained"]
 
 
-def _keep_in_eval_mode(module: nn.Module):
+def _keep_in_eval_mode(module: nn.Module) -> None:
     """`model.train()`, which the Trainer calls in each step, passes this module and all below it by."""
     module.eval()
     module.train = types.MethodType(_unmoved, module)
@@ -117,12 +117,12 @@ def add_adapters(model: VideoMAEV2ForVideoClassification, args: VideoMAETraining
 class SaveConfigCallback(TrainerCallback):
     """Adds config.json, with the classes, to each checkpoint: peft alone would not save them."""
 
-    def on_save(self, args, state, control, model=None, **kwargs):
+    def on_save(self, args, state, control, model=None, **kwargs) -> None:
         if state.is_world_process_zero:
             _save_config(model, Path(args.output_dir, f"checkpoint-{state.global_step}"))
 
 
-def save_merged(trainer: VideoMAETrainer):
+def save_merged(trainer: VideoMAETrainer) -> None:
     """Writes the merged model to `output_dir`, the adapters to its folder `adapter`, and the processor to both."""
     if not trainer.args.should_save:
         return

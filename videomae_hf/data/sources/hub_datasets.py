@@ -48,7 +48,7 @@ class RowRecord(VideoRecord):
 class RowRecords(Sequence):
     """The videos of a `datasets.Dataset`; indexing does not read the video."""
 
-    def __init__(self, rows: datasets.Dataset, column: str, samples: VideoRecords):
+    def __init__(self, rows: datasets.Dataset, column: str, samples: VideoRecords) -> None:
         self._rows, self._column, self._samples = rows.select_columns([column]), column, samples
 
     @property
@@ -346,7 +346,7 @@ def _item_feature(feature):
     return feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
 
 
-def _require_list(column: str, feature, *, multi_label: bool):
+def _require_list(column: str, feature, *, multi_label: bool) -> None:
     is_list = _item_feature(feature) is not None
     if is_list != multi_label:
         what = "lists of labels; set multi_label" if is_list else "one label per video; multi_label needs lists"

@@ -54,7 +54,7 @@ class TarRecord(VideoRecord):
 class TarSamples(Sequence):
     """The videos of tar files, stored in a few arrays; indexing does not read the video."""
 
-    def __init__(self, samples: VideoRecords, shards: list[str], places: np.ndarray):
+    def __init__(self, samples: VideoRecords, shards: list[str], places: np.ndarray) -> None:
         self.shards = shards
         self._samples, self._places = samples, places  # int64 (n, 3): shard, offset, size
 
