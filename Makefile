@@ -1,5 +1,6 @@
 # make demo       pretrains, finetunes, scores and ships a small VideoMAE on videos drawn on the spot
 # make test       the tests; make test-slow: those that take minutes each
+# make docs       the documentation, into site/
 #
 # All create .venv on first use. PYTHON names the interpreter it is made with (3.11 or newer).
 
@@ -10,7 +11,7 @@ RECIPES = examples/recipes
 EVALUATE = $(PY) train.py evaluate --checkpoint demo/finetune --eval_data demo/data/val --num_clips 2 --num_crops 1 \
 	--use_cpu true --per_device_eval_batch_size 16
 
-.PHONY: demo test test-slow clean
+.PHONY: demo test test-slow docs clean
 
 demo: $(VENV)/installed
 	rm -rf demo/pretrain demo/finetune demo/evaluation demo/evaluation_shuffled demo/bundle
@@ -28,6 +29,13 @@ test: $(VENV)/installed
 
 test-slow: $(VENV)/installed
 	$(PY) -m pytest -q -m slow
+
+docs: $(VENV)/installed_docs
+	$(PY) -m zensical build --clean --strict
+
+$(VENV)/installed_docs: $(VENV)/installed
+	$(PY) -m pip install -q -c constraints.txt -e '.[docs]'
+	touch $@
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
