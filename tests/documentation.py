@@ -1,5 +1,6 @@
 """The blocks of README.md and docs/, and the folder in which a reader would run them."""
 
+import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -9,11 +10,13 @@ import numpy as np
 import torch
 import transformers
 from conftest import REPO, TINY, randomize
+from runs import run_of
 from transformers import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForVideoClassification
 from videomae_hf.data.sources.synthetic import CLASSES, draw_dataset, draw_video, write_video
 from videomae_hf.models.official_checkpoints import to_official
+from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 
 
 PAGES = sorted((REPO / "docs").rglob("*.md"))
@@ -38,8 +41,8 @@ def blocks(*pages: Path) -> list[Block]:
 
 
 def command_lines(text: str) -> list[list[str]]:
-    """The commands of a block, one a line, as a shell splits them."""
-    return [shlex.split(line) for line in text.splitlines() if line.strip()]
+    """The commands of a block, as a shell splits them; a backslash joins a line to the next."""
+    return [shlex.split(line) for line in text.replace("\\\n", " ").splitlines() if line.strip()]
 
 
 def transformers_model(model_class, **fields):
@@ -70,3 +73,34 @@ def make_clone(folder: Path) -> Path:
     model = VideoMAEV2ForVideoClassification(VideoMAEV2Config.from_size("small", num_labels=8))
     torch.save({"module": to_official(model.state_dict(), pretraining=False)}, folder / "vit_b_k400.pth")
     return folder
+
+
+def options_page() -> str:
+    """docs/options.md, from the settings; `python tests/documentation.py` prints it."""
+    lines = [
+        "---",
+        "description: Every option of the training and evaluation commands",
+        "---",
+        "",
+        "# Options",
+        "",
+        "Each is an option of the command line (`--sampling_rate 2`) and a key of a recipe. This page is generated from",
+        "the code. Besides these, every field of transformers' `TrainingArguments` and of",
+        "[`VideoMAEV2Config`](api/models.md) is an option. `videomae VERB --help` lists those that a verb uses.",
+    ]
+    groups = [*run_of().groups.values(), VideoMAETrainingArguments]
+    for group in groups:
+        lines += ["", f"## {group._argument_group_name[0].upper()}{group._argument_group_name[1:]}", ""]
+        lines += ["| Option | Default | Meaning |", "|---|---|---|"]
+        own = set(vars(group if isinstance(group, type) else type(group))["__annotations__"])
+        for spec in dataclasses.fields(group):
+            if spec.name in own and "help" in spec.metadata:
+                default = spec.default_factory() if spec.default is dataclasses.MISSING else spec.default
+                shown = "" if default is None else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+                help_text = spec.metadata["help"].replace("|", "\\|")
+                lines.append(f"| `{spec.name}` | {shown} | {help_text} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(options_page(), end="")

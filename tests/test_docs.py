@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from commands import run as run_command
 from conftest import REPO
-from documentation import PAGES, Block, blocks, command_lines, make_clone
+from documentation import PAGES, Block, blocks, command_lines, make_clone, options_page
 from runs import COMMANDS, setting_names
 
 from videomae_hf import VideoMAEV2Config, cli
@@ -22,8 +22,8 @@ from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 
 README = REPO / "README.md"
 BLOCKS = blocks(*PAGES)
-# Of torchrun, accelerate launch and pip
-OF_LAUNCHERS = {"nproc_per_node", "config_file", "num_processes", "multi_gpu"}
+# Of torchrun and accelerate launch, and the "--key value" of explanations
+OF_LAUNCHERS = {"key", "nproc_per_node", "config_file", "num_processes", "multi_gpu"}
 # Other programs, whose options are theirs
 OTHER_PROGRAMS = ("make", "pip")
 
@@ -148,6 +148,11 @@ def test_every_verb_and_recipe_folder_is_told():
     folder = REPO / "examples" / "recipes"
     told = {path for pattern in patterns for path in folder.glob(f"{pattern.removesuffix('.yaml')}.yaml")}
     assert told == set(folder.rglob("*.yaml"))
+
+
+def test_the_page_of_options_is_that_of_the_code():
+    """After a change: python tests/documentation.py > docs/options.md"""
+    assert (REPO / "docs" / "options.md").read_text(encoding="utf-8") == options_page()
 
 
 def test_modules_of_the_reference_exist():
