@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import shutil
 import sys
 from pathlib import Path
@@ -78,15 +79,23 @@ def test_the_readme_is_a_first_page():
     assert headings[:5] == wanted and "Which weights can I start from" in headings and "Citation" in headings
 
 
-def test_examples_run(folder):
+def test_examples_run(folder, monkeypatch, capfd):
+    monkeypatch.chdir(folder)
+
+    def run(script: str, *arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        capfd.readouterr()
+        runpy.run_path(script, run_name="__main__")
+        return capfd.readouterr().out
+
     checkpoint = "MCG-NJU/videomae-base-finetuned-kinetics"
-    assert "%" in execute([sys.executable, "examples/classify.py", checkpoint, "video.mp4"], folder)
-    assert "8 clips x 24 values" in execute([sys.executable, "examples/features.py", checkpoint, "video.mp4"], folder)
-    assert "8 tubelets" in execute([sys.executable, "examples/masks.py"], folder)
+    assert "%" in run("examples/classify.py", checkpoint, "video.mp4")
+    assert "8 clips x 24 values" in run("examples/features.py", checkpoint, "video.mp4")
+    assert "8 tubelets" in run("examples/masks.py")
     assert (folder / "masks.png").stat().st_size > 10_000
-    assert "8 tubelets" in execute([sys.executable, "examples/masks.py", "MCG-NJU/videomae-base", "video.mp4"], folder)
-    assert "train_loss" in execute([sys.executable, "examples/finetune.py", "--steps", "2"], folder)
-    execute([sys.executable, "examples/finetune.py", "MCG-NJU/videomae-base", "--steps", "2"], folder)
+    assert "8 tubelets" in run("examples/masks.py", "MCG-NJU/videomae-base", "video.mp4")
+    assert "train_loss" in run("examples/finetune.py", "--steps", "2")
+    run("examples/finetune.py", "MCG-NJU/videomae-base", "--steps", "2")
 
 
 def make(*arguments) -> str:
