@@ -15,7 +15,7 @@ import time
 import torch
 from transformers import VideoMAEConfig, VideoMAEForPreTraining
 
-from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, draw_masks
+from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, sample_masks
 from videomae_hf.models.masking import mask_to_ids, token_counts
 
 
@@ -39,7 +39,7 @@ def make_inputs(models, batch_size: int, device: str):
     generator = torch.Generator().manual_seed(0)
     shape = (batch_size, config.num_frames, config.num_channels, *config.image_hw)
     pixel_values = torch.randn(shape, generator=generator).to(device)
-    masked, decoded = (mask.to(device) for mask in draw_masks(config, batch_size, generator))
+    masked, decoded = (mask.to(device) for mask in sample_masks(config, batch_size, generator))
     num_visible, num_decoded = token_counts(config)
     visible_ids = mask_to_ids(~masked, num_visible)
     return {

@@ -24,7 +24,7 @@ from videomae_hf.data.augmentation.transforms import (
     random_resized_crop,
     resized_crop,
 )
-from videomae_hf.data.sources.synthetic import draw_video
+from videomae_hf.data.sources.synthetic import synthesise_video
 from videomae_hf.models.video_decoding import read_frames
 
 
@@ -39,7 +39,9 @@ SIZE = (128, 128)
 def load_clip(video: str | None) -> torch.Tensor:
     """uint8 (4, C, H, W): frames from all over the video, at a height of 160."""
     if video is None:
-        frames = torch.from_numpy(draw_video("clockwise", np.random.default_rng(19), size=160, difficulty="textured"))
+        frames = torch.from_numpy(
+            synthesise_video("clockwise", np.random.default_rng(19), size=160, difficulty="textured")
+        )
         return frames[::8].permute(0, 3, 1, 2)  # (T, H, W, C) -> (T, C, H, W)
     frames = read_frames(video, lambda info: np.linspace(0, info.num_frames - 1, 4).round().astype(int).tolist())
     height, width = frames.shape[1:3]
@@ -48,7 +50,7 @@ def load_clip(video: str | None) -> torch.Tensor:
 
 def mixed(clip: torch.Tensor, generator: torch.Generator, **options) -> tuple[torch.Tensor, float]:
     """A crop of the clip mixed with a drawn one (T, C, H, W), in [0, 1], and the share of the clip in the labels."""
-    other = torch.from_numpy(draw_video("left", np.random.default_rng(1), size=SIZE[0], difficulty="textured"))
+    other = torch.from_numpy(synthesise_video("left", np.random.default_rng(1), size=SIZE[0], difficulty="textured"))
     clips = torch.stack([random_resized_crop(clip, SIZE, generator, (0.6, 1.0)), other[::8].permute(0, 3, 1, 2)])
     mix = Mixing(num_classes=2, label_smoothing=0.0, **options)
     pixel_values, labels = mix(clips / 255, torch.tensor([0, 1]), generator)

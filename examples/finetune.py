@@ -14,7 +14,7 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForVideoClassification, VideoMAEV2ImageProcessor
-from videomae_hf.data.sources.synthetic import CLASSES, draw_dataset
+from videomae_hf.data.sources.synthetic import CLASSES, synthesise_dataset
 
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -35,7 +35,7 @@ else:
     )
 
 with tempfile.TemporaryDirectory() as folder:
-    draw_dataset(Path(folder, "videos"), videos_per_class=4)
+    synthesise_dataset(Path(folder, "videos"), videos_per_class=4)
     samples = [(path, CLASSES.index(path.parent.name)) for path in sorted(Path(folder, "videos").glob("*/*.mp4"))]
 
     def collate(batch):

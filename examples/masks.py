@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ImageProcessor
-from videomae_hf.data.sources.synthetic import draw_video, write_video
+from videomae_hf.data.sources.synthetic import synthesise_video, write_video
 from videomae_hf.evaluation.reconstruction import STRIP_ROWS, reconstruction_strip
 
 
@@ -35,7 +35,7 @@ else:
     )
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder, "video.mp4")
-        write_video(video, draw_video("clockwise", np.random.default_rng(0), size=96, difficulty="textured"))
+        write_video(video, synthesise_video("clockwise", np.random.default_rng(0), size=96, difficulty="textured"))
         clip = processor(video, return_tensors="pt").pixel_values
 
 picture = reconstruction_strip(model, clip, torch.Generator().manual_seed(0))

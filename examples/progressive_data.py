@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 from videomae_hf.commands import merge_labels
-from videomae_hf.data.sources.synthetic import draw_dataset
+from videomae_hf.data.sources.synthetic import synthesise_dataset
 
 
 # motion -> name in the set
@@ -40,8 +40,8 @@ def main():
     parser.add_argument("--videos_per_class", type=int, default=150)
     args = parser.parse_args()
     folder, number = args.folder, args.videos_per_class
-    draw_dataset(folder / "unlabelled", number, seed=0)
-    draw_dataset(folder / "held_out", max(number // 6, 1), seed=1)
+    synthesise_dataset(folder / "unlabelled", number, seed=0)
+    synthesise_dataset(folder / "held_out", max(number // 6, 1), seed=1)
     third = number // 3
     for name, names, chosen in (("moves", MOVES, slice(0, 2 * third)), ("turns", TURNS, slice(third, 3 * third))):
         copy_classes(folder / "unlabelled", folder / name / "train", names, chosen)

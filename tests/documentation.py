@@ -14,7 +14,7 @@ from runs import run_of
 from transformers import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForVideoClassification
-from videomae_hf.data.sources.synthetic import CLASSES, draw_dataset, draw_video, write_video
+from videomae_hf.data.sources.synthetic import CLASSES, synthesise_dataset, synthesise_video, write_video
 from videomae_hf.models.official_checkpoints import to_official
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 
@@ -56,9 +56,9 @@ def make_clone(folder: Path) -> Path:
     for name in _NAMES:
         (folder / name).symlink_to(REPO / name)
     # 16 frames 4 apart need 61.
-    draw_dataset(folder / "my_videos" / "train", videos_per_class=4, size=40, num_frames=64)
-    draw_dataset(folder / "my_videos" / "val", videos_per_class=1, size=40, num_frames=64, seed=1)
-    write_video(folder / "video.mp4", draw_video("left", np.random.default_rng(0), 40, 16))
+    synthesise_dataset(folder / "my_videos" / "train", videos_per_class=4, size=40, num_frames=64)
+    synthesise_dataset(folder / "my_videos" / "val", videos_per_class=1, size=40, num_frames=64, seed=1)
+    write_video(folder / "video.mp4", synthesise_video("left", np.random.default_rng(0), 40, 16))
     labels = {"id2label": dict(enumerate(CLASSES)), "label2id": {name: i for i, name in enumerate(CLASSES)}}
     for name, model_class in (
         ("videomae-base", VideoMAEForPreTraining),

@@ -146,8 +146,8 @@ def test_image_9_comes_before_image_10(images, tmp_path, generator):
     [
         ({}, {"frame_template": "frame{}.png"}, r"holds no image \(frame\{\}.png\)"),
         ({"num_frames": 40}, {"frame_template": "img_{:05}.png", "sampling_rate": 10}, "img_00031.png cannot be read"),
-        ({}, {"fps": 8}, "fps=8 needs a video of known frame rate; use sampling_rate"),
-        ({}, {"short_video": "error", "sampling_rate": 10}, "needs 31 frames, the video has 30"),
+        ({}, {"fps": 8}, "fps=8 needs a video with a known frame rate; use sampling_rate"),
+        ({}, {"short_video": "error", "sampling_rate": 10}, "needs 31 frames, but the video has 30"),
     ],
     ids=str,
 )
@@ -162,11 +162,11 @@ def test_folders_that_cannot_be_read(images, generator, sample_options, options,
         ({"frame_sampling": "unifrom"}, "frame_sampling='unifrom' is unknown; choose dense or uniform"),
         ({"frame_sampling": "random"}, "frame_sampling='random' is unknown"),
         ({"short_video": "mirror"}, "short_video='mirror' is unknown; choose one of repeat_last, loop, error"),
-        ({"short_video": "loop", "official_sampling": True}, "'loop' does not go with official_sampling"),
+        ({"short_video": "loop", "official_sampling": True}, "'loop' cannot be combined with official_sampling"),
         ({"sampling_rate": 0}, "sampling_rate=0 must be positive"),
         ({"fps": -1}, "fps=-1 must be positive"),
         ({"max_pixels": 0}, "max_pixels=0 must be positive"),
-        ({"frame_template": "img.jpg"}, "frame_template='img.jpg' needs one place for the number of an image"),
+        ({"frame_template": "img.jpg"}, "frame_template='img.jpg' needs one placeholder for the number of an image"),
     ],
 )
 def test_clip_sampling_that_cannot_be(options, message):

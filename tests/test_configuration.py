@@ -7,7 +7,7 @@ import torch
 from conftest import TINY
 from transformers import AutoConfig, VideoMAEConfig
 
-from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, draw_masks
+from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, sample_masks
 
 
 TRANSFORMERS_FIELDS = list(VideoMAEConfig.__annotations__)
@@ -117,7 +117,7 @@ IN_PRETRAINING = [
 def test_fields_of_the_decoder_and_the_masks_are_checked_where_they_are_used(fields, named):
     """A classifier of the same fields has neither."""
     config = VideoMAEV2Config(**fields)
-    for use in (VideoMAEV2ForPreTraining, lambda config: draw_masks(config, 1)):
+    for use in (VideoMAEV2ForPreTraining, lambda config: sample_masks(config, 1)):
         with torch.device("meta"), pytest.raises(ValueError) as error:
             use(config)
         assert [text for text in named if text not in str(error.value)] == []

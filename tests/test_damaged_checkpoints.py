@@ -68,10 +68,10 @@ def refused(name, message: str, model_class=VideoMAEV2ForVideoClassification, er
         ("{tmp}/nowhere", "There is no file or folder"),
         ("output/run/checkpoint-100", "There is no file or folder"),
         ("./nowhere", "There is no file or folder"),
-        ("output/nowhere", "is no folder here, and the Hub cannot be reached"),
-        ("nowhere", "is no folder here, and the Hub cannot be reached"),
+        ("output/nowhere", "is not a local folder, and the Hub cannot be reached"),
+        ("nowhere", "is not a local folder, and the Hub cannot be reached"),
         ("{tmp}/model/model.safetensors", "is a file; give its folder"),
-        ("{tmp}/a.pth", "is a file, not the folder of a checkpoint; videomae convert makes one of it"),
+        ("{tmp}/a.pth", "is a file, not the folder of a checkpoint; convert it with videomae convert"),
         ("{tmp}/above", "has no config.json; there is one in checkpoint-4 below it"),
         ("{tmp}/empty", "has no config.json: it is not the folder of a checkpoint"),
         ("{tmp}/official", "has no config.json; videomae convert"),
@@ -95,8 +95,8 @@ def test_a_name_that_is_no_checkpoint(tmp_path, folder, monkeypatch, name, messa
         (hub_errors.GatedRepoError, "them/model is gated on the Hub: accept its terms there, and log in"),
         (hub_errors.RepositoryNotFoundError, "them/model is neither a folder here nor a model on the Hub"),
         (hub_errors.RevisionNotFoundError, "them/model on the Hub has no revision 'v9'"),
-        (hub_errors.LocalEntryNotFoundError, "them/model is no folder here, and the Hub cannot be reached"),
-        (ConnectionError, "them/model is no folder here, and the Hub cannot be reached"),
+        (hub_errors.LocalEntryNotFoundError, "them/model is not a local folder, and the Hub cannot be reached"),
+        (ConnectionError, "them/model is not a local folder, and the Hub cannot be reached"),
         (TimeoutError, "them/model is no folder here, and cannot be read from the Hub"),
     ],
 )
@@ -200,9 +200,9 @@ INDICES = {
     "{": "is not valid JSON",
     "{}": "is damaged: it has no weight_map",
     '{"weight_map": [1]}': "is damaged: it has no weight_map",
-    '{"weight_map": {"a": "../secret.safetensors"}}': "names '../secret.safetensors', which is no file of its folder",
-    '{"weight_map": {"a": "/etc/passwd"}}': "names '/etc/passwd', which is no file of its folder",
-    '{"weight_map": {"a": "..\\\\secret"}}': "which is no file of its folder",
+    '{"weight_map": {"a": "../secret.safetensors"}}': "which is not a file in its folder",
+    '{"weight_map": {"a": "/etc/passwd"}}': "names '/etc/passwd', which is not a file in its folder",
+    '{"weight_map": {"a": "..\\\\secret"}}': "which is not a file in its folder",
     '{"weight_map": {"a": 5}}': "names 5",
     '{"weight_map": {"a": "model-1.safetensors"}}': "names model-1.safetensors, which is missing",
 }
@@ -234,28 +234,28 @@ def test_a_checkpoint_of_another_model(tmp_path, config):
 FIELDS = [
     ({"hidden_size": None}, "hidden_size"),
     ({"hidden_size": -24}, "hidden_size=-24 must be at least 1"),
-    ({"hidden_size": 10**9}, "hidden_size=1000000000 is more than any model has"),
-    ({"num_hidden_layers": 10**6}, "num_hidden_layers=1000000 is more than any model has"),
+    ({"hidden_size": 10**9}, "hidden_size=1000000000 is larger than in any known model"),
+    ({"num_hidden_layers": 10**6}, "num_hidden_layers=1000000 is larger than in any known model"),
     ({"num_hidden_layers": 900}, "missing videomae.encoder.layer.10."),
     ({"num_labels": 10**9, "id2label": None}, "num_labels=1000000000 must be a whole number from 0 to 131,072"),
     ({"num_labels": 10**5, "id2label": None}, "classifier.weight has shape (3, 24) where the model has (100000, 24)"),
     ({"num_labels": -1, "id2label": None}, "num_labels=-1"),
-    ({"hidden_act": "nope"}, "hidden_act='nope' is no activation"),
+    ({"hidden_act": "nope"}, "hidden_act='nope' is not an activation"),
     ({"hidden_act": 5}, "hidden_act"),
     ({"intermediate_size": 2**18}, "has shape (48, 24) where the model has (262144, 24)"),
     ({"hidden_size": 3 * 2**14}, "where the model has (49152, 3, 2, 8, 8)"),
     ({"image_size": 2**14}, "more in positions; correct its config.json"),
-    ({"image_size": 2**14, "num_frames": 2**10}, "make more positions than any model has"),
+    ({"image_size": 2**14, "num_frames": 2**10}, "result in more positions than any known model has"),
     ({"image_mean": 5}, "image_mean"),
     ({"image_std": [0, 1, 1]}, "image_std=(0, 1, 1) must be positive"),
     ({"layer_norm_eps": float("nan")}, "layer_norm_eps=nan must be finite"),
-    ({"id2label": [1, 2]}, "id2label=[1, 2] must name the classes"),
+    ({"id2label": [1, 2]}, "id2label=[1, 2] must name each of the classes"),
     ({"id2label": {"1": "a"}}, "id2label={'1': 'a'} must name the classes"),
     ({"architectures": 5}, "architectures=5 must be a list of names"),
-    ({"dtype": "nope"}, "dtype='nope' is no dtype of torch"),
+    ({"dtype": "nope"}, "dtype='nope' is not a torch dtype"),
     ({"problem_type": "guess"}, "problem_type='guess' is unknown"),
-    ({"grid_size": 4}, "'grid_size' is no field"),
-    ({"from_dict": 4}, "'from_dict' is no field"),
+    ({"grid_size": 4}, "'grid_size' is not a field"),
+    ({"from_dict": 4}, "'from_dict' is not a field"),
     ({"model_config": 4}, "model_config of the checkpoint is 4"),
     ({"model_type": None}, "has model_type None"),
 ]
@@ -296,7 +296,7 @@ def test_an_official_file_of_absurd_depth(tmp_path, little_memory):
     weights["blocks.100000.norm1.weight"] = torch.ones(24)
     torch.save({"model": weights}, tmp_path / "a.pth")
     options = ["--num_attention_heads", "3", "--num_frames", "4", "--image_size", "32"]
-    with pytest.raises(ValueError, match="num_hidden_layers=100001 is more than any model has"):
+    with pytest.raises(ValueError, match="num_hidden_layers=100001 is larger than in any known model"):
         conversion.main([str(tmp_path / "a.pth"), str(tmp_path / "out"), *options])
 
 
@@ -365,7 +365,7 @@ def test_a_checkpoint_to_resume_from(folder, filename, damage):
 
 
 def test_code_in_pickles_cannot_be_asked_for(folder):
-    with pytest.raises(ValueError, match="would run code from a checkpoint, and is refused"):
+    with pytest.raises(ValueError, match="is refused, because it would run code from a checkpoint"):
         VideoMAEV2Model.from_pretrained(folder, weights_only=False)
 
 

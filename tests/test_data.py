@@ -14,7 +14,8 @@ from videomae_hf.data.augmentation.mixing import Mixing
 from videomae_hf.data.augmentation.transforms import normalize, random_erasing
 from videomae_hf.data.clips import ClipSampler, FinetuneTransform, PretrainTransform
 from videomae_hf.data.sources.folders_and_lists import VideoRecord
-from videomae_hf.labels import UNREADABLE, BadVideosError, ClipCollator, VideoDataset, generator_of
+from videomae_hf.data.video_dataset import BadVideosError, ClipCollator, VideoDataset, generator_of
+from videomae_hf.labels import UNREADABLE
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from videomae_hf.data.sources.synthetic import (
     SHAPES,
     _coverage,
     _trajectory,
-    draw_dataset,
-    draw_video,
+    synthesise_dataset,
+    synthesise_video,
     write_video,
 )
 
@@ -22,7 +22,7 @@ SIZE = 48
 
 
 def drawn(label: str, seed: int = 0, **options) -> np.ndarray:
-    return draw_video(label, np.random.default_rng(seed), **{"size": SIZE, "num_frames": 12, **options})
+    return synthesise_video(label, np.random.default_rng(seed), **{"size": SIZE, "num_frames": 12, **options})
 
 
 def trajectory(label: str, seed: int, num_frames: int = 12):
@@ -116,14 +116,14 @@ def test_written_videos_come_back(tmp_path):
 
 def test_draw_dataset(tmp_path):
     folder = tmp_path / "drawn" / "train"
-    draw_dataset(folder, videos_per_class=2, seed=5, size=16, num_frames=6, workers=1)
+    synthesise_dataset(folder, videos_per_class=2, seed=5, size=16, num_frames=6, workers=1)
     assert sorted(path.name for path in folder.iterdir()) == list(CLASSES)
     files = sorted(folder.rglob("*.mp4"))
     assert len(files) == 16
     assert [path.parent.name for path in files] == [label for label in CLASSES for _ in range(2)]
     clips = [read_frames(path, lambda info: range(info.num_frames)).numpy() for path in files]
     assert {clip.shape for clip in clips} == {(6, 16, 16, 3)}
-    expected = draw_video("down", np.random.default_rng((5, CLASSES.index("down"), 1)), size=16, num_frames=6)
+    expected = synthesise_video("down", np.random.default_rng((5, CLASSES.index("down"), 1)), size=16, num_frames=6)
     assert np.abs(clips[files.index(folder / "down" / "down_00001.mp4")].astype(float) - expected).mean() < 8
     assert [path.name for path in folder.parent.iterdir()] == ["train"]  # nothing half done is left behind
 
@@ -141,5 +141,5 @@ def test_draw_dataset_refuses(tmp_path, options, message):
     (tmp_path / "there").mkdir()
     options = {"folder": "new", **options}
     with pytest.raises(ValueError, match=message):
-        draw_dataset(tmp_path / options.pop("folder"), videos_per_class=1, **options)
+        synthesise_dataset(tmp_path / options.pop("folder"), videos_per_class=1, **options)
     assert [path.name for path in tmp_path.iterdir()] == ["there"]

@@ -13,7 +13,7 @@ from runs import run_of
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
 from videomae_hf.data.augmentation.mixing import Mixing
-from videomae_hf.data.sources.synthetic import draw_dataset
+from videomae_hf.data.sources.synthetic import synthesise_dataset
 from videomae_hf.data.video_dataset import ClipCollator
 from videomae_hf.settings.groups import DistillationSettings
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
@@ -279,7 +279,7 @@ def test_both_see_the_mixed_clips(tmp_path, teacher_folder):
 def drawn(tmp_path_factory):
     """16 drawn videos, and a teacher of their classes for clips of another size."""
     folder = tmp_path_factory.mktemp("drawn")
-    draw_dataset(folder / "videos", videos_per_class=2, size=40, num_frames=8)
+    synthesise_dataset(folder / "videos", videos_per_class=2, size=40, num_frames=8)
     names = sorted(child.name for child in (folder / "videos").iterdir())
     save(folder / "teacher", image_size=48, id2label=dict(enumerate(names)))
     return folder

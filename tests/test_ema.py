@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from drawn_clips import trainer
 from safetensors.torch import load_file
+from synthetic_clips import trainer
 from transformers import TrainerCallback
 
 from videomae_hf import VideoMAEV2ForPreTraining

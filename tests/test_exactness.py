@@ -14,7 +14,7 @@ from launching import ACCELERATE, TORCHRUN, run, succeeded
 from safetensors.torch import load_file
 
 from videomae_hf.commands import prepare
-from videomae_hf.data.sources.synthetic import draw_dataset
+from videomae_hf.data.sources.synthetic import synthesise_dataset
 
 
 SMOKE = ["examples/recipes/smoke.yaml", "--logging_steps", "1", "--learning_rate", "1e-3", "--disable_tqdm", "true"]
@@ -33,7 +33,7 @@ RUNS = {
 def videos(tmp_path_factory):
     """32 videos, not equally many of each class."""
     folder = tmp_path_factory.mktemp("data") / "videos"
-    draw_dataset(folder, videos_per_class=5, size=64, num_frames=16)
+    synthesise_dataset(folder, videos_per_class=5, size=64, num_frames=16)
     for name in ("up", "down"):
         for number in range(4):
             (folder / name / f"{name}_{number:05}.mp4").unlink()

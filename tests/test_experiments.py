@@ -12,7 +12,7 @@ import pytest
 from conftest import REPO
 
 from videomae_hf.data.sources.folders_and_lists import VideoRecord
-from videomae_hf.data.sources.synthetic import CLASSES, draw_dataset
+from videomae_hf.data.sources.synthetic import CLASSES, synthesise_dataset
 
 
 SCRIPT = REPO / "examples" / "experiments" / "compare.py"
@@ -107,8 +107,8 @@ def execute(*arguments) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_script_runs_resumes_and_makes_its_table(tmp_path):
-    draw_dataset(tmp_path / "train", videos_per_class=6, size=40, num_frames=16)
-    draw_dataset(tmp_path / "val", videos_per_class=2, size=40, num_frames=16, seed=1)
+    synthesise_dataset(tmp_path / "train", videos_per_class=6, size=40, num_frames=16)
+    synthesise_dataset(tmp_path / "val", videos_per_class=2, size=40, num_frames=16, seed=1)
     options = ["--train_data", tmp_path / "train", "--eval_data", tmp_path / "val", "--output_dir", tmp_path / "out"]
     options += ["--seconds", 1, "--labels_per_class", 2]
     execute(*options, "--seeds", 0)
@@ -130,7 +130,7 @@ def test_script_runs_resumes_and_makes_its_table(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_groups_in_place_of_a_second_folder(tmp_path):
-    draw_dataset(tmp_path / "videos", videos_per_class=3, size=40, num_frames=16)
+    synthesise_dataset(tmp_path / "videos", videos_per_class=3, size=40, num_frames=16)
     lines = [f"{name}/{name}_{i:05d}.mp4\t{i}" for name in CLASSES for i in range(3)]
     (tmp_path / "groups.tsv").write_text("\n".join(["path\tday", *lines]))
     options = ["--groups", tmp_path / "groups.tsv", "--group_column", "day", "--output_dir", tmp_path / "out"]

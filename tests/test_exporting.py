@@ -8,7 +8,7 @@ from conftest import needs_dynamo
 from tiny_models import build
 from torch import nn
 
-from videomae_hf import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, draw_masks, token_counts
+from videomae_hf import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, sample_masks, token_counts
 from videomae_hf.models.masking import ids_to_mask, mask_to_ids
 
 
@@ -32,7 +32,7 @@ def clips(batch: int, dtype=torch.float32) -> torch.Tensor:
 
 
 def masks(config, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-    return draw_masks(config, batch, torch.Generator().manual_seed(batch))
+    return sample_masks(config, batch, torch.Generator().manual_seed(batch))
 
 
 def ids(config, batch: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -80,7 +80,7 @@ def test_pixels_of_unknown_range(tmp_path, pixels, message):
 
 def test_frames_of_12_bits_in_16_are_dark_and_say_so(tmp_path):
     folder_of(tmp_path / "images", Image.fromarray(RAMP // 16))
-    with pytest.warns(UserWarning, match="no value above 4095: they come out nearly black"):
+    with pytest.warns(UserWarning, match="no value above 4095 and come out nearly black"):
         assert read_frames(tmp_path / "images", [0]).max() == 16
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -152,7 +152,7 @@ def test_channels_of_images(tmp_path):
     assert np.array_equal(read_frames(tmp_path / "la", [0], num_channels=2)[0], la)
     folder_of(tmp_path / "rgb", Image.fromarray(RGB))
     for num_channels in (2, 4):
-        message = rf"0.png cannot be read: its frames have 3 channels \(mode RGB\), and num_channels={num_channels}"
+        message = rf"0.png cannot be read: its frames have 3 channels \(mode RGB\), but num_channels={num_channels}"
         assert_refused(tmp_path / "rgb", message, num_channels=num_channels)
 
 
@@ -218,7 +218,7 @@ def test_dtypes_of_stacks(tmp_path, stored, expected):
         (np.full((2, 8, 8), -1, np.int8), "pixels of dtype int8 with values from -1 to -1"),
         (np.full((2, 8, 8), 7.5), "pixels of dtype float64 with values from 7.5 to 7.5; the range of other floats"),
         (np.full((2, 8, 8), np.nan), "pixels of dtype float64 with values from nan to nan"),
-        (np.asfortranarray(np.zeros((2, 8, 9))), "Fortran order; save numpy.ascontiguousarray of it"),
+        (np.asfortranarray(np.zeros((2, 8, 9))), "Fortran order; apply numpy.ascontiguousarray"),
     ],
     ids=str,
 )  # fmt: skip
@@ -248,7 +248,7 @@ def test_cut_off_and_boastful_arrays(tmp_path, name):
     np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**12, 9, 9)})
     path.write_bytes(header.getvalue() + bytes(1000))
     assert_refused(
-        path, r"the file is cut off: an array of shape \(1000000000000, 9, 9\) and dtype uint8 is not all in"
+        path, r"the file is cut off: its array of shape \(1000000000000, 9, 9\) and dtype uint8 is not complete"
     )
 
 
@@ -301,7 +301,7 @@ def test_channels_of_imagej(tmp_path, channels, num_channels):
     assert np.array_equal(read, frames if channels == num_channels else frames.repeat(3, axis=-1))
     assert_refused(path, f"{channels} channels, and num_channels=5" if channels > 1 else "1 channels", num_channels=5)
     pages[0].save(path, save_all=True, append_images=pages[1:-1], description=description)
-    assert_refused(path, "pages can be read, and ImageJ wrote")
+    assert_refused(path, "pages can be read, but ImageJ wrote")
 
 
 # ------------------------------------------------------------------------------------------------------------ folders
@@ -312,7 +312,7 @@ def test_channels_of_imagej(tmp_path, channels, num_channels):
 )
 def test_templates_need_one_place_for_the_number(tmp_path, template):
     with pytest.raises(
-        ValueError, match=re.escape(f"frame_template={template!r} needs one place for the number of an")
+        ValueError, match=re.escape(f"frame_template={template!r} needs one placeholder for the number of an")
     ):
         FrameFolder(str(tmp_path), template)
 
@@ -341,5 +341,5 @@ def test_numbers_of_other_kinds_in_names(tmp_path):
 
 def test_images_of_different_sizes(tmp_path):
     folder_of(tmp_path / "images", [Image.fromarray(RGB), Image.fromarray(RGB[:6])])
-    with pytest.raises(VideoDecodeError, match="not all frames have the same shape, but 16 x 12 and 16 x 6"):
+    with pytest.raises(VideoDecodeError, match="its frames differ in shape, 16 x 12 and 16 x 6"):
         read_frames(tmp_path / "images", [0, 1])

@@ -81,7 +81,7 @@ def test_loop_meets_other_frames_the_second_time():
 @pytest.mark.parametrize("frame_sampling", ["dense", "random"])
 def test_short_video_error_names_the_values(frame_sampling):
     options = {"num_frames": 16, "sampling_rate": 4, "frame_sampling": frame_sampling, "short_video": "error"}
-    with pytest.raises(ValueError, match=r"num_frames=16 at sampling_rate=4 needs 61 frames, the video has 60"):
+    with pytest.raises(ValueError, match=r"num_frames=16 at sampling_rate=4 needs 61 frames, but the video has 60"):
         sample_clip_indices(60, **options)
     assert sample_clip_indices(61, **options) == [list(range(0, 61, 4))]
 
@@ -216,7 +216,7 @@ def test_at_the_rate_of_the_file_each_frame_comes_once_whatever_the_container_ro
     [(10, None, None), (10, 0.0, None), (1, None, [0.0]), (2, None, [0.0, 0.0])],
 )
 def test_constant_rate_of_what_has_none(num_video_frames, video_fps, timestamps):
-    with pytest.raises(ValueError, match="fps=5 needs a video of known frame rate; use sampling_rate instead"):
+    with pytest.raises(ValueError, match="fps=5 needs a video with a known frame rate; use sampling_rate instead"):
         constant_rate(num_video_frames, video_fps, timestamps, 5)
 
 

@@ -29,7 +29,7 @@ from videomae_hf import (
 from videomae_hf.checkpoints.model_card import Checkpoint, model_card
 from videomae_hf.cli import run_command as run_main
 from videomae_hf.commands import push
-from videomae_hf.data.sources.synthetic import draw_video, write_video
+from videomae_hf.data.sources.synthetic import synthesise_video, write_video
 
 
 SHIPPED = {
@@ -172,7 +172,7 @@ def test_mistakes_end_in_one_line(checkpoints, tmp_path, monkeypatch, capsys, ar
 
 
 def test_pipeline_from_a_folder_without_the_package(checkpoints, tmp_path):
-    write_video(tmp_path / "clip.mp4", draw_video("left", np.random.default_rng(0)))
+    write_video(tmp_path / "clip.mp4", synthesise_video("left", np.random.default_rng(0)))
     code = f"""
 from transformers import pipeline
 classify = pipeline("video-classification", model={str(checkpoints / "finetuned")!r}, trust_remote_code=True)
@@ -315,7 +315,7 @@ PUSHING = """
 import sys
 sys.path[:0] = [{tests!r}, {repo!r}]
 from pathlib import Path
-from drawn_clips import trainer
+from synthetic_clips import trainer
 from videomae_hf import VideoMAEV2ImageProcessor
 folder = Path(sys.argv[1])
 (folder / "settings.yaml").write_text("train_data: /home/someone")

@@ -117,9 +117,9 @@ def test_saved_to_disk_and_without_labels(tmp_path, videos):
 
 def test_length_and_classes_of_a_stream(tmp_path, videos):
     name = saved(tmp_path, videos, *LABELS["numbers"][:2])
-    with pytest.raises(ValueError, match="does not tell its classes.*--class_names"):
+    with pytest.raises(ValueError, match="does not declare its classes.*--class_names"):
         stream_rows(name, "train", num_videos=3)
-    with pytest.raises(ValueError, match="How many videos .* is not known; say it with --videos_per_epoch"):
+    with pytest.raises(ValueError, match="The number of videos in .* is unknown; set --videos_per_epoch"):
         stream_rows(name, "train", labelled=False)
     stream = stream_rows(name, "train", class_names=["a", "b"], num_videos=3)
     with pytest.raises(ValueError, match="4.mp4 has the unknown label '2'. Known: a, b"):

@@ -18,7 +18,7 @@ from launching import TORCHRUN, children, finish, kill, run, start, succeeded
 from safetensors.torch import load_file
 from test_survival import saved_state
 
-from videomae_hf.data.sources.synthetic import draw_dataset
+from videomae_hf.data.sources.synthetic import synthesise_dataset
 from videomae_hf.training.safeguards import last_checkpoint
 
 
@@ -28,7 +28,7 @@ LAST = ["--resume_from_checkpoint", "last"]
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "videos"
-    draw_dataset(folder, videos_per_class=1, size=32, num_frames=8)
+    synthesise_dataset(folder, videos_per_class=1, size=32, num_frames=8)
     return folder
 
 

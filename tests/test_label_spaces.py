@@ -66,7 +66,7 @@ def test_classes_merge_by_name_and_by_alias(tmp_path):
     assert merged.lines == [
         "a: 3 classes, 3 of them new",
         "b: 5 classes, 2 of them new",
-        "5 classes in all",
+        "5 classes in total",
         "looks alike, not merged: 'cycling' and 'cyclin' (b)",
         "merged into 'run': 'Jogging' (a), 'run' (b)",
         "merged into 'play cards': 'play cards' (a), 'Play_Cards' (b)",
@@ -120,9 +120,9 @@ def test_command_keeps_each_video_once_and_evaluation_videos_out(sets, capsys):
     assert classes == ["jump", "run", "swim"] == (sets / "out" / "classes.txt").read_text().split()
     assert kept == [("ccc", "jump"), ("aaa", "run"), ("eee", "swim")]
     output = capsys.readouterr().out
-    assert "k4: 4 videos, 0 of an earlier source, 2 held out" in output
-    assert "k6: 3 videos, 2 of an earlier source, 0 held out" in output
-    assert "1 videos have two labels, of which the first stays" in output
+    assert "k4: 4 videos, 0 in an earlier source, 2 held out" in output
+    assert "k6: 3 videos, 2 in an earlier source, 0 held out" in output
+    assert "1 videos have two labels, of which the first is kept" in output
     assert "is 'jump' in k4 and 'run' in k6" in output
     assert "merged into 'run': 'run' (k4), 'Run' (k6)" in output
     samples, _ = read_samples(sets / "out" / "eval.jsonl", classes)

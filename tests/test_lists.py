@@ -180,20 +180,20 @@ def test_names_that_are_said(tmp_path):
         ("path,file_name,label\na.mp4,b.mp4,x\n", "path and file_name may all be the column of the path"),
         ("path,class,target\na.mp4,x,y\n", "class and target may all be the column of the label; keep one of them or"),
         ("path,label,Label\na.mp4,x,y\n", "the header has the column 'Label' twice|the column 'label' twice"),
-        ("a.mp4,push, left to right, slow\n", "line 1: 4 columns, .*quote a label that holds the delimiter"),
+        ("a.mp4,push, left to right, slow\n", "line 1: 4 columns, .*quote a label that contains the delimiter"),
         ("a.mp4,run, fast\nb.mp4,walk\n", "line 1: 3 columns"),
-        ("# my list\na.mp4 0\n", "line 1: a list holds no comments; remove the line '# my list'"),
-        ("a.mp4 0\n# the rest\nb.mp4 1\n", "line 2: a list holds no comments"),
+        ("# my list\na.mp4 0\n", "line 1: lists cannot have comments; remove the line '# my list'"),
+        ("a.mp4 0\n# the rest\nb.mp4 1\n", "line 2: lists cannot have comments"),
         ('path,label\n"a.mp4,x\n', "line 2: .*are its quotes closed"),
         ("path,label\na.mp4," + "x" * 200_000 + "\n", "line 2: field larger than field limit"),
-        ("a" + " 1" * 60_000 + " x\n", "line 1: where the path ends is not clear"),
+        ("a" + " 1" * 60_000 + " x\n", "line 1: the end of the path is unclear"),
         ("frames/c 1099511627776 3\n", "line 1: num_frames is '1099511627776', not a whole number from 1"),
         ("run,a.mp4\nsit,b.mp4\n", "line 1: 'run,a.mp4' has the video after another column"),
         ("path,label\ns3://bucket/a.mp4,x\n", "line 2: 's3://bucket/a.mp4': only http and https addresses and"),
-        ("path,label\na\0.mp4,x\n", "is not a list: it holds zero bytes"),
+        ("path,label\na\0.mp4,x\n", "is not a list of videos: it contains null bytes"),
         ('[{"path": "a.mp4", "path": "b.mp4", "label": "x"}]', "not valid JSON: the key 'path' occurs twice"),
         ("[" * 100_000, "list.csv is nested too deeply|not valid JSON"),
-        ('{"path": "\\ud800.mp4", "label": "x"}', "no text that a file name can be"),
+        ('{"path": "\\ud800.mp4", "label": "x"}', "is not a valid file name"),
         ('{"path": 1.5, "label": "x"}', "line 1: expected a path and a label, found 1.5"),
         ('{"path": "a.mp4", "label": {"x": 1}}', "the label {'x': 1} is an object"),
         ('{"video": "a.mp4", "label": "x", "file": "b.mp4"}', "video and file may all be the column of the path"),
@@ -244,7 +244,7 @@ def test_numbers_that_pandas_wrote(tmp_path):
 def test_years_and_ids_are_classes_of_their_own(tmp_path):
     labels, names, notes = numbers(tmp_path, ["2019", "2020", "2019"])
     assert (labels, names) == ([0, 1, 0], ["2019", "2020"])
-    assert notes == [f"{tmp_path}/list.csv: the labels are 2 numbers from 2019 to 2020, each a class"]
+    assert notes == [f"{tmp_path}/list.csv: the labels are 2 numbers from 2019 to 2020, one class each"]
     assert numbers(tmp_path, ["4000000000", "4000000001"])[1] == ["4000000000", "4000000001"]
     assert numbers(tmp_path, ["1732752000"])[1] == ["1732752000"]
     assert numbers(tmp_path, ["2020"], ["2019", "2020"])[0] == [1]
@@ -271,9 +271,9 @@ def test_numbers_as_places_among_names(tmp_path):
     ("labels", "message"),
     [
         (["0.5", "1.5"], "the label '0.5' is a number with decimals and no class; .* --problem_type regression"),
-        (["0", "-1", "2"], "the label -1 means that there is none"),
-        (["fight", "Fight"], "the classes 'Fight' and 'fight' differ in spelling alone; rename one, or state both"),
-        (["high_jump", "high jump"], "differ in spelling alone"),
+        (["0", "-1", "2"], 'the label -1 means "no label"'),
+        (["fight", "Fight"], "the classes 'Fight' and 'fight' differ only in spelling; rename one, or list both"),
+        (["high_jump", "high jump"], "differ only in spelling"),
         (["x|y", "z"], "line 2: the label 'x|y' holds '|', which separates labels; set multi_label"),
         (["nan", "x"], "line 2: expected a path and a label, found '0.mp4'"),
         (['"[""x"", ""y""]"', "z"], "line 2: 2 labels, x, y; set multi_label"),
@@ -335,7 +335,7 @@ def test_several_labels_in_the_common_forms(tmp_path, text):
         ),
         ("path,x,y\na.mp4,1,0\nb.mp4,0,2\nc.mp4,0,1\n", "line 3: y is '2', not 0 or 1"),
         ("path;labels\na.mp4;['x' 'y']\n", r"holds '\[ \]', which separates labels"),
-        ("a.mp4,x|y,z\n", "line 1: labels in columns and separated by"),
+        ("a.mp4,x|y,z\n", "line 1: labels both in columns and separated by"),
         ("path,duration\na.mp4,2.5\nb.mp4,7\n", "names no class of any of its 2 videos"),
     ],
 )

@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from videomae_hf import VideoMAEV2Config, draw_masks, token_counts
+from videomae_hf import VideoMAEV2Config, sample_masks, token_counts
 from videomae_hf.models.masking import (
     count_per_row,
-    draw_decoder_mask,
-    draw_encoder_mask,
     frame_mask,
     ids_to_mask,
     mask_to_ids,
     random_mask,
     running_cell_mask,
+    sample_decoder_mask,
+    sample_encoder_mask,
     tube_mask,
 )
 
@@ -47,7 +47,7 @@ COUNTS = [
 def test_token_counts(fields, visible, decoded, generator):
     config = VideoMAEV2Config(**fields)
     assert token_counts(config) == (visible, decoded)
-    masked, reconstructed = draw_masks(config, 3, generator)
+    masked, reconstructed = sample_masks(config, 3, generator)
     assert masked.shape == reconstructed.shape == (3, config.sequence_length)
     assert masked.dtype == reconstructed.dtype == torch.bool
     assert (~masked).sum(1).tolist() == [visible] * 3
@@ -60,12 +60,12 @@ def test_token_counts(fields, visible, decoded, generator):
 )
 def test_tokens_in_the_loss_of_dual_masking(fields, lost, generator):
     """Tubes and running cells meet in the same number of tokens in every draw: each place is decoded equally often."""
-    masked, decoded = draw_masks(VideoMAEV2Config(**{**V2, **fields}), 20, generator)
+    masked, decoded = sample_masks(VideoMAEV2Config(**{**V2, **fields}), 20, generator)
     assert (masked & decoded).sum(1).tolist() == [lost] * 20
 
 
 def test_v1_decodes_what_is_masked(generator):
-    masked, decoded = draw_masks(VideoMAEV2Config(**SMALL), 2, generator)
+    masked, decoded = sample_masks(VideoMAEV2Config(**SMALL), 2, generator)
     assert torch.equal(masked, decoded)
 
 
@@ -80,7 +80,7 @@ def test_v1_decodes_what_is_masked(generator):
 )
 def test_a_ratio_that_hides_nothing_is_refused(fields):
     config = VideoMAEV2Config(**SMALL, **fields)
-    for draw in (token_counts, lambda config: draw_masks(config, 1), lambda config: draw_encoder_mask(config, 1)):
+    for draw in (token_counts, lambda config: sample_masks(config, 1), lambda config: sample_encoder_mask(config, 1)):
         with pytest.raises(ValueError, match=f"mask_ratio={fields['mask_ratio']} with mask_type=.* 8x4x4 tokens"):
             draw(config)
 
@@ -128,7 +128,7 @@ def test_running_cell_has_a_phase_for_each_video():
 
 def test_running_cell_draws_each_phase_equally_often(generator):
     config = VideoMAEV2Config(**SMALL, **V2)
-    decoded = draw_decoder_mask(config, 4000, generator)
+    decoded = sample_decoder_mask(config, 4000, generator)
     of_phase = ~running_cell_mask(torch.arange(4), config.grid_size, 0.5)
     drawn = (decoded[:, None] == of_phase).all(dim=2)  # (4000, 4)
     assert drawn.sum(1).tolist() == [1] * 4000
@@ -143,7 +143,7 @@ def test_tube_masks_the_same_places_in_all_slices(generator):
 
 def test_tube_length_draws_again_for_each_tube(generator):
     config = VideoMAEV2Config(**SMALL, mask_ratio=0.5, tube_length=6)  # tubes of 3, 3 and 2 slices
-    slices = draw_encoder_mask(config, 1, generator).view(8, 16)
+    slices = sample_encoder_mask(config, 1, generator).view(8, 16)
     assert slices.sum(1).tolist() == [8] * 8
     same_as_next = [torch.equal(slices[index], slices[index + 1]) for index in range(7)]
     assert same_as_next == [True, True, False, True, True, False, True]
@@ -151,7 +151,7 @@ def test_tube_length_draws_again_for_each_tube(generator):
 
 def test_tube_length_of_the_clip_or_more_is_the_whole_clip():
     whole, long = (
-        draw_encoder_mask(VideoMAEV2Config(**SMALL, tube_length=length), 2, torch.Generator().manual_seed(3))
+        sample_encoder_mask(VideoMAEV2Config(**SMALL, tube_length=length), 2, torch.Generator().manual_seed(3))
         for length in (None, 40)
     )
     assert torch.equal(whole, long)
@@ -183,8 +183,8 @@ DRAWS = [
 def test_a_generator_makes_the_draw_repeatable_and_leaves_the_global_one_alone(fields):
     config = VideoMAEV2Config(**SMALL, **fields)
     before = torch.get_rng_state()
-    first, again = (draw_masks(config, 16, torch.Generator().manual_seed(5)) for _ in range(2))
-    other = draw_masks(config, 16, torch.Generator().manual_seed(6))
+    first, again = (sample_masks(config, 16, torch.Generator().manual_seed(5)) for _ in range(2))
+    other = sample_masks(config, 16, torch.Generator().manual_seed(6))
     assert torch.equal(torch.get_rng_state(), before)
     for mask, same, different in zip(first, again, other):
         assert torch.equal(mask, same)
@@ -198,7 +198,7 @@ def test_without_a_generator_the_global_one_draws():
     for seed in (0, 0, 1):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            masks.append(torch.cat(draw_masks(config, 4)))
+            masks.append(torch.cat(sample_masks(config, 4)))
     assert torch.equal(masks[0], masks[1])
     assert not torch.equal(masks[0], masks[2])
 
@@ -221,7 +221,7 @@ def test_token_counts_are_those_of_the_draw(image_size, num_frames, mask_type, d
         )
         visible, decoded = token_counts(config)
         assert isinstance(visible, int) and isinstance(decoded, int)
-        bool_masked_pos, bool_decoded_pos = draw_masks(config, 4, generator)
+        bool_masked_pos, bool_decoded_pos = sample_masks(config, 4, generator)
         assert (~bool_masked_pos).sum(1).tolist() == [visible] * 4
         assert bool_decoded_pos.sum(1).tolist() == [decoded] * 4
 

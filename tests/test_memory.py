@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
-from videomae_hf.models.masking import draw_masks, mask_to_ids, token_counts
+from videomae_hf.models.masking import mask_to_ids, sample_masks, token_counts
 from videomae_hf.training.adaptation import freeze
 from videomae_hf.training.memory_estimate import (
     MemorySettings,
@@ -45,7 +45,7 @@ def forward(model, clips: int):
     pixel_values = torch.randint(0, 256, (clips, config.num_frames, 3, *config.image_hw), dtype=torch.uint8)
     if not isinstance(model, VideoMAEV2ForPreTraining):
         return model(pixel_values, labels=torch.zeros(clips, dtype=torch.int64)).loss
-    masked, decoded = draw_masks(config, clips)
+    masked, decoded = sample_masks(config, clips)
     num_visible, num_decoded = token_counts(config)
     ids = {"visible_ids": mask_to_ids(~masked, num_visible), "decoded_ids": mask_to_ids(decoded, num_decoded)}
     return model(pixel_values, **ids).loss

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from videomae_hf.data.augmentation import mixing as mixing_module
-from videomae_hf.data.augmentation.mixing import MODES, Mixing, draw_beta
+from videomae_hf.data.augmentation.mixing import MODES, Mixing, sample_beta
 
 
 def numbered(batch_size: int, height: int = 12, width: int = 10) -> torch.Tensor:
@@ -21,7 +21,7 @@ def own_shares(mixed: torch.Tensor) -> torch.Tensor:
 
 
 def fixed_share(monkeypatch, share: float):
-    monkeypatch.setattr(mixing_module, "draw_beta", lambda alpha, generator: share)
+    monkeypatch.setattr(mixing_module, "sample_beta", lambda alpha, generator: share)
 
 
 def test_mixup_of_a_batch(monkeypatch, generator):
@@ -148,7 +148,7 @@ def test_half_precision(generator):
 @pytest.mark.parametrize(("alpha", "variance"), [(0.8, 1 / (4 * 2.6)), (1.0, 1 / 12), (8.0, 1 / (4 * 17))])
 def test_beta(alpha, variance, generator):
     """Beta(a, a): mean 1/2, variance 1 / (4 (2 a + 1))."""
-    draws = torch.tensor([draw_beta(alpha, generator) for _ in range(6000)], dtype=torch.float64)
+    draws = torch.tensor([sample_beta(alpha, generator) for _ in range(6000)], dtype=torch.float64)
     assert 0 <= draws.min() and draws.max() <= 1
     assert abs(draws.mean() - 0.5) < 4 * math.sqrt(variance / 6000)
     assert abs(draws.var() / variance - 1) < 0.06
@@ -177,7 +177,7 @@ def test_options_out_of_range(options, message):
 @pytest.mark.parametrize(
     ("pixel_values", "labels", "message"),
     [
-        (numbered(3), torch.arange(3), 'A batch of 3 cannot be mixed in pairs; make it even or take mode="batch"'),
+        (numbered(3), torch.arange(3), 'A batch of 3 cannot be mixed in pairs; make it even or set mode="batch"'),
         (numbered(2)[0], torch.arange(2), r"a normalised float batch \(B, T, C, H, W\) is needed"),
         (numbered(2).byte(), torch.arange(2), "a normalised float batch"),
         (numbered(2), torch.arange(3), r"Labels of shape \(3,\) must be \(2,\)"),

@@ -8,8 +8,8 @@ from videomae_hf import (
     VideoMAEV2ForPreTraining,
     VideoMAEV2ForVideoClassification,
     VideoMAEV2Model,
-    draw_masks,
     patchify,
+    sample_masks,
     unpatchify,
 )
 from videomae_hf.models.geometry import sinusoid_table
@@ -179,7 +179,7 @@ def test_seed_and_generator_repeat_the_draw(fields, generator):
     pixel_values = videos(model.config)
     first, again, other = (model(pixel_values, seed=seed) for seed in (0, 0, 1))
     from_generator = model(pixel_values, generator=generator)  # its seed is 0
-    masked, decoded = draw_masks(model.config, BATCH, torch.Generator().manual_seed(0))
+    masked, decoded = sample_masks(model.config, BATCH, torch.Generator().manual_seed(0))
     for outputs in (first, again, from_generator):
         assert torch.equal(outputs.bool_masked_pos, masked) and torch.equal(outputs.bool_decoded_pos, decoded)
         assert outputs.loss == first.loss

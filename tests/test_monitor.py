@@ -21,11 +21,12 @@ from transformers import TrainerCallback
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ImageProcessor
 from videomae_hf.data.clips import ClipSampler, PretrainTransform
 from videomae_hf.data.sources.folders_and_lists import read_samples
-from videomae_hf.data.sources.synthetic import draw_dataset
+from videomae_hf.data.sources.synthetic import synthesise_dataset
+from videomae_hf.data.video_dataset import ClipCollator, VideoDataset
 from videomae_hf.evaluation.probes import knn_accuracy
 from videomae_hf.evaluation.reconstruction import reconstruction_strips, strip_row
 from videomae_hf.evaluation.report import _over_time
-from videomae_hf.labels import UNREADABLE, ClipCollator, VideoDataset
+from videomae_hf.labels import UNREADABLE
 from videomae_hf.models.layers_videomae_v2 import VideoMAEV2DropPath
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training import monitoring
@@ -42,8 +43,8 @@ def videos(tmp_path_factory) -> Path:
     """24 videos of 8 classes in train, 8 in val, and in each one more that cannot be read: odd numbers, which two
     processes do not share evenly."""
     folder = tmp_path_factory.mktemp("videos")
-    draw_dataset(folder / "train", videos_per_class=3, size=32, num_frames=10)
-    draw_dataset(folder / "val", videos_per_class=1, size=32, num_frames=10, seed=1)
+    synthesise_dataset(folder / "train", videos_per_class=3, size=32, num_frames=10)
+    synthesise_dataset(folder / "val", videos_per_class=1, size=32, num_frames=10, seed=1)
     for part in ("train", "val"):
         (folder / part / "up" / "a_bad_one.mp4").write_bytes(b"no video")
     return folder

@@ -12,7 +12,7 @@ from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2Fo
 from videomae_hf.commands import plan
 from videomae_hf.data.clips import ClipSampler, PretrainTransform
 from videomae_hf.data.sources.folders_and_lists import read_samples
-from videomae_hf.data.sources.synthetic import draw_dataset
+from videomae_hf.data.sources.synthetic import synthesise_dataset
 from videomae_hf.data.video_dataset import ClipCollator, VideoDataset
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training import planning
@@ -143,7 +143,7 @@ def test_the_plan_scales_a_total_that_the_recipe_leaves_open(capsys):
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "videos"
-    draw_dataset(folder, videos_per_class=2, size=32, num_frames=8, workers=1)
+    synthesise_dataset(folder, videos_per_class=2, size=32, num_frames=8, workers=1)
     samples, _ = read_samples(folder, labelled=False)
     config = VideoMAEV2Config(**{**TINY, "mask_ratio": 0.5})
     return VideoDataset(samples, PretrainTransform(config, ClipSampler(4, sampling_rate=1)), 0), config

@@ -11,7 +11,7 @@ from runs import parsed, run_of
 from tiny_models import build, videos
 
 from videomae_hf import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
-from videomae_hf.data.sources.synthetic import draw_dataset
+from videomae_hf.data.sources.synthetic import synthesise_dataset
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training.adaptation import freeze
 
@@ -99,7 +99,7 @@ def test_compiled_training_equals_the_one_that_is_not(tmp_path, monkeypatch, com
     for name, value in (("BACKEND", "no"), ("MODE", "default")):  # transformers sets these, for all that follows
         monkeypatch.setenv(f"ACCELERATE_DYNAMO_{name}", value)
     torch.compiler.reset()
-    draw_dataset(tmp_path / "videos", videos_per_class=2, size=64, num_frames=16)
+    synthesise_dataset(tmp_path / "videos", videos_per_class=2, size=64, num_frames=16)
     options = ["--train_data", str(tmp_path / "videos"), "--logging_steps", "1", "--learning_rate", "1e-3"]
     losses = []
     for name, compiled in (

@@ -248,7 +248,7 @@ def test_two_files_that_differ(tmp_path, caplog):
     written(tmp_path, "preprocessor_config.json", image_mean=[0, 0, 0])
     written(tmp_path, "video_preprocessor_config.json", image_mean=HALF)
     assert read_preprocessing(tmp_path, {})["image_mean"] == HALF
-    assert "normalise differently; the first is taken" in caplog.text
+    assert "normalise differently; the first is used" in caplog.text
 
 
 @pytest.mark.parametrize(

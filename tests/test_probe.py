@@ -19,9 +19,9 @@ from videomae_hf import (
 )
 from videomae_hf.data.clips import EvalTransform
 from videomae_hf.data.sources.folders_and_lists import VideoRecord
-from videomae_hf.data.sources.synthetic import draw_video, write_video
+from videomae_hf.data.sources.synthetic import synthesise_video, write_video
 from videomae_hf.evaluation import feature_cache as features_module
-from videomae_hf.evaluation import probe as probe_module
+from videomae_hf.evaluation import probes as probe_module
 from videomae_hf.evaluation.feature_cache import cached_features
 from videomae_hf.evaluation.probes import AttentiveProbe, LinearProbe, held_out_mask, run_probe
 from videomae_hf.models.image_processing_videomae_v2 import (
@@ -140,7 +140,7 @@ def videos(tmp_path_factory):
             for index in range(number):
                 path = folder / split / label / f"{index}.mp4"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_video(path, draw_video(label, np.random.default_rng(index + 10 * number), 32, 8))
+                write_video(path, synthesise_video(label, np.random.default_rng(index + 10 * number), 32, 8))
     return folder
 
 

@@ -11,7 +11,7 @@ from launching import ACCELERATE, TORCHRUN, children, finish, kill, run, start, 
 from runs import run_of
 
 from videomae_hf.data.sources.folders_and_lists import VideoRecord
-from videomae_hf.data.sources.synthetic import draw_dataset
+from videomae_hf.data.sources.synthetic import synthesise_dataset
 from videomae_hf.data.video_dataset import VideoDataset
 from videomae_hf.data.videos import data_facts, fingerprint
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
@@ -24,7 +24,7 @@ SMOKE = ["pretrain", "examples/recipes/smoke.yaml", "--per_device_train_batch_si
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "videos"
-    draw_dataset(folder, videos_per_class=4, num_frames=16)
+    synthesise_dataset(folder, videos_per_class=4, num_frames=16)
     return folder
 
 

@@ -159,7 +159,7 @@ def test_four_channels(processor, layout):
     pixel_values = processor(frames, **per_channel, return_tensors="pt").pixel_values
     assert pixel_values.shape == (1, 3, 4, 24, 24)
     assert pixel_values[:, :, :3].min() >= 0 and pixel_values[:, :, 3].max() <= 0
-    with pytest.raises(ValueError, match=r"image_mean=\(0.5, 0.5, 0.5\) has 3 values for videos of 4 channels"):
+    with pytest.raises(ValueError, match=r"image_mean=\(0.5, 0.5, 0.5\) has 3 values, but the videos have 4 channels"):
         processor(frames)
 
 

@@ -205,7 +205,7 @@ def test_models_of_other_channels(tmp_path, channels):
         torch.testing.assert_close(clip, expected, rtol=0, atol=1e-5)
     assert VideoMAEV2ForVideoClassification(config)(**clips).logits.shape == (2, 2)
     Image.new("RGB", (32, 32)).save(tmp_path / "0.png")
-    with pytest.raises(VideoDecodeError, match=f"its frames have 3 channels .*, and num_channels={channels} are asked"):
+    with pytest.raises(VideoDecodeError, match=f"its frames have 3 channels .*, but num_channels={channels} are asked"):
         processor(tmp_path)
 
 
@@ -283,11 +283,11 @@ def test_metadata_of_given_frames():
     # Every fifth frame of a video of 25 a second: five are left of each second.
     metadata = {"total_num_frames": 250, "fps": 25, "frames_indices": list(range(0, 250, 5))}
     assert sampled(frames_of(50), metadata) == [23, 24, 25, 26]
-    with pytest.raises(ValueError, match="50 frames are given, and their video_metadata has total_num_frames=99"):
+    with pytest.raises(ValueError, match="50 frames are given, but their video_metadata has total_num_frames=99"):
         sampled(frames_of(50), {"total_num_frames": 99, "fps": 10})
     with pytest.raises(ValueError, match="1 videos and 2 entries of video_metadata"):
         sampled(frames_of(50), [{"total_num_frames": 50}] * 2)
-    with pytest.raises(ValueError, match="fps=5 needs a video of known frame rate"):
+    with pytest.raises(ValueError, match="fps=5 needs a video with a known frame rate"):
         sampled(frames_of(50), None)
 
 

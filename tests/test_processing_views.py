@@ -116,7 +116,7 @@ def test_random_sampling_repeats_with_a_generator(processor, video):
 
 
 def test_fps_of_given_frames_is_unknown(processor):
-    with pytest.raises(ValueError, match="fps=5 needs a video of known frame rate; use sampling_rate"):
+    with pytest.raises(ValueError, match="fps=5 needs a video with a known frame rate; use sampling_rate"):
         processor(ramp(30, 30), fps=5, do_sample_frames=True)
 
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from videomae_hf.data.augmentation import rand_augment
 from videomae_hf.data.augmentation.rand_augment import OPERATIONS, RandAugment, affine, apply_operation
-from videomae_hf.data.sources.synthetic import draw_video
+from videomae_hf.data.sources.synthetic import synthesise_video
 
 
 OFFICIAL = "rand-m7-n4-mstd0.5-inc1"
@@ -31,7 +31,7 @@ def smooth() -> torch.Tensor:
 
 
 def drawn() -> torch.Tensor:
-    video = draw_video("clockwise", np.random.default_rng(0), size=64, difficulty="textured")[::12]
+    video = synthesise_video("clockwise", np.random.default_rng(0), size=64, difficulty="textured")[::12]
     return torch.from_numpy(video).permute(0, 3, 1, 2)  # (T, H, W, C) -> (T, C, H, W)
 
 
@@ -181,7 +181,7 @@ def test_policies_out_of_range(options, message):
 
 @pytest.mark.parametrize("frames", [torch.zeros(2, 3, 8, 8), torch.zeros(3, 8, 8, dtype=torch.uint8)])
 def test_clips_that_do_not_fit(frames, generator):
-    with pytest.raises(ValueError, match=r"RandAugment needs a uint8 \(T, C, H, W\)"):
+    with pytest.raises(ValueError, match=r"must be uint8 \(T, C, H, W\) for RandAugment"):
         RandAugment()(frames, generator)
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import REPO, TINY
-from drawn_clips import trainer
 from runs import run_of, setting_names
+from synthetic_clips import trainer
 from transformers import TrainingArguments
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification

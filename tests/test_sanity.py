@@ -10,7 +10,7 @@ from conftest import TINY
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
 from videomae_hf.data.clips import ClipSampler, FinetuneTransform, PretrainTransform
 from videomae_hf.data.sources.folders_and_lists import VideoRecord
-from videomae_hf.data.sources.synthetic import CLASSES, draw_video, write_video
+from videomae_hf.data.sources.synthetic import CLASSES, synthesise_video, write_video
 from videomae_hf.data.video_dataset import VideoDataset
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training import overfit_check
@@ -26,7 +26,7 @@ def samples(tmp_path_factory):
     for label, name in enumerate(CLASSES[:4]):
         for index in range(4):
             path = folder / f"{name}_{index}.mp4"
-            write_video(path, draw_video(name, np.random.default_rng((label, index)), 32, 8))
+            write_video(path, synthesise_video(name, np.random.default_rng((label, index)), 32, 8))
             found.append(VideoRecord(str(path), label))
     return found
 

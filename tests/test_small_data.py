@@ -6,7 +6,7 @@ import pytest
 from launching import finish, start
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining
-from videomae_hf.data.sources.synthetic import draw_dataset
+from videomae_hf.data.sources.synthetic import synthesise_dataset
 
 
 # The sizes of `make demo`
@@ -18,8 +18,8 @@ MODEL |= {"decoder_num_attention_heads": 3, "decoder_intermediate_size": 96}
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_preset_learns_from_two_hundred_videos(tmp_path):
-    draw_dataset(tmp_path / "train", videos_per_class=25)
-    draw_dataset(tmp_path / "val", videos_per_class=25, seed=1)
+    synthesise_dataset(tmp_path / "train", videos_per_class=25)
+    synthesise_dataset(tmp_path / "val", videos_per_class=25, seed=1)
     VideoMAEV2ForPreTraining(VideoMAEV2Config(**MODEL)).save_pretrained(tmp_path / "untrained")
     options = ["--train_data", tmp_path / "train", "--eval_data", tmp_path / "val", "--output_dir", tmp_path / "run"]
     options += ["--checkpoint", tmp_path / "untrained", "--use_cpu", "true", "--dataloader_num_workers", "1"]

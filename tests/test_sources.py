@@ -134,7 +134,7 @@ def test_files_that_are_left_out_are_counted_and_named(tmp_path):
     assert [os.path.basename(sample.path) for sample in samples] == ["1.mp4", "2.y4m", "4.mxf"]
     assert samples.messages == [
         f"{tmp_path}: 1 video beside the class folders left out: loose.mp4",
-        f"{tmp_path}: files that are no videos left out: 1 .xyz, 1 .txt, 1 without suffix, 1 .jpg",
+        f"{tmp_path}: files other than videos left out: 1 .xyz, 1 .txt, 1 without suffix, 1 .jpg",
     ]
 
 

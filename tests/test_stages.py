@@ -13,7 +13,7 @@ from conftest import REPO, TINY
 from videomae_hf import VideoMAEV2ForVideoClassification
 from videomae_hf.commands import merge_labels
 from videomae_hf.commands.progressive import MARKER, run_stages
-from videomae_hf.data.sources.synthetic import draw_dataset
+from videomae_hf.data.sources.synthetic import synthesise_dataset
 
 
 SHAPE = {name: value for name, value in TINY.items() if name != "layer_norm_eps"}
@@ -124,7 +124,7 @@ def test_mistakes_come_out_before_the_first_stage(tmp_path, recorder):
 def data(tmp_path_factory):
     """16 videos of 8 motions, as two sets that overlap and spell their classes differently, and both merged."""
     folder = tmp_path_factory.mktemp("data")
-    draw_dataset(folder / "videos", videos_per_class=2, size=40, num_frames=8)
+    synthesise_dataset(folder / "videos", videos_per_class=2, size=40, num_frames=8)
     for name, classes in {
         "moves": {"left": "Move left", "right": "Move right", "up": "up", "clockwise": "turn-right"},
         "turns": {"clockwise": "clockwise", "counter_clockwise": "other way", "up": "UP"},

@@ -19,7 +19,7 @@ from videomae_hf.data.clips import ClipSampler
 from videomae_hf.data.sources.hub_datasets import stream_shards
 from videomae_hf.data.video_dataset import BadVideosError, ClipCollator
 from videomae_hf.data.video_stream import SkippingCollator, VideoStream, check_stream
-from videomae_hf.models.masking import draw_masks, mask_to_ids, token_counts
+from videomae_hf.models.masking import mask_to_ids, sample_masks, token_counts
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training.trainer import VideoMAETrainer
 
@@ -214,7 +214,7 @@ class NumberClips:
         if self.log is not None:
             with self.log.open("a") as file:
                 file.write(f"{number}\n")
-        masked, decoded = draw_masks(self.config, 1, generator)
+        masked, decoded = sample_masks(self.config, 1, generator)
         visible, num_decoded = token_counts(self.config)
         shape = (self.config.num_frames, 3, *self.config.image_hw)
         item = {"visible_ids": mask_to_ids(~masked, visible)[0], "decoded_ids": mask_to_ids(decoded, num_decoded)[0]}

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY
-from drawn_clips import DrawnClips, losses, trainer
 from safetensors.torch import load_file
 from stream_shards import write_shards
+from synthetic_clips import DrawnClips, losses, trainer
 from transformers import TrainerCallback
 
 from videomae_hf import VideoMAEV2Config

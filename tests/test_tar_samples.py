@@ -11,7 +11,7 @@ from stream_shards import write_shards, write_tar
 from videomae_hf.data.preparation.shard_writer import ShardSample
 from videomae_hf.data.preparation.shard_writer import write_shards as prepare_shards
 from videomae_hf.data.sources.hub_datasets import stream_shards
-from videomae_hf.data.sources.synthetic import draw_dataset
+from videomae_hf.data.sources.synthetic import synthesise_dataset
 from videomae_hf.data.sources.tar_shards import is_shards, read_shards
 from videomae_hf.data.video_dataset import VideoDataset
 from videomae_hf.models.video_decoding import VideoSegment, read_frames
@@ -33,7 +33,7 @@ def test_videos_are_read_from_their_place(tmp_path):
 
 
 def test_shards_of_prepare(tmp_path):
-    draw_dataset(tmp_path / "videos", videos_per_class=1, size=32, num_frames=8)
+    synthesise_dataset(tmp_path / "videos", videos_per_class=1, size=32, num_frames=8)
     paths = sorted((tmp_path / "videos").rglob("*.mp4"))
     names = [path.parent.name for path in paths]
     (tmp_path / "shards").mkdir()
@@ -135,8 +135,8 @@ def test_a_stream_reads_labels_as_the_list_does(tmp_path):
         ),
         ({"a.mp4": b"", "a.txt": b"one line\nand another"}, "the label 'one line.*is a text of several lines"),
         ({"a.mp4": b"", "a.json": b"{"}, "x.tar/a.json is not valid JSON"),
-        ({"a.mp4": b"", "a.json": b'{"label": ["x", "y"]}'}, "x.tar/a.json: 2 labels; shards have one a video"),
-        ({"a.mp4": b"", "a.cls": "²".encode(), "b.mp4": b"", "b.cls": b"-1"}, "the label -1 means that there is none"),
+        ({"a.mp4": b"", "a.json": b'{"label": ["x", "y"]}'}, "x.tar/a.json: 2 labels; shards have one per video"),
+        ({"a.mp4": b"", "a.cls": "²".encode(), "b.mp4": b"", "b.cls": b"-1"}, 'the label -1 means "no label"'),
     ],
 )
 def test_labels_in_shards_that_are_unclear(tmp_path, members, message):
@@ -149,7 +149,7 @@ def test_what_is_wrong_with_shards(tmp_path):
         with pytest.raises(error, match=message):
             read_shards(tmp_path / name, **options)
 
-    refused("No tar shard at", "none-*.tar", FileNotFoundError)
+    refused("There is no tar shard at", "none-*.tar", FileNotFoundError)
     write_tar(tmp_path / "empty.tar", {"a.txt": b""})
     refused("hold no video", "empty.tar")
     write_tar(tmp_path / "bare.tar", {"a.mp4": b"1", "b.mp4": b"2", "b.cls": b"1"})
@@ -165,7 +165,7 @@ def test_what_is_wrong_with_shards(tmp_path):
     refused("packed.tar is cut short, compressed or no tar file", "packed.tar")
     index = {"class_names": ["0", "1"], "shards": [{"file": "bare.tar", "samples": 3}]}
     (tmp_path / "index.json").write_text(json.dumps(index))
-    refused("holds 2 videos, and its index.json says 3", "bare.tar", labelled=False)
+    refused("holds 2 videos, but its index.json says 3", "bare.tar", labelled=False)
     for text in ("[]", '{"shards": [1]}', '{"class_names": {"0": "x"}}', '{"shards": [{"file": "bare.tar"}]}'):
         (tmp_path / "index.json").write_text(text)
         refused("index.json must be a mapping", "bare.tar")

@@ -135,7 +135,7 @@ def test_normalisation_is_saved_with_the_model(tmp_path):
     [
         ({"target_mean": (1.0,)}, "give both or neither"),
         ({"target_mean": (1.0,), "target_std": (0.0,)}, "must be positive"),
-        ({"target_mean": (1.0,), "target_std": (2.0,), "num_labels": 2}, "a value for each of the 2 targets"),
+        ({"target_mean": (1.0,), "target_std": (2.0,), "num_labels": 2}, "one value for each of the 2 targets"),
     ],
 )
 def test_mistakes_in_the_configuration(fields, message):

@@ -15,7 +15,7 @@ from commands import run as run_command
 from conftest import REPO
 
 from videomae_hf import VideoMAEV2ForVideoClassification, VideoMAEV2ImageProcessor
-from videomae_hf.data.sources.synthetic import draw_dataset
+from videomae_hf.data.sources.synthetic import synthesise_dataset
 
 
 MODEL = [
@@ -57,14 +57,14 @@ def losses(output: str) -> list[float]:
 def videos(tmp_path_factory) -> Path:
     """16 videos of 8 classes."""
     folder = tmp_path_factory.mktemp("data") / "videos"
-    draw_dataset(folder, videos_per_class=2, size=40, num_frames=16)
+    synthesise_dataset(folder, videos_per_class=2, size=40, num_frames=16)
     return folder
 
 
 @pytest.fixture(scope="module")
 def smoke_data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("smoke") / "data"
-    draw_dataset(folder, videos_per_class=4)
+    synthesise_dataset(folder, videos_per_class=4)
     return folder
 
 

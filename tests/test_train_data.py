@@ -16,7 +16,7 @@ from PIL import Image
 from test_train import MODEL, losses, succeeded, train
 
 from videomae_hf import read_frames
-from videomae_hf.data.sources.synthetic import draw_dataset
+from videomae_hf.data.sources.synthetic import synthesise_dataset
 from videomae_hf.evaluation.report import write_report
 
 
@@ -28,7 +28,7 @@ SHORT = ["--sampling_rate", "1", "--logging_steps", "1", "--save_strategy", "no"
 def videos(tmp_path_factory) -> Path:
     """16 videos of 8 classes."""
     folder = tmp_path_factory.mktemp("data") / "videos"
-    draw_dataset(folder, videos_per_class=2, size=40, num_frames=16)
+    synthesise_dataset(folder, videos_per_class=2, size=40, num_frames=16)
     return folder
 
 

@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
 from videomae_hf.data.clips import ClipSampler, PretrainTransform
 from videomae_hf.data.sources.folders_and_lists import VideoRecord
-from videomae_hf.data.sources.synthetic import draw_video, write_video
+from videomae_hf.data.sources.synthetic import synthesise_video, write_video
 from videomae_hf.data.video_dataset import BadVideosError, ClipCollator, VideoDataset
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training.optimization import layer_number, official_schedule, parameter_groups
@@ -23,7 +23,7 @@ from videomae_hf.training.trainer import VideoMAETrainer
 def videos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("videos")
     for index in range(8):
-        write_video(folder / f"{index}.mp4", draw_video("left", np.random.default_rng(index), 32, 8))
+        write_video(folder / f"{index}.mp4", synthesise_video("left", np.random.default_rng(index), 32, 8))
     return [VideoRecord(str(path)) for path in sorted(folder.iterdir())]
 
 

@@ -374,5 +374,5 @@ def test_erasing_repeats_with_the_seed_and_keeps_the_type():
 
 
 def test_erasing_wants_normalised_clips(generator):
-    with pytest.raises(ValueError, match="frames of torch.uint8: random_erasing works on normalised clips"):
+    with pytest.raises(ValueError, match="frames of torch.uint8: random_erasing needs normalised clips"):
         random_erasing(colors(), generator)

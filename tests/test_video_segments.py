@@ -74,9 +74,9 @@ def test_the_info_of_a_segment_starts_at_0():
 @pytest.mark.parametrize(
     ("bounds", "message"),
     [
-        ({"start": 2.4}, r"clip.mp4 \[start=2.4\]: it has 2.4 seconds, and the segment starts at 2.4 seconds"),
-        ({"start": 70, "end": 80}, "it has 2.4 seconds, and the segment starts at 70 seconds"),
-        ({"start_frame": 60}, "it has 60 frames, and the segment starts at frame 60"),
+        ({"start": 2.4}, r"clip.mp4 \[start=2.4\]: it has 2.4 seconds, but the segment starts at 2.4 seconds"),
+        ({"start": 70, "end": 80}, "it has 2.4 seconds, but the segment starts at 70 seconds"),
+        ({"start_frame": 60}, "it has 60 frames, but the segment starts at frame 60"),
     ],
 )
 def test_segments_after_the_end(video, bounds, message):
@@ -93,7 +93,7 @@ def test_segments_after_the_end(video, bounds, message):
     ids=str,
 )  # fmt: skip
 def test_bounds_that_cannot_be(bounds):
-    with pytest.raises(ValueError, match="A segment starts at 0 or later and ends after its start, unlike (start|end)"):
+    with pytest.raises(ValueError, match="A segment must start at 0 or later and end after its start, not (start|end)"):
         VideoSegment("video.mp4", **bounds)
 
 

@@ -9,7 +9,7 @@ import torch
 from conftest import TINY, randomize
 from safetensors.torch import save_file
 
-from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, draw_masks
+from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, sample_masks
 from videomae_hf.models.official_checkpoints import to_official
 
 
@@ -31,7 +31,7 @@ def videos(config, batch: int = BATCH, seed: int = 1) -> torch.Tensor:
 
 
 def masks(config, seed: int = 2) -> dict[str, torch.Tensor]:
-    masked, decoded = draw_masks(config, BATCH, torch.Generator().manual_seed(seed))
+    masked, decoded = sample_masks(config, BATCH, torch.Generator().manual_seed(seed))
     return {"bool_masked_pos": masked, "bool_decoded_pos": decoded}
 
 

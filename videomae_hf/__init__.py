@@ -16,7 +16,7 @@ from .models.configuration_videomae_v2 import VideoMAEV2Config
 from .models.frame_sampling import sample_clip_indices
 from .models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor, VideoMAEV2VideoProcessor
 from .models.layers_videomae_v2 import patchify, unpatchify
-from .models.masking import draw_masks, token_counts
+from .models.masking import sample_masks, token_counts
 from .models.modeling_videomae_v2 import (
     VideoMAEV2ForPreTraining,
     VideoMAEV2ForPreTrainingOutput,
@@ -61,7 +61,7 @@ __all__ = [
     "VideoMAEV2PreTrainedModel",
     "VideoMAEV2VideoProcessor",
     "VideoSegment",
-    "draw_masks",
+    "sample_masks",
     "patchify",
     "read_frames",
     "sample_clip_indices",

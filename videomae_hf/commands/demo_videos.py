@@ -7,7 +7,7 @@ videomae demo-videos data/demo/val --videos_per_class 25 --seed 1
 
 import argparse
 
-from ..data.sources.synthetic import DIFFICULTIES, draw_dataset
+from ..data.sources.synthetic import DIFFICULTIES, synthesise_dataset
 
 
 def main(arguments: list[str]) -> None:
@@ -21,4 +21,4 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--num_frames", type=int, default=32)
     parser.add_argument("--difficulty", choices=DIFFICULTIES, default="plain")
     parser.add_argument("--workers", type=int)
-    draw_dataset(**vars(parser.parse_args(arguments)))
+    synthesise_dataset(**vars(parser.parse_args(arguments)))

@@ -121,7 +121,7 @@ def verify_bundle(checkpoint: Checkpoint, folder: Path):
         raise ValueError(f"{folder} does not work without videomae_hf: {reason}")
 
 
-def upload(folder: Path, repo_id: str, private: bool, revision: str | None, create_pr: bool, message: str) -> str:
+def upload(folder: Path, repo_id: str, revision: str | None, message: str, *, private: bool, create_pr: bool) -> str:
     """One commit with all files; returns its address."""
     api = HfApi()
     repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
@@ -172,4 +172,5 @@ def main(arguments: list[str]):
         if args.dry_run:
             print(f"Dry run: nothing uploaded. Look at {folder}; without --dry_run it goes to {args.repo_id}.")
         else:
-            print(upload(folder, args.repo_id, args.private, args.revision, args.create_pr, args.commit_message))
+            visibility = {"private": args.private, "create_pr": args.create_pr}
+            print(upload(folder, args.repo_id, args.revision, args.commit_message, **visibility))

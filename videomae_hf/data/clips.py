@@ -18,7 +18,7 @@ from ..labels import label_of
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.frame_sampling import check_short_video, constant_rate, random_clip_indices
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
-from ..models.masking import draw_masks, mask_to_ids, token_counts
+from ..models.masking import mask_to_ids, sample_masks, token_counts
 from ..models.video_decoding import MAX_PIXELS, VideoInfo, check_template, read_frames
 from ..settings.run import Run
 from .augmentation.rand_augment import RandAugment, apply_operations
@@ -138,7 +138,7 @@ class PretrainTransform:
         """A view of frames of this size: its box, and its masks."""
         size = self.config.image_hw
         box = multi_scale_box(height, width, size, generator)
-        masked, decoded = draw_masks(self.config, 1, generator)
+        masked, decoded = sample_masks(self.config, 1, generator)
         num_visible, num_decoded = token_counts(self.config)
         ids = {"visible_ids": mask_to_ids(~masked, num_visible)[0], "decoded_ids": mask_to_ids(decoded, num_decoded)[0]}
         return _View(box, size, more=ids)

@@ -22,7 +22,7 @@ from .sources.folders_and_lists import EVALUATION, Reading, holds_any_label, rea
 from .sources.hub_datasets import StreamedRows, read_rows, stream_rows, stream_shards
 from .sources.label_merging import read_mappings
 from .sources.records import VideoRecord
-from .sources.synthetic import draw_dataset
+from .sources.synthetic import synthesise_dataset
 from .sources.tar_shards import is_shards, read_shards
 from .sources.targets import describe_targets, read_targets
 from .video_dataset import VideoDataset
@@ -256,7 +256,7 @@ def _require(data: DataSettings, which: str, source, videos_per_class: int, seed
     if data.demo_videos:
         with PartialState().main_process_first():
             if not Path(source).exists():
-                draw_dataset(source, videos_per_class=videos_per_class, seed=seed)
+                synthesise_dataset(source, videos_per_class=videos_per_class, seed=seed)
 
 
 def with_smoke_test_videos(run: Run) -> Run:
@@ -273,7 +273,7 @@ def with_smoke_test_videos(run: Run) -> Run:
     with PartialState().main_process_first():
         for seed, folder in enumerate(folders):
             if not folder.exists():
-                draw_dataset(folder, videos_per_class=1, seed=seed, size=40, num_frames=length, workers=1)
+                synthesise_dataset(folder, videos_per_class=1, seed=seed, size=40, num_frames=length, workers=1)
     train, val = map(str, folders)
     for source in sources:
         source["data"] = train if source["data"] == SYNTHETIC else source["data"]

@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from ..models.layers_videomae_v2 import patchify, pixel_range, unpatchify
-from ..models.masking import draw_masks, mask_to_ids
+from ..models.masking import mask_to_ids, sample_masks
 from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining
 
 
@@ -62,7 +62,7 @@ def reconstruction_strip(
         pixel_values = pixel_values[None]  # (T, C, H, W) -> (1, T, C, H, W)
     if pixel_values.ndim != 5 or pixel_values.shape[0] != 1:
         raise ValueError(f"pixel_values of shape {tuple(pixel_values.shape)}: one clip (T, C, H, W) is needed.")
-    return reconstruction_strips(model, pixel_values, *draw_masks(model.config, 1, generator))[0]
+    return reconstruction_strips(model, pixel_values, *sample_masks(model.config, 1, generator))[0]
 
 
 @torch.no_grad()

@@ -1,8 +1,9 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""The files of a checkpoint, in a folder or on the Hub: found, and read without trusting them.
+"""Finds the files of a checkpoint, in a folder or on the Hub, and reads them without trusting them.
 
-Nothing here runs code from a file or leaves the folder for a name in a file, and tensors take no more memory than the
-files are long. A file that cannot be read is named, with the reason and the remedy.
+No function here runs code from a file or follows a file name out of the folder, and tensors take no more memory than
+the size of their files. Error messages name the file, the reason and the remedy. This file ships with checkpoints and
+may import only its siblings.
 """
 
 import json
@@ -20,10 +21,10 @@ from safetensors.torch import load_file
 from transformers.utils import cached_file
 
 
-# The options of `from_pretrained` that say where files are
+# The options of `from_pretrained` that say where to find files
 FILE_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
-# What the unpickler of torch raises for damaged and hostile files
+# The exceptions that torch's unpickler raises for damaged and hostile files
 _UNREADABLE = (
     pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, TypeError, LookupError, AttributeError,
     ArithmeticError, AssertionError, MemoryError, struct.error, zipfile.BadZipFile,
@@ -31,15 +32,16 @@ _UNREADABLE = (
 
 
 def find_file(name: str | Path, filename: str, options: dict) -> Path | None:
-    """The path of a file of a checkpoint, downloaded if need be; None where the checkpoint does not have it.
+    """The path of a checkpoint's file, downloaded if necessary; None if the checkpoint does not have it.
 
     Args:
         name: folder, or id on the Hub.
-        filename: in the folder, or in `options["subfolder"]` of it.
-        options: of `FILE_OPTIONS`.
+        filename: name of the file, in the folder or in its `options["subfolder"]`.
+        options: any of `FILE_OPTIONS`.
 
     Raises:
-        ValueError: `name` is a file. OSError: it is neither a folder here nor a repository that can be read.
+        ValueError: `name` is a file.
+        OSError: `name` is neither a local folder nor a repository that can be read.
     """
     if Path(name).is_dir():
         path = Path(name, options.get("subfolder") or "", filename)
@@ -53,11 +55,11 @@ def find_file(name: str | Path, filename: str, options: dict) -> Path | None:
 
 
 def _refuse_paths(name: str) -> None:
-    """Raises for what is not a folder here, and by its form no id on the Hub either."""
+    """Raises for a name that is not a local folder and cannot be an id on the Hub."""
     path = Path(name)
     if path.is_file():
         if path.suffix in (".pth", ".pt", ".bin", ".safetensors") and not Path(path.parent, "config.json").is_file():
-            raise ValueError(f"{name} is a file, not the folder of a checkpoint; videomae convert makes one of it.")
+            raise ValueError(f"{name} is a file, not the folder of a checkpoint; convert it with videomae convert.")
         raise ValueError(f"{name} is a file; give its folder, {path.parent}.")
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
         raise FileNotFoundError(f"There is no file or folder {name}.")
@@ -68,27 +70,27 @@ def _unreachable(name: str | Path, revision: str | None, error: OSError) -> str:
     if isinstance(cause, hub_errors.GatedRepoError):
         return f"{name} is gated on the Hub: accept its terms there, and log in with `hf auth login`."
     if isinstance(cause, hub_errors.RepositoryNotFoundError):
-        return f"{name} is neither a folder here nor a model on the Hub; for a private one log in with `hf auth login`."
+        return f"{name} is neither a local folder nor a model on the Hub; if it is private, run `hf auth login`."
     if isinstance(cause, hub_errors.RevisionNotFoundError):
         return f"{name} on the Hub has no revision {revision!r}."
     if isinstance(cause, hub_errors.LocalEntryNotFoundError | ConnectionError):
-        return f"{name} is no folder here, and the Hub cannot be reached to look for it there."
+        return f"{name} is not a local folder, and the Hub cannot be reached to look for it there."
     reason = (str(cause).splitlines() or [type(cause).__name__])[0]
-    return f"{name} is no folder here, and cannot be read from the Hub: {reason}"
+    return f"{name} is not a local folder, and cannot be read from the Hub: {reason}"
 
 
 def find_config(name: str | Path, options: dict) -> Path:
     """The path of config.json.
 
     Raises:
-        FileNotFoundError: there is none; the message says what the folder holds instead.
+        FileNotFoundError: there is no config.json; the message says what the folder holds instead.
     """
     path = find_file(name, "config.json", options)
     if path is not None:
         return path
     folder = Path(name, options.get("subfolder") or "")
     if not Path(name).is_dir():
-        # A missing file and a repository that is not in the cache while offline look alike above.
+        # `find_file` cannot tell a missing file from a repository that is not in the cache while offline.
         try:
             cached_file(str(name), "config.json", **options)
         except OSError as error:
@@ -106,30 +108,31 @@ def read_mapping(path: Path) -> dict:
     """The content of a JSON file that holds a mapping.
 
     Raises:
-        ValueError: anything else.
+        ValueError: the file is not valid JSON, or holds something else.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} {_damage(path) or f'is not valid JSON: {error}'}.") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, where a mapping is expected.")
+        raise ValueError(f"{path} holds a {type(content).__name__} instead of a mapping.")
     return content
 
 
 def weight_files(
     name: str | Path, options: dict, *, variant: str | None = None, use_safetensors: bool | None = None
 ) -> list[Path]:
-    """The files with the weights of a checkpoint in the layout of transformers: one, or the shards of an index.
+    """The weight files of a checkpoint in the layout of transformers: one file, or the shards that an index lists.
 
     Args:
         name: folder, or id on the Hub.
-        options: of `FILE_OPTIONS`.
+        options: any of `FILE_OPTIONS`.
         variant: as in `from_pretrained`: `"fp16"` reads model.fp16.safetensors.
-        use_safetensors: True reads no pickles, False only these; None prefers safetensors.
+        use_safetensors: True reads safetensors only, False pickles only; None prefers safetensors.
 
     Raises:
-        FileNotFoundError: there are none. ValueError: a damaged index, or one that names a file outside of the folder.
+        FileNotFoundError: there are no weights.
+        ValueError: the index is damaged, or names a file outside the folder.
     """
     kinds = {True: ("model.safetensors",), False: ("pytorch_model.bin",)}
     tried = []
@@ -147,13 +150,13 @@ def weight_files(
 
 
 def _shard_names(index: Path) -> list[str]:
-    """The files that the index of a sharded checkpoint names."""
+    """The file names in the index of a sharded checkpoint."""
     weight_map = read_mapping(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f"{index} is damaged: it has no weight_map of weights and files.")
     for shard in weight_map.values():
         if not isinstance(shard, str) or Path(shard).name != shard or "\\" in shard:
-            raise ValueError(f"{index} is refused: it names {shard!r}, which is no file of its folder.")
+            raise ValueError(f"{index} is refused: it names {shard!r}, which is not a file in its folder.")
     return sorted(set(weight_map.values()))
 
 
@@ -165,14 +168,14 @@ def _shard(name: str | Path, shard: str, index: Path, options: dict) -> Path:
 
 
 def read_tensors(path: Path, *, disable_mmap: bool = False) -> dict[str, torch.Tensor]:
-    """The tensors of a .safetensors file, or of a pickle that holds nothing else, mapped from the disk where possible.
+    """The tensors of a .safetensors file, or of a pickle of tensors, memory-mapped where possible.
 
     Args:
-        path: its suffix says which.
-        disable_mmap: read the whole file at once, for file systems that map badly.
+        path: the file; its suffix tells the format.
+        disable_mmap: read the whole file at once, for file systems on which memory mapping is slow or unsupported.
 
     Raises:
-        ValueError: a damaged file, one that needs code to be read, or tensors that are none of a model.
+        ValueError: the file is damaged, needs code to be read, or holds something other than the weights of a model.
     """
     if path.suffix != ".safetensors":
         content = read_pickle(path)
@@ -189,11 +192,11 @@ def read_pickle(path: Path, allowed: tuple[type, ...] = ()) -> object:
     """The content of a .bin, .pt or .pth file: tensors and plain values.
 
     Args:
-        path: of the file.
-        allowed: further classes that it may hold.
+        path: the file.
+        allowed: further classes that the file may hold.
 
     Raises:
-        ValueError: a damaged file, or one that needs code to be read.
+        ValueError: the file is damaged, or needs code to be read.
     """
     try:
         is_zip = zipfile.is_zipfile(path)
@@ -206,7 +209,7 @@ def read_pickle(path: Path, allowed: tuple[type, ...] = ()) -> object:
 
 
 def _refuse_compressed(path: Path) -> None:
-    """torch never compresses; what does could unpack to any size."""
+    """Raises for a compressed archive: torch never writes one, and it could unpack to any size."""
     with zipfile.ZipFile(path) as archive:
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
             raise zipfile.BadZipFile("its archive is compressed, which torch never writes")
@@ -219,13 +222,13 @@ def _why_refused(error: Exception) -> str:
             f"is refused: it needs {found[1]}. Only tensors and plain values are read, because other pickles can run "
             f"code; load it where you trust it, and save its tensors alone"
         )
-    # torch's own text for it is long, and names an option that runs code.
+    # torch's own message is long, and recommends an option that runs code.
     reason = "" if isinstance(error, pickle.UnpicklingError) else (str(error).splitlines() or [""])[0]
-    return f"is damaged or no PyTorch file ({reason or type(error).__name__})"
+    return f"is damaged or not a PyTorch file ({reason or type(error).__name__})"
 
 
 def _damage(path: Path) -> str | None:
-    """What a file is in place of a checkpoint, as the rest of a sentence; None where that cannot be seen."""
+    """Says what a file is instead of a checkpoint, as the end of a sentence; None if that is unknown."""
     if path.is_dir():
         return "is a folder, not a file"
     try:
@@ -243,10 +246,10 @@ def _damage(path: Path) -> str | None:
 
 
 def checked_tensors(content: dict, path: Path) -> dict[str, torch.Tensor]:
-    """Tensors by name, as they may come from a pickle.
+    """Checks that the content of a pickle maps names to ordinary tensors, and returns it.
 
     Raises:
-        ValueError: other names and values, or tensors without values of their own for each element.
+        ValueError: a name is not text, a value is not a dense tensor, or a tensor is expanded from fewer values.
     """
     for name, value in content.items():
         if not isinstance(name, str):

@@ -5,7 +5,8 @@ VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Vi
 (https://arxiv.org/abs/2203.12602), V1.
 VideoMAE V2: Scaling Video Masked Autoencoders with Dual Masking (https://arxiv.org/abs/2303.16727), V2.
 
-One configuration serves both: V1 is `decoder_mask_ratio=0`.
+One configuration serves both: V1 is `decoder_mask_ratio=0`. This file ships with checkpoints and may import only its
+siblings.
 """
 
 import inspect
@@ -20,6 +21,7 @@ from transformers.activations import ACT2FN
 
 from .adapters import ADAPTER_CONFIG, adapted_base
 from .checkpoint_files import FILE_OPTIONS, find_config, find_file, read_mapping
+from .masking import DECODER_MASKS, ENCODER_MASKS
 from .official_checkpoints import config_from_opengvlab
 from .preprocessing import normalization_of, read_preprocessing
 
@@ -27,12 +29,10 @@ from .preprocessing import normalization_of, read_preprocessing
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-MASK_TYPES = ("tube", "random", "frame")
-DECODER_MASK_TYPES = ("running_cell", "random", "frame")
 POSITION_EMBEDDING_TYPES = ("sinusoidal", "learned")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
-# The most that is believed, far above any model there is: a configuration must not allocate what no machine has.
+# Upper limits, far above any existing model: a hostile configuration must not make loading allocate unbounded memory.
 _MOST = {
     "num_frames": 2**16, "tubelet_size": 2**16, "num_channels": 2**10, "image_size": 2**14, "patch_size": 2**14,
     "hidden_size": 2**16, "intermediate_size": 2**18, "num_hidden_layers": 1000,
@@ -68,44 +68,44 @@ class VideoMAEV2Config(PreTrainedConfig):
     The first block of fields is that of transformers' `VideoMAEConfig`, with its names and defaults. The rest:
 
     Args:
-        mask_ratio (`float`, defaults to 0.9): part of the tokens that the encoder does not see.
+        mask_ratio (`float`, defaults to 0.9): fraction of the tokens that is hidden from the encoder.
         mask_type (`str`, defaults to `"tube"`):
-            `"tube"` masks the same places in all slices of a tube, `"random"` any tokens, `"frame"` whole slices.
+            `"tube"` masks the same positions in all slices of a tube, `"random"` any tokens, `"frame"` whole slices.
         tube_length (`int`, *optional*):
             Frames that share a tube mask; a multiple of `tubelet_size`. `None` is the whole clip (official).
         decoder_mask_ratio (`float`, defaults to 0.0):
-            Part of the tokens that the decoder does not reconstruct. 0 is V1: it reconstructs every masked token.
+            Fraction of the tokens that the decoder does not reconstruct. 0 is V1: it reconstructs every masked token.
         decoder_mask_type (`str`, defaults to `"running_cell"`): `"running_cell"` (V2), `"random"` or `"frame"`.
         drop_path_rate (`float`, defaults to 0.0):
-            Stochastic depth of the last block; it grows linearly from 0 at the first one.
-        layer_scale_init_value (`float`, defaults to 0.0): start of the layer scale; 0 builds none.
-        use_cosine_attention (`bool`, defaults to `False`): cosine attention with a learned scale for each head.
+            Stochastic depth rate of the last block; the rate grows linearly from 0 at the first block.
+        layer_scale_init_value (`float`, defaults to 0.0): initial value of the layer scale; 0 disables layer scale.
+        use_cosine_attention (`bool`, defaults to `False`): cosine attention with a learned scale per head.
         position_embedding_type (`str`, defaults to `"sinusoidal"`): `"sinusoidal"` (fixed) or `"learned"`.
         position_grid (`tuple[int, int, int]`, *optional*):
-            (slices, rows, columns) of the grid that the fixed table is made for and interpolated from, that of
-            pretraining: (8, 14, 14) for 16 frames of 224 x 224 in patches of 16. `None` makes a fresh table for this
-            model's own grid, as the official code does.
+            (slices, rows, columns) of the pretraining grid, from which the fixed position table is interpolated, such
+            as (8, 14, 14) for 16 frames of 224 x 224 in patches of 16. `None` computes a new table for this model's
+            own grid, as the official code does.
         classifier_dropout (`float`, defaults to 0.0): dropout before the classifier.
         image_mean, image_std (`tuple[float]`, *optional*):
-            How pixels in [0, 1] are normalised, one value a channel: by the model itself where it gets uint8 pixels,
-            and the reconstruction targets undo it; `preprocessing.py` has the rule. A checkpoint of transformers gets
-            it from its processor. Defaults to ImageNet's for 3 channels, and to 0 and 1 (nothing) otherwise.
+            Normalisation of pixels in [0, 1], one value per channel. The model applies it to uint8 pixels, and the
+            reconstruction targets undo it; see `preprocessing.py`. A checkpoint of transformers takes it from its
+            processor. Defaults to ImageNet's values for 3 channels, and to 0 and 1 (no normalisation) otherwise.
         use_mean_pooling (`bool`, *optional*, defaults to `True`):
-            As in transformers: `True` classifies the mean of all tokens and has no final norm in the encoder, `False`
-            has that norm and classifies the first token. `None`, which `from_size` sets, is the official code: a
-            final norm while pretraining, none and mean pooling for classification.
+            As in transformers, `True` classifies the mean of all tokens and has no final norm in the encoder; `False`
+            has a final norm and classifies the first token. `None`, which `from_size` sets, follows the official code:
+            a final norm in pretraining, and mean pooling without one in classification.
         target_mean, target_std (`tuple[float]`, *optional*):
-            Regression: mean and standard deviation of each target in the training set. The network predicts targets
-            normalised by them, and the loss is of these; `logits` and `labels` are in the unit of the data.
+            For regression: mean and standard deviation of each target in the training set. The network predicts
+            normalised targets, and the loss compares these; `logits` and `labels` are in the unit of the data.
         head_layer_norm_eps (`float`, *optional*):
-            Epsilon of `fc_norm` and of the decoder's norm. `None` is `layer_norm_eps`, as in the official code;
-            transformers' VideoMAE has 1e-5 there whatever `layer_norm_eps` says, and so have its checkpoints here.
+            Epsilon of `fc_norm` and of the decoder's norm. `None` means `layer_norm_eps`, as in the official code.
+            transformers' VideoMAE always uses 1e-5 there, and so do its checkpoints when they are loaded here.
         label_mappings (`dict[str, dict[str, int]]`, *optional*):
-            Of a model whose classes were merged from several sets: name of a set -> its class names -> class of this
-            model. With it finetuning on one of them takes its rows of the head.
+            For a model whose classes were merged from several data sets: name of a data set -> its class names ->
+            class of this model. Finetuning on one of these data sets then starts from its rows of the head.
 
     Raises:
-        ValueError: where fields do not fit together; the message names them.
+        ValueError: fields contradict each other; the message names them.
 
     Example:
 
@@ -167,19 +167,22 @@ class VideoMAEV2Config(PreTrainedConfig):
         if self.image_std is None:
             self.image_std = IMAGENET_STD if rgb else (1.0,) * self.num_channels
         self.image_mean, self.image_std = tuple(self.image_mean), tuple(self.image_std)  # lists when read from JSON
-        # Called here, before the validators of `@strict`, so that what the user sees is a plain ValueError.
+        # Called before the validators of `@strict`, so that the user sees a plain ValueError.
         self.validate_fields()
         self._check_other_fields(kwargs)
         super().__post_init__(**kwargs)
 
     @classmethod
     def from_size(cls, size: str, version: int = 2, **overrides) -> "VideoMAEV2Config":
-        """The official configuration of a size.
+        """The official configuration of a model size.
 
         Args:
             size: `"small"`, `"base"`, `"large"`, `"huge"` or, in V2 only, `"giant"`.
             version: 1, or 2, which adds the running-cell decoder mask at ratio 0.5.
             overrides: any field of the configuration.
+
+        Raises:
+            ValueError: the size does not exist in this version.
         """
         if (size, version) not in SIZES:
             known = ", ".join(f"{name} (version {number})" for name, number in SIZES)
@@ -190,25 +193,26 @@ class VideoMAEV2Config(PreTrainedConfig):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
-        """As in transformers; what is wrong with a file is a ValueError that names the checkpoint."""
+        """As in transformers; raises ValueError, with the name of the checkpoint, for an invalid config.json."""
         try:
             return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         except ValueError as error:
             if str(pretrained_model_name_or_path) in str(error):
                 raise
-            raise ValueError(f"{pretrained_model_name_or_path} has a config.json that is wrong: {error}") from error
+            raise ValueError(f"{pretrained_model_name_or_path} has an invalid config.json: {error}") from error
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
-        """Reads config.json; those of transformers' VideoMAE ("videomae") and of OpenGVLab's V2 become ours.
+        """Reads config.json, and converts those of transformers' VideoMAE ("videomae") and of OpenGVLab's V2 to ours.
 
-        A folder of adapters without a config.json has that of the model which they adapt.
+        A folder of adapters without a config.json takes the configuration of its base model.
 
         Raises:
-            OSError: no such checkpoint. ValueError: of another model, or no configuration at all.
+            OSError: there is no such checkpoint.
+            ValueError: the file belongs to another model, or is not a configuration.
         """
         name, options = pretrained_model_name_or_path, {key: kwargs.pop(key) for key in FILE_OPTIONS if key in kwargs}
-        for key in ("trust_remote_code", "_from_auto", "_from_pipeline", "_commit_hash"):  # of no use here
+        for key in ("trust_remote_code", "_from_auto", "_from_pipeline", "_commit_hash"):  # not used here
             kwargs.pop(key, None)
         if Path(name).is_file() and Path(name).suffix == ".json":
             return cls.known_fields(read_mapping(Path(name)), name), kwargs
@@ -218,14 +222,14 @@ class VideoMAEV2Config(PreTrainedConfig):
 
     @classmethod
     def known_fields(cls, content: dict, name: str | Path) -> dict:
-        """Our fields from the configuration of a VideoMAE of ours, of transformers or of OpenGVLab.
+        """Converts a configuration of ours, of transformers' VideoMAE or of OpenGVLab's V2 to our fields.
 
         Args:
-            content: of config.json, or of `to_dict` of a configuration.
-            name: of the checkpoint, for messages.
+            content: the content of config.json, or the result of `to_dict`.
+            name: the name of the checkpoint, for messages.
 
         Raises:
-            ValueError: of another model.
+            ValueError: the configuration belongs to another model.
         """
         if "model_config" in content:
             return {"model_type": cls.model_type, **config_from_opengvlab(content)}
@@ -240,12 +244,12 @@ class VideoMAEV2Config(PreTrainedConfig):
 
     @classmethod
     def with_normalization_of(cls, name: str | Path, options: dict, fields: dict) -> dict:
-        """Fields with `image_mean` and `image_std` as the processor of a checkpoint says, where they do not say them.
+        """Adds `image_mean` and `image_std` from the processor of a checkpoint, unless the fields already have them.
 
         Args:
-            name: of the checkpoint: folder, or id on the Hub.
-            options: of `FILE_OPTIONS`.
-            fields: of its configuration.
+            name: the checkpoint: folder, or id on the Hub.
+            options: any of `FILE_OPTIONS`.
+            fields: the fields of its configuration.
         """
         num_channels = fields.get("num_channels", cls.num_channels)
         stated = fields.get("image_mean") is not None or fields.get("image_std") is not None
@@ -257,7 +261,7 @@ class VideoMAEV2Config(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
-        """As in transformers; values of a wrong type are a ValueError."""
+        """As in transformers; raises ValueError for values of a wrong type."""
         try:
             return super().from_dict(config_dict, **kwargs)
         except (StrictDataclassError, AttributeError, LookupError, TypeError) as error:
@@ -275,7 +279,7 @@ class VideoMAEV2Config(PreTrainedConfig):
 
     @property
     def grid_size(self) -> tuple[int, int, int]:
-        """(slices, rows, columns) of tokens: their product is the sequence length, flattened in this order."""
+        """(slices, rows, columns) of tokens, which are flattened in this order into a sequence of their product."""
         (height, width), (patch_height, patch_width) = self.image_hw, self.patch_hw
         return self.num_frames // self.tubelet_size, height // patch_height, width // patch_width
 
@@ -286,17 +290,19 @@ class VideoMAEV2Config(PreTrainedConfig):
         return slices * rows * columns
 
     def validate_fields(self):
-        """Raises ValueError where fields do not fit together. Models call it again: a field may have been set since.
+        """Raises ValueError if fields contradict each other. Models call it again, as fields may have been set since.
 
-        Fields that only pretraining uses are checked for themselves here, and together by `check_pretraining`.
+        Fields that only pretraining uses are checked one by one here, and in combination by `check_pretraining`.
         """
         self._validate_geometry()
         _require_divisible(self, "hidden_size", self.hidden_size, "num_attention_heads", self.num_attention_heads)
-        _require_choice(self, "mask_type", MASK_TYPES)
-        _require_choice(self, "decoder_mask_type", DECODER_MASK_TYPES)
+        _require_choice(self, "mask_type", ENCODER_MASKS)
+        _require_choice(self, "decoder_mask_type", DECODER_MASKS)
         _require_choice(self, "position_embedding_type", POSITION_EMBEDDING_TYPES)
         if self.hidden_act not in ACT2FN:
-            raise ValueError(f"hidden_act={self.hidden_act!r} is no activation of transformers, such as gelu or relu.")
+            raise ValueError(
+                f"hidden_act={self.hidden_act!r} is not an activation of transformers, such as gelu or relu."
+            )
         if self.problem_type is not None:
             _require_choice(self, "problem_type", PROBLEM_TYPES)
         for name in (
@@ -307,12 +313,12 @@ class VideoMAEV2Config(PreTrainedConfig):
         for name in ("layer_norm_eps", "head_layer_norm_eps", "initializer_range", "layer_scale_init_value"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name}={value} must be finite, and not negative.")
+                raise ValueError(f"{name}={value} must be finite and not negative.")
         for name in ("image_mean", "image_std"):
             if len(getattr(self, name)) != self.num_channels:
                 raise ValueError(
                     f"{name}={getattr(self, name)} has {len(getattr(self, name))} values for num_channels="
-                    f"{self.num_channels}; give one value a channel."
+                    f"{self.num_channels}; give one value per channel."
                 )
         if (self.target_mean is None) != (self.target_std is None):
             raise ValueError(f"target_mean={self.target_mean} and target_std={self.target_std}: give both or neither.")
@@ -327,29 +333,29 @@ class VideoMAEV2Config(PreTrainedConfig):
             if min(_pair(value)) < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")
             if max(_pair(value)) > most:
-                raise ValueError(f"{name}={value} is more than any model has; at most {most:,} is accepted.")
+                raise ValueError(f"{name}={value} is larger than in any known model; at most {most:,} is accepted.")
         _require_divisible(self, "num_frames", self.num_frames, "tubelet_size", self.tubelet_size)
         if self.position_grid is not None and (len(self.position_grid) != 3 or min(self.position_grid) < 1):
             raise ValueError(f"position_grid={self.position_grid} must be (slices, rows, columns).")
         if self.position_grid is not None and self.position_embedding_type == "learned":
-            raise ValueError("position_grid is for position_embedding_type='sinusoidal'; learned tables need none.")
+            raise ValueError("position_grid requires position_embedding_type='sinusoidal'; learned tables ignore it.")
         for pixels, patch in zip(self.image_hw, self.patch_hw):
             _require_divisible(self, "image_size", pixels, "patch_size", patch)
         for grid in (self.grid_size, self.position_grid or (1,)):
             if math.prod(grid) * max(self.hidden_size, self.decoder_hidden_size) > _MOST_POSITIONS:
                 raise ValueError(
                     f"num_frames={self.num_frames}, image_size={self.image_size} and position_grid="
-                    f"{self.position_grid} make more positions than any model has."
+                    f"{self.position_grid} result in more positions than any known model has."
                 )
 
     def _check_other_fields(self, others: dict):
-        """Raises ValueError for entries of a config.json that are not among the fields above, and cannot be set."""
+        """Raises ValueError for invalid entries of a config.json other than the fields above, or that cannot be set."""
         number, names = others.get("num_labels", 2), self.id2label
         if type(number) is not int or not 0 <= number <= _MOST_LABELS:
             raise ValueError(f"num_labels={number!r:.40} must be a whole number from 0 to {_MOST_LABELS:,}.")
         if names is not None:
             if not isinstance(names, dict) or sorted(map(str, names)) != sorted(map(str, range(len(names)))):
-                raise ValueError(f"id2label={names!r:.60} must name the classes 0, 1, .., each once.")
+                raise ValueError(f"id2label={names!r:.60} must name each of the classes 0, 1, .. once.")
         attention = others.get("attn_implementation")
         if attention is not None and not isinstance(attention, str):
             raise ValueError(f"attn_implementation={attention!r:.40} must be a name.")
@@ -357,18 +363,18 @@ class VideoMAEV2Config(PreTrainedConfig):
         if not isinstance(architectures, list) or not all(isinstance(name, str) for name in architectures):
             raise ValueError(f"architectures={architectures!r:.60} must be a list of names.")
         if self.label2id is not None and not isinstance(self.label2id, dict):
-            raise ValueError(f"label2id={self.label2id!r:.60} must be a mapping of names to classes.")
+            raise ValueError(f"label2id={self.label2id!r:.60} must map names to classes.")
         for dtype in (self.dtype, others.get("torch_dtype")):
             if dtype is not None and not isinstance(getattr(torch, str(dtype).removeprefix("torch."), 0), torch.dtype):
-                raise ValueError(f"dtype={dtype!r:.40} is no dtype of torch.")
+                raise ValueError(f"dtype={dtype!r:.40} is not a torch dtype.")
         for name in others:
             attribute = inspect.getattr_static(type(self), name, None)
             settable = not isinstance(attribute, property) or attribute.fset is not None
             if not settable or isinstance(attribute, classmethod | staticmethod) or inspect.isroutine(attribute):
-                raise ValueError(f"{name!r} is no field of {type(self).__name__}.")
+                raise ValueError(f"{name!r} is not a field of {type(self).__name__}.")
 
     def check_pretraining(self):
-        """Raises ValueError where decoder and masks do not fit together; of no concern to a classifier."""
+        """Raises ValueError if decoder and mask fields contradict each other. Classifiers do not need this check."""
         _require_divisible(
             self, "decoder_hidden_size", self.decoder_hidden_size,
             "decoder_num_attention_heads", self.decoder_num_attention_heads,
@@ -382,21 +388,21 @@ class VideoMAEV2Config(PreTrainedConfig):
             if int(self.mask_ratio * slices) <= int(self.decoder_mask_ratio * slices):
                 raise ValueError(
                     f"mask_ratio={self.mask_ratio} and decoder_mask_ratio={self.decoder_mask_ratio} of {slices} slices "
-                    f"could decode only what the encoder sees, without a loss; with frame masks the first must be "
-                    f"larger by a slice."
+                    f"could select only visible tokens for decoding, which leaves no loss; with frame masks, "
+                    f"mask_ratio must be larger by at least one slice."
                 )
         if self.decoder_mask_ratio > 0 and self.decoder_mask_type == "running_cell":
             _, rows, columns = self.grid_size
             if rows % 2 or columns % 2:
-                # Deviation: v2/masking_generator.py lets an odd grid pass and makes a mask that is too small.
+                # Deviation: v2/masking_generator.py accepts an odd grid and makes a mask that is too small.
                 raise ValueError(
                     f"decoder_mask_type='running_cell' works in cells of 2x2 patches, but image_size={self.image_size} "
-                    f"and patch_size={self.patch_size} give a grid of {rows}x{columns}; make both even, or take "
-                    f"another decoder_mask_type."
+                    f"and patch_size={self.patch_size} give a grid of {rows}x{columns}; make both even, or use another "
+                    f"decoder_mask_type."
                 )
             if int(4 * self.decoder_mask_ratio) < 1:
                 raise ValueError(
-                    f"decoder_mask_ratio={self.decoder_mask_ratio} leaves no cell out: with decoder_mask_type="
+                    f"decoder_mask_ratio={self.decoder_mask_ratio} drops no token: with decoder_mask_type="
                     f"'running_cell' it is rounded down to quarters; use 0.25, 0.5 or 0.75 (or 0 for V1)."
                 )
 
@@ -426,7 +432,7 @@ def _require_numbers(config, name: str, *, positive: bool):
 
 
 def _with_config(name: str | Path, options: dict) -> tuple[str | Path, dict]:
-    """A checkpoint and the options of its files; in place of adapters without a config.json what they adapt."""
+    """The checkpoint whose config.json to read, and its file options: for adapters without one, their base model."""
     for _ in range(8):  # adapters of adapters
         adapter = find_file(name, ADAPTER_CONFIG, options) if Path(name).is_dir() else None
         if adapter is None or find_file(name, "config.json", options) is not None:

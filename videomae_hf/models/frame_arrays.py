@@ -1,5 +1,8 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Frames that are given in memory: images and arrays of numpy and torch, with or without metadata, as (T, C, H, W)."""
+"""Converts frames in memory (PIL images, numpy arrays, torch tensors), with or without metadata, to (T, C, H, W).
+
+This file ships with checkpoints and may import only its siblings.
+"""
 
 from typing import Any
 
@@ -13,7 +16,11 @@ from .video_sources import VideoInfo, VideoSource
 
 
 def split_batch(videos) -> list:
-    """One video or a batch, in any form that the processor takes, as a list of videos."""
+    """Splits the input of the processor, one video or a batch in any accepted form, into a list of videos.
+
+    Raises:
+        ValueError: the input is empty, of another type, or an array of neither 4 nor 5 dimensions.
+    """
     if isinstance(videos, VideoSource | Image.Image):
         return [[videos] if isinstance(videos, Image.Image) else videos]
     if isinstance(videos, np.ndarray | torch.Tensor):
@@ -31,12 +38,13 @@ def stack_frames(video, options: dict[str, Any]) -> torch.Tensor:
     """A list of frames or an array -> (T, C, H, W), uint8 for integers and float32 for floats.
 
     Args:
-        video: PIL images, which become `num_channels` channels; arrays keep theirs, but for RGB where
-            `num_channels=1`, of which the luma is taken, and grey where `do_convert_rgb=True`.
-        options: of the processor.
+        video: PIL images, which are converted to `num_channels` channels, or arrays, which keep their channels with two
+            exceptions: RGB becomes luma with `num_channels=1`, and grey becomes RGB with `do_convert_rgb=True`.
+        options: the options of the processor.
 
     Raises:
-        ValueError: frames of several shapes, or pixels of no known range, see `_pixels`.
+        ValueError: the frames differ in shape, or their pixels have no known range (see `_integer_pixels` and
+            `_float_pixels`).
     """
     num_channels = options["num_channels"]
     if isinstance(video, list | tuple):
@@ -66,18 +74,20 @@ def _frame_to_tensor(frame, num_channels: int) -> torch.Tensor:
         return torch.from_numpy(image_pixels(frame, num_channels))
     if isinstance(frame, np.ndarray):
         if frame.dtype.kind not in "biuf":
-            raise ValueError(f"A frame has numbers for pixels, not dtype {frame.dtype}.")
-        if frame.dtype.itemsize > 8:  # longer floats than those of torch
+            raise ValueError(f"The pixels of a frame must be numbers, not of dtype {frame.dtype}.")
+        if frame.dtype.itemsize > 8:  # torch has no floats of more than 64 bits
             frame = frame.astype(np.float64)
-        # torch has neither negative strides (OpenCV's BGR as `frame[..., ::-1]`) nor another order of bytes.
+        # torch supports neither negative strides (OpenCV's BGR as `frame[..., ::-1]`) nor foreign byte orders.
         frame = np.ascontiguousarray(frame, frame.dtype.newbyteorder("="))
         return torch.as_tensor(frame)
     if not isinstance(frame, torch.Tensor):
-        raise ValueError(f"A frame is a PIL image or a numpy or torch array, not {type(frame).__name__} {frame!r:.80}.")
+        raise ValueError(
+            f"A frame must be a PIL image or a numpy or torch array, not {type(frame).__name__} {frame!r:.80}."
+        )
     if frame.layout != torch.strided or frame.is_nested or frame.is_quantized or frame.is_complex():
         raise ValueError(
-            f"A frame is a dense tensor of real numbers, not one of dtype {frame.dtype} and layout {frame.layout}; "
-            f"to_dense(), dequantize() or abs() make one."
+            f"A frame must be a dense tensor of real numbers, not of dtype {frame.dtype} and layout {frame.layout}; "
+            f"convert it with to_dense(), dequantize() or abs()."
         )
     return frame
 
@@ -89,10 +99,13 @@ def _is_channels_last(shape: torch.Size, input_data_format: Any, num_channels: i
 
 
 def _integer_pixels(video: torch.Tensor) -> torch.Tensor:
-    """Integers from 0 to 255, or of 16 bits, or bool -> uint8.
+    """Integers from 0 to 255, uint16 or bool -> uint8.
 
-    uint16 is scaled by its depth where a value of the video is above 255; up to there it is taken as 0 to 255, as every
-    other type is.
+    uint16 is scaled from 16 to 8 bits if any value of the video is above 255; otherwise it is taken as 0 to 255, like
+    every other integer type.
+
+    Raises:
+        ValueError: a value is out of range.
     """
     if video.dtype == torch.uint8:
         return video
@@ -112,10 +125,16 @@ def _integer_pixels(video: torch.Tensor) -> torch.Tensor:
 def _float_pixels(video: torch.Tensor, rescaled: bool) -> torch.Tensor:
     """Floats as float32.
 
-    Pixels of 0 to 1 that are going to be divided by 255 once more come out as nothing but black. transformers does so
-    without a word (it warned of it before version 5), here they are refused: no one wants it, and no later step would
-    notice. A clip of zeros and ones is black in the range of 0 to 255, and may well be: it passes, and so does a
-    clip of zeros, which is black in either range.
+    Pixels from 0 to 1 that were divided by 255 again would all be black. transformers does this silently (it warned
+    before version 5); here such pixels are refused, since no later step would notice. A clip that holds only zeros and
+    ones passes: it may be a nearly black clip in the range 0 to 255.
+
+    Args:
+        video: float, any shape.
+        rescaled: whether the processor is going to divide these pixels by 255.
+
+    Raises:
+        ValueError: pixels are not finite, or seem to be scaled or normalised already although `rescaled` is set.
     """
     video = video.float()
     low, high = (float(value) for value in video.aminmax())  # NaN if there is any
@@ -138,7 +157,11 @@ def _float_pixels(video: torch.Tensor, rescaled: bool) -> torch.Tensor:
 
 
 def split_metadata(video_metadata, number: int) -> list[VideoMetadata | None]:
-    """What transformers' video processors take as `video_metadata`, as one for each of so many videos."""
+    """Splits `video_metadata`, in any form that transformers' video processors accept, into one entry per video.
+
+    Raises:
+        ValueError: the number of entries is not `number`.
+    """
     if video_metadata is None:
         return [None] * number
     entries = video_metadata if isinstance(video_metadata, list | tuple) else [video_metadata]
@@ -150,7 +173,11 @@ def split_metadata(video_metadata, number: int) -> list[VideoMetadata | None]:
 
 
 def given_info(num_frames: int, metadata: VideoMetadata | None) -> VideoInfo:
-    """The `VideoInfo` of given frames: all of a video, or those that `frames_indices` names of it."""
+    """The `VideoInfo` of frames in memory: a whole video, or the frames of one that `frames_indices` names.
+
+    Raises:
+        ValueError: the metadata describe another number of frames.
+    """
     if metadata is None:
         return VideoInfo(num_frames)
     fps, indices = metadata.fps, metadata.frames_indices
@@ -161,7 +188,7 @@ def given_info(num_frames: int, metadata: VideoMetadata | None) -> VideoInfo:
         return VideoInfo(num_frames, (num_frames - 1) / seconds[-1] if seconds[-1] > 0 else None, seconds)
     if metadata.total_num_frames != num_frames:
         raise ValueError(
-            f"{num_frames} frames are given, and their video_metadata has total_num_frames={metadata.total_num_frames} "
-            f"and no frames_indices that say which of these they are."
+            f"{num_frames} frames are given, but their video_metadata has total_num_frames={metadata.total_num_frames} "
+            f"and no frames_indices to say which of these they are."
         )
     return VideoInfo(num_frames, fps)

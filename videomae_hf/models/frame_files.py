@@ -1,8 +1,9 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Frames from folders of images, images of several pages (TIFF, animated PNG and WebP), and arrays (.npy, .npz).
+"""Reads frames from folders of images, multi-page images (TIFF, animated PNG and WebP), and arrays (.npy, .npz).
 
-Each reader is a generator: it hands a `VideoInfo` to `pick`, which answers with the wanted indices, and yields
-(index, uint8 (H, W, C)) for each of them once, in ascending order. A file is read frame by frame.
+Each reader is a generator. It passes a `VideoInfo` to `pick`, which returns the wanted indices, and yields
+(index, uint8 (H, W, C)) once for each of them, in ascending order. Files are read frame by frame. This file ships with
+checkpoints and may import only its siblings.
 """
 
 import math
@@ -28,7 +29,7 @@ from .video_sources import FrameFolder, VideoDecodeError, VideoInfo
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 ARRAY_SUFFIXES = (".npy", ".npz")
-# Named one by one: PIL starts Ghostscript for PostScript, whatever the name of the file.
+# An explicit list: PIL would start Ghostscript for PostScript content, whatever the name of the file.
 _IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _PAGED_IMAGES = (b"\x89PNG\r\n", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")  # and WebP
 
@@ -37,14 +38,14 @@ Frames = Iterator[tuple[int, np.ndarray]]
 
 
 def damaged_file_errors() -> tuple[type[Exception], ...]:
-    """What PIL, numpy and zipfile raise for files that they cannot read."""
+    """The exceptions that PIL, numpy and zipfile raise for files that they cannot read."""
     broken = (OSError, EOFError, SyntaxError, TokenError, struct.error, zlib.error, zipfile.BadZipFile)
     too_large = (MemoryError, Image.DecompressionBombError)
     return (*broken, *too_large, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError)
 
 
 def reader_of(source: str | bytes | FrameFolder) -> Callable[..., Frames] | None:
-    """The reader of this source, called as `reader(source, pick, num_channels, max_pixels)`; None if it is a video."""
+    """The reader of this source, called as `reader(source, pick, num_channels, max_pixels)`; None for a video file."""
     if isinstance(source, FrameFolder):
         return read_folder
     head = first_bytes(source, 16)
@@ -54,7 +55,7 @@ def reader_of(source: str | bytes | FrameFolder) -> Callable[..., Frames] | None
         return read_npz
     if head.startswith(_PAGED_IMAGES) or (head[:4], head[8:12]) == (b"RIFF", b"WEBP"):
         return read_pages
-    # A JPEG may be the first of many, in a stream of them, which is a video.
+    # A file that begins like a JPEG may be a stream of many (MJPEG), which is a video.
     is_named_jpeg = isinstance(source, str) and source.lower().endswith((".jpg", ".jpeg"))
     return read_pages if is_named_jpeg and head.startswith(b"\xff\xd8\xff") else None
 
@@ -71,11 +72,11 @@ def _file(source: str | bytes) -> BinaryIO:
 
 
 def check_size(width: int, height: int, max_pixels: int | None):
-    """Raises ValueError for frames of more pixels than allowed."""
+    """Raises ValueError if frames have more than `max_pixels` pixels; None allows any number."""
     if max_pixels is not None and width * height > max_pixels:
         raise ValueError(
-            f"its frames have {width} x {height} pixels, more than max_pixels={max_pixels}; raise max_pixels if there "
-            f"is memory for them"
+            f"its frames have {width} x {height} pixels, more than max_pixels={max_pixels}; raise max_pixels if they "
+            f"fit into memory"
         )
 
 
@@ -84,17 +85,17 @@ def check_size(width: int, height: int, max_pixels: int | None):
 
 @contextmanager
 def open_image(file: str | Path | BinaryIO, max_pixels: int | None) -> Iterator[Image.Image]:
-    """Opens an image without decoding it, if its header says that it is not too large."""
+    """Opens an image without decoding it; raises ValueError if its header gives more than `max_pixels` pixels."""
     with Image.open(file, formats=_IMAGE_FORMATS) as image:
         check_size(*image.size, max_pixels)
         yield image
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF data say."""
+    """The image, rotated as its EXIF data say."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except damaged_file_errors():  # broken EXIF data are no reason to refuse a picture
+    except damaged_file_errors():  # an image with broken EXIF data is still readable
         return image
     return ImageOps.exif_transpose(image) if orientation != 1 else image
 
@@ -114,12 +115,12 @@ def read_folder(folder: FrameFolder, pick: Pick, num_channels: int | None, max_p
 
 
 def image_paths(folder: FrameFolder) -> Sequence[Path]:
-    """The images of a folder in the order of the frames; those that a template and a number promise may be missing."""
+    """The images of a folder in frame order. With a template and a number of frames, files may turn out missing."""
     if folder.template is not None:
         return _TemplatePaths(folder)
     found = (path for path in Path(folder.path).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    found = (path for path in found if not path.name.startswith("."))  # macOS leaves ._1.jpg on disks
-    # img_9 comes before img_10
+    found = (path for path in found if not path.name.startswith("."))  # macOS leaves files such as ._1.jpg
+    # Natural order: img_9 before img_10
     paths = sorted(found, key=lambda path: [int(part) if part.isdecimal() else part for part in _numbers_apart(path)])
     return paths if folder.num_frames is None else paths[: folder.num_frames]
 
@@ -129,7 +130,7 @@ def _numbers_apart(path: Path) -> list[str]:
 
 
 class _TemplatePaths(Sequence):
-    """The paths that a template makes; a list of them would be as long as a data set says, wrongly or not."""
+    """The paths that a template generates, lazily: a data set may claim any number of frames."""
 
     def __init__(self, folder: FrameFolder):
         self.folder, self.length = folder, folder.num_frames
@@ -149,12 +150,12 @@ class _TemplatePaths(Sequence):
 
 
 def read_pages(source: str | bytes, pick: Pick, num_channels: int | None, max_pixels: int | None) -> Frames:
-    """The pages of an image as frames. ImageJ says how many pages of one channel each make a frame."""
+    """The pages of an image as frames. In files of ImageJ, several pages of one channel each may form a frame."""
     size = len(source) if isinstance(source, bytes) else os.path.getsize(source)
     with open_image(BytesIO(source) if isinstance(source, bytes) else source, max_pixels) as image:
         pages = getattr(image, "n_frames", 1)
         if pages > size:
-            raise ValueError(f"it claims {pages} pages and has {size} bytes")
+            raise ValueError(f"it claims {pages} pages, but has only {size} bytes")
         per_frame = _imagej_channels(image, pages)
         if per_frame > 1:
             check_channels(per_frame, num_channels)
@@ -174,7 +175,7 @@ def _imagej_channels(image: Image.Image, pages: int) -> int:
     stated = {name: int(number) for name, number in re.findall(r"^(images|channels)=(\d{1,9})$", description, re.M)}
     channels = stated.get("channels", 1)
     if stated.get("images", pages) != pages or not channels or pages % channels:
-        raise ValueError(f"{pages} pages can be read, and ImageJ wrote {stated}")
+        raise ValueError(f"{pages} pages can be read, but ImageJ wrote {stated}")
     return channels
 
 
@@ -212,33 +213,33 @@ def _stored_frames(file: BinaryIO, size: int, pick: Pick, num_channels: int | No
 
 @dataclass(frozen=True)
 class _StoredArray:
-    """An array in a file, read frame by frame: neither mapped, as a file that shrinks meanwhile would end the process,
-    nor unpickled."""
+    """An array in a file, read frame by frame. It is never unpickled, and not memory-mapped either: if a mapped file
+    shrank in the meantime, the process would be killed."""
 
     file: BinaryIO
-    start: int  # of the values in the file
+    start: int  # offset of the values in the file, in bytes
     shape: tuple[int, ...]
     dtype: np.dtype
 
     @classmethod
     def from_header(cls, file: BinaryIO, size: int) -> "_StoredArray":
-        """Raises ValueError for arrays that cannot be read, among them those that `size` bytes do not hold."""
+        """Raises ValueError for arrays that cannot be read, such as those that do not fit into `size` bytes."""
         version = np.lib.format.read_magic(file)
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
         if read is None:
-            raise ValueError(f"an array in format {version}; write numbers with numpy.save")
+            raise ValueError(f"an array in format {version}; write it with numpy.save as numbers")
         shape, is_fortran, dtype = read(file)
         if dtype.kind not in "biuf":
             raise ValueError(f"an array of dtype {dtype}; a video has uint8, uint16, or floats from 0 to 1")
         if is_fortran and len(shape) > 1:
-            raise ValueError("an array in Fortran order; save numpy.ascontiguousarray of it")
+            raise ValueError("an array in Fortran order; apply numpy.ascontiguousarray before saving it")
         start = file.tell()
         if math.prod(shape) * dtype.itemsize > size - start:
-            raise ValueError(f"the file is cut off: an array of shape {shape} and dtype {dtype} is not all in it")
+            raise ValueError(f"the file is cut off: its array of shape {shape} and dtype {dtype} is not complete")
         return cls(file, start, shape, dtype)
 
     def check(self, num_channels: int | None, max_pixels: int | None):
-        """Raises ValueError for frames of another number of channels or too many pixels."""
+        """Raises ValueError if frames have the wrong number of channels or too many pixels."""
         height, width, channels = self._frame_shape(num_channels)
         if not height * width * channels:
             raise ValueError(f"an array of shape {self.shape}; its frames have no pixels")
@@ -253,7 +254,7 @@ class _StoredArray:
         values = self.file.read(count * self.dtype.itemsize)
         if len(values) < count * self.dtype.itemsize:
             raise ValueError(f"the file ends within frame {index}")
-        frame = np.frombuffer(values, self.dtype).reshape(shape).copy()  # writable, as torch wants it
+        frame = np.frombuffer(values, self.dtype).reshape(shape).copy()  # writable, as torch requires
         if frame.ndim == 2:
             frame = frame[..., None]
         elif not channels_last(shape, num_channels):

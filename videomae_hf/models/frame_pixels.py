@@ -1,8 +1,9 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Depth and channels of frames: pixels of any kind become uint8 (H, W, C), 0 black and 255 white.
+"""Converts pixels of any depth and number of channels to uint8 (H, W, C), where 0 is black and 255 white.
 
 Pixels are scaled by their depth, never by the values that happen to occur, so that all frames of a data set are scaled
-alike. Where the depth tells no range (floats beyond 0 to 1, integers of 32 bits) they are refused.
+alike. Pixels whose depth implies no range (floats outside 0 to 1, 32-bit integers) are refused. This file ships with
+checkpoints and may import only its siblings.
 """
 
 import warnings
@@ -12,18 +13,18 @@ import torch
 from PIL import Image
 
 
-BATCH_BYTES = 64 * 2**20  # of decoded frames that are worked on together, where they are more than one
+BATCH_BYTES = 64 * 2**20  # upper limit of decoded frames that are processed together, unless it is a single one
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes, in each byte order
 
 
 def image_pixels(image: Image.Image, num_channels: int | None = None) -> np.ndarray:
     """A PIL image of any mode -> uint8 (H, W, num_channels).
 
-    One channel is the luma of PIL's "L", three are RGB; transparency is dropped. Other numbers of channels are those of
-    the image as they are: RGBA, CMYK, LA. None takes those that it has.
+    One channel is the luma of PIL's "L", three channels are RGB; transparency is dropped. Any other number must be that
+    of the image itself (RGBA, CMYK, LA). None keeps the channels of the image.
 
     Raises:
-        ValueError: another number of channels, or pixels of unknown range; the message has the mode.
+        ValueError: the image has another number of channels, or pixels of unknown range; the message gives its mode.
     """
     if image.mode in _SIXTEEN_BITS or image.mode in ("I", "F"):
         pixels = array_pixels(np.asarray(image), f"mode {image.mode}", sixteen_bits=image.mode != "F")[..., None]
@@ -39,11 +40,11 @@ def array_pixels(array: np.ndarray, kind: str = "", *, sixteen_bits: bool = Fals
 
     Args:
         array: bool (white is True), uint8, uint16 (white is 65535), floats from 0 to 1, or other integers, 0 to 255.
-        kind: what the array is, for the message; its dtype unless given.
-        sixteen_bits: integers are of 16 bits whatever their dtype.
+        kind: a description of the array for error messages; by default its dtype.
+        sixteen_bits: treat integers as 16 bits deep, whatever their dtype.
 
     Raises:
-        ValueError: another dtype or range.
+        ValueError: the dtype or the range of values is another.
     """
     kind = kind or f"dtype {array.dtype}"
     if array.dtype == np.uint8:
@@ -54,7 +55,7 @@ def array_pixels(array: np.ndarray, kind: str = "", *, sixteen_bits: bool = Fals
         raise ValueError(f"pixels of {kind} and shape {array.shape}: use uint8, or uint16, or floats from 0 to 1")
     low, high = array.min(), array.max()  # NaN if there is any
     if array.dtype.kind == "f":
-        limit, advice = 1, "the range of other floats is unknown: scale them to 0 to 1, or to uint8"
+        limit, advice = 1, "the range of such floats is unknown: scale them to 0 to 1, or to uint8"
     elif sixteen_bits or (array.dtype.kind == "u" and array.dtype.itemsize == 2):  # in any byte order
         limit, advice = 65535, "only 16 bits have a known range: scale them to 16 bits or 8"
     else:
@@ -68,11 +69,11 @@ def array_pixels(array: np.ndarray, kind: str = "", *, sixteen_bits: bool = Fals
 
 
 def warn_of_dark_frames(high: int):
-    """Says once that frames of 16 bits come out dark, where `high` is the largest value of some."""
+    """Warns once that 16-bit frames come out dark, if `high`, the largest value of some frames, suggests 12 bits."""
     if 0 < high < 4096:
         warnings.warn(
-            "Frames of 16 bits are scaled so that 65535 is white, and some have no value above 4095: they come out "
-            "nearly black. If all of yours are like this, scale them to the full range.",
+            "16-bit frames are scaled so that 65535 is white, but some have no value above 4095 and come out nearly "
+            "black. If all of yours are like this, scale them to the full range.",
             stacklevel=2,
         )
 
@@ -81,10 +82,10 @@ _EIGHT_OF_SIXTEEN_BITS = np.rint(np.arange(65536) / 257).astype(np.uint8)
 
 
 def fit_channels(frame: np.ndarray, num_channels: int | None, kind: str = "") -> np.ndarray:
-    """uint8 (H, W, C) -> (H, W, num_channels): RGB to luma, grey to three equal channels, or as it is (with None).
+    """uint8 (H, W, C) -> (H, W, num_channels): RGB to luma, grey to three equal channels, or unchanged (with None).
 
     Raises:
-        ValueError: see `check_channels`.
+        ValueError: the channels cannot be converted, see `check_channels`.
     """
     channels = frame.shape[-1]
     check_channels(channels, num_channels, kind)
@@ -96,14 +97,14 @@ def fit_channels(frame: np.ndarray, num_channels: int | None, kind: str = "") ->
 
 
 def check_channels(channels: int, num_channels: int | None, kind: str = ""):
-    """Raises ValueError where frames of so many channels do not make frames of `num_channels`."""
+    """Raises ValueError if frames of `channels` channels cannot be converted to `num_channels`."""
     if num_channels not in (None, channels) and {channels, num_channels} != {1, 3}:
         kind = f" ({kind})" if kind else ""
-        raise ValueError(f"its frames have {channels} channels{kind}, and num_channels={num_channels} are asked for")
+        raise ValueError(f"its frames have {channels} channels{kind}, but num_channels={num_channels} is requested")
 
 
 def luma(frames: torch.Tensor) -> torch.Tensor:
-    """RGB (..., 3, H, W) -> grey (..., 1, H, W), ITU-R 601-2: uint8 in the fixed point of PIL, floats as floats."""
+    """RGB (..., 3, H, W) -> luma (..., 1, H, W), ITU-R 601-2: uint8 in the fixed-point arithmetic of PIL, or floats."""
     if frames.is_floating_point():
         weights = torch.tensor([19595, 38470, 7471], dtype=frames.dtype, device=frames.device) / 65536
         return (frames * weights[:, None, None]).sum(dim=-3, keepdim=True)
@@ -114,10 +115,10 @@ def luma(frames: torch.Tensor) -> torch.Tensor:
 def channels_last(shape: tuple[int, int, int], num_channels: int | None = None) -> bool:
     """Whether a frame of this shape is (H, W, C) and not (C, H, W).
 
-    Its channels are the axis of 1 or 3, as in transformers, and of other `num_channels` before these; of two such axes
-    the first one.
+    The channel axis is the one of size `num_channels`, if that is given, or else of size 1 or 3, as in transformers. If
+    both axes qualify, it is the first.
     """
     for counts in ((num_channels,), (1, 3)) if num_channels not in (None, 1, 3) else ((1, 3),):
         if shape[0] in counts or shape[2] in counts:
             return shape[0] not in counts
-    return shape[2] < shape[0]  # there are fewer channels than pixels
+    return shape[2] < shape[0]  # frames have fewer channels than rows or columns

@@ -1,5 +1,8 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Weights for clips of another shape: positions of another grid, patch projections of other channels and tubelets."""
+"""Adapts weights to clips of another shape: position tables for other grids, patch projections for other channels.
+
+This file ships with checkpoints and may import only its siblings.
+"""
 
 import math
 
@@ -7,10 +10,10 @@ import torch
 
 
 def sinusoid_table(num_positions: int, hidden_size: int) -> torch.Tensor:
-    """Fixed position table (1, num_positions, hidden_size), float32.
+    """The fixed position table (1, num_positions, hidden_size), float32.
 
-    One-dimensional over the flattened token index, base 10000, sine on even channels and cosine on odd ones, computed
-    in float64 (v1/modeling_finetune.py, get_sinusoid_encoding_table).
+    One-dimensional over the flattened token index, with base 10000, sine on even channels and cosine on odd ones,
+    computed in float64 (v1/modeling_finetune.py, get_sinusoid_encoding_table).
     """
     position = torch.arange(num_positions, dtype=torch.float64)[:, None]
     channel = torch.arange(hidden_size, dtype=torch.float64)
@@ -19,14 +22,14 @@ def sinusoid_table(num_positions: int, hidden_size: int) -> torch.Tensor:
 
 
 def position_table(config, hidden_size: int) -> torch.Tensor:
-    """The fixed table (1, L, hidden_size) of a model: fresh, or interpolated from `config.position_grid`.
+    """The fixed table (1, L, hidden_size) of a model: newly computed, or interpolated from `config.position_grid`.
 
-    Fresh is the default and what the official code does where it works. Deviation: its interpolation of fixed tables
-    (v2/run_class_finetuning.py) fails or does nothing; ours interpolates. A fresh table counts tokens in one dimension:
-    on a wider grid each row begins at another number than in pretraining, which finetuning has to unlearn;
-    interpolated, each place keeps its code. Before any finetuning that is worth little: on the drawn videos of the demo
-    a classifier of 64 x 64 pixels scores 89.8 % fresh and 90.2 % interpolated at 96 x 96, one of 8 frames 93.8 % and
-    94.3 % at 16 (600 videos).
+    By default the table is computed for the new grid, as in the official code where that works. Deviation: the official
+    interpolation of fixed tables (v2/run_class_finetuning.py) fails or does nothing; ours interpolates. A new table
+    counts tokens in one dimension, so that on a wider grid each row begins at another number than in pretraining, which
+    finetuning has to unlearn; with interpolation each position keeps its code. Without finetuning the difference is
+    small: on the synthetic videos of the demo, a classifier trained at 64 x 64 pixels scores 89.8 % (new) and 90.2 %
+    (interpolated) at 96 x 96, and one trained on 8 frames 93.8 % and 94.3 % at 16 frames (600 videos).
     """
     if config.position_grid is None:
         return sinusoid_table(config.sequence_length, hidden_size)
@@ -39,7 +42,7 @@ def interpolate_positions(
 ) -> torch.Tensor:
     """(1, L, D) on one grid of (slices, rows, columns) -> (1, L', D) on another: bicubic in space, linear in time.
 
-    As v2/run_class_finetuning.py means to do for tables of checkpoints.
+    This is the intention of v2/run_class_finetuning.py for the tables of checkpoints.
     """
     if old_grid == new_grid:
         return table
@@ -55,10 +58,15 @@ def interpolate_positions(
 
 
 def resize_projection(weight: torch.Tensor, num_channels: int, tubelet_size: int) -> torch.Tensor:
-    """The patch projection (D, C, t, h, w), or (D, C, h, w) of an image model, for other channels and tubelets.
+    """Converts the patch projection (D, C, t, h, w), or (D, C, h, w) of an image model, to (D, C', t', h, w).
 
-    The response to a static clip whose channels are equal stays exactly what it was: sums over channels and frames are
-    kept. Where one tubelet is a multiple of the other the order in time is kept too; otherwise frames share the mean.
+    The response to a static clip with equal channels does not change: sums over channels and frames are preserved. If
+    one tubelet size is a multiple of the other, the order in time is preserved too; otherwise all frames get the mean.
+
+    Args:
+        weight: the projection of the checkpoint.
+        num_channels: number of channels C' of the model.
+        tubelet_size: number of frames t' of the model's tubelets.
     """
     if weight.ndim == 4:
         weight = weight[:, :, None]  # (D, C, h, w) -> (D, C, 1, h, w)

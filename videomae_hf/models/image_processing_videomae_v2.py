@@ -1,9 +1,10 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""From a video, in whatever form it comes, to `pixel_values`: sample, decode, resize, crop, normalise.
+"""Prepares videos, in any form, as `pixel_values`: sample, decode, resize, crop, normalise.
 
-One class with two names: `VideoMAEV2ImageProcessor` is what users call and `AutoImageProcessor` finds, and
-`VideoMAEV2VideoProcessor` what Transformers' video-classification pipeline and `AutoVideoProcessor` look for. Both read
-and write the one preprocessor_config.json. Everything is torch on the CPU; torchvision is not needed.
+One class has two names: users and `AutoImageProcessor` use `VideoMAEV2ImageProcessor`; `AutoVideoProcessor` and the
+video-classification pipeline of transformers look for `VideoMAEV2VideoProcessor`. Both read and write the same
+preprocessor_config.json. All operations are torch on the CPU; torchvision is not needed. This file ships with
+checkpoints and may import only its siblings.
 """
 
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from .video_sources import VideoInfo, VideoSource
 
 
 _INTERPOLATIONS = {
-    PILImageResampling.NEAREST: "nearest-exact",  # the pixel centres, as PIL and transformers take them
+    PILImageResampling.NEAREST: "nearest-exact",  # uses pixel centres, as PIL and transformers do
     PILImageResampling.BILINEAR: "bilinear",
     PILImageResampling.BICUBIC: "bicubic",
 }
@@ -49,47 +50,47 @@ class VideoMAEV2ProcessorKwargs(ImagesKwargs, total=False):
     num_channels: int | None
     antialias: bool | None
     max_pixels: int | None
-    video_metadata: Any  # VideoMetadata or dict, or a list with one for each video
+    video_metadata: Any  # VideoMetadata or dict, or a list with one entry per video
     return_metadata: bool | None
-    generator: Any  # torch.Generator of frame_sampling="random"
+    generator: Any  # torch.Generator for frame_sampling="random"
 
 
 class VideoMAEV2ImageProcessor(BaseImageProcessor):
     r"""
-    Prepares videos for VideoMAE. Resizing, cropping and normalising, and their defaults, are those of transformers'
-    `VideoMAEImageProcessor`; sampling, decoding and views are new. Every option can be given here or in a call.
+    Prepares videos for VideoMAE. Resizing, cropping and normalisation, and their defaults, are those of transformers'
+    `VideoMAEImageProcessor`; sampling, decoding and views are additions. Every option can be given here or in a call.
 
     Args:
-        num_frames (`int`, defaults to 16): frames of a clip.
+        num_frames (`int`, defaults to 16): number of frames in a clip.
         frame_sampling (`str`, defaults to `"dense"`): `"dense"`, `"uniform"` or `"random"`, see `sample_clip_indices`.
-        sampling_rate (`float`, defaults to 4): distance of neighbouring frames of a dense clip, in frames.
-        fps (`float`, *optional*): frames of a dense clip per second; overrides `sampling_rate`.
+        sampling_rate (`float`, defaults to 4): distance between neighbouring frames of a dense clip, in frames.
+        fps (`float`, *optional*): frames per second of a dense clip; overrides `sampling_rate`.
         num_clips, num_crops (`int`, defaults to 1):
-            Views of a video: clips spread over its length, crops over its longer side. The crops of the first clip come
-            first. One crop is the centre.
+            Views of a video: clips are spread over its length, crops over its longer side. The crops of the first clip
+            come first. A single crop is the centre crop.
         short_video (`str`, defaults to `"repeat_last"`): see `sample_clip_indices`.
         official_sampling (`bool`, defaults to `False`):
-            Take exactly the frames that the official V1 and V2 code takes, see `sample_clip_indices`.
+            Use exactly the frames of the official V1 and V2 code, see `sample_clip_indices`.
         do_sample_frames (`bool`, *optional*):
-            `None` samples files and takes frames that are given as they are; `True` samples these as well; `False`
-            takes all frames of a file.
+            `None` samples frames from files and uses frames in memory as they are; `True` samples from these as well;
+            `False` uses all frames of a file.
         video_backend (`str`, defaults to `"auto"`): the decoder, see `read_frames`.
-        square_pixels (`bool`, defaults to `True`): stretch videos whose pixels are not square, see `read_frames`.
+        square_pixels (`bool`, defaults to `True`): stretch videos with non-square pixels, see `read_frames`.
         num_channels (`int`, defaults to 3):
-            Channels of the clips that come from files and PIL images: 3 for RGB, 1 for luma, others for files that have
-            them. Arrays keep theirs, except that the luma is taken of RGB where it is 1.
+            Number of channels of clips from files and PIL images: 3 for RGB, 1 for luma, or another number for files
+            that have it. Arrays keep their channels, except that RGB becomes luma if it is 1.
         antialias (`bool`, defaults to `True`):
-            Antialias frames that are made smaller, as PIL and transformers do. The official test does not (bilinear
-            resizing in OpenCV): `False` gives its pixels.
-        max_pixels (`int`, defaults to 8192 * 4320): refuse files with larger frames, see `read_frames`.
+            Antialias when frames are made smaller, as PIL and transformers do. The official test does not (bilinear
+            resizing in OpenCV); `False` reproduces its pixels.
+        max_pixels (`int`, defaults to 8192 * 4320): refuse files whose frames have more pixels, see `read_frames`.
         return_metadata (`bool`, defaults to `False`):
-            Also return `video_metadata`, a `VideoMetadata` for each video, whose `frames_indices` are the frames of all
-            clips, clip after clip.
+            Also return `video_metadata`, one `VideoMetadata` per video; its `frames_indices` are the frames of all
+            clips, one clip after the other.
         do_resize, size, resample, do_center_crop, crop_size, do_rescale, rescale_factor, do_normalize, image_mean,
         image_std: as in transformers.
 
-    Transformers' video-classification pipeline calls the processor with `num_frames` alone: its `frame_sampling_rate`
-    reaches no video processor. Clips are sampled by the `sampling_rate` of this one.
+    The video-classification pipeline of transformers calls the processor with `num_frames` only: its
+    `frame_sampling_rate` is not passed on, and clips are sampled with the `sampling_rate` of the processor.
 
     Example:
 
@@ -139,14 +140,14 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
 
     @classmethod
     def get_image_processor_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict[str, Any], dict[str, Any]]:
-        """As in transformers, from whichever file of a processor a checkpoint has; see `read_preprocessing`."""
+        """As in transformers, from whichever processor file the checkpoint has; see `read_preprocessing`."""
         name, options = pretrained_model_name_or_path, {key: kwargs.pop(key) for key in FILE_OPTIONS if key in kwargs}
-        for key in ("image_processor_filename", "_from_auto", "_from_pipeline"):  # of no use here
+        for key in ("image_processor_filename", "_from_auto", "_from_pipeline"):  # not used here
             kwargs.pop(key, None)
         is_file = Path(name).is_file()
         found = read_mapping(Path(name)) if is_file else read_preprocessing(name, options)
         if found is None:
-            raise OSError(f"{name} has no preprocessor_config.json, nor another file of a processor.")
+            raise OSError(f"{name} has no preprocessor_config.json or other processor file.")
         return found, kwargs
 
     def __call__(self, videos, **kwargs) -> BatchFeature:
@@ -156,21 +157,22 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
         """Prepares one video or a batch.
 
         Args:
-            videos: a path, http(s) URL or the bytes of a file; a folder of images; a `VideoSegment` of one of these; a
-                list of frames (PIL, or numpy or torch (H, W, C) or (C, H, W)); an array (T, H, W, C) or (T, C, H, W);
-                or a list of any of these, or a 5-D array. Pixels from 0 to 255, uint16 to 65535; floats of 0 to 1 need
-                `do_rescale=False`.
-            video_metadata: a `VideoMetadata` of transformers or a dict for each video that is given as frames, where
-                they are sampled by `fps`. Files have their own.
+            videos: a path, an http(s) URL or the bytes of a file; a folder of images; a `VideoSegment` of one of these;
+                a list of frames (PIL, or numpy or torch (H, W, C) or (C, H, W)); an array (T, H, W, C) or (T, C, H, W);
+                a list of any of these; or a 5-D array. Pixels range from 0 to 255, or to 65535 for uint16; floats from
+                0 to 1 need `do_rescale=False`.
+            video_metadata: a `VideoMetadata` of transformers or a dict per video, for frames in memory that are sampled
+                by `fps`. Files have their own metadata.
             return_tensors: `"pt"`, `"np"` or None (a list of tensors).
-            kwargs: options for this call.
+            kwargs: options that override those of the processor in this call.
 
         Returns:
             `pixel_values` (B, T, C, H, W), or (B, num_clips * num_crops, T, C, H, W) for more than one view.
 
         Raises:
-            VideoDecodeError, FileNotFoundError: for files. ValueError: for videos of different shapes, unknown layouts,
-            pixels of unknown range and options that do not fit together.
+            VideoDecodeError, FileNotFoundError: a file cannot be decoded, or does not exist.
+            ValueError: the videos differ in shape, their layout or range of pixels is unknown, or options contradict
+                each other.
         """
         options, return_tensors = self._options(kwargs)
         videos = split_batch(videos)
@@ -179,7 +181,7 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
         shapes = {tuple(video.shape) for video in prepared}
         if return_tensors is not None and len(shapes) > 1:
             raise ValueError(
-                f"The videos come out in different shapes, {sorted(shapes)}, and cannot be stacked; sample the same "
+                f"The processed videos differ in shape, {sorted(shapes)}, and cannot be stacked; sample the same "
                 f"number of frames (num_frames, do_sample_frames) and crop them (do_center_crop)."
             )
         pixel_values = list(prepared) if return_tensors is None else torch.stack(prepared)
@@ -189,7 +191,7 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
         return output
 
     def _options(self, kwargs: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-        """All options, those of a call before those of the processor, and `return_tensors`."""
+        """All options, where those of a call override those of the processor, and `return_tensors`."""
         validate_typed_dict(self.valid_kwargs, kwargs)
         options = {name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__} | kwargs
         return_tensors = options.pop("return_tensors")
@@ -198,7 +200,7 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
     def _prepare_video(
         self, video, metadata: VideoMetadata | None, options: dict[str, Any]
     ) -> tuple[torch.Tensor, VideoMetadata]:
-        """One video -> (T, C, H, W), or (views, T, C, H, W), and what is known of it."""
+        """One video -> (T, C, H, W), or (views, T, C, H, W), and its metadata."""
         if options["num_crops"] > 1 and not options["do_center_crop"]:
             raise ValueError(f"num_crops={options['num_crops']} needs do_center_crop=True.")
         is_file, found = isinstance(video, VideoSource), VideoMetadata(0)
@@ -248,11 +250,14 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
         return views
 
     def sample_frames(self, metadata: VideoMetadata, **kwargs) -> np.ndarray:
-        """Indices of the frames that a call with these options takes of a video, clip after clip.
+        """The indices of the frames that a call with these options samples from a video, one clip after the other.
 
         Args:
-            metadata: of the whole video; `fps` needs its `fps`.
-            kwargs: options of sampling, such as `num_frames`.
+            metadata: the metadata of the whole video; sampling by `fps` needs its `fps`.
+            kwargs: sampling options that override those of the processor, such as `num_frames`.
+
+        Returns:
+            int (num_clips * num_frames,).
         """
         clips = self.sample_clips(VideoInfo(metadata.total_num_frames, metadata.fps), self._options(kwargs)[0])
         return np.array(clips).flatten()  # (num_clips, T) -> (num_clips * T,)
@@ -260,15 +265,15 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
     def fetch_videos(
         self, video_url_or_urls: VideoSource | list, sample_indices_fn: Callable | None = None
     ) -> tuple[torch.Tensor, VideoMetadata] | list[tuple]:
-        """Decodes a video, or each of a list, without resizing it.
+        """Decodes a video, or each video of a list, without resizing.
 
         Args:
-            video_url_or_urls: in any form of a file that the processor takes.
-            sample_indices_fn: called with `metadata`, a `VideoMetadata`, it answers with the indices of the wanted
-                frames; None takes all.
+            video_url_or_urls: a video file, or a list of them, in any form that the processor accepts.
+            sample_indices_fn: called with the keyword `metadata`, a `VideoMetadata`; returns the indices of the wanted
+                frames. None decodes all frames.
 
         Returns:
-            Frames, uint8 (T, C, H, W), and metadata; of a list, as in transformers, all frames and all metadata.
+            The frames, uint8 (T, C, H, W), and the metadata; for a list, as in transformers, a list of each.
         """
         if isinstance(video_url_or_urls, list):
             return list(zip(*[self.fetch_videos(one, sample_indices_fn) for one in video_url_or_urls]))
@@ -287,7 +292,7 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
 
     @staticmethod
     def sample_clips(info: VideoInfo, options: dict[str, Any]) -> list[list[int]]:
-        """The frames of each clip of a video, as the options say."""
+        """The frame indices of each clip of a video, sampled according to the options."""
         frames, sampling_rate = range(info.num_frames), options["sampling_rate"]
         if options["fps"] is not None:
             frames, sampling_rate = constant_rate(info.num_frames, info.fps, info.timestamps, options["fps"])
@@ -297,9 +302,9 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
         return [[int(frames[index]) for index in clip] for clip in clips]
 
     def to_dict(self) -> dict[str, Any]:
-        """What preprocessor_config.json holds: both names, so that either Auto class finds its own."""
+        """The content of preprocessor_config.json, with both class names, so that either Auto class finds its own."""
         output = super().to_dict()
-        for name in ("generator", "video_metadata"):  # of a call
+        for name in ("generator", "video_metadata"):  # arguments of a call
             output.pop(name, None)
         output["image_processor_type"] = VideoMAEV2ImageProcessor.__name__
         output["video_processor_type"] = VideoMAEV2VideoProcessor.__name__
@@ -313,7 +318,7 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
 
 
 class VideoMAEV2VideoProcessor(VideoMAEV2ImageProcessor):
-    """`VideoMAEV2ImageProcessor` under the name that Transformers' pipeline and `AutoVideoProcessor` expect."""
+    """`VideoMAEV2ImageProcessor` under the name that transformers' pipeline and `AutoVideoProcessor` expect."""
 
     @classmethod
     def register_for_auto_class(cls, auto_class="AutoVideoProcessor"):
@@ -321,7 +326,7 @@ class VideoMAEV2VideoProcessor(VideoMAEV2ImageProcessor):
 
 
 def clip_options(config) -> dict[str, Any]:
-    """The processor's options for the shape of the clips that a model of this configuration takes."""
+    """The processor options that give clips of the shape that a model with this configuration takes."""
     height, width = config.image_hw
     return {
         "num_frames": config.num_frames,
@@ -332,7 +337,7 @@ def clip_options(config) -> dict[str, Any]:
 
 
 def normalization_options(config) -> dict[str, Any]:
-    """The processor's options for the normalisation that this configuration states."""
+    """The processor options for the normalisation of this configuration."""
     return {"image_mean": list(config.image_mean), "image_std": list(config.image_std)}
 
 
@@ -344,7 +349,7 @@ def resize(
         raise ValueError(f"resample={resample} is not supported; use nearest (0), bilinear (2) or bicubic (3).")
     height, width = frames.shape[-2:]
     if size.shortest_edge:
-        # As transformers: the longer side is rounded down.
+        # As in transformers, the longer side is rounded down.
         short, long = size.shortest_edge, int(size.shortest_edge * max(height, width) / min(height, width))
         target = (short, long) if height <= width else (long, short)
     elif size.height and size.width:
@@ -362,8 +367,11 @@ def resize(
 def crop_views(frames: torch.Tensor, crop_size: SizeDict, num_crops: int) -> torch.Tensor:
     """(T, C, H, W) -> (num_crops, T, C, crop height, crop width): the centre, or crops spread over the longer side.
 
-    Crop k of K begins at int(k * spare / (K - 1)) of the longer side (v1/kinetics.py, test mode), the other side is
+    Crop k of K begins at int(k * spare / (K - 1)) of the longer side (v1/kinetics.py, test mode); the shorter side is
     centred. Frames smaller than the crop are padded with black, as in transformers.
+
+    Raises:
+        ValueError: `num_crops` is less than 1.
     """
     if num_crops < 1:
         raise ValueError(f"num_crops={num_crops} must be at least 1.")
@@ -390,8 +398,10 @@ def _describe(metadata: VideoMetadata, info: VideoInfo):
 
 
 def _per_channel(values, frames: torch.Tensor, name: str) -> torch.Tensor:
-    """A number, or one for each channel, as (C, 1, 1)."""
+    """A number, or one number per channel, as a tensor (C, 1, 1)."""
     values = (values,) if isinstance(values, int | float) else values
     if len(values) not in (1, frames.shape[-3]):
-        raise ValueError(f"{name}={tuple(values)} has {len(values)} values for videos of {frames.shape[-3]} channels.")
+        raise ValueError(
+            f"{name}={tuple(values)} has {len(values)} values, but the videos have {frames.shape[-3]} channels."
+        )
     return torch.tensor(values, dtype=torch.float32)[:, None, None]

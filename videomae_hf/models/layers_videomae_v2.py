@@ -1,9 +1,10 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """The layers of VideoMAE, from pixels to hidden states and back.
 
-Modules and parameters have the names of transformers' VideoMAE, so that its checkpoints load; what V2 adds (drop path,
-layer scale, cosine attention) has none there. Shapes in comments: B videos, T frames, C channels, L tokens of a clip
-(T' slices x H' rows x W' columns, in this order), N of them gathered, D hidden size.
+Modules and parameters have the names of transformers' VideoMAE, so that its checkpoints load; the additions of V2 (drop
+path, layer scale, cosine attention) have no counterpart there. Shapes in comments: B videos, T frames, C channels, L
+tokens per clip (T' slices x H' rows x W' columns, in this order), N gathered tokens, D hidden size. This file ships
+with checkpoints and may import only its siblings.
 """
 
 import math
@@ -29,12 +30,12 @@ def patchify(
 
     Args:
         pixel_values: (B, T, C, H, W).
-        tubelet_size: frames of a tubelet.
-        patch_size: (height, width) of a patch.
-        token_ids: int64 (B, N), the tokens to take; None takes all L. Only these are copied.
+        tubelet_size: number of frames in a tubelet.
+        patch_size: (height, width) of a patch in pixels.
+        token_ids: int64 (B, N), the tokens to return, which are the only ones copied; None returns all L.
 
     Returns:
-        (B, N or L, tubelet_size * patch_height * patch_width * C), channel fastest.
+        (B, N or L, tubelet_size * patch_height * patch_width * C), with channels varying fastest.
     """
     height, width = patch_size
     # (B, T, C, H, W) -> (B, T', t, C, H', h, W', w) -> (B, T', H', W', t, h, w, C), still a view
@@ -58,12 +59,12 @@ def unpatchify(
 
 
 def pixel_range(config: VideoMAEV2Config, dtype: torch.dtype) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(mean, std), each C values, such that pixels of this dtype * std + mean are in [0, 1].
+    """(mean, std), C values each, such that pixels of this dtype * std + mean lie in [0, 1].
 
-    Floats have been normalised by the configuration's mean and std; uint8 pixels are 0 to 255.
+    Floats are expected to be normalised by the configuration's mean and std; uint8 pixels range from 0 to 255.
 
     Raises:
-        ValueError: another dtype, of which nobody knows the range.
+        ValueError: the dtype is another one, whose range is unknown.
     """
     if dtype == torch.uint8:
         return (0.0,) * config.num_channels, (1 / 255,) * config.num_channels
@@ -76,12 +77,12 @@ def pixel_range(config: VideoMAEV2Config, dtype: torch.dtype) -> tuple[tuple[flo
 
 
 def channel_values(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
-    """(C,) float32, made on the device: `torch.tensor(values, device=...)` would copy from the host in every step."""
+    """(C,) float32, filled on the device: `torch.tensor(values, device=...)` would copy from the host in every step."""
     return torch.stack([torch.full((), value, dtype=torch.float32, device=device) for value in values])
 
 
 def normalize_patches(patches: torch.Tensor, config: VideoMAEV2Config) -> torch.Tensor:
-    """(B, N, t * h * w * C): uint8 -> float32, as `transforms.normalize` makes of whole clips; floats as they are."""
+    """(B, N, t * h * w * C): normalises uint8 to float32 like `transforms.normalize`, and returns floats unchanged."""
     if patches.dtype != torch.uint8:
         return patches
     pixels = patches.shape[-1] // config.num_channels
@@ -99,14 +100,14 @@ def eager_attention_forward(
     dropout: float = 0.0,
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention written out, in the signature of transformers' interface: all of (B, heads, N, D / heads)."""
+    """Plain attention with the signature of transformers' attention interface; q, k and v: (B, heads, N, D / heads)."""
     weights = (query @ key.transpose(2, 3) * scaling).softmax(dim=-1)  # (B, heads, N, N)
     weights = nn.functional.dropout(weights, p=dropout, training=module.training)
     return (weights @ value).transpose(1, 2).contiguous(), weights  # (B, N, heads, D / heads)
 
 
 class VideoMAEV2DropPath(nn.Module):
-    """Stochastic depth: leaves out a residual branch for a whole video, in training only."""
+    """Stochastic depth: drops a residual branch for a whole video, in training only."""
 
     def __init__(self, rate: float):
         super().__init__()
@@ -120,8 +121,8 @@ class VideoMAEV2DropPath(nn.Module):
 
 
 class VideoMAEV2PatchEmbeddings(nn.Module):
-    """Projects tubelets. The weight is that of a Conv3d whose stride is its kernel, applied as a matrix product to the
-    gathered tubelets alone: with 90 % masked, a tenth of the convolution."""
+    """Projects tubelets. The weight is that of a Conv3d whose stride equals its kernel, applied as a matrix product to
+    the gathered tubelets only: with 90 % masked, this is a tenth of the convolution."""
 
     def __init__(self, config: VideoMAEV2Config):
         super().__init__()
@@ -139,24 +140,24 @@ class VideoMAEV2PatchEmbeddings(nn.Module):
         self, pixel_values: torch.Tensor, token_ids: torch.Tensor | None = None, any_size: bool = False
     ) -> torch.Tensor:
         config = self.config
-        pixel_range(config, pixel_values.dtype)  # refuses what is neither uint8 nor normalised
+        pixel_range(config, pixel_values.dtype)  # refuses dtypes other than uint8 and floats
         if any_size:
             multiples = (config.tubelet_size, config.num_channels, *config.patch_hw)
             if any(size % multiple for size, multiple in zip(pixel_values.shape[1:], multiples)):
                 raise ValueError(
-                    f"pixel_values of shape {tuple(pixel_values.shape)}: frames, channels, height and width must be "
-                    f"multiples of {multiples}."
+                    f"pixel_values have shape {tuple(pixel_values.shape)}, but frames, channels, height and width must "
+                    f"be multiples of {multiples}."
                 )
         expected = (config.num_frames, config.num_channels, *config.image_hw)
         if not any_size and tuple(pixel_values.shape[1:]) != expected:
             raise ValueError(
                 f"pixel_values of shape {tuple(pixel_values.shape)} do not fit the model, which takes (batch, "
-                f"num_frames, num_channels, height, width) = (batch, {', '.join(map(str, expected))}); "
-                f"`interpolate_pos_encoding=True` takes others."
+                f"num_frames, num_channels, height, width) = (batch, {', '.join(map(str, expected))}); pass "
+                f"`interpolate_pos_encoding=True` for other sizes."
             )
         weight = self.projection.weight
         patches = patchify(pixel_values, config.tubelet_size, config.patch_hw, token_ids)
-        # uint8 clips become floats here, after masking, and in float32 whatever the weights have.
+        # uint8 clips become floats here, after masking, and in float32 whatever the dtype of the weights.
         patches = normalize_patches(patches, config).to(weight.dtype)
         # (D, C, t, h, w) -> (D, t * h * w * C), the order of patchify
         return nn.functional.linear(patches, weight.permute(0, 2, 3, 4, 1).flatten(1), self.projection.bias)
@@ -169,7 +170,7 @@ class VideoMAEV2Embeddings(nn.Module):
         self.num_patches = config.sequence_length
         self.learned = config.position_embedding_type == "learned"
         if self.learned:
-            # Deviation: the official `use_learnable_pos_emb` detaches its table, which is never trained; ours is.
+            # Deviation: the official `use_learnable_pos_emb` detaches its table, which is then never trained; ours is.
             self.position_embeddings = nn.Parameter(torch.zeros(1, self.num_patches, config.hidden_size))
         else:
             self.register_buffer("position_embeddings", position_table(config, config.hidden_size), persistent=False)
@@ -193,23 +194,23 @@ class VideoMAEV2Embeddings(nn.Module):
 class VideoMAEV2SelfAttention(nn.Module):
     def __init__(self, config: VideoMAEV2Config, hidden_size: int, num_attention_heads: int):
         super().__init__()
-        # The one config of the model, for the decoder too, so that `set_attn_implementation` reaches all layers.
+        # The decoder shares the config of the model, so that `set_attn_implementation` reaches all layers.
         self.config = config
         self.head_dim = hidden_size // num_attention_heads
         self.scaling = self.head_dim**-0.5
         self.is_causal = False
-        # The key has no bias, in the official code and in transformers: softmax would not see it.
+        # The key has no bias, as in the official code and in transformers: softmax would cancel it.
         self.query = nn.Linear(hidden_size, hidden_size, bias=config.qv_bias)
         self.key = nn.Linear(hidden_size, hidden_size, bias=False)
         self.value = nn.Linear(hidden_size, hidden_size, bias=config.qv_bias)
         for projection in (self.query, self.key, self.value):
-            # The official code initialises the three as one (3 D, D) matrix: bound sqrt(6 / 4 D), not sqrt(6 / 2 D).
+            # The official code initialises all three as one (3 D, D) matrix: bound sqrt(6 / 4 D), not sqrt(6 / 2 D).
             projection.xavier_gain = 2**-0.5
         if config.use_cosine_attention:
             self.scale = nn.Parameter(torch.full((num_attention_heads, 1, 1), math.log(10.0)))
 
     def forward(self, hidden_states: torch.Tensor, output_attentions: bool = False, num_queries: int | None = None):
-        """(B, N, D) -> (B, Q, D), weights (B, heads, Q, N) or None; Q is N, or the last `num_queries` tokens."""
+        """(B, N, D) -> (B, Q, D) and weights (B, heads, Q, N) or None; Q is N, or the last `num_queries` tokens."""
         queried = hidden_states if num_queries is None else hidden_states[:, -num_queries:]
         # (B, N, D) -> (B, N, heads, D / heads) -> (B, heads, N, D / heads)
         query = self.query(queried).unflatten(2, (-1, self.head_dim)).transpose(1, 2)
@@ -220,9 +221,9 @@ class VideoMAEV2SelfAttention(nn.Module):
             query = nn.functional.normalize(query, dim=-1) * self.scale.clamp(max=math.log(100.0)).exp()
             query, key, scaling = query.to(value.dtype), nn.functional.normalize(key, dim=-1), 1.0
         attention_interface: Callable = eager_attention_forward
-        # The older ONNX exporter writes the batch size of its example into sdpa.
+        # The older ONNX exporter hard-codes the batch size of its example in sdpa.
         older_onnx = torch.jit.is_tracing() and torch.onnx.is_in_onnx_export()
-        if not output_attentions and not older_onnx:  # no other implementation returns the weights
+        if not output_attentions and not older_onnx:  # only eager attention returns the weights
             attention_interface = ALL_ATTENTION_FUNCTIONS.get_interface(
                 self.config._attn_implementation, eager_attention_forward
             )
@@ -301,7 +302,7 @@ class VideoMAEV2Layer(GradientCheckpointingLayer):
     def forward(
         self, hidden_states: torch.Tensor, output_attentions: bool = False, num_queries: int | None = None
     ) -> torch.Tensor:
-        """(B, N, D) -> (B, N, D), or (B, num_queries, D): the last tokens alone, which still attend to all."""
+        """(B, N, D) -> (B, N, D), or (B, num_queries, D) for the last tokens only, which still attend to all."""
         branch = self.attention(self.layernorm_before(hidden_states), output_attentions, num_queries)
         if num_queries is not None:
             hidden_states = hidden_states[:, -num_queries:]
@@ -358,7 +359,7 @@ class VideoMAEV2Decoder(nn.Module):
         """(B, N_visible + N_decoded, decoder_hidden_size) -> (B, N_decoded, tubelet_size * h * w * C)."""
         for layer in self.decoder_layers[:-1]:
             hidden_states = layer(hidden_states)
-        # The official decoder cuts the visible tokens off after the last layer; no one reads them, so that here they
-        # are not queried in it either. The result is the same.
+        # The official decoder discards the visible tokens after the last layer. Here the last layer does not compute
+        # them in the first place; the result is the same.
         hidden_states = self.decoder_layers[-1](hidden_states, num_queries=num_decoded)
         return self.head(self.norm(hidden_states))

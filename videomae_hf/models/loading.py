@@ -1,8 +1,8 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""`from_pretrained`: any layout comes under our names, is compared with the model, and only then loaded.
+"""`from_pretrained` for checkpoints of any layout: renames weights, compares them with the model, and then loads them.
 
-transformers would allocate what a configuration claims before it compares anything. Here the model is first built on
-the meta device, which holds nothing.
+transformers would allocate whatever a configuration claims before comparing anything. Here the model is first built on
+the meta device, which takes no memory. This file ships with checkpoints and may import only its siblings.
 """
 
 import logging
@@ -25,26 +25,27 @@ from .official_checkpoints import from_official, is_official
 logger = logging.getLogger(__name__)
 
 _BIASES = {"q": "attention.query.bias", "v": "attention.value.bias"}
-# Arguments of `from_pretrained` that the configuration has fields for, or could not copy
+# Arguments of `from_pretrained` that are also fields of the configuration, or that it cannot copy
 _NOT_OF_CONFIG = (
     "dtype", "torch_dtype", "device_map", "quantization_config", "distributed_config", "device_mesh", "fusion_config",
     "generation_config",
 )  # fmt: skip
-# New parts and position tables may have so many elements, or this multiple of what the checkpoint holds.
+# New parts and position tables may have this many elements, or this multiple of the elements in the checkpoint.
 _NEW_ELEMENTS, _NEW_MULTIPLE = 2**26, 16
 
 
 def weights_of(name: str | Path, files: dict, which: dict, adapting: tuple[str, ...] = ()) -> dict[str, torch.Tensor]:
-    """The weights of a checkpoint of any layout, under our names; adapters come merged into what they adapt.
+    """The weights of a checkpoint of any layout, under our names; adapters are merged into their base model.
 
     Args:
         name: folder, or id on the Hub.
-        files: options of `FILE_OPTIONS`.
+        files: any of `FILE_OPTIONS`.
         which: `variant`, `use_safetensors` and `disable_mmap`, as in `from_pretrained`.
-        adapting: the folders of adapters that led here.
+        adapting: the adapter folders whose base is being read, to detect cycles.
 
     Raises:
-        OSError: a file is missing. ValueError: one is damaged, or not of a model.
+        OSError: a file is missing.
+        ValueError: a file is damaged, or does not hold the weights of a model.
     """
     which = {"variant": None, "use_safetensors": None, "disable_mmap": None, **which}
     mapped = not which.pop("disable_mmap")
@@ -53,7 +54,7 @@ def weights_of(name: str | Path, files: dict, which: dict, adapting: tuple[str, 
         try:
             paths = weight_files(name, files, **which)
         except FileNotFoundError:
-            # On the Hub adapters are looked for only where there is no model, which saves a request.
+            # On the Hub, adapters are looked for only if there is no model, which saves a request.
             config_file = None if Path(name).is_dir() else find_file(name, ADAPTER_CONFIG, files)
             if config_file is None:
                 raise
@@ -78,10 +79,10 @@ def _adapted_weights(name: str | Path, config_file: Path, files: dict, adapting:
 
 
 def our_names(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights of any layout under the names of a model with a head: those of the encoder begin with `videomae.`.
+    """Weights of any layout under the names of a model with a head, where the encoder has the prefix `videomae.`.
 
     Raises:
-        ValueError: two names that become one.
+        ValueError: two weights would get the same name.
     """
     if is_official(weights):
         return from_official(weights)
@@ -92,13 +93,13 @@ def our_names(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if re.match(r"(embeddings|encoder|layernorm)\.", renamed):
             renamed = f"videomae.{renamed}"
         if renamed in ours:
-            raise ValueError(f"The checkpoint holds {renamed} twice, the second time as {name}.")
+            raise ValueError(f"The checkpoint has {renamed} twice, the second time as {name}.")
         ours[renamed] = value
     return ours
 
 
 def _mapped(weights: dict[str, torch.Tensor], key_mapping: dict[str, str] | None) -> dict[str, torch.Tensor]:
-    """Weights with the names that `key_mapping` of `from_pretrained` makes: each pattern is replaced once."""
+    """Weights renamed by the `key_mapping` of `from_pretrained`: each pattern is replaced once."""
     mapped = {}
     for name, value in weights.items():
         for pattern, replacement in (key_mapping or {}).items():
@@ -109,7 +110,7 @@ def _mapped(weights: dict[str, torch.Tensor], key_mapping: dict[str, str] | None
 
 @contextmanager
 def _load_report_silenced():
-    """transformers prints a table of all keys that differ; `from_pretrained` below says it in a line or an error."""
+    """Silences transformers' table of differing keys; `from_pretrained` below reports them in one line or an error."""
     report_logger = logging.getLogger("transformers.modeling_utils")
 
     def not_the_report(record: logging.LogRecord) -> bool:
@@ -124,15 +125,15 @@ def _load_report_silenced():
 
 @dataclass
 class _Comparison:
-    """The weights of a checkpoint beside those of a model.
+    """The result of comparing the weights of a checkpoint with those of a model.
 
     Args:
-        faults: what the encoder lacks, or nobody knows, a text each.
-        head_faults: what differs in parts that may be new.
-        new_parts: parts of the model that the checkpoint does not hold, or holds in another shape.
+        faults: messages about missing, misshapen and unknown weights of the encoder.
+        head_faults: messages about differing weights of parts that may be new.
+        new_parts: parts of the model that the checkpoint lacks, or holds in another shape.
         left_out: parts of the checkpoint that the model does not have.
-        num_held: elements of the weights.
-        num_new: elements of the new parts, and of the position tables that no checkpoint holds.
+        num_held: number of elements of the weights.
+        num_new: number of elements of the new parts, and of the position tables, which no checkpoint holds.
     """
 
     faults: list[str]
@@ -143,22 +144,22 @@ class _Comparison:
     num_new: int
 
     def check(self, source, model_class: str, *, new_head: bool) -> None:
-        """Raises for what the encoder lacks; says in one line which heads are new and what was left out.
+        """Raises ValueError if the encoder does not fit, and logs in one line which heads are new or left out.
 
-        Deviation: the official loaders (v1/utils.py, v2/utils.py) print what does not fit, and go on without it.
+        Deviation: the official loaders (v1/utils.py, v2/utils.py) print what does not fit and continue without it.
         """
         faults = self.faults + ([] if new_head else self.head_faults)
         if faults:
             shown = "; ".join(faults[:4]) + (f"; and {len(faults) - 4} more" if len(faults) > 4 else "")
             error = ValueError(
-                f"{source} does not fit {model_class}: {shown}. Is it a checkpoint of another size or model?"
+                f"{source} does not fit {model_class}: {shown}. Is this the checkpoint of another size or model?"
             )
-            # For a traceback, not for the one line that a command prints
-            error.add_note("`ignore_mismatched_sizes=True` allows a new head, `strict=False` anything.")
+            # Shown with a traceback, but not in the one line that a command prints
+            error.add_note("`ignore_mismatched_sizes=True` allows a new head, `strict=False` any difference.")
             raise error
         if self.num_new > max(_NEW_ELEMENTS, _NEW_MULTIPLE * self.num_held):
             raise ValueError(
-                f"{source} holds {self.num_held:,} parameters, and its configuration makes {self.num_new:,} more in "
+                f"{source} holds {self.num_held:,} parameters, but its configuration adds {self.num_new:,} in "
                 f"{', '.join([*self.new_parts, 'positions'])}; correct its config.json."
             )
         parts = [f"new, untrained: {', '.join(self.new_parts)}"] if self.new_parts else []
@@ -168,49 +169,57 @@ class _Comparison:
 
 
 class StrictLoading:
-    """To be mixed into a `PreTrainedModel`, before it.
+    """A mixin for `PreTrainedModel`, to be listed before it, with a `from_pretrained` that checks what it loads.
 
-    `new_parts` are the parts that `from_pretrained` did not find in the checkpoint, such as `classifier`: untrained.
+    `new_parts` are the parts that `from_pretrained` did not find in the checkpoint, such as `classifier`; they are
+    untrained.
     """
 
     new_parts: tuple[str, ...] = ()
 
-    # What a checkpoint may lack or have too much: everything but the encoder.
-    _head_pattern = re.compile(r"^(decoder|mask_token|encoder_to_decoder|fc_norm|classifier)(\.|$)")
+    # Each model with a head names its parameters and modules besides the encoder, which a checkpoint may lack.
+    head_parts: tuple[str, ...] = ()
+
+    @classmethod
+    def all_head_parts(cls) -> set[str]:
+        """The parts of the heads of all models with this encoder; a checkpoint may hold those of another model."""
+        family = next(model for model in cls.__mro__ if StrictLoading in model.__bases__)
+        return {part for model in family.__subclasses__() for part in model.head_parts}
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, config=None, strict: bool = True, **kwargs):
-        """Loads our checkpoints, those of transformers' VideoMAE (`model_type` "videomae"), those of OpenGVLab's V2 on
-        the Hub (whose own code is not run; without a head the features come out as `logits` of the classifier), and
-        LoRA adapters of one of these, merged.
+        """Loads a checkpoint of ours, of transformers' VideoMAE (`model_type` "videomae"), of OpenGVLab's V2 on the Hub
+        (whose own code is not run; without a head, the features are the `logits` of the classifier), or LoRA adapters
+        of one of these, which are merged.
 
-        Clips of another shape (`num_frames=32`, `image_size=(192, 320)`, `num_channels=1`, `tubelet_size=4`): fixed
-        positions are made anew (see `config.position_grid`), learned ones and the patch projection are resized.
+        For clips of another shape (`num_frames=32`, `image_size=(192, 320)`, `num_channels=1`, `tubelet_size=4`), fixed
+        positions are recomputed (see `config.position_grid`), and learned ones and the patch projection are resized.
 
         Args:
             pretrained_model_name_or_path: folder or Hub id, as everywhere in transformers.
             config: a configuration of ours or of transformers' VideoMAE, its `to_dict()`, or where to find one.
-            strict: raise where an encoder weight is missing, of another shape or unknown. A head that the checkpoint
-                lacks is new, one that the model lacks is left out, and one logged line says so. `False` leaves all to
-                transformers' own report.
+            strict: raise if an encoder weight is missing, of another shape or unknown. A head that the checkpoint lacks
+                is initialised, one that the model lacks is left out, and one logged line says so. `False` leaves all
+                differences to transformers' own report.
             kwargs: those of `PreTrainedModel.from_pretrained`; `weights_only=False` is refused.
 
         Raises:
-            ValueError: a damaged file, or one of another model; in strict mode, with the names of the weights at
-                fault. OSError: no such checkpoint.
+            ValueError: a file is damaged or belongs to another model; in strict mode also if weights of the encoder do
+                not fit, with their names.
+            OSError: there is no such checkpoint.
         """
         name, return_info = pretrained_model_name_or_path, kwargs.pop("output_loading_info", False)
         weights, key_mapping = kwargs.pop("state_dict", None), kwargs.pop("key_mapping", None)
-        # Where the Auto classes have followed an adapter_config.json to the model that is adapted
+        # Set if the Auto classes have followed an adapter_config.json to the base model
         name = (kwargs.pop("adapter_kwargs", None) or {}).get("_adapter_model_path") or name
         if kwargs.pop("weights_only", True) is False:
-            raise ValueError("weights_only=False would run code from a checkpoint, and is refused.")
+            raise ValueError("weights_only=False is refused, because it would run code from a checkpoint.")
         if name is None and (weights is None or config is None):
             raise ValueError("from_pretrained needs a folder or Hub id, or both config and state_dict.")
         files = {key: kwargs.pop(key) for key in FILE_OPTIONS if key in kwargs}
         which = {key: kwargs.pop(key) for key in ("variant", "use_safetensors", "disable_mmap") if key in kwargs}
         config, kwargs = cls._configuration(name, config, files, kwargs)
-        if getattr(config, "quantization_config", None) is not None:  # names and shapes that only its library knows
+        if getattr(config, "quantization_config", None) is not None:  # only its library knows names and shapes
             options = {"config": config, "output_loading_info": return_info, "key_mapping": key_mapping}
             return super().from_pretrained(name, *model_args, **options, **files, **which, **kwargs)
         weights = _mapped(weights_of(name, files, which) if weights is None else weights, key_mapping)
@@ -232,14 +241,14 @@ class StrictLoading:
 
     @classmethod
     def _configuration(cls, name, config, files: dict, kwargs: dict) -> tuple[PreTrainedConfig, dict]:
-        """The configuration, and the arguments that are none of its fields."""
+        """The configuration, and the arguments that are not fields of it."""
         ours = cls.config_class
         if config is None or isinstance(config, str | os.PathLike):
             apart = {key: kwargs.pop(key) for key in _NOT_OF_CONFIG if key in kwargs}
             config, kwargs = ours.from_pretrained(config or name, return_unused_kwargs=True, **files, **kwargs)
             return config, {**kwargs, **apart}
         if isinstance(config, PreTrainedConfig):
-            # Not by class: code from the Hub has a copy of it.
+            # Not compared by class: code from the Hub has its own copy of the class.
             if config.model_type == ours.model_type:
                 return config, kwargs
             given, attention = f"config={type(config).__name__}", config._attn_implementation
@@ -255,13 +264,13 @@ class StrictLoading:
 
     @torch.no_grad()
     def _fitting(self, weights: dict[str, torch.Tensor], name, files: dict) -> dict[str, torch.Tensor]:
-        """Weights of `our_names` under the names of this model, which is on the meta device.
+        """The weights returned by `our_names`, under the names of this model, which is on the meta device.
 
-        For clips of another shape than the checkpoint's, learned positions are interpolated and the patch projection is
-        resized to other channels and tubelets; a line says so.
+        If the clips of the checkpoint have another shape, learned positions are interpolated and the patch projection
+        is resized to other channels and tubelets; a logged line says so.
         """
         if not self.config.use_cosine_attention:
-            # transformers 5.6 to 5.17 built and saved key biases. They add the same to all scores of a query, which
+            # transformers 5.6 to 5.17 saved key biases. They add the same number to all scores of a query, which
             # softmax ignores.
             weights = {key: value for key, value in weights.items() if not key.endswith("attention.key.bias")}
         wanted = {key: value.shape for key, value in self.state_dict().items()}
@@ -270,7 +279,7 @@ class StrictLoading:
         embeddings = "embeddings." if self.base_model is self else "videomae.embeddings."
         projection, positions = embeddings + "patch_embeddings.projection.weight", embeddings + "position_embeddings"
         resized = {}
-        # What may differ: the number of positions, and channels and frames of the projection, not its width and patch
+        # Allowed to differ: the number of positions, and channels and frames of the projection, but not width and patch
         if _differ_only_in(weights.get(positions), wanted.get(positions), (1,)):
             grid = self._grid_of(name, files, weights[positions].shape[1])
             if grid is not None:
@@ -278,14 +287,17 @@ class StrictLoading:
         if _differ_only_in(weights.get(projection), wanted[projection], (1, 2)):
             config = self.config
             resized[projection] = resize_projection(weights[projection], config.num_channels, config.tubelet_size)
-            # A decoder's output goes with channels and tubelets.
+            # The output size of a decoder depends on channels and tubelets.
             weights = {key: value for key, value in weights.items() if not key.startswith("decoder.head.")}
         for key, value in resized.items():
             logger.warning("%s resized from %s to %s", key, tuple(weights[key].shape), tuple(value.shape))
         return {**weights, **resized}
 
     def _grid_of(self, name, files: dict, num_positions: int) -> tuple[int, int, int] | None:
-        """(slices, rows, columns) of a checkpoint's table, as it or what it adapts says; None where neither does."""
+        """(slices, rows, columns) of a checkpoint's position table, from its configuration or that of its base model.
+
+        None if neither has a grid of `num_positions`.
+        """
         while name is not None and find_file(name, "config.json", files) is not None:
             config = self.config_class.from_pretrained(name, **files)
             if config.sequence_length == num_positions:
@@ -297,12 +309,12 @@ class StrictLoading:
     def _compare(self, weights: dict[str, torch.Tensor]) -> _Comparison:
         """Compares the names and shapes of weights with those of this model."""
         wanted = self.state_dict()
-        pools = self.base_model.layernorm is None
+        pools, heads = self.base_model.layernorm is None, self.all_head_parts()
 
         def is_head(name: str) -> bool:
-            # The official finetuning drops the final norm of pretraining: it pools the mean, then norms (`fc_norm`).
+            # The official finetuning drops the final norm of pretraining, and normalises the mean instead (`fc_norm`).
             dropped_norm = pools and name.removeprefix("videomae.").startswith("layernorm.")
-            return dropped_norm or self._head_pattern.match(name) is not None
+            return dropped_norm or name.split(".")[0] in heads
 
         missing, unexpected = sorted(wanted.keys() - weights.keys()), sorted(weights.keys() - wanted.keys())
         shared = sorted(wanted.keys() & weights.keys())
@@ -326,7 +338,7 @@ class StrictLoading:
 
 
 def _parts(names: list[str]) -> tuple[str, ...]:
-    """The parts that weights are of; the output of a decoder that is otherwise there is a part by itself."""
+    """The parts of a model that weights belong to; the output layer of an otherwise complete decoder is one of them."""
     parts = {name.split(".")[0] for name in names}
     if "decoder" in parts and all(name.startswith("decoder.head.") for name in names if name.startswith("decoder.")):
         parts = parts - {"decoder"} | {"decoder.head"}
@@ -334,7 +346,7 @@ def _parts(names: list[str]) -> tuple[str, ...]:
 
 
 def _differ_only_in(found: torch.Tensor | None, wanted: torch.Size | None, axes: tuple[int, ...]) -> bool:
-    """Whether two shapes differ, and only in these axes."""
+    """Whether two shapes differ in these axes and agree in all others."""
     if found is None or wanted is None or found.ndim != len(wanted) or found.shape == wanted:
         return False
     return all(found.shape[axis] == wanted[axis] for axis in range(found.ndim) if axis not in axes)

@@ -1,8 +1,9 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """The models of VideoMAE V1 and V2: encoder, masked pretraining, classification.
 
-VideoMAE (https://arxiv.org/abs/2203.12602) is V1, VideoMAE V2 (https://arxiv.org/abs/2303.16727) adds dual masking.
-Each model takes the inputs of its counterpart in transformers' VideoMAE and returns the same outputs, and more.
+VideoMAE (https://arxiv.org/abs/2203.12602) is V1; VideoMAE V2 (https://arxiv.org/abs/2303.16727) adds dual masking.
+Each model accepts the inputs and returns the outputs of its counterpart in transformers' VideoMAE, with additions. This
+file ships with checkpoints and may import only its siblings.
 """
 
 import math
@@ -32,19 +33,20 @@ from .layers_videomae_v2 import (
     pixel_range,
 )
 from .loading import StrictLoading
-from .masking import count_per_row, draw_decoder_mask, draw_encoder_mask, ids_to_mask, mask_to_ids, token_counts
+from .masking import count_per_row, ids_to_mask, mask_to_ids, sample_decoder_mask, sample_encoder_mask, token_counts
 
 
 @dataclass
 class VideoMAEV2ForPreTrainingOutput(ModelOutput):
     """
     Args:
-        loss (`torch.FloatTensor` of shape `(1,)`): mean squared error of the decoded tokens that the encoder missed.
+        loss (`torch.FloatTensor` of shape `(1,)`): mean squared error over the decoded tokens hidden from the encoder.
         logits (`torch.FloatTensor` of shape `(B, N_decoded, tubelet_size * patch_height * patch_width * C)`):
-            The reconstruction, normalised per patch where `norm_pix_loss`; tokens in ascending order, channel fastest.
-        hidden_states, attentions (`tuple(torch.FloatTensor)`, *optional*): of the encoder, if asked for.
-        bool_masked_pos (`torch.BoolTensor` of shape `(B, L)`): True where the encoder saw nothing.
-        bool_decoded_pos (`torch.BoolTensor` of shape `(B, L)`): True where the decoder made a reconstruction.
+            The reconstruction, normalised per patch with `norm_pix_loss`. Tokens are in ascending order, and channels
+            vary fastest.
+        hidden_states, attentions (`tuple(torch.FloatTensor)`, *optional*): those of the encoder, if requested.
+        bool_masked_pos (`torch.BoolTensor` of shape `(B, L)`): True for tokens hidden from the encoder.
+        bool_decoded_pos (`torch.BoolTensor` of shape `(B, L)`): True for tokens that the decoder reconstructed.
     """
 
     loss: torch.FloatTensor | None = None
@@ -67,31 +69,31 @@ class VideoMAEV2PreTrainedModel(StrictLoading, PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": VideoMAEV2Layer, "attentions": VideoMAEV2SelfAttention}
-    # The Trainer takes `**kwargs` in forward for "divides the loss itself"; without this it would multiply the loss by
-    # the accumulation steps and the processes.
+    # The Trainer assumes that a model whose forward has `**kwargs` divides the loss itself; without this flag it would
+    # multiply the loss by the numbers of accumulation steps and processes.
     accepts_loss_kwargs = False
 
     def __init__(self, config: VideoMAEV2Config, *args, **kwargs):
-        config.validate_fields()  # `from_pretrained(..., num_frames=7)` sets fields without looking at the others
+        config.validate_fields()  # `from_pretrained(..., num_frames=7)` sets fields one by one
         super().__init__(config, *args, **kwargs)
 
     def _check_mask(self, mask: torch.Tensor, name: str, batch_size: int):
-        """Raises ValueError for a mask that is not one of (batch_size, L)."""
+        """Raises ValueError if a mask is not of shape (batch_size, L)."""
         expected = (batch_size, self.config.sequence_length)
         if tuple(mask.shape) != expected:
-            raise ValueError(f"{name} of shape {tuple(mask.shape)} does not fit the videos: {expected} is needed.")
+            raise ValueError(f"{name} has shape {tuple(mask.shape)}, but the videos need {expected}.")
 
     def _token_ids(self, mask: torch.Tensor, name: str) -> torch.Tensor:
-        """(B, L) bool -> (B, N) positions of True, where N is a Python int, so that all that follows is static.
+        """(B, L) bool -> (B, N) positions of True, where N is a Python int, so that all shapes after it are static.
 
-        A mask may have any N, the same in each row: it is read from the mask, which waits for the device. Under
-        `torch.compile`, where reading would break the graph, N is what the configuration implies, and an assertion on
-        the device guards it. The training loop passes ids, whose shape says N.
+        A mask may have any N, the same in each row. N is read from the mask, which waits for the device. Under
+        `torch.compile`, where reading would break the graph, N is the number that the configuration implies, guarded by
+        an assertion on the device. The training loop passes ids instead, whose shape gives N.
         """
         if torch.compiler.is_compiling():
             num_visible, num_decoded = token_counts(self.config)
             count = num_decoded if name == "bool_decoded_pos" else num_visible
-            message = f"{name} must have {count} True in each row, as the configuration implies; or pass token ids."
+            message = f"{name} must have {count} True in each row, as the configuration implies; otherwise pass ids."
             torch._assert_async((mask.sum(dim=1) == count).all(), message)
         else:
             count = count_per_row(mask, name)
@@ -101,8 +103,9 @@ class VideoMAEV2PreTrainedModel(StrictLoading, PreTrainedModel):
     def _init_weights(self, module: nn.Module):
         """The official initialisation (v1/modeling_pretrain.py, v1/modeling_finetune.py), for all models.
 
-        Deviation: official finetuning from scratch draws every Linear from a normal of std 0.02; here the blocks are
-        xavier uniform as in pretraining. Each module sets only what it holds itself: transformers skips the others.
+        Deviation: official finetuning from scratch initialises every Linear from a normal of std 0.02; here the blocks
+        are Xavier uniform as in pretraining. Each module initialises only its own tensors, because transformers skips
+        submodules that were loaded.
         """
         if isinstance(module, nn.Linear) and module is getattr(self, "classifier", None):
             # `--init_scale 0.001` of the official finetuning
@@ -125,14 +128,14 @@ class VideoMAEV2PreTrainedModel(StrictLoading, PreTrainedModel):
         elif isinstance(module, VideoMAEV2Embeddings) and module.learned:
             init.trunc_normal_(module.position_embeddings, std=self.config.initializer_range)
         elif isinstance(module, VideoMAEV2Embeddings | VideoMAEV2ForPreTraining):
-            # A buffer that no file holds: after a build on the meta device this is what fills it.
+            # A buffer that no file holds; after building the model on the meta device it is filled here.
             init.copy_(module.position_embeddings, position_table(self.config, module.position_embeddings.shape[-1]))
             if isinstance(module, VideoMAEV2ForPreTraining):
-                init.trunc_normal_(module.mask_token, std=0.02, a=-0.02, b=0.02)  # cut at one standard deviation
+                init.trunc_normal_(module.mask_token, std=0.02, a=-0.02, b=0.02)  # truncated at one standard deviation
 
 
 def _init_like_pytorch(module: nn.Linear | nn.Conv3d):
-    """PyTorch's own initialisation, which the official code leaves to the patch projection and encoder_to_decoder."""
+    """PyTorch's default initialisation, which the official code keeps for patch projection and encoder_to_decoder."""
     init.kaiming_uniform_(module.weight, a=math.sqrt(5))
     if module.bias is not None:
         bound = module.weight[0].numel() ** -0.5
@@ -164,20 +167,24 @@ class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
         interpolate_pos_encoding: bool = False,
         **kwargs,
     ) -> BaseModelOutput:
-        """Encodes clips, all tokens or the visible ones alone.
+        """Encodes all tokens of clips, or only the visible ones.
 
         Args:
-            pixel_values: (B, T, C, H, W), float and normalised by `config.image_mean` and `config.image_std`, or uint8
-                (0 to 255): these are normalised here, after masking, with the same result.
+            pixel_values: (B, T, C, H, W), either float and normalised by `config.image_mean` and `config.image_std`, or
+                uint8 (0 to 255), which is normalised here, after masking, with the same result.
             bool_masked_pos: bool (B, L), True = hidden; the same number in every row.
-            visible_ids: int64 (B, N), the visible tokens in place of a mask; the number is read off the shape, so
+            visible_ids: int64 (B, N), the visible tokens, instead of a mask. Their number follows from the shape, so
                 that nothing has to be read back from the device.
-            interpolate_pos_encoding: take clips of any size, with positions interpolated from the model's own grid;
-                without masks.
+            interpolate_pos_encoding: accept clips of any size, with positions interpolated from the model's own grid;
+                not together with masks.
             kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Returns:
-            `last_hidden_state` (B, N, D), tokens in ascending order.
+            `last_hidden_state` (B, N, D), with tokens in ascending order.
+
+        Raises:
+            ValueError: the shape or dtype of `pixel_values` does not fit the model, or a mask has another length or
+                rows with different numbers of True.
         """
         if visible_ids is None and bool_masked_pos is not None:
             self._check_mask(bool_masked_pos, "bool_masked_pos", pixel_values.shape[0])
@@ -191,9 +198,11 @@ class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
 
 
 class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
-    """Encoder, and a decoder that reconstructs pixels: V1, or V2 with `config.decoder_mask_ratio` > 0."""
+    """An encoder, and a decoder that reconstructs pixels: V1, or V2 with `config.decoder_mask_ratio` > 0."""
 
-    _fsdp_plan = {"decoder.decoder_layers.*": "free_full_weight"}  # besides that of the encoder, in the configuration
+    head_parts = ("decoder", "mask_token", "encoder_to_decoder")
+
+    _fsdp_plan = {"decoder.decoder_layers.*": "free_full_weight"}  # the encoder's is in the configuration
 
     def __init__(self, config: VideoMAEV2Config):
         config.check_pretraining()
@@ -201,7 +210,7 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
         self.videomae = VideoMAEV2Model(config)
         self.encoder_to_decoder = nn.Linear(config.hidden_size, config.decoder_hidden_size, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.decoder_hidden_size))
-        # Sinusoidal whatever the encoder has, as in the official code.
+        # Always sinusoidal, whatever the encoder uses, as in the official code.
         table = position_table(config, config.decoder_hidden_size)
         self.register_buffer("position_embeddings", table, persistent=False)
         self.decoder = VideoMAEV2Decoder(config)
@@ -219,21 +228,25 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
         seed: int | None = None,
         **kwargs,
     ) -> VideoMAEV2ForPreTrainingOutput:
-        """Reconstructs masked clips. Masks that are not given are drawn from the configuration.
+        """Reconstructs masked clips. Masks that are not given are sampled according to the configuration.
 
         Args:
-            pixel_values: (B, T, C, H, W), float and normalised by `config.image_mean` and `config.image_std`, or uint8
-                (0 to 255): a quarter of the bytes, and only the patches that are used become floats.
+            pixel_values: (B, T, C, H, W), either float and normalised by `config.image_mean` and `config.image_std`, or
+                uint8 (0 to 255), which takes a quarter of the memory; only the patches in use are converted to float.
             bool_masked_pos: bool (B, L), True = hidden from the encoder; the same number in every row.
-            bool_decoded_pos: bool (B, L), True = reconstructed by the decoder; the same number in every row. Without
-                it, all masked tokens (`decoder_mask_ratio` 0) or a draw.
-            visible_ids, decoded_ids: int64 (B, N), positions in place of the masks, ascending. Counts are read off
-                their shapes, so that nothing waits for the device: what the collator here passes.
-            generator, seed: make the draw repeatable; by default torch's global generator.
+            bool_decoded_pos: bool (B, L), True = reconstructed by the decoder; the same number in every row. By default
+                all masked tokens (`decoder_mask_ratio` 0), or a sampled mask.
+            visible_ids, decoded_ids: int64 (B, N), ascending positions, instead of the masks. Their numbers follow from
+                the shapes, so that nothing waits for the device; the collator of this package passes these.
+            generator, seed: random generator, or seed for one, for sampling masks; by default torch's global generator.
             kwargs: `output_hidden_states`, `output_attentions` (of the encoder), `return_dict`.
 
+        Returns:
+            A `VideoMAEV2ForPreTrainingOutput`.
+
         Raises:
-            ValueError: ragged masks, masks of another length, or pixels of another dtype.
+            ValueError: the rows of a mask differ in their number of True, a mask has another length, or the shape or
+                dtype of `pixel_values` does not fit the model.
 
         Example:
 
@@ -263,7 +276,7 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
         )
 
     def _encoder_mask(self, pixel_values, bool_masked_pos, visible_ids, generator):
-        """`bool_masked_pos` (B, L) and `visible_ids` (B, N), from whichever of the two is given, or drawn."""
+        """`bool_masked_pos` (B, L) and `visible_ids` (B, N), from whichever of the two is given, or sampled."""
         if visible_ids is not None:
             return ~ids_to_mask(visible_ids, self.config.sequence_length), visible_ids
         if bool_masked_pos is not None:
@@ -274,23 +287,23 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
                 raise ValueError("bool_masked_pos hides no token, so that there is nothing to reconstruct.")
             return bool_masked_pos, visible_ids
         device = pixel_values.device if generator is None else generator.device
-        bool_masked_pos = draw_encoder_mask(self.config, pixel_values.shape[0], generator, device)
+        bool_masked_pos = sample_encoder_mask(self.config, pixel_values.shape[0], generator, device)
         bool_masked_pos = bool_masked_pos.to(pixel_values.device)
         return bool_masked_pos, mask_to_ids(~bool_masked_pos, token_counts(self.config)[0])
 
     def _decoded_ids(self, bool_masked_pos, bool_decoded_pos, num_visible, generator):
-        """`decoded_ids` (B, N): from the mask if given; all masked tokens in V1; drawn in V2."""
+        """`decoded_ids` (B, N): from the mask if given, otherwise all masked tokens in V1 and sampled ones in V2."""
         device = bool_masked_pos.device
         if bool_decoded_pos is not None:
             self._check_mask(bool_decoded_pos, "bool_decoded_pos", bool_masked_pos.shape[0])
             bool_decoded_pos = bool_decoded_pos.to(device).bool()
             if not torch.compiler.is_compiling() and not (bool_decoded_pos & bool_masked_pos).any():
-                raise ValueError("bool_decoded_pos has no token that bool_masked_pos hides, so that there is no loss.")
+                raise ValueError("bool_decoded_pos selects no token that bool_masked_pos hides, which leaves no loss.")
             return self._token_ids(bool_decoded_pos, "bool_decoded_pos")
         if self.config.decoder_mask_ratio == 0:
             return mask_to_ids(bool_masked_pos, self.config.sequence_length - num_visible)
         draw_device = device if generator is None else generator.device
-        bool_decoded_pos = draw_decoder_mask(self.config, bool_masked_pos.shape[0], generator, draw_device)
+        bool_decoded_pos = sample_decoder_mask(self.config, bool_masked_pos.shape[0], generator, draw_device)
         return mask_to_ids(bool_decoded_pos.to(device), token_counts(self.config)[1])
 
     def forward_decoder(
@@ -298,8 +311,8 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
     ) -> torch.Tensor:
         """(B, N_visible, D) -> logits (B, N_decoded, tubelet_size * h * w * C).
 
-        The decoder's sequence is the visible tokens and then a mask token for each decoded position, visible ones
-        among them included; it is never put back in order (v2/models/modeling_pretrain.py).
+        The decoder's sequence holds the visible tokens, followed by a mask token for each decoded position, even if
+        that position is visible. Tokens are never restored to their original order (v2/models/modeling_pretrain.py).
         """
         positions = self.position_embeddings[0].to(self.mask_token.dtype)  # (L, D_decoder)
         visible = self.encoder_to_decoder(hidden_states) + positions[visible_ids]
@@ -313,26 +326,26 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
         bool_masked_pos: torch.Tensor,
         decoded_ids: torch.Tensor,
     ) -> torch.Tensor:
-        """Mean squared error in float32 over the tokens decoded and hidden from the encoder, in the whole batch.
+        """Mean squared error in float32, over all tokens of the batch that are decoded and hidden from the encoder.
 
-        As in the official code clips count by their tokens in the loss. With tubes over the whole clip, running cells
-        and a multiple of four slices (16 frames make 8) all have equally many, and splitting a batch over processes
-        or accumulation steps changes nothing; otherwise it shifts the weights of clips a little.
+        As in the official code, clips are weighted by their number of tokens in the loss. With tubes over the whole
+        clip, running cells and a multiple of four slices (16 frames give 8), all clips have equally many, and splitting
+        a batch over processes or accumulation steps changes nothing; otherwise the weights of clips shift slightly.
         """
         with torch.no_grad():
             targets = self.reconstruction_targets(pixel_values, decoded_ids)
             weights = bool_masked_pos.gather(1, decoded_ids).float()  # (B, N_decoded)
             weights = weights / (weights.sum() * targets.shape[-1])
-        # (B, N_decoded, t * h * w * C) -> (B, N_decoded); a sum, whose gradient needs no pass of its own
+        # (B, N_decoded, t * h * w * C) -> (B, N_decoded); the gradient of a sum needs no pass of its own
         token_losses = nn.functional.mse_loss(logits.float(), targets, reduction="none").sum(dim=-1)
         return (token_losses * weights).sum()
 
     def reconstruction_targets(self, pixel_values: torch.Tensor, token_ids: torch.Tensor | None = None) -> torch.Tensor:
-        """What the decoder shall predict for these tokens (None: all): (B, N, tubelet_size * h * w * C), float32.
+        """The targets of the decoder for these tokens (None: all): (B, N, tubelet_size * h * w * C), float32.
 
-        Of normalised floats or of uint8 pixels, which are not normalised first: it would only be undone.
-        Pixels in [0, 1], with `norm_pix_loss` normalised for each patch and each channel over its pixels: unbiased
-        variance, epsilon added to the standard deviation (v1/engine_for_pretraining.py). Any number of channels.
+        Targets are pixels in [0, 1]. With `norm_pix_loss` they are normalised over the pixels of each patch and
+        channel, with unbiased variance and the epsilon added to the standard deviation (v1/engine_for_pretraining.py).
+        Any number of channels is supported. uint8 pixels are not normalised first, since that would only be undone.
         """
         config = self.config
         patches = patchify(pixel_values, config.tubelet_size, config.patch_hw, token_ids).float()
@@ -340,13 +353,15 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
         mean, std = (channel_values(v, patches.device) for v in pixel_range(config, pixel_values.dtype))
         if not config.norm_pix_loss:
             return torch.addcmul(mean, patches, std).flatten(2)
-        # Un-normalising first, as the official code does, cancels out but for the epsilon: it is 1e-6 in [0, 1].
+        # Undoing the normalisation first, as the official code does, only matters for the epsilon: 1e-6 in [0, 1].
         variance, mean = torch.var_mean(patches, dim=2, unbiased=True, keepdim=True)  # (B, N, 1, C)
         return (patches - mean).div_(variance.sqrt() + 1e-6 / std).flatten(2)
 
 
 class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
-    """Encoder and a linear classifier, on the mean of all tokens (or on the first, see `config.use_mean_pooling`)."""
+    """An encoder and a linear classifier on the mean of all tokens (or the first, see `config.use_mean_pooling`)."""
+
+    head_parts = ("fc_norm", "classifier")
 
     def __init__(self, config: VideoMAEV2Config):
         if config.use_mean_pooling is None:  # the official choice; pretraining checkpoints leave it open
@@ -358,12 +373,12 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
         self.fc_norm = head_norm(config, config.hidden_size) if config.use_mean_pooling else None
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels) if config.num_labels > 0 else nn.Identity()
-        # (num_labels,), how much classes count in the loss while training; of a run, and not saved with the model.
+        # (num_labels,), weights of the classes in the training loss; they belong to a run and are not saved.
         self.register_buffer("class_weights", None, persistent=False)
         for name in ("target_mean", "target_std"):
             values = getattr(config, name)
             if values is not None and len(values) != config.num_labels:
-                raise ValueError(f"{name}={values} must have a value for each of the {config.num_labels} targets.")
+                raise ValueError(f"{name}={values} must have one value for each of the {config.num_labels} targets.")
         self.post_init()
 
     @can_return_tuple
@@ -373,22 +388,25 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
         """Classifies videos.
 
         Args:
-            pixel_values: (B, T, C, H, W), or (B, V, T, C, H, W) with V views of each video, whose predicted
-                probabilities are averaged as in the official test (v2/engine_for_finetuning.py, `merge`). Float and
-                normalised by `config.image_mean` and `config.image_std`, or uint8 (0 to 255).
-            labels: int64 (B,) class indices; float (B, num_labels) for several labels a video, or, with
-                `problem_type="single_label_classification"`, class probabilities; for regression float (B, num_labels),
-                or (B,), in the unit of the data, where NaN does not count.
+            pixel_values: (B, T, C, H, W), or (B, V, T, C, H, W) with V views per video, whose predicted probabilities
+                are averaged as in the official test (v2/engine_for_finetuning.py, `merge`). Either float and normalised
+                by `config.image_mean` and `config.image_std`, or uint8 (0 to 255).
+            labels: int64 (B,), class indices; float (B, num_labels) for several labels per video or, with
+                `problem_type="single_label_classification"`, class probabilities; for regression float (B, num_labels)
+                or (B,), in the unit of the data, where NaN is ignored.
             kwargs: `interpolate_pos_encoding`, `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Returns:
-            `loss` (with labels) and `logits` (B, num_labels); hidden states and attentions of single views.
+            `loss` (with labels) and `logits` (B, num_labels); with a single view also hidden states and attentions.
+
+        Raises:
+            ValueError: the shape or dtype of `pixel_values` does not fit the model.
         """
         hidden_states = attentions = None
         if labels is not None and self.config.problem_type is None:
-            self.config.problem_type = self._problem_type(labels)  # as transformers: what is saved says how to use it
+            self.config.problem_type = self._problem_type(labels)  # saved with the model, as in transformers
         if pixel_values.ndim == 6:
-            # One view after the other: (B, V, T, C, H, W) -> V x (B, num_labels) -> (B, V, num_labels)
+            # One view at a time: (B, V, T, C, H, W) -> V x (B, num_labels) -> (B, V, num_labels)
             views = [self._classify(view, **kwargs)[0] for view in pixel_values.unbind(1)]
             logits = _average_views(torch.stack(views, dim=1), self._problem_type(None))
         else:
@@ -408,12 +426,12 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
         return logits, outputs
 
     def _target_range(self) -> tuple:
-        """Mean and standard deviation of the targets of regression, (0,) and (1,) where they are not normalised."""
+        """Mean and standard deviation of the regression targets; (0,) and (1,) if they are not normalised."""
         config = self.config
         return ((0.0,), (1.0,)) if config.target_mean is None else (config.target_mean, config.target_std)
 
     def _problem_type(self, labels: torch.Tensor | None) -> str:
-        """`config.problem_type`, or what transformers infers from the labels and their number."""
+        """`config.problem_type`, or else the type that transformers infers from the labels and their number."""
         if self.config.problem_type is not None:
             return self.config.problem_type
         if self.num_labels == 1:
@@ -422,11 +440,11 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
         return "multi_label_classification" if soft else "single_label_classification"
 
     def _classification_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The loss of the problem type, in float32; labels of -100 do not count, and 0 where none does.
+        """The loss of the problem type, in float32. Labels of -100 are ignored; the loss is 0 if all of them are.
 
-        `class_weights`, in training only, multiply the terms of their classes and leave the divisor, a number of clips,
-        as it is: a batch is the mean of its equal parts. With several labels a video they multiply the terms of the
-        labels that are present, as `pos_weight`.
+        `class_weights`, in training only, multiply the terms of their classes but not the divisor, which remains the
+        number of clips, so that the loss of a batch is the mean over its equal parts. With several labels per video
+        they multiply the terms of the labels that are present, like `pos_weight`.
         """
         logits, problem_type = logits.float(), self._problem_type(labels)
         weights = self.class_weights if self.training else None
@@ -445,7 +463,7 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
         return loss / counts.sum().clamp(min=1)
 
     def _regression_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Mean squared error of the normalised targets, over those that are not NaN."""
+        """Mean squared error over the normalised targets that are not NaN."""
         std = logits.new_tensor(self._target_range()[1])
         labels = labels.float().view_as(logits)
         known = labels.isfinite()
@@ -454,7 +472,7 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
 
 
 def _average_views(logits: torch.Tensor, problem_type: str) -> torch.Tensor:
-    """(B, V, num_labels) -> (B, num_labels): logits whose probabilities are the mean of the views' probabilities."""
+    """(B, V, num_labels) -> (B, num_labels): logits whose probabilities are the mean of those of the views."""
     logits = logits.float()
     if problem_type == "regression":
         return logits.mean(dim=1)

@@ -1,10 +1,11 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Weights under the names of the official V1 and V2 code, to ours and back, and OpenGVLab's layout on the Hub.
+"""Renames weights between the official V1 and V2 code and ours, and reads OpenGVLab's layout on the Hub.
 
-Official files nest their weights under "model" or "module"; names may have prefixes of the wrapper they were trained in
-(`module.`, `_orig_mod.`), of OpenGVLab's Hub class (`model.`) or of the encoder (`encoder.`, `backbone.`). One matrix
-`qkv.weight` holds query, key and value, q and v have biases of their own, and k has none. mmaction2's VideoMAE
-(mmaction/models/backbones/vit_mae.py), which nests its weights under "state_dict", has the same but for a few names.
+Official files nest their weights under "model" or "module". Names may have the prefix of a training wrapper (`module.`,
+`_orig_mod.`), of OpenGVLab's Hub class (`model.`) or of the encoder (`encoder.`, `backbone.`). One matrix `qkv.weight`
+holds query, key and value; q and v have separate biases, and k has none. mmaction2's VideoMAE
+(mmaction/models/backbones/vit_mae.py) nests its weights under "state_dict" and differs in a few names. This file ships
+with checkpoints and may import only its siblings.
 """
 
 import re
@@ -15,7 +16,7 @@ import torch
 
 _WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod|model|backbone)\.)+")
 _BLOCK = re.compile(r"^(encoder\.|decoder\.)?blocks\.(\d+)\.(.+)$")
-# (official, ours), in a block and outside of it
+# (official name, our name), inside a block and outside
 _BLOCK_NAMES = {
     "norm1": "layernorm_before",
     "norm2": "layernorm_after",
@@ -34,7 +35,7 @@ _NAMES = {
     "norm": "videomae.layernorm",
     "head": "classifier",
 }
-# What mmaction2 calls otherwise: (its name, the official one)
+# Names that differ in mmaction2: (its name, the official name)
 _MMACTION_BLOCK_NAMES = {"mlp.layers.0.0": "mlp.fc1", "mlp.layers.1": "mlp.fc2"}
 _MMACTION_NAMES = {"patch_embed.projection": "patch_embed.proj", "cls_head.fc_cls": "head"}
 _QKV = ("query", "key", "value")
@@ -45,21 +46,21 @@ _OPENGVLAB_FIELDS = (
 
 
 def is_official(names: Iterable[str]) -> bool:
-    """Whether weights have the names of the official code, of OpenGVLab on the Hub or of mmaction2."""
+    """Whether the names of weights are those of the official code, of OpenGVLab on the Hub or of mmaction2."""
     return any(_BLOCK.match(_WRAPPERS.sub("", name)) for name in names)
 
 
 def from_official(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Official weights under our names, qkv split. A name that no official model has stays, for the caller to refuse.
+    """Official weights under our names, with qkv split. Unknown names are kept, for the caller to refuse.
 
     Raises:
-        ValueError: two names that become one.
+        ValueError: two weights would get the same name.
     """
     ours = {}
     for name, value in weights.items():
         for new_name, part in _from_official(_WRAPPERS.sub("", name), value):
             if new_name in ours:
-                raise ValueError(f"The checkpoint holds {new_name} twice, the second time as {name}.")
+                raise ValueError(f"The checkpoint has {new_name} twice, the second time as {name}.")
             ours[new_name] = part
     return ours
 
@@ -81,7 +82,7 @@ def _from_official(name: str, value: torch.Tensor):
 
 
 def to_official(weights: dict[str, torch.Tensor], pretraining: bool) -> dict[str, torch.Tensor]:
-    """Our weights under the official names of a pretraining model (`encoder.`) or of a classifier (none)."""
+    """Our weights under the official names of a pretraining model (prefix `encoder.`) or a classifier (no prefix)."""
     official, waiting = {}, {}
     encoder = "encoder." if pretraining else ""
     block_names = {ours: name for name, ours in _BLOCK_NAMES.items()}
@@ -105,7 +106,7 @@ def to_official(weights: dict[str, torch.Tensor], pretraining: bool) -> dict[str
 
 
 def _rename(name: str, names: dict[str, str]) -> str:
-    """Replaces the beginning of a dotted name, whole parts only."""
+    """Replaces the beginning of a dotted name, matching whole components only."""
     for old, new in names.items():
         if name == old or name.startswith(old + "."):
             return new + name[len(old) :]
@@ -113,14 +114,14 @@ def _rename(name: str, names: dict[str, str]) -> str:
 
 
 def config_from_opengvlab(config: dict) -> dict:
-    """Our fields from the config.json of OpenGVLab's Hub repositories, which nests those of the model.
+    """Converts the config.json of OpenGVLab's Hub repositories, which nests the model's fields, to our fields.
 
     Raises:
-        ValueError: a field that is missing, or a `qk_scale`, which no released model has.
+        ValueError: a field is missing or not a number, or `qk_scale` is set, which no released model does.
     """
     model = config["model_config"]
     if not isinstance(model, dict):
-        raise ValueError(f"model_config of the checkpoint is {model!r:.40}, where a mapping is expected.")
+        raise ValueError(f"model_config of the checkpoint is {model!r:.40} instead of a mapping.")
     missing = [name for name in _OPENGVLAB_FIELDS if name not in model]
     if missing:
         raise ValueError(f"model_config of the checkpoint lacks {', '.join(missing)}.")
@@ -128,7 +129,7 @@ def config_from_opengvlab(config: dict) -> dict:
         if not isinstance(model[name], int | float) or not 0 < model[name] < 2**20:
             raise ValueError(f"model_config of the checkpoint has {name}={model[name]!r:.40}; it must be a number.")
     if model.get("qk_scale") is not None:
-        raise ValueError(f"qk_scale={model['qk_scale']} of the checkpoint is not supported; released models have none.")
+        raise ValueError(f"qk_scale={model['qk_scale']} is not supported; no released checkpoint sets it.")
     fields = {
         "image_size": model["img_size"],
         "patch_size": model["patch_size"],

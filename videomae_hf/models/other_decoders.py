@@ -1,8 +1,10 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""torchcodec and decord, the decoders to take where PyAV is not installed or another one is asked for.
+"""Decodes with torchcodec and decord, for use where PyAV is not installed or another decoder is requested.
 
-Neither can be told which formats to open. A look at the first bytes stands in for that: they must be those of a
-container, without any mark of a playlist.
+Neither has an option for the formats that it may open. Instead, the first bytes of a file are checked: they must be
+those of a container, without any mark of a playlist. This file ships with checkpoints and may import only its siblings;
+the decoders are loaded with `importlib`, because transformers refuses checkpoint code with an ordinary import of a
+package that is not installed.
 """
 
 import importlib
@@ -16,7 +18,7 @@ from .frame_pixels import BATCH_BYTES
 from .video_sources import VideoInfo
 
 
-# Where containers say what they are, and how.
+# Offsets and values of the signatures of containers
 _SIGNATURES = (
     *(((4, box),) for box in (b"ftyp", b"moov", b"mdat", b"moof", b"styp", b"free", b"skip", b"wide", b"pnot")),  # MP4
     ((0, b"\x1a\x45\xdf\xa3"),),  # Matroska
@@ -32,19 +34,19 @@ _SIGNATURES = (
     ((0, b"DKIF"),),
     ((0, b"\x06\x0e\x2b\x34"),),  # MXF
 )
-_PROBED_BYTES = 2**20  # as many as FFmpeg looks at
+_PROBED_BYTES = 2**20  # the number of bytes that FFmpeg probes
 
 
 def refuse_unknown_container(source: str | bytes):
     """Raises ValueError unless the first bytes are those of a container and of nothing else.
 
-    FFmpeg tells SDP, DASH and IMF by marks that may stand behind any beginning.
+    FFmpeg recognises SDP, DASH and IMF by marks that may follow any other beginning; these are searched for.
     """
     head = first_bytes(source, _PROBED_BYTES)
     text = head[: head.find(b"\0")].lower() if b"\0" in head else head.lower()
     known = any(all(head.startswith(mark, place) for place, mark in marks) for marks in _SIGNATURES)
     if not known or b"c=IN IP" in head or b"<mpd" in text or b"<compositionplaylist" in text:
-        raise ValueError("no video, or in none of the formats that are opened here")
+        raise ValueError("it is not a video, or its format is not supported")
 
 
 def read_torchcodec(source: str | bytes, pick, max_pixels: int | None) -> Iterator:
@@ -71,7 +73,7 @@ def read_decord(source: str | bytes, pick, max_pixels: int | None) -> Iterator:
         ordered = len(timestamps) and bool((np.diff(timestamps) > 0).all())
         seconds = (timestamps - timestamps[0]).tolist() if ordered else None
         wanted = sorted(set(pick(VideoInfo(len(reader), reader.get_avg_fps(), seconds))))
-        first = reader.get_batch(wanted[:1]).asnumpy()[0]  # (H, W, 3); decord does not tell the size without decoding
+        first = reader.get_batch(wanted[:1]).asnumpy()[0]  # (H, W, 3); decord gives the size only by decoding
         check_size(first.shape[1], first.shape[0], max_pixels)
         yield wanted[0], first, None
         for batch in _batches(wanted[1:], *first.shape[:2]):

@@ -1,15 +1,15 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""How the pixels of a checkpoint are prepared: what its processor says, whichever file and library it is of.
+"""Reads the preprocessing of a checkpoint from its processor, whichever file and library it comes from.
 
-The rule, in this package: pixels are normalised as the processor beside the weights says, since that is what the
-weights have seen; without a processor, as the configuration says. `config.image_mean` and `config.image_std` are the
-same normalisation, of pixels in [0, 1]: models apply it to uint8 pixels and to mixed batches, and undo it for the
-reconstruction targets. Checkpoints of transformers and of OpenGVLab, whose configurations do not state it, get it from
-their processor when they are read; transformers' own default there is 0.5, not ImageNet's.
+The rule in this package: pixels are normalised as the processor next to the weights says, since the weights were
+trained with it; without a processor, as the configuration says. `config.image_mean` and `config.image_std` are the same
+normalisation, for pixels in [0, 1]: models apply it to uint8 pixels and to mixed batches, and undo it for the
+reconstruction targets. The configurations of transformers and OpenGVLab do not state it; their checkpoints take it from
+the processor when they are read (the default of transformers is 0.5 there, not ImageNet's values).
 
 transformers' VideoMAE undoes ImageNet's normalisation for its targets, whatever its processor does. With
-`norm_pix_loss`, as all released models have, that changes nothing but an epsilon; without it, targets here are the
-pixels themselves, and its are not.
+`norm_pix_loss`, which all released models use, only an epsilon differs; without it, the targets here are the pixels
+themselves, and those of transformers are not. This file ships with checkpoints and may import only its siblings.
 """
 
 import logging
@@ -20,28 +20,28 @@ from .checkpoint_files import find_file, read_mapping
 
 logger = logging.getLogger(__name__)
 
-# What is taken over from the processors of other models; sampling and the rest mean something else there
+# The options taken from processors of other models; sampling and other options have another meaning there
 PREPROCESSING = (
     "do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor", "do_normalize",
     "image_mean", "image_std",
 )  # fmt: skip
-_NORMALIZATION = (("image_mean", 0.0), ("image_std", 1.0))  # and what normalises nothing
-_FILES = ("video_preprocessor_config.json", "preprocessor_config.json")  # transformers, too, prefers the first
+_NORMALIZATION = (("image_mean", 0.0), ("image_std", 1.0))  # with the values of no normalisation
+_FILES = ("video_preprocessor_config.json", "preprocessor_config.json")  # in order of preference, as in transformers
 _NESTED_FILE, _NESTED = "processor_config.json", ("video_processor", "image_processor")
 
 
 def read_preprocessing(name: str | Path, options: dict) -> dict | None:
-    """The options of the processor of a checkpoint, for `VideoMAEV2ImageProcessor`; None where it has none.
+    """The options of a checkpoint's processor, for `VideoMAEV2ImageProcessor`; None if there is no processor.
 
     Args:
         name: folder, or id on the Hub.
-        options: of `checkpoint_files.FILE_OPTIONS`.
+        options: any of `checkpoint_files.FILE_OPTIONS`.
 
     Returns:
-        All options of a processor of this package; of others those of `PREPROCESSING`.
+        All options of a processor of this package; of any other processor, those in `PREPROCESSING`.
 
     Raises:
-        ValueError: a file that is no mapping, or values that resize or normalise nothing.
+        ValueError: a file does not hold a mapping, or its values cannot be used for resizing or normalisation.
     """
     found = _processors(name, options)
     if not found:
@@ -51,12 +51,12 @@ def read_preprocessing(name: str | Path, options: dict) -> dict | None:
     _check(chosen, path)
     for other, content in others:
         if _normalization(_options_of(content)) != _normalization(chosen):
-            logger.warning("%s and %s normalise differently; the first is taken.", path, other.name)
+            logger.warning("%s and %s normalise differently; the first is used.", path, other.name)
     return chosen
 
 
 def _processors(name: str | Path, options: dict) -> dict[Path, dict]:
-    """The files of processors, the preferred one first, and what they hold."""
+    """The processor files of a checkpoint and their content, the preferred one first."""
     found = {}
     nested = find_file(name, _NESTED_FILE, options)
     if nested is not None:
@@ -82,11 +82,11 @@ def _normalization(options: dict) -> list:
 
 
 def _check(options: dict, path: Path) -> None:
-    """Raises ValueError for sizes and a normalisation that cannot be applied; the message has the file."""
+    """Raises ValueError, with the name of the file, for a size or a normalisation that cannot be applied."""
     for key in ("size", "crop_size"):
         value = options.get(key)
         if value is not None and not _is_size(value):
-            raise ValueError(f"{path} has {key}={value!r:.80}, which is no size in pixels.")
+            raise ValueError(f"{path} has {key}={value!r:.80}, which is not a size in pixels.")
     for key in ("rescale_factor", "image_mean", "image_std"):
         value = options.get(key)
         if value is None:
@@ -98,7 +98,7 @@ def _check(options: dict, path: Path) -> None:
 
 
 def _is_size(value) -> bool:
-    """Whether this is a number of pixels, (height, width), or a mapping of sides as in transformers."""
+    """Whether a value is a number of pixels, a pair (height, width), or a mapping of sides as in transformers."""
     if isinstance(value, dict):
         known = value.keys() <= {"height", "width", "shortest_edge", "longest_edge"}
         sides = list(value.values()) if known else []
@@ -110,11 +110,14 @@ def _is_size(value) -> bool:
 
 
 def normalization_of(options: dict, num_channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(mean, std), a value each a channel, that make of pixels in [0, 1] what a processor makes of 0 to 255.
+    """(mean, std) that normalise pixels in [0, 1] as the processor normalises pixels from 0 to 255.
 
     Args:
-        options: of the processor; those that are absent have transformers' defaults.
-        num_channels: of the model; one value counts for all channels.
+        options: the options of the processor; absent ones have the defaults of transformers.
+        num_channels: number of channels of the model; a single value applies to all channels.
+
+    Returns:
+        Two tuples with one value per channel.
     """
     options = {"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True} | {
         key: value for key, value in options.items() if value is not None

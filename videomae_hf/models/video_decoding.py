@@ -1,18 +1,20 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Frames of a video by index, through PyAV, torchcodec or decord, or from images and arrays.
+"""Reads frames of a video by index, through PyAV, torchcodec or decord, or from images and arrays.
 
-Frame i is the i-th frame a full decode gives, in presentation order. `read_frames` is the one entry; what it is given
-as `indices` may depend on the video (`VideoInfo`), so that a file is opened once to count, sample and decode.
+Frame i is the i-th frame of a full decode, in presentation order. `read_frames` is the only entry point; its `indices`
+may depend on the video (`VideoInfo`), so that a file is opened only once to count, sample and decode.
 
-`backend="auto"` is PyAV, which is right on every file, and without it torchcodec, then decord (benchmarks/decoding.md
-has the scores and the times). PyAV seeks to the key frame before a wanted frame where the packets of the file say which
-frame is which (MP4, MOV, Matroska, WebM, FLV, AVI without B-frames), and decodes from the start where they do not
-(other AVI, MPEG, raw streams, damaged files).
+`backend="auto"` is PyAV, which is correct on every tested file, or without it torchcodec, then decord
+(benchmarks/decoding.md has scores and times). If the packets of a file identify its frames (MP4, MOV, Matroska, WebM,
+FLV, AVI without B-frames), PyAV seeks to the key frame before a wanted frame; otherwise (other AVI, MPEG, raw streams,
+damaged files) it decodes from the start.
 
-Bytes from anywhere are opened as video containers only. Left to itself, FFmpeg would take a text for a playlist and
-open the files, addresses and network ports in it. PyAV passes it a list of the formats that it may open (`FORMATS`) and
-no protocol but files; torchcodec and decord have no such option, and see only bytes that begin like a container
-(other_decoders.py).
+All input is opened as video containers only. By default, FFmpeg would treat text as a playlist and open the files,
+addresses and network ports in it. PyAV is given a list of the formats that it may open (`FORMATS`) and no protocol but
+files; torchcodec and decord have no such option, and get only bytes that begin like a container (other_decoders.py).
+
+This file ships with checkpoints and may import only its siblings; the decoders are loaded with `importlib`, because
+transformers refuses checkpoint code with an ordinary import of a package that is not installed.
 """
 
 import importlib
@@ -51,13 +53,13 @@ __all__ = [
 
 BACKENDS = ("pyav", "torchcodec", "decord")  # the order in which "auto" looks for one
 _MODULES = {"pyav": "av", "torchcodec": "torchcodec.decoders", "decord": "decord"}
-# Names of FFmpeg's demuxers of video files, none of which opens anything else.
+# Names of FFmpeg's demuxers for video files, none of which opens other files or addresses
 FORMATS = (
     "amv", "asf", "asf_o", "av1", "avi", "cavsvideo", "dirac", "dv", "flv", "gif", "h261", "h263", "h264", "hevc",
     "ivf", "jpeg_pipe", "kux", "live_flv", "m4v", "matroska", "mjpeg", "mov", "mpeg", "mpegts", "mpegvideo", "mxf",
     "nsv", "nut", "obu", "ogg", "rm", "vc1", "vc1test", "vvc", "wtv", "yuv4mpegpipe",
 )  # fmt: skip
-MAX_PIXELS = 8192 * 4320  # of a frame: 8K of cinemas and television; 8000 x 8000 is more
+MAX_PIXELS = 8192 * 4320  # per frame: 8K in cinema and television; 8000 x 8000 is more
 
 # (index, uint8 (H, W, C), width / height of a pixel)
 Decoded = Iterator[tuple[int, np.ndarray, float | None]]
@@ -73,33 +75,32 @@ def read_frames(
     num_channels: int = 3,
     max_pixels: int | None = MAX_PIXELS,
 ) -> torch.Tensor:
-    """Decodes some frames of a video.
+    """Decodes selected frames of a video.
 
     Args:
         source: path or http(s) URL of a video, its bytes, a folder of images (a path or a `FrameFolder`), or a
-            `VideoSegment` of any of these, of which only the segment exists for `indices`. Arrays (.npy, .npz) and
-            images of several pages (TIFF, animated PNG and WebP) are videos too, see `frame_files.py`.
-        indices: frame indices, in any order and with repeats, or a function that makes them from a `VideoInfo`.
+            `VideoSegment` of any of these, whose frames `indices` counts from its start. Arrays (.npy, .npz) and
+            multi-page images (TIFF, animated PNG and WebP) are videos too, see `frame_files.py`.
+        indices: frame indices, in any order and with repeats, or a function that returns them for a `VideoInfo`.
         backend: `"auto"`, `"pyav"`, `"torchcodec"` or `"decord"`.
-        square_pixels: stretch frames whose pixels are not square to the width they are meant to be shown at; False
-            gives them as stored. decord does not tell the shape of pixels and always gives frames as stored.
-        transform: maps some frames, uint8 (n, H, W, num_channels), to a tensor (n, ...), each in the same way. It is
-            called on a few of them at a time while the others are not decoded yet, so that large frames that are made
-            small never are in memory together. Its own errors pass as they are.
-        num_channels: 3 for RGB, 1 for luma (as PIL's "L"). Others only from files that have them: images with
-            transparency, arrays.
-        max_pixels: frames of more pixels are refused, before they are decoded where the header says their size; None
-            takes any.
+        square_pixels: stretch frames with non-square pixels to their display width; False returns them as stored.
+            decord does not report the shape of pixels and always returns frames as stored.
+        transform: maps frames, uint8 (n, H, W, num_channels), to a tensor (n, ...), each frame independently. It is
+            called on a few frames at a time during decoding, so that large frames that are resized are never in memory
+            all at once. Its exceptions are passed on unchanged.
+        num_channels: 3 for RGB, 1 for luma (as PIL's "L"). Other numbers only for files that have them: images with
+            transparency, and arrays.
+        max_pixels: refuse frames with more pixels, before decoding if the header gives their size; None accepts any.
 
     Returns:
-        uint8 (len(indices), H, W, num_channels), rotated as the file says, or what `transform` makes of it.
+        uint8 (len(indices), H, W, num_channels), rotated as the file says, or the result of `transform`.
 
     Raises:
-        FileNotFoundError: no such file.
-        VideoDecodeError: the video is damaged, has no such frame, frames of several sizes or of more than `max_pixels`,
-            or another number of channels.
-        OSError: a URL that cannot be loaded, see `fetch`.
-        ImportError: the backend is not installed or does not load.
+        FileNotFoundError: there is no such file.
+        VideoDecodeError: the video is damaged, lacks a requested frame, has frames of several sizes or of more than
+            `max_pixels`, or has another number of channels.
+        OSError: a URL cannot be loaded, see `fetch`.
+        ImportError: the backend is not installed, or does not load.
     """
     _check_backend(backend)
     name, segments = source_name(source), []
@@ -122,7 +123,7 @@ def read_frames(
 
 
 def _wanted_frames(name: str, info: VideoInfo, segments: list[VideoSegment], indices) -> list[int]:
-    """The indices in the whole video that `info` describes."""
+    """The wanted indices, counted in the whole video that `info` describes."""
     if info.num_frames < 1:
         raise VideoDecodeError(f"{name} has no decodable frame.")
     start = 0
@@ -130,15 +131,15 @@ def _wanted_frames(name: str, info: VideoInfo, segments: list[VideoSegment], ind
         for segment in segments:
             start, info = start + segment.frame_range(info).start, segment.info(info)
         chosen = [int(index) for index in (indices(info) if callable(indices) else indices)]
-    except ValueError as error:  # too short for the sampling asked for, say
+    except ValueError as error:  # for example, too short for the requested sampling
         raise VideoDecodeError(f"{name}: {error}") from error
     if not chosen or min(chosen) < 0 or max(chosen) >= info.num_frames:
-        raise VideoDecodeError(f"{name} has {info.num_frames} frames; frames {chosen} were asked for.")
+        raise VideoDecodeError(f"{name} has {info.num_frames} frames, but frames {chosen} were requested.")
     return [start + index for index in chosen]
 
 
 def _decode(source, pick, backend: str, num_channels: int, max_pixels: int | None) -> Decoded:
-    """Yields each wanted frame once. A reader that finds itself wrong calls `pick` again and starts over."""
+    """Yields each wanted frame once. If a reader finds its index to be wrong, it calls `pick` again and starts over."""
     read_file = reader_of(source)
     if read_file is not None:
         for index, frame in read_file(source, pick, num_channels, max_pixels):
@@ -160,7 +161,7 @@ def _naming_errors(name: str, decoded: Decoded) -> Decoded:
 
 
 class _Clip:
-    """Puts frames in their places as they come, transformed a few at a time."""
+    """Collects frames in the requested order as they arrive, and transforms a few at a time."""
 
     def __init__(self, name: str, transform: Callable | None, square_pixels: bool):
         self.name, self.transform, self.square_pixels = name, transform, square_pixels
@@ -177,7 +178,7 @@ class _Clip:
             self.shape, self.pixel_aspect_ratio = frame.shape, pixel_aspect_ratio
         if frame.shape != self.shape:
             sizes = " and ".join(f"{width} x {height}" for height, width, _ in (self.shape, frame.shape))
-            raise VideoDecodeError(f"{self.name} cannot be decoded: not all frames have the same shape, but {sizes}.")
+            raise VideoDecodeError(f"{self.name} cannot be decoded: its frames differ in shape, {sizes}.")
         self.waiting.append((index, frame))
         if self.transform is None or (len(self.waiting) + 1) * frame.nbytes > BATCH_BYTES:
             self._place_waiting()
@@ -186,7 +187,7 @@ class _Clip:
         if self.waiting:
             self._place_waiting()
         if self.missing:  # a file that changed while it was read
-            raise VideoDecodeError(f"{self.name} cannot be decoded: frames {sorted(self.missing)[:5]} did not come.")
+            raise VideoDecodeError(f"{self.name} cannot be decoded: frames {sorted(self.missing)[:5]} are missing.")
         return self.frames
 
     def _place_waiting(self):
@@ -206,10 +207,11 @@ class _Clip:
 
 
 def usable_backend(backend: str = "auto") -> str:
-    """The backend that `backend` means here: itself, or for `"auto"` the first that loads.
+    """The backend that is used for `backend` on this machine: itself, or for `"auto"` the first that loads.
 
     Raises:
-        ImportError: it does not load; the message says why.
+        ValueError: the name is unknown.
+        ImportError: the backend does not load; the message says why.
     """
     _check_backend(backend)
     reasons = []
@@ -217,12 +219,12 @@ def usable_backend(backend: str = "auto") -> str:
         try:
             importlib.import_module(_MODULES[candidate])
             return candidate
-        # An installed torchcodec that does not find its FFmpeg or fits another torch raises RuntimeError or OSError.
+        # torchcodec raises RuntimeError or OSError if it does not find FFmpeg, or was built for another torch.
         except (ImportError, RuntimeError, OSError) as error:
             reasons.append(
                 f"{candidate} ({str(error).strip().splitlines()[0] if str(error) else type(error).__name__})"
             )
-    raise ImportError(f"No video decoding backend loads here: {', '.join(reasons)}. `pip install av` is enough.")
+    raise ImportError(f"No video decoding backend can be loaded: {', '.join(reasons)}. `pip install av` is enough.")
 
 
 def _check_backend(backend: str):
@@ -231,10 +233,10 @@ def _check_backend(backend: str):
 
 
 def decoding_errors() -> tuple[type[Exception], ...]:
-    """What the libraries raise for files that they cannot read.
+    """The exceptions that the decoding libraries raise for files that they cannot read.
 
-    av its own OSErrors and ValueErrors, some that are FFmpegErrors only, and MemoryError where a damaged header asks
-    for more than there is; torchcodec RuntimeErrors; and each of them now and then one of the others.
+    PyAV raises its own OSErrors and ValueErrors, some plain FFmpegErrors, and MemoryError if a damaged header asks for
+    too much memory; torchcodec raises RuntimeErrors; and each of them occasionally one of the others.
     """
     ffmpeg_error = getattr(sys.modules.get("av"), "FFmpegError", OSError)
     return (*damaged_file_errors(), ffmpeg_error)
@@ -243,7 +245,7 @@ def decoding_errors() -> tuple[type[Exception], ...]:
 def _stretched(frames: torch.Tensor, pixel_aspect_ratio: float | None) -> torch.Tensor:
     """(N, H, W, 3) with pixels of this width / height -> (N, H, W', 3) with square ones."""
     width = round(frames.shape[2] * (pixel_aspect_ratio or 1.0))
-    # Headers with ratios such as 0:1 or 1:1000 are broken ones.
+    # Ratios such as 0:1 or 1:1000 come from broken headers.
     if width == frames.shape[2] or not 0.1 < pixel_aspect_ratio < 10:
         return frames
     frames = frames.permute(0, 3, 1, 2)  # (N, H, W, 3) -> (N, 3, H, W)
@@ -253,12 +255,12 @@ def _stretched(frames: torch.Tensor, pixel_aspect_ratio: float | None) -> torch.
 
 # ------------------------------------------------------------------------------------------------------------- PyAV
 
-# Containers that hold the time of each packet and whether it is a key frame, and that seek by these times. In the
-# others some of it is guessed: AVI (packed B-frames), MPEG program and transport streams, ASF, MXF, WTV, raw streams.
+# Containers that store the time of each packet and whether it is a key frame, and that seek by these times. In other
+# containers FFmpeg guesses some of it: AVI (packed B-frames), MPEG program and transport streams, ASF, MXF, WTV, raw.
 _FORMATS_TO_SEEK_IN = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv")
-# Codecs whose frames that no other frame refers to may be left out without changing any other, bit for bit.
+# Codecs in which skipping unreferenced frames does not change any other frame, bit for bit
 _CODECS_WITH_SKIPPABLE_FRAMES = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
-_KEPT_BYTES = 128 * 2**20  # of decoded frames, while a file whose frames must be counted by decoding is read
+_KEPT_BYTES = 128 * 2**20  # of decoded frames, kept while a file is decoded to count its frames
 
 
 class _IndexNotConfirmed(Exception):
@@ -268,9 +270,9 @@ class _IndexNotConfirmed(Exception):
 def _read_pyav(source, pick, max_pixels: int | None) -> Decoded:
     av = importlib.import_module("av")
     reformatter = importlib.import_module("av.video.reformatter").VideoReformatter()
-    # Since PyAV 17 colours are converted on all cores, unless one says otherwise.
+    # Since PyAV 17, colours are converted on all cores by default.
     to_rgb = partial(_to_rgb, reformatter, {"threads": 1} if _release(av) >= 17 else {}, max_pixels)
-    # `with` always: a container left open deadlocks the DataLoader's forked workers.
+    # Always in a `with` block: a container left open deadlocks the forked workers of the DataLoader.
     with open_container(av, source) as container:
         stream = video_stream(container, max_pixels)
         timestamps, keys = _packet_index(container, stream)
@@ -282,19 +284,23 @@ def _read_pyav(source, pick, max_pixels: int | None) -> Decoded:
                     yield index, *to_rgb(stream, frame)
                 return
             except (_IndexNotConfirmed, av.FFmpegError):
-                pass  # a full decode shows what the file really holds
+                pass  # a full decode shows which frames the file really holds
     yield from _decode_from_the_start(av, source, pick, to_rgb, max_pixels)
 
 
 def open_container(av, source: str | bytes):
-    """Opens a file or bytes, if they are in one of `FORMATS`; nothing but the file itself is opened."""
+    """Opens a file or bytes in one of `FORMATS`; nothing but the file itself is opened.
+
+    Raises:
+        ValueError: the format is another one.
+    """
     options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
-    # Titles in unknown encodings are no reason to refuse a video; since PyAV 19 they are none anyway.
+    # A video with a title in an unknown encoding is still readable; since PyAV 19 it raises no error anyway.
     more = {"metadata_errors": "ignore"} if _release(av) < 19 else {}
     try:
         return av.open(BytesIO(source) if isinstance(source, bytes) else source, container_options=options, **more)
-    except av.ArgumentError as error:  # of FFmpeg, for formats that are not in the list
-        raise ValueError("no video, or in none of the formats that are opened here") from error
+    except av.ArgumentError as error:  # raised by FFmpeg for formats that are not in the list
+        raise ValueError("it is not a video, or its format is not supported") from error
 
 
 def _release(av) -> int:
@@ -302,26 +308,26 @@ def _release(av) -> int:
 
 
 def video_stream(container, max_pixels: int | None = None):
-    """The best video stream, to be decoded on one thread.
+    """The best video stream of a container, set up for decoding on one thread.
 
     Raises:
-        ValueError: there is none, or its header says that frames have more than `max_pixels`.
+        ValueError: there is no video stream, or according to its header frames have more than `max_pixels`.
     """
     stream = container.streams.best("video")
-    if stream is None or stream.disposition.value & 0x400:  # attached picture: the cover of a piece of music
-        raise ValueError("no video stream")
+    if stream is None or stream.disposition.value & 0x400:  # an attached picture, such as the cover of an album
+        raise ValueError("it has no video stream")
     decoder = stream.codec_context
     if decoder is None:
-        raise ValueError("no decoder for its video stream")
-    decoder.thread_count = 1  # workers are the parallelism; threads of many decoders only get in the way
+        raise ValueError("there is no decoder for its video stream")
+    decoder.thread_count = 1  # the workers of the data loader run in parallel already
     if max_pixels is not None:
         check_size(decoder.width, decoder.height, max_pixels)
-        decoder.options = {"max_pixels": str(max_pixels)}  # for sizes that the header does not say
+        decoder.options = {"max_pixels": str(max_pixels)}  # for sizes that are not in the header
     return stream
 
 
 def _fps(stream, seconds: list[float] | None) -> float | None:
-    """The average rate of the header, unless the timestamps say that it is nonsense (1000 in FLV)."""
+    """The average frame rate in the header, unless the timestamps contradict it (FLV may claim 1000)."""
     fps = float(stream.average_rate) if stream.average_rate else None
     measured = (len(seconds) - 1) / seconds[-1] if seconds and seconds[-1] > 0 else None
     if measured and not (fps and 0.5 < fps / measured < 2):
@@ -337,14 +343,14 @@ def _seconds(timestamps: list[int], time_base) -> list[float]:
 def _packet_index(container, stream) -> tuple[list[int] | None, list[int]]:
     """Timestamps of all frames in presentation order, and those of the key frames, read without decoding.
 
-    None in place of the first where packets do not identify frames: one without a timestamp or two with the same,
-    frames that would come before the first key frame, key frames that do not come after all that was coded before them,
-    and timestamps in the order of decoding where that may not be the order of the frames (B-frames remuxed from AVI).
-    What no packet tells is whether others are missing: then a decoder may give fewer frames, or other repairs of them.
+    The first result is None if the packets do not identify the frames: a packet has no timestamp, or two have the same;
+    frames precede the first key frame; a key frame precedes a frame that was coded before it; or timestamps follow the
+    order of decoding although that may differ from the order of presentation (B-frames remuxed from AVI). Packets do
+    not reveal whether others are missing; in that case a decoder may return fewer or differently concealed frames.
     """
     timestamps, keys, latest = [], [], float("-inf")
     if container.format.name not in _FORMATS_TO_SEEK_IN:
-        # AVI numbers packets as they are decoded, which is the order of the frames where there are no B-frames.
+        # AVI numbers packets in decoding order, which is the order of the frames if there are no B-frames.
         if container.format.name != "avi" or stream.codec_context.has_b_frames:
             return None, []
     codec = stream.codec_context.name
@@ -353,16 +359,16 @@ def _packet_index(container, stream) -> tuple[list[int] | None, list[int]]:
             continue
         if packet.pts is None or packet.is_corrupt or packet.is_discard:  # discarded: cut off by an edit list
             return None, []
-        # Packed B-frames leave packets that hold nothing, of a few bytes.
+        # Packed B-frames leave empty packets of a few bytes.
         if codec == "mpeg4" and packet.size < 20:
             return None, []
         if _is_hidden(codec, memoryview(packet)):
             continue
         if packet.is_keyframe:
-            if packet.pts <= latest:  # videos joined without new times, say
+            if packet.pts <= latest:  # for example, videos concatenated without new timestamps
                 return None, []
             keys.append(packet.pts)
-        # Decoders drop frames that refer to what came before the first key frame of a cut video.
+        # Decoders drop frames that refer to frames before the first key frame of a cut video.
         if not keys or packet.pts < keys[0]:
             return None, []
         timestamps.append(packet.pts)
@@ -371,18 +377,19 @@ def _packet_index(container, stream) -> tuple[list[int] | None, list[int]]:
     if len(set(timestamps)) < len(timestamps) or (stream.codec_context.has_b_frames and timestamps == ordered):
         return None, []
     if codec == "h264" and "4:4:4" in (stream.codec_context.profile or ""):
-        # FFmpeg decodes 4:4:4 by old x264 releases with the fault they were made with, which it knows from a message
-        # in the first key frame and forgets when seeking: other key frames would give wrong colours.
+        # For 4:4:4 video by old x264 releases, FFmpeg reproduces a bug of the encoder, which it detects by a message in
+        # the first key frame and forgets when seeking: from other key frames colours would be wrong.
         keys = keys[:1]
     return ordered, keys
 
 
 def _is_hidden(codec: str, packet: memoryview) -> bool:
-    """Whether VP8 or VP9 keeps a frame in this packet that is only referred to: the show_frame bit of its header (RFC
-    6386, 9.1; VP9 bitstream specification, 7.2). In VP9 such frames mostly share a packet with one that is shown."""
+    """Whether this packet of VP8 or VP9 holds a frame that is only a reference and never shown: the show_frame bit of
+    its header (RFC 6386, 9.1; VP9 bitstream specification, 7.2). In VP9 such frames mostly share a packet with one that
+    is shown."""
     if codec == "vp8":
         return not packet[0] >> 4 & 1
-    if codec != "vp9" or packet[-1] >> 5 == 0b110:  # the marker of a packet of more than one frame
+    if codec != "vp9" or packet[-1] >> 5 == 0b110:  # the marker of a packet with several frames
         return False
     header = packet[0] >> (packet[0] >> 4 & 3 != 3)  # profile 3 has one bit more
     return not header & 0b101  # neither show_existing_frame nor show_frame
@@ -391,7 +398,7 @@ def _is_hidden(codec: str, packet: memoryview) -> bool:
 def _seek_and_decode(
     container, stream, timestamps: list[int], keys: list[int], wanted: list[int]
 ) -> Iterator[tuple[int, object]]:
-    """Yields (index, av.VideoFrame): decodes each group of pictures that holds wanted frames, up to the last one."""
+    """Yields (index, av.VideoFrame): decodes each group of pictures with wanted frames, up to the last of these."""
     groups, missing = {}, set(wanted)  # timestamp of the key frame -> {timestamp: index} of the wanted frames
     for index in sorted(missing):
         key = keys[bisect_right(keys, timestamps[index]) - 1]
@@ -399,10 +406,10 @@ def _seek_and_decode(
     for key, group in groups.items():
         last = key - 1
         for frame in _decode_group(container, stream, key, group):
-            if frame.pts is None or frame.pts < key:  # refers to the group before; decoders drop most of these
+            if frame.pts is None or frame.pts < key:  # refers to the previous group; decoders drop most of these
                 continue
             refers = frame.pict_type in (2, 3)  # P and B frames need others; some files call all frames key frames
-            # What a decoder makes up for damaged parts depends on all that it decoded before.
+            # How a decoder conceals damaged parts depends on everything that it decoded before.
             if frame.is_corrupt or frame.pts <= last or (frame.pts == key and refers):
                 raise _IndexNotConfirmed
             last = frame.pts
@@ -414,10 +421,10 @@ def _seek_and_decode(
 
 
 def _decode_group(container, stream, key: int, group: dict[int, int]):
-    """Frames from the key frame on, until those with a timestamp in `group` have come.
+    """Decodes frames from the key frame on, until all timestamps in `group` have been decoded.
 
-    Frames that are neither wanted nor referred to by others are not decoded where the codec says which these are. The
-    decoder is emptied after the last wanted packet: waiting for it to give the frame would decode more of them.
+    Frames that are neither wanted nor referenced are skipped if the codec marks them. The decoder is flushed after the
+    last wanted packet: waiting for it to return the frame would decode more packets.
     """
     decoder = stream.codec_context
     skips = decoder.name in _CODECS_WITH_SKIPPABLE_FRAMES
@@ -427,7 +434,7 @@ def _decode_group(container, stream, key: int, group: dict[int, int]):
         if packet.size == 0:
             break
         if not started and (packet.pts is None or packet.pts > key):
-            raise _IndexNotConfirmed  # the seek went past the key frame
+            raise _IndexNotConfirmed  # the seek skipped the key frame
         started = started or packet.pts == key
         if not started:
             continue
@@ -441,7 +448,7 @@ def _decode_group(container, stream, key: int, group: dict[int, int]):
 
 
 def _decode_from_the_start(av, source, pick, to_rgb, max_pixels: int | None) -> Decoded:
-    """Decodes everything to know what there is, once, or again where the frames do not all fit in memory meanwhile."""
+    """Decodes the whole file to count its frames, and decodes it again if they do not fit into `_KEPT_BYTES`."""
     kept, kept_bytes, timestamps = [], 0, []
     with open_container(av, source) as container:
         stream = video_stream(container, max_pixels)
@@ -469,8 +476,8 @@ def _decode_from_the_start(av, source, pick, to_rgb, max_pixels: int | None) -> 
 def _to_rgb(reformatter, options: dict, max_pixels: int | None, stream, frame) -> tuple[np.ndarray, float | None]:
     """An av.VideoFrame -> (H, W, 3) uint8, upright, and the width / height of its pixels.
 
-    The display matrix of phone videos is applied. One reformatter serves all frames of a video; without it each frame
-    would set up its own conversion, which costs more than the conversion.
+    The display matrix (rotation of phone videos) is applied. One reformatter serves all frames of a video; without it
+    each frame would set up its own conversion, which costs more than the conversion itself.
     """
     check_size(frame.width, frame.height, max_pixels)
     image = reformatter.reformat(frame, format="rgb24", **options).to_ndarray()

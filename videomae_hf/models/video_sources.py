@@ -1,7 +1,8 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Names for videos: a file, a URL, bytes, a folder of images, or a segment of any of these.
+"""The sources of a video: a file, a URL, bytes, a folder of images, or a segment of any of these.
 
-`fetch` finds the file or loads the URL. Nothing here decodes.
+`fetch` locates the file or downloads the URL; nothing is decoded here. This file ships with checkpoints and may import
+only its siblings.
 """
 
 import http.client
@@ -17,15 +18,15 @@ from pathlib import Path
 
 _TEMPLATE = re.compile(r"[^{}]*\{0?(:0?\d{0,2}d?)?\}[^{}]*")
 URL_SCHEMES = ("http://", "https://")
-MAX_URL_BYTES = 2**30  # a URL is loaded into memory
-MAX_URL_SECONDS = 300.0  # for all of it, from the name of the host to the last byte
-_MAX_SILENT_SECONDS = 60.0  # between two parts of it
+MAX_URL_BYTES = 2**30  # downloads are kept in memory
+MAX_URL_SECONDS = 300.0  # for the whole download, from resolving the host name to the last byte
+_MAX_SILENT_SECONDS = 60.0  # between two parts of a response
 
-_ROUNDING = 1e-3  # seconds: Matroska rounds timestamps to milliseconds, so that a third of a second is 0.333
+_ROUNDING = 1e-3  # seconds; Matroska rounds timestamps to milliseconds, so that a third of a second is 0.333
 
 
 class VideoDecodeError(ValueError):
-    """A video that cannot be decoded; the message has its name and the reason."""
+    """Raised for a video that cannot be decoded; the message gives its name and the reason."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class VideoInfo:
 
     Args:
         num_frames: number of frames.
-        fps: frames per second on average; None if unknown.
-        timestamps: seconds of each frame, from the first one on; None where the file has none that can be trusted, and
-            frames are taken to be equally spaced.
+        fps: average frames per second; None if unknown.
+        timestamps: time of each frame in seconds, relative to the first frame; None if the file has no reliable
+            timestamps, in which case frames are assumed to be equally spaced.
     """
 
     num_frames: int
@@ -46,15 +47,18 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class FrameFolder:
-    """A video as a folder of images, one for each frame.
+    """A video stored as a folder of images, one per frame.
 
     Args:
         path: the folder.
-        template: name of an image by its number, such as `"img_{:05}.jpg"`; None takes all images of the folder in the
-            order of the numbers in their names.
+        template: format of the image names, such as `"img_{:05}.jpg"`; None takes all images of the folder, ordered by
+            the numbers in their names.
         first: number of the first image, with a template.
-        num_frames: number of frames; None counts the images that are there.
+        num_frames: number of frames; None counts the existing images.
         fps: frames per second, if known.
+
+    Raises:
+        ValueError: the template does not have exactly one placeholder for the number.
     """
 
     path: str
@@ -68,21 +72,23 @@ class FrameFolder:
 
 
 def check_template(template: str | None):
-    """Raises ValueError for names of images that do not have one place for the number."""
+    """Raises ValueError unless a template has one placeholder for the number of an image."""
     if template is not None and not _TEMPLATE.fullmatch(template):
-        raise ValueError(f"frame_template={template!r} needs one place for the number of an image, as img_{{:05}}.jpg.")
+        raise ValueError(
+            f"frame_template={template!r} needs one placeholder for the number of an image, as in img_{{:05}}.jpg."
+        )
 
 
 @dataclass(frozen=True)
 class VideoSegment:
-    """A part of a video, which takes the place of a whole one: its frames are counted from 0.
+    """A part of a video that is used like a whole video, with frames counted from 0.
 
     Args:
-        source: the video, in any form that `read_frames` takes.
+        source: the video, in any form that `read_frames` accepts.
         start, end: seconds from the first frame of the video. The segment has the frames whose timestamp lies in
-            [start, end), or, where there is none, the frame on display at `start`. None is the start or end of the
-            video, and so is an `end` after it.
-        start_frame, end_frame: the same as frame numbers from 0: [start_frame, end_frame).
+            [start, end) or, if there is none, the frame on display at `start`. None means the start or end of the
+            video, and so does an `end` beyond it.
+        start_frame, end_frame: the same as frame numbers, counted from 0: [start_frame, end_frame).
 
     Raises:
         ValueError: seconds and frame numbers are mixed, or the end does not come after the start.
@@ -96,21 +102,22 @@ class VideoSegment:
 
     def __post_init__(self):
         if self._by_frames and (self.start is not None or self.end is not None):
-            raise ValueError(f"A segment is given in seconds or in frames, not in both: {self._bounds()}.")
+            raise ValueError(f"Give a segment in seconds or in frames, not in both: {self._bounds()}.")
         first, last = (self.start_frame, self.end_frame) if self._by_frames else (self.start, self.end)
-        if not 0 <= (first or 0) < (math.inf if last is None else last):  # also where one of them is no number
-            raise ValueError(f"A segment starts at 0 or later and ends after its start, unlike {self._bounds()}.")
+        if not 0 <= (first or 0) < (math.inf if last is None else last):  # also true for NaN
+            raise ValueError(f"A segment must start at 0 or later and end after its start, not {self._bounds()}.")
 
     def frame_range(self, info: VideoInfo) -> range:
-        """The frames of this segment in the whole video that `info` describes.
+        """The frames of this segment, as indices in the whole video that `info` describes.
 
         Raises:
-            VideoDecodeError: the segment starts after the video ends, or is in seconds and no timing is known.
+            VideoDecodeError: the segment starts after the end of the video, or is given in seconds although the timing
+                of the video is unknown.
         """
         if self._by_frames:
             first, last = self.start_frame or 0, self.end_frame
             if first >= info.num_frames:
-                raise VideoDecodeError(f"it has {info.num_frames} frames, and the segment starts at frame {first}")
+                raise VideoDecodeError(f"it has {info.num_frames} frames, but the segment starts at frame {first}")
             return range(first, info.num_frames if last is None else min(last, info.num_frames))
         if self.start is None and self.end is None:
             return range(info.num_frames)
@@ -121,7 +128,7 @@ class VideoSegment:
         """The frames whose timestamp lies in [start, end), or the one on display at `start`."""
         duration = _duration(info)
         if start >= duration:
-            raise VideoDecodeError(f"it has {duration:.6g} seconds, and the segment starts at {start:.6g} seconds")
+            raise VideoDecodeError(f"it has {duration:.6g} seconds, but the segment starts at {start:.6g} seconds")
         late = min(_ROUNDING, duration / info.num_frames / 4)
         if info.timestamps is not None:
             first, last = (bisect_left(info.timestamps, bound - late) for bound in (start, end))
@@ -132,7 +139,7 @@ class VideoSegment:
         return range(first, last) if first < last else range(shown, shown + 1)
 
     def info(self, info: VideoInfo) -> VideoInfo:
-        """The `VideoInfo` of this segment alone, from that of the whole video."""
+        """The `VideoInfo` of this segment, from that of the whole video."""
         frames = self.frame_range(info)
         timestamps = info.timestamps
         if timestamps is not None:
@@ -169,7 +176,7 @@ def _duration(info: VideoInfo) -> float:
             raise VideoDecodeError("its frame rate is unknown; give the segment as start_frame and end_frame")
         return info.num_frames / info.fps
     last = info.timestamps[-1]
-    # How long the last frame is on display is known from the others alone.
+    # The display time of the last frame is estimated from the others.
     return last + (last / (info.num_frames - 1) if info.num_frames > 1 else 1 / (info.fps or 1))
 
 
@@ -177,9 +184,9 @@ def fetch(source: str | Path | bytes | FrameFolder) -> str | bytes | FrameFolder
     """The absolute path of a file, its bytes, or the folder of images.
 
     Raises:
-        FileNotFoundError: no such file or folder.
-        OSError: a URL that cannot be loaded, or not within `MAX_URL_BYTES` and `MAX_URL_SECONDS`.
-        VideoDecodeError: there is nothing in it.
+        FileNotFoundError: there is no such file or folder.
+        OSError: a URL cannot be loaded, or not within `MAX_URL_BYTES` and `MAX_URL_SECONDS`.
+        VideoDecodeError: the file is empty.
     """
     name = source_name(source)
     if isinstance(source, str) and source.lower().startswith(URL_SCHEMES):
@@ -193,7 +200,7 @@ def fetch(source: str | Path | bytes | FrameFolder) -> str | bytes | FrameFolder
         return source if isinstance(source, FrameFolder) else FrameFolder(str(path))
     if isinstance(source, FrameFolder) or not path.is_file():
         raise FileNotFoundError(f"No {'folder of images' if isinstance(source, FrameFolder) else 'video file'} {path}.")
-    # Absolute: a relative name with a colon in it would be taken for a protocol and an address.
+    # Absolute, because FFmpeg would take a relative name with a colon for a protocol and an address.
     return _not_empty(str(path.absolute()), path.stat().st_size, name)
 
 
@@ -204,7 +211,7 @@ def _not_empty(source: str | bytes, size: int, name: str) -> str | bytes:
 
 
 class _HttpRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to http and https alone; urllib would follow them to ftp as well."""
+    """Follows redirects to http and https only; urllib would also follow them to ftp."""
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):
         if not newurl.lower().startswith(URL_SCHEMES):
@@ -213,10 +220,10 @@ class _HttpRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def _download(url: str) -> bytes:
-    """The body of a URL.
+    """Downloads the body of a URL.
 
-    A thread loads it: a server that sends a byte now and then outlasts the timeout of any socket, in the headers too,
-    where nothing but the caller can stop waiting.
+    The download runs in a thread: a server that sends a byte now and then never exceeds the timeout of a socket, not
+    even in the headers, so that only the caller can stop waiting.
     """
     outcome, stopped = [], threading.Event()
 

@@ -1,12 +1,13 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""RandAugment (Cubuk et al., 2019) of clips, as the official finetuning has it (v1/rand_augment.py).
+"""RandAugment (Cubuk et al., 2019) for clips, as in the official finetuning (v1/rand_augment.py).
 
-Some operations, drawn with replacement from 15, each applied with probability 0.5. A draw holds for the whole clip: all
-frames get the same operations and the same strengths. What an operation reads from the picture (the extremes of
-`AutoContrast`, the histogram of `Equalize`, the mean of `Contrast`) it reads from each frame, as PIL does.
+Operations are sampled with replacement from 15, and each is applied with probability 0.5. They are sampled once per
+clip: all frames get the same operations with the same strength. Image statistics (the extremes of `AutoContrast`, the
+histogram of `Equalize`, the mean of `Contrast`) are computed per frame, as in PIL.
 
-The results are those of PIL, which the official code goes through frame by frame; see tests/test_rand_augment.py for
-how near. Of clips that are not RGB: `Color` leaves them as they are, `Contrast` takes the mean of all their channels.
+The results match those of PIL, which the official code applies frame by frame, within the tolerances in
+tests/test_rand_augment.py. For clips that are not RGB, `Color` does nothing, and `Contrast` uses the mean of all
+channels.
 """
 
 import math
@@ -25,20 +26,23 @@ from .transforms import (
 )
 
 
-FILL = 128  # grey, where a moved frame leaves nothing
+FILL = 128  # grey, for areas outside a moved frame
 MAX_MAGNITUDE = 10.0
 
 
 @dataclass(frozen=True)
 class RandAugment:
-    """Draws operations and applies them to a clip; the defaults are those of a string that leaves a part out.
+    """Samples operations and applies them to a clip. The defaults are those of parts missing in a policy string.
 
     Args:
         magnitude: strength of the operations, 0 to 10.
-        num_ops: how many are drawn; half of them are applied.
-        magnitude_std: of the Gaussian noise that each operation adds to the magnitude.
-        increasing: more magnitude is more change, in every operation. Otherwise it makes posterize and solarize
-            weaker, and goes from less colour, contrast, brightness and sharpness to more of them.
+        num_ops: number of sampled operations, of which on average half are applied.
+        magnitude_std: standard deviation of the Gaussian noise that is added to the magnitude of each operation.
+        increasing: a larger magnitude is a stronger change in every operation. Otherwise a larger magnitude makes
+            posterize and solarize weaker, and goes from less to more colour, contrast, brightness and sharpness.
+
+    Raises:
+        ValueError: a value is out of range.
     """
 
     magnitude: float = 10
@@ -58,7 +62,7 @@ class RandAugment:
     def from_string(cls, policy: str) -> "RandAugment":
         """Reads the official notation, `rand-m7-n4-mstd0.5-inc1`: magnitude, num_ops, magnitude_std, increasing.
 
-        Deviation: `inc0` is off. The official code takes `bool("0")`, which is True.
+        Deviation: `inc0` means off. The official code evaluates `bool("0")`, which is True.
 
         Raises:
             ValueError: a part is unknown or given twice.
@@ -73,17 +77,17 @@ class RandAugment:
                 raise KeyError
         except (KeyError, ValueError):
             raise ValueError(
-                f"The policy {policy!r} is not understood; write rand-m7-n4-mstd0.5-inc1, with m (magnitude), n "
+                f"The policy {policy!r} is invalid; write it like rand-m7-n4-mstd0.5-inc1, with m (magnitude), n "
                 f"(operations), mstd (noise of the magnitude) and inc (0 or 1), each at most once."
             ) from None
         return cls(**options)
 
     def __call__(self, frames: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """uint8 (T, C, H, W) -> the same shape, by operations sampled here."""
+        """uint8 (T, C, H, W) -> the same shape, with newly sampled operations."""
         return apply_operations(frames, self.sample_operations(generator))
 
     def sample_operations(self, generator: torch.Generator) -> list[tuple[str, float]]:
-        """Operations and their amounts, see `apply_operation`; they do not depend on the frames."""
+        """Samples operations and their amounts, see `apply_operation`, independently of the frames."""
         operations = []
         for _ in range(self.num_ops):
             name = OPERATIONS[random_int(0, len(OPERATIONS) - 1, generator)]
@@ -92,7 +96,7 @@ class RandAugment:
         return operations
 
     def draw_amount(self, name: str, generator: torch.Generator) -> float:
-        """The amount of an operation: its noisy magnitude in the unit of that operation, of random sign."""
+        """Samples the amount of an operation: the noisy magnitude in the unit of the operation, with a random sign."""
         magnitude = self.magnitude + self.magnitude_std * float(torch.randn((), generator=generator))
         level = min(max(magnitude, 0.0), MAX_MAGNITUDE) / MAX_MAGNITUDE
         sign = random_int(0, 1, generator) * 2 - 1
@@ -102,7 +106,7 @@ class RandAugment:
             case "ShearX" | "ShearY":
                 return sign * level * 0.3
             case "TranslateXRel" | "TranslateYRel":
-                # A share of width or height. The official code also passes 0.45 of the crop's size in pixels
+                # A fraction of width or height. The official code also passes 0.45 of the crop's size in pixels
                 # (`translate_const`), for operations that are not among these 15.
                 return sign * level * 0.45
             case "Color" | "Contrast" | "Brightness" | "Sharpness":
@@ -113,7 +117,7 @@ class RandAugment:
                 return 256 - int(level * 256) if self.increasing else int(level * 256)
             case "SolarizeAdd":
                 return int(level * 110)
-        return 0.0  # AutoContrast, Equalize and Invert know no amount
+        return 0.0  # AutoContrast, Equalize and Invert have no amount
 
 
 OPERATIONS = (
@@ -123,21 +127,29 @@ OPERATIONS = (
 
 
 def apply_operations(frames: torch.Tensor, operations: list[tuple[str, float]]) -> torch.Tensor:
-    """What `RandAugment.sample_operations` gives, on uint8 (T, C, H, W)."""
+    """Applies the operations of `RandAugment.sample_operations` to uint8 (T, C, H, W).
+
+    Raises:
+        ValueError: the frames have another dtype or number of dimensions.
+    """
     if frames.dtype != torch.uint8 or frames.ndim != 4:
-        raise ValueError(f"frames {frames.dtype} {tuple(frames.shape)}: RandAugment needs a uint8 (T, C, H, W).")
+        raise ValueError(f"frames {frames.dtype} {tuple(frames.shape)} must be uint8 (T, C, H, W) for RandAugment.")
     for name, amount in operations:
         frames = apply_operation(frames, name, amount)
     return frames
 
 
 def apply_operation(frames: torch.Tensor, name: str, amount: float) -> torch.Tensor:
-    """One operation on uint8 (T, C, H, W).
+    """Applies one operation to uint8 (T, C, H, W).
 
-    What `amount` is: degrees counter-clockwise (`Rotate`); pixels to the left or up for each pixel down or right
-    (`ShearX`, `ShearY`); shares of the width or height, to the left or up (`TranslateXRel`, `TranslateYRel`); a factor,
-    of which 1 changes nothing (`Color`, `Contrast`, `Brightness`, `Sharpness`); bits that are kept (`Posterize`); the
-    value from which pixels are inverted (`Solarize`); what those below 128 gain (`SolarizeAdd`).
+    The unit of `amount` depends on the operation: degrees counter-clockwise (`Rotate`); pixels to the left or up per
+    pixel down or right (`ShearX`, `ShearY`); fractions of the width or height, to the left or up (`TranslateXRel`,
+    `TranslateYRel`); a factor, where 1 changes nothing (`Color`, `Contrast`, `Brightness`, `Sharpness`); the number of
+    bits to keep (`Posterize`); the value from which on pixels are inverted (`Solarize`); the value added to pixels
+    below 128 (`SolarizeAdd`).
+
+    Raises:
+        ValueError: the operation is unknown.
     """
     height, width = frames.shape[-2:]
     values = torch.arange(256)[None]
@@ -185,7 +197,7 @@ def auto_contrast(frames: torch.Tensor) -> torch.Tensor:
 
 
 def equalize(frames: torch.Tensor) -> torch.Tensor:
-    """Spreads the values of each channel of each frame so that their histogram becomes as flat as it can."""
+    """Spreads the values of each channel of each frame so that their histogram becomes as flat as possible."""
     planes = frames.reshape(-1, frames.shape[-2] * frames.shape[-1])  # (T, C, H, W) -> (T * C, H * W)
     histograms = torch.stack([torch.bincount(plane, minlength=256) for plane in planes])  # (T * C, 256)
     brightest = histograms.gather(1, planes.amax(dim=1, keepdim=True).long())
@@ -195,12 +207,12 @@ def equalize(frames: torch.Tensor) -> torch.Tensor:
 
 
 def adjust_sharpness(frames: torch.Tensor, factor: float) -> torch.Tensor:
-    """0 is smoothed, 1 the clip itself, as PIL.ImageEnhance."""
+    """Sharpens uint8 (T, C, H, W) as PIL.ImageEnhance does: factor 0 is the smoothed clip, 1 the clip itself."""
     return torch.stack([blend(_smooth(frame), frame, factor) for frame in frames])
 
 
 def _smooth(frame: torch.Tensor) -> torch.Tensor:
-    """uint8 (C, H, W): the mean of 3x3 pixels, of which the middle one counts five times; borders stay."""
+    """uint8 (C, H, W): the mean of 3x3 pixels, where the middle one counts five times; the border is unchanged."""
     pixels = frame.short()
     column = pixels[:, :-2] + pixels[:, 1:-1] + pixels[:, 2:]  # (C, H - 2, W)
     total = column[..., :-2] + column[..., 1:-1] + column[..., 2:] + 4 * pixels[:, 1:-1, 1:-1]
@@ -210,7 +222,7 @@ def _smooth(frame: torch.Tensor) -> torch.Tensor:
 
 
 def rotate(frames: torch.Tensor, degrees: float) -> torch.Tensor:
-    """Counter-clockwise about the centre; the size stays."""
+    """Rotates uint8 (T, C, H, W) counter-clockwise about the centre; the size does not change."""
     height, width = frames.shape[-2:]
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     shift_x = (width - cos * width + sin * height) / 2
@@ -219,12 +231,15 @@ def rotate(frames: torch.Tensor, degrees: float) -> torch.Tensor:
 
 
 def affine(frames: torch.Tensor, matrix: tuple[float, ...]) -> torch.Tensor:
-    """Moves all frames alike, bicubic; what comes from outside is `FILL`.
+    """Applies the same affine transform to all frames, bicubic; areas outside the frame are `FILL`.
 
     Args:
         frames: uint8 (T, C, H, W).
-        matrix: (a, b, c, d, e, f); the pixel at (x, y) comes from (a x + b y + c, d x + e y + f). The centre of the
+        matrix: (a, b, c, d, e, f); the pixel at (x, y) is taken from (a x + b y + c, d x + e y + f). The centre of the
             first pixel is at (0.5, 0.5).
+
+    Returns:
+        uint8 (T, C, H, W).
     """
     height, width = frames.shape[-2:]
     # (T, C, H, W) -> (T * C, H * W) -> (H * W, T * C)
@@ -247,7 +262,7 @@ def _move_rows(
     top_bottom: tuple[int, int],
     moved: torch.Tensor,
 ):
-    """Fills `moved` (T * C, N), some rows of the result, from pixels (H * W, T * C)."""
+    """Fills `moved` (T * C, N), which holds some rows of the result, from pixels (H * W, T * C)."""
     height, width = size
     a, b, c, d, e, f = matrix
     y = torch.arange(*top_bottom, dtype=torch.float64)[:, None] + 0.5
@@ -255,15 +270,15 @@ def _move_rows(
     source_x, source_y = (a * x + b * y + c).flatten(), (d * x + e * y + f).flatten()  # (rows, W) -> (N,)
     columns, column_weights = _cubic_taps(source_x, width)  # (4 or 1, N)
     rows, row_weights = _cubic_taps(source_y, height)
-    for start in range(0, len(source_x), 2048):  # what a part needs in between stays in the cache
+    for start in range(0, len(source_x), 2048):  # intermediate results of a part fit into the cache
         part = slice(start, start + 2048)
         # (4, 1, N) and (4, N) -> (4, 4, N) -> (16, N) -> (N, 16)
         places = (rows[:, None, part] * width + columns[:, part]).flatten(0, 1).t().contiguous()
         weights = (row_weights[:, None, part] * column_weights[:, part]).flatten(0, 1).t().contiguous()
-        # A pixel is the same sum of 16 pixels in all frames and channels (of 4, where the move is along one axis). That
-        # is what `embedding_bag` computes, faster than `grid_sample`, which has another kernel too: (N, T * C).
+        # A pixel is the same weighted sum of 16 pixels in all frames and channels (of 4 if the move is along one axis).
+        # `embedding_bag` computes this sum, (N, T * C), faster than `grid_sample`, which also uses another kernel.
         sums = torch.nn.functional.embedding_bag(places, pixels, per_sample_weights=weights, mode="sum")
-        # Decimals are dropped as in PIL, but not those that rounding takes from a whole number.
+        # Values are truncated as in PIL, except that rounding errors below a whole number are ignored.
         moved[:, part] = sums.add_(1e-3).clamp_(0, 255).byte().t()
     outside = (source_x < 0) | (source_x >= width) | (source_y < 0) | (source_y >= height)
     moved.masked_fill_(outside, FILL)
@@ -272,8 +287,8 @@ def _move_rows(
 def _cubic_taps(position: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Positions (N,) on an axis -> the four pixels around each, int32, and their weights, float32, both (4, N).
 
-    Cubic convolution (Keys, 1981) with a = -1, as in `PIL.Image.transform`; `grid_sample` has a = -0.75. Where every
-    position is the centre of a pixel, that pixel alone: (1, N).
+    Cubic convolution (Keys, 1981) with a = -1, as in `PIL.Image.transform`; `grid_sample` uses a = -0.75. If every
+    position is the centre of a pixel, only these pixels are returned: (1, N).
     """
     first = (position - 0.5).floor()
     t = (position - 0.5 - first).float()

@@ -1,17 +1,17 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Augmentation of clips in training: uint8 (T, C, H, W) in and out, sampled once for all frames of a clip.
+"""Augmentation of clips for training: uint8 (T, C, H, W) in and out, sampled once for all frames of a clip.
 
-Clips are on the CPU. Every random function takes the `torch.Generator` it samples from. Frames are red, green and blue;
-what needs these three (saturation, hue, grayscale) leaves a clip of another number of channels as it is. The official
-finetuning goes: `rand_augment.py`, `random_resized_crop`, `random_horizontal_flip`, `normalize`, `random_erasing`, and
-`mixing.py` on the batch. `color_jitter` and `random_grayscale` are in no official recipe.
+Clips are on the CPU. Every random function takes the `torch.Generator` it samples from. Frames are RGB; operations that
+need three channels (saturation, hue, grayscale) leave a clip with another number of channels unchanged. The official
+finetuning applies `rand_augment.py`, `random_resized_crop`, `random_horizontal_flip`, `normalize` and `random_erasing`
+in this order, and `mixing.py` to the batch. No official recipe uses `color_jitter` or `random_grayscale`.
 
-Clips come from the decoder a few frames at a time. What is random is therefore sampled first, by a function of its own
-(`multi_scale_box`, `random_resized_box`, `sample_color_jitter`), and then applied to the frames as they come.
+The decoder returns a clip a few frames at a time. Random values are therefore sampled first, by separate functions
+(`multi_scale_box`, `random_resized_box`, `sample_color_jitter`), and then applied to the frames as they arrive.
 
-Crops are resized as tensors, bilinear. The official pretraining resizes through PIL (v1/transforms.py), which
-antialiases; its finetuning through `interpolate` without antialiasing (v1/video_transforms.py), which is
-`antialias=False` here.
+Crops are resized as tensors, bilinear. The official pretraining resizes with PIL (v1/transforms.py), which antialiases;
+the official finetuning uses `interpolate` without antialiasing (v1/video_transforms.py), which is `antialias=False`
+here.
 """
 
 import math
@@ -26,11 +26,11 @@ Box = tuple[int, int, int, int]  # top, left, height, width
 MULTI_SCALE_CROP_SCALES = (1.0, 0.875, 0.75, 0.66)
 
 
-# ------------------------------------------------------------------------------------------------- crops and mirrors
+# --------------------------------------------------------------------------------------------------- crops and flips
 
 
 def random_int(low: int, high: int, generator: torch.Generator) -> int:
-    """An integer in [low, high]."""
+    """A random integer in [low, high]."""
     return int(torch.randint(low, high + 1, (), generator=generator))
 
 
@@ -48,9 +48,9 @@ def resized_crop(
     *,
     antialias: bool = True,
 ) -> torch.Tensor:
-    """Cuts (height, width) at (top, left) and resizes to `size`: (T, C, H, W) -> (T, C, *size).
+    """Crops (height, width) at (top, left) and resizes to `size`: (T, C, H, W) -> (T, C, *size).
 
-    A box may reach over the edges of the frames; what lies outside is black.
+    A box may extend beyond the edges of the frames; the area outside is black.
     """
     over = (-left, left + width - frames.shape[-1], -top, top + height - frames.shape[-2])  # left, right, above, below
     frames = frames[..., max(top, 0) : top + height, max(left, 0) : left + width]
@@ -69,12 +69,13 @@ def multi_scale_crop(frames: torch.Tensor, size: tuple[int, int], generator: tor
 def multi_scale_box(height: int, width: int, size: tuple[int, int], generator: torch.Generator) -> Box:
     """A random box in frames (height, width), to be resized to `size` (v1/transforms.py, GroupMultiScaleCrop).
 
-    Height and width of the box are each the shorter side times one of four scales, at most one step of scale apart, at
-    one of 13 fixed places: the corners, the centre, the middles of the sides and the quarters.
+    Height and width of the box are each the shorter side times one of four scales, which differ by at most one step.
+    The box is at one of 13 fixed positions: the corners, the centre, the middles of the sides and the quarters.
     """
     sides = [int(min(height, width) * scale) for scale in MULTI_SCALE_CROP_SCALES]
-    # A crop within 3 pixels of the target size takes that size and is not resized. In frames one or two pixels smaller
-    # than the target it reaches over the edges, where PIL, and so the official code, fills with black.
+    # A crop within 3 pixels of the target size gets exactly that size and is not resized. In frames that are one or two
+    # pixels smaller than the target, it extends beyond the edges, which PIL, and thus the official code, fills with
+    # black.
     heights = [size[0] if abs(side - size[0]) < 3 else side for side in sides]
     widths = [size[1] if abs(side - size[1]) < 3 else side for side in sides]
     pairs = [(h, w) for i, h in enumerate(heights) for j, w in enumerate(widths) if abs(i - j) <= 1]
@@ -103,7 +104,10 @@ def random_resized_box(
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Box:
-    """A random box in frames (height, width): its share of the area in `scale`, its aspect in `ratio`, log-uniform."""
+    """A random box in frames (height, width), with its fraction of the area in `scale` and its aspect in `ratio`.
+
+    The area is uniform, the aspect (width / height) log-uniform.
+    """
     for _ in range(10):
         area = height * width * random_float(*scale, generator)
         aspect = math.exp(random_float(math.log(ratio[0]), math.log(ratio[1]), generator))
@@ -112,25 +116,25 @@ def random_resized_box(
             top = random_int(0, height - crop_height, generator)
             left = random_int(0, width - crop_width, generator)
             return top, left, crop_height, crop_width
-    # None of ten fitted: the largest centre crop whose aspect is within bounds.
+    # None of ten attempts fits: use the largest centre crop whose aspect is within bounds.
     crop_width = min(width, round(height * ratio[1]))
     crop_height = min(height, round(width / ratio[0]))
     return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
 
 
 def random_horizontal_flip(frames: torch.Tensor, generator: torch.Generator, probability: float = 0.5) -> torch.Tensor:
-    """Mirrors a clip, or not. Not for classes that name a direction: see `direction_sensitive`."""
+    """Mirrors a clip with this probability. Unsuitable for classes that name a direction, see `direction_sensitive`."""
     return frames.flip(-1) if random_float(0, 1, generator) < probability else frames
 
 
 def direction_sensitive(class_names: list[str]) -> list[str]:
-    """The classes that a mirror turns into others: those with a word such as left or right in their name.
+    """The classes that mirroring may turn into other ones: those with a word such as left or right in their name.
 
     >>> direction_sensitive(["turn_left", "TurnRight", "bright light", "leftover"])
     ['turn_left', 'TurnRight']
     """
     directions = {"left", "right", "clockwise", "counterclockwise", "anticlockwise"}
-    # Words end at anything that is no letter, and at a capital after a small letter.
+    # Words end at any character that is not a letter, and before a capital that follows a small letter.
     words = {name: re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name) for name in class_names}
     return [name for name in class_names if directions & {word.lower() for word in words[name]}]
 
@@ -143,29 +147,32 @@ def lookup(frames: torch.Tensor, tables: torch.Tensor) -> torch.Tensor:
 
     Args:
         frames: (T, C, H, W).
-        tables: one for all (1, 256), one for each frame (T, 256) or for each channel of each frame (T * C, 256); values
-            are clipped to [0, 255] and their decimals dropped.
+        tables: one table for all frames (1, 256), one per frame (T, 256), or one per channel of each frame
+            (T * C, 256); values are clipped to [0, 255] and truncated.
+
+    Returns:
+        uint8 (T, C, H, W).
     """
     tables = tables.clamp(0, 255).byte().numpy()
     parts = frames.reshape(len(tables), -1).numpy()
-    # `bytes.translate` takes a quarter of the time of indexing, which would make every pixel an integer of 32 bits.
+    # `bytes.translate` takes a quarter of the time of indexing, which would convert every pixel to a 32-bit integer.
     replaced = bytearray().join(part.tobytes().translate(table.tobytes()) for part, table in zip(parts, tables))
     return torch.frombuffer(replaced, dtype=torch.uint8).view(frames.shape)
 
 
 def blend(start: torch.Tensor, frames: torch.Tensor, factor: float) -> torch.Tensor:
-    """uint8 `start + factor * (frames - start)`, clipped, decimals dropped: 0 is `start`, 1 is `frames`."""
+    """uint8 `start + factor * (frames - start)`, clipped and truncated: factor 0 is `start`, 1 is `frames`."""
     start = start.float()
     return frames.float().sub_(start).mul_(factor).add_(start).clamp_(0, 255).byte()
 
 
 def adjust_brightness(frames: torch.Tensor, factor: float) -> torch.Tensor:
-    """0 is black, 1 the clip itself. As PIL.ImageEnhance, like the next two."""
+    """Factor 0 is black, 1 the clip itself; as in PIL.ImageEnhance, like the next two functions."""
     return lookup(frames, factor * torch.arange(256.0)[None])
 
 
 def adjust_contrast(frames: torch.Tensor, factor: float) -> torch.Tensor:
-    """0 is the mean grey of each frame (the mean of all channels where they are not three), 1 the clip itself."""
+    """Factor 0 is the mean grey of each frame (the mean of all channels if there are not three), 1 the clip itself."""
     greys = [luma(frame) if len(frame) == 3 else frame for frame in frames]
     means = torch.stack([grey.float().mean(dtype=torch.float64) for grey in greys])[:, None]  # (T, 1)
     means = (means + 0.5).floor().float()
@@ -173,15 +180,15 @@ def adjust_contrast(frames: torch.Tensor, factor: float) -> torch.Tensor:
 
 
 def adjust_saturation(frames: torch.Tensor, factor: float) -> torch.Tensor:
-    """0 is grey, 1 the clip itself."""
+    """Factor 0 is the grey clip, 1 the clip itself."""
     if frames.shape[1] != 3:
         return frames
-    # Frame by frame, here and below: what a frame needs in between stays in the cache.
+    # Frame by frame, here and below, so that intermediate results fit into the cache.
     return torch.stack([blend(luma(frame), frame, factor) for frame in frames])
 
 
 def adjust_hue(frames: torch.Tensor, turn: float) -> torch.Tensor:
-    """Turns the colour circle: 0 is the clip itself, 1/3 makes red green, 1 is all the way round."""
+    """Rotates the hue, in turns of the colour circle: 0 and 1 are the clip itself, 1/3 makes red green."""
     if frames.shape[1] != 3:
         return frames
     return torch.stack([_turn_hue(frame.float(), turn) for frame in frames])
@@ -191,7 +198,7 @@ def _turn_hue(frame: torch.Tensor, turn: float) -> torch.Tensor:
     """float (3, H, W) in [0, 255] -> uint8, through hue, saturation and value."""
     value, brightest = frame.max(dim=0)
     chroma = value - frame.amin(dim=0)
-    red, green, blue = frame / chroma.clamp(min=1)  # grey, of chroma 0, has no hue to turn
+    red, green, blue = frame / chroma.clamp(min=1)  # grey has chroma 0 and no hue
     # In sixths of the circle, from the channel that is largest: red at 0, green at 2, blue at 4.
     hue = torch.stack([green - blue, blue - red + 2, red - green + 4]).gather(0, brightest[None]) + 6 * turn
     distance = (hue + torch.tensor([5.0, 3.0, 1.0])[:, None, None]) % 6  # (3, H, W)
@@ -206,7 +213,7 @@ def color_jitter(
     saturation: float = 0.0,
     hue: float = 0.0,
 ) -> torch.Tensor:
-    """Changes the colours of a clip, uint8 (T, C, H, W), see `sample_color_jitter`."""
+    """Changes the colours of a clip, uint8 (T, C, H, W), at random; see `sample_color_jitter`."""
     return adjust_colors(frames, sample_color_jitter(generator, brightness, contrast, saturation, hue))
 
 
@@ -217,12 +224,12 @@ def sample_color_jitter(
     saturation: float = 0.0,
     hue: float = 0.0,
 ) -> list[tuple[str, float]]:
-    """Adjustments and their amounts, in random order, as torchvision's ColorJitter makes them.
+    """Samples adjustments and their amounts, in random order, like torchvision's ColorJitter.
 
     Args:
-        generator: to sample from.
-        brightness, contrast, saturation: the factor is uniform in [max(0, 1 - value), 1 + value]; 0 leaves it out.
-        hue: the turn is uniform in [-hue, hue] parts of the circle, at most 0.5; 0 leaves it out.
+        generator: random generator.
+        brightness, contrast, saturation: the factor is uniform in [max(0, 1 - value), 1 + value]; 0 disables it.
+        hue: the rotation is uniform in [-hue, hue] turns of the colour circle, at most 0.5; 0 disables it.
 
     Raises:
         ValueError: a value is negative, or hue above 0.5.
@@ -254,7 +261,7 @@ def adjust_colors(frames: torch.Tensor, adjustments: list[tuple[str, float]]) ->
 
 
 def random_grayscale(frames: torch.Tensor, generator: torch.Generator, probability: float = 0.1) -> torch.Tensor:
-    """Takes the colours from a clip, or not; it keeps its three channels."""
+    """Converts a clip to grey with this probability; it keeps its three channels."""
     return adjust_saturation(frames, 0.0) if random_float(0, 1, generator) < probability else frames
 
 
@@ -262,7 +269,7 @@ def random_grayscale(frames: torch.Tensor, generator: torch.Generator, probabili
 
 
 def normalize(frames: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
-    """uint8 (..., C, H, W) -> float32, scaled to [0, 1] and then normalised for each channel."""
+    """uint8 (..., C, H, W) -> float32, scaled to [0, 1] and then normalised per channel."""
     mean, std = (torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (mean, std))
     return frames.to(torch.float32, copy=True).div_(255).sub_(mean).div_(std)
 
@@ -274,24 +281,27 @@ def random_erasing(
     area: tuple[float, float] = (0.02, 1 / 3),
     aspect: tuple[float, float] = (0.3, 1 / 0.3),
 ) -> torch.Tensor:
-    """Puts noise in place of a box of a clip, or not: the same box in all frames (v1/random_erasing.py, mode "pixel").
+    """Replaces a random box by noise, the same box in all frames (v1/random_erasing.py, mode "pixel").
 
     Args:
-        frames: float (T, C, H, W), normalised, so that the noise of variance 1 is like the clip.
-        generator: of the draws.
-        probability: of a box.
-        area: bounds of the share of the frame that the box takes.
-        aspect: bounds of its height by its width, log-uniform.
+        frames: float (T, C, H, W), normalised, so that noise of variance 1 resembles the clip.
+        generator: random generator.
+        probability: probability that a box is erased.
+        area: bounds of the area of the box, as a fraction of the frame.
+        aspect: bounds of height / width of the box, which is log-uniform.
 
     Returns:
-        A new clip, or `frames` itself where nothing is erased.
+        A new clip, or `frames` itself if nothing is erased.
+
+    Raises:
+        ValueError: the frames are not floats.
     """
     if not frames.is_floating_point():
-        raise ValueError(f"frames of {frames.dtype}: random_erasing works on normalised clips; call normalize before.")
+        raise ValueError(f"frames of {frames.dtype}: random_erasing needs normalised clips; call normalize first.")
     if random_float(0, 1, generator) >= probability:
         return frames
     frame_height, frame_width = frames.shape[-2:]
-    for _ in range(100):  # tries, until a box is smaller than the frame in both directions
+    for _ in range(100):  # attempts, until a box is smaller than the frame in both directions
         box_area = frame_height * frame_width * random_float(*area, generator)
         ratio = math.exp(random_float(math.log(aspect[0]), math.log(aspect[1]), generator))
         height, width = round(math.sqrt(box_area * ratio)), round(math.sqrt(box_area / ratio))

@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""The videos of a folder: a folder for each class, or anything at any depth where no labels are wanted."""
+"""Lists the videos of a folder: one folder per class, or, without labels, videos at any depth."""
 
 import os
 from collections import Counter
@@ -17,38 +17,38 @@ from .records import VideoRecord
 
 
 _SPLIT_NAMES = {name for names in SPLITS.values() for name in names}
-_CLEARLY = 4  # so many folders of images to a video make a set of images; otherwise they belong to the videos
+_CLEARLY = 4  # with this many folders of images per video, the images are the data; otherwise they belong to the videos
 
 
 @dataclass
 class _Folder:
-    """What a folder holds itself; `parts` is its path below the data set's."""
+    """The direct content of a folder; `parts` is its path below that of the data set."""
 
     path: str
     parts: tuple[str, ...]
     videos: list[str] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
-    others: Counter = field(default_factory=Counter)  # suffix: files
+    others: Counter = field(default_factory=Counter)  # suffix -> number of files
 
     @property
     def is_clip(self) -> bool:
-        """Whether its images are the frames of a video, rather than pictures beside videos."""
+        """Whether the images are the frames of a video, rather than pictures that accompany videos."""
         return len(self.images) > len(self.videos)
 
 
 def list_folder(folder: Path, labelled: bool, class_names: Sequence[str] = ()) -> tuple[list[Listed], list[str]]:
-    """The videos below a folder, or its folders of images, and notes about what was left out.
+    """The videos below a folder, or its folders of images, and notes about files that were left out.
 
-    Hidden files and folders are passed over. Links are followed, to each folder once.
+    Hidden files and folders are skipped. Links are followed, but each folder is entered only once.
 
     Args:
-        folder: with a folder for each class, whose name is the label, if `labelled`.
-        labelled: False searches at any depth.
-        class_names: of a trained model, if there is one.
+        folder: the folder; if `labelled`, it has one folder per class, whose name is the label.
+        labelled: False searches for videos at any depth.
+        class_names: the classes of a trained model, if there is one.
 
     Raises:
-        ValueError: no video, a class without one, videos without class folders, folders that are splits and not
-            classes, or one file under two labels.
+        ValueError: there is no video, a class has none, videos are not in class folders, the folders are splits
+            rather than classes, or one file has two labels.
     """
     links = []
     folders = list(_walk(folder, links))
@@ -73,7 +73,7 @@ def list_folder(folder: Path, labelled: bool, class_names: Sequence[str] = ()) -
 
 
 def _walk(root: Path, links: list[str]) -> Iterator[_Folder]:
-    """Every folder below `root`, each real one once, those that are links last; `links` gets those not entered."""
+    """Yields every folder below `root` once, links last; links to folders visited already are added to `links`."""
     visited = {_identity(parent) for parent in [root.resolve(), *root.resolve().parents]}
     waiting, later = [_Folder(str(root), ())], []
     while waiting or later:
@@ -87,7 +87,7 @@ def _walk(root: Path, links: list[str]) -> Iterator[_Folder]:
         one = waiting.pop(0)
         children = []
         for entry in sorted(os.scandir(one.path), key=lambda entry: entry.name):
-            if entry.name.startswith("."):  # macOS leaves ._clip.mp4 on disks
+            if entry.name.startswith("."):  # macOS leaves files such as ._clip.mp4
                 continue
             if entry.is_dir():
                 child = _Folder(entry.path, (*one.parts, entry.name))
@@ -114,7 +114,7 @@ def _identity(path: str | Path) -> tuple[int, int]:
 
 
 def _kind(folders: list[_Folder], labelled: bool) -> tuple[bool, list[_Folder]]:
-    """Whether this is a set of folders of images, and these folders."""
+    """Whether the data set consists of folders of images, and these folders."""
     clips = [one for one in folders if one.images and one.is_clip and len(one.parts) > labelled]
     inside = {one.path for one in clips}
     videos = sum(len(one.videos) for one in folders if one.path not in inside and len(one.parts) >= labelled)
@@ -129,28 +129,28 @@ def _refuse_nothing(folder: Path, folders: list[_Folder], found: list[Listed], l
     if labelled and (videos or images):
         what = count(videos, "video") if videos else count(images, "image")
         raise ValueError(
-            f"{folder} holds {what} and no folder of a class; give the folder that has a folder for each class"
-            f"{f', {folder.parent} perhaps' if folder.parent != folder else ''}, or a list with labels."
+            f"{folder} holds {what} and no class folders; give the folder that has one folder per class"
+            f"{f' ({folder.parent}?)' if folder.parent != folder else ''}, or a list with labels."
         )
     held = f"; it holds {_by_suffix(others)}" if others else ""
-    wanted = "a folder for each class with videos in it" if labelled else "videos"
+    wanted = "one folder per class with videos in it" if labelled else "videos"
     raise ValueError(f"{folder} holds no video{held}; expected {wanted} ({EXPECTED}).")
 
 
 def _refuse_other_levels(folder: Path, folders: list[_Folder], found: list[Listed], class_names: Sequence[str]) -> None:
-    """Raises ValueError where the folders are splits, or one folder holds those of the classes."""
+    """Raises ValueError if the folders are splits, or if a single folder holds the class folders."""
     children = sorted({one.parts[0] for one in folders if one.parts})
     depth = max(len(Path(listed.sample.path).relative_to(folder).parts) for listed in found)
     if all(child.lower() in _SPLIT_NAMES for child in children) and (len(children) > 1 or depth > 2):
         raise ValueError(
-            f"{folder} holds the folders {', '.join(children)}, which are splits and no classes; give one of them: "
+            f"{folder} holds the folders {', '.join(children)}, which are splits, not classes; give one of them: "
             f"{folder / children[0]}."
         )
     below = sorted({one.parts[1] for one in folders if len(one.parts) == 2 and (one.videos or one.is_clip)})
     of_clips = any(one.is_clip for one in folders if len(one.parts) == 2)
     if len(children) == 1 and len(below) > 1 and depth > 2 and not (of_clips or class_names):
         raise ValueError(
-            f"{folder} holds one folder, {children[0]}, and that holds {', '.join(below[:4])}; if these are the "
+            f"{folder} holds a single folder, {children[0]}, which holds {', '.join(below[:4])}; if these are the "
             f"classes, give {folder / children[0]}."
         )
 
@@ -165,29 +165,29 @@ def _refuse_empty_classes(folder: Path, folders: list[_Folder], found: list[List
 
 
 def _without_repeats(folder: Path, found: list[Listed]) -> tuple[list[Listed], list[str]]:
-    """The videos less those that are links to others of them.
+    """The videos without links to other videos of the list, and a note about these.
 
     Raises:
-        ValueError: one file under two labels.
+        ValueError: one file has two labels.
     """
     kept, of_file = [], {}
     for listed in found:
         path = listed.sample.path
-        real = os.path.realpath(path) if os.path.islink(path) else path  # each folder was entered once
+        real = os.path.realpath(path) if os.path.islink(path) else path  # each folder was entered only once
         before = of_file.setdefault(real, listed)
         if before is listed:
             kept.append(listed)
         elif before.labels != listed.labels:
             raise ValueError(
-                f"{folder}: {path} and {before.sample.path} are one file, with the labels {listed.labels[0]!r} and "
-                f"{before.labels[0]!r}; remove one of them."
+                f"{folder}: {path} and {before.sample.path} are the same file, with the labels {listed.labels[0]!r} "
+                f"and {before.labels[0]!r}; remove one of them."
             )
     repeats = len(found) - len(kept)
-    return kept, [f"{folder}: {count(repeats, 'link')} to other videos of it left out"] if repeats else []
+    return kept, [f"{folder}: {count(repeats, 'link')} to other videos in it left out"] if repeats else []
 
 
 def _left_out(folder: Path, folders: list[_Folder], links: list[str], as_images: bool, labelled: bool) -> list[str]:
-    """Lines about files that are not used, with the reason."""
+    """One line for each kind of file that is not used, with the reason."""
     notes = []
     others = sum((one.others for one in folders), Counter())
     loose, unread, pictures, clips = [], [], Counter(), []
@@ -203,21 +203,21 @@ def _left_out(folder: Path, folders: list[_Folder], links: list[str], as_images:
             pictures.update(os.path.splitext(name)[1].lower() for name in one.images)
             clips += [os.path.join(*one.parts)] if one.is_clip and len(one.parts) > labelled else []
     if loose:
-        notes.append(f"{folder}: {count(len(loose), 'video')} beside the class folders left out: {shorten(loose, 3)}")
+        notes.append(f"{folder}: {count(len(loose), 'video')} outside class folders left out: {shorten(loose, 3)}")
     if unread:
-        notes.append(f"{folder}: {count(len(unread), 'video')} beside folders of images left out: {shorten(unread, 3)}")
+        notes.append(f"{folder}: {count(len(unread), 'video')} among folders of images left out: {shorten(unread, 3)}")
     if clips:
         notes.append(
-            f"{folder}: {count(len(clips), 'folder')} of images beside videos left out: {shorten(clips, 3)} (a list "
+            f"{folder}: {count(len(clips), 'folder')} of images among videos left out: {shorten(clips, 3)} (a list "
             f"may name both)"
         )
     elif pictures:
         others.update(pictures)
     if links:
-        notes.append(f"{folder}: {count(len(links), 'link')} to folders that are listed already left out: "
+        notes.append(f"{folder}: {count(len(links), 'link')} to folders listed already left out: "
                      f"{shorten(links, 3)}")  # fmt: skip
     if others:
-        notes.append(f"{folder}: files that are no videos left out: {_by_suffix(others)}")
+        notes.append(f"{folder}: files other than videos left out: {_by_suffix(others)}")
     return notes
 
 

@@ -1,8 +1,8 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Videos of Hugging Face `datasets`: from the Hub, from a local folder, or by the name of a loader.
+"""Lists or streams the videos of Hugging Face `datasets`: from the Hub, from a local folder, or by a loader's name.
 
-`read_rows` gives samples in any order, for all that is not streamed. `stream_rows` gives what `VideoStream` reads from
-front to back, and `stream_shards` the same of local tar shards.
+`read_rows` lists videos for random access. `stream_rows` returns what `VideoStream` reads sequentially, and
+`stream_shards` does the same for local tar shards.
 """
 
 import tarfile
@@ -23,16 +23,16 @@ from .records import VideoRecord, VideoRecords
 from .tar_shards import SEGMENT_COLUMNS, find_shards, shard_lengths, stream_shard_rows
 
 
-_KEY = "__key__"  # the column of a WebDataset's names
+_KEY = "__key__"  # the column with the names in a WebDataset
 _LABEL_COLUMNS = ("label", "labels", "cls", "class", "class_name")
 _SEGMENTS = {name: role for role in SEGMENT_COLUMNS for name in COLUMNS[role].names}
 
 
 @dataclass(frozen=True)
 class RowRecord(VideoRecord):
-    """A video of a row, which is read when it is asked for."""
+    """A video in a row of a data set, which is read on access."""
 
-    read: Callable[[], dict] = field(default=None, repr=False)  # gives the row's {"bytes": .., "path": ..}
+    read: Callable[[], dict] = field(default=None, repr=False)  # returns the row's {"bytes": .., "path": ..}
 
     def whole_video(self, template: str | None) -> str | bytes:
         value = self.read()
@@ -41,12 +41,12 @@ class RowRecord(VideoRecord):
         path = value["path"]
         if "://" not in path or path.startswith(("http://", "https://")):
             return path
-        with fsspec.open(path, "rb") as file:  # hf://, or a file in an archive there
+        with fsspec.open(path, "rb") as file:  # hf://, or a file in an archive on the Hub
             return file.read()
 
 
 class RowRecords(Sequence):
-    """Samples of a `datasets.Dataset`; looking at one reads nothing of the video."""
+    """The videos of a `datasets.Dataset`; indexing does not read the video."""
 
     def __init__(self, rows: datasets.Dataset, column: str, samples: VideoRecords):
         self._rows, self._column, self._samples = rows.select_columns([column]), column, samples
@@ -74,16 +74,16 @@ class RowRecords(Sequence):
 
 @dataclass
 class StreamedRows:
-    """Rows that come one after the other, and how they become samples.
+    """Rows that are read sequentially, with the information needed to convert them to samples.
 
     Args:
         rows: a `datasets.IterableDataset`.
-        video_column, label_column: of the rows; label_column None without labels.
-        class_names: [] without labels.
-        num_videos: of an epoch.
-        multi_label: labels are lists.
-        segments: columns that say which part of a video is meant, and what each of them is.
-        messages: how the rows are read, a line each.
+        video_column, label_column: names of the columns; `label_column` is None without labels.
+        class_names: the class names; [] without labels.
+        num_videos: number of videos per epoch.
+        multi_label: whether labels are lists.
+        segments: columns that select a part of a video: name -> role.
+        messages: notes about how the rows are read, one line each.
     """
 
     rows: datasets.IterableDataset
@@ -128,21 +128,22 @@ def read_rows(
     label_column: str | None = None,
     **options,
 ) -> tuple[RowRecords, list[str]]:
-    """Lists the videos of a split, as `read_samples` does those of a folder.
+    """Lists the videos of a split, as `read_samples` does for a folder.
 
     Args:
-        name: Hub id, local folder, or loader such as "videofolder", which takes `data_dir`.
-        split: such as "train", or a part of it: "train[:10%]".
+        name: Hub id, local folder, or name of a loader such as "videofolder", which takes `data_dir`.
+        split: name of the split, such as "train", or a part of it: "train[:10%]".
         class_names, labelled, multi_label: see `read_samples`.
-        video_column, label_column: None finds them.
-        options: `config_name`, and those of `datasets.load_dataset`.
+        video_column, label_column: names of the columns; None detects them.
+        options: `config_name`, and options of `datasets.load_dataset`.
 
     Raises:
-        ValueError: unknown split (named with those there are) or column, no row, a label that is missing or unknown.
+        ValueError: the split (the message lists the existing ones) or a column is unknown, there is no row, or a label
+            is missing or unknown.
     """
     rows = _load(name, split, **options)
     if len(rows) == 0:
-        raise ValueError(f"{name}, split {split!r}, has no row.")
+        raise ValueError(f"{name}, split {split!r}, has no rows.")
     video_column, label_column = _columns(rows, video_column, label_column, labelled)
     segments = _segment_columns(rows.features, (video_column, label_column))
     notes = _unused(name, rows.features, [video_column, label_column, *segments])
@@ -163,7 +164,7 @@ def read_rows(
     class_names = class_names or _class_label_names(feature)
     labels = {label for _, _, some in found for label in some}
     if not class_names and not labels:
-        raise ValueError(f"{name}, split {split!r}, names no class of any of its {len(found)} videos.")
+        raise ValueError(f"{name}, split {split!r}, has no class for any of its {len(found)} videos.")
     if not class_names:
         class_names, more = classes_of(labels, name)
         notes += more
@@ -172,7 +173,7 @@ def read_rows(
 
 
 def _samples(name: str, rows: datasets.Dataset, paths: list[str], segments: dict[str, str]) -> list[VideoRecord]:
-    """A sample for each row, a part of its video where columns say which."""
+    """One sample per row, restricted to a part of its video if there are columns for it."""
     if not segments:
         return [VideoRecord(path) for path in paths]
     columns = rows.select_columns(list(segments))[:]
@@ -187,7 +188,7 @@ def _samples(name: str, rows: datasets.Dataset, paths: list[str], segments: dict
 
 
 def _segment_columns(features, others: Sequence[str | None]) -> dict[str, str]:
-    """Columns that say where in a video the clip is: name -> role."""
+    """The columns that give the position of a clip within its video: name -> role."""
     found = {name: _SEGMENTS[column_key(name)] for name in features if column_key(name) in _SEGMENTS}
     found = {name: role for name, role in found.items() if name not in others}
     for role in found.values():
@@ -213,19 +214,19 @@ def stream_rows(
     num_videos: int | None = None,
     **options,
 ) -> StreamedRows:
-    """Opens a split for reading from front to back; nothing is stored on this machine.
+    """Opens a split for sequential reading; nothing is stored on this machine.
 
     Args:
-        class_names: needed where the label column has no names of its own.
-        num_videos: of an epoch; None takes what is known of the split.
+        class_names: the class names, required if the label column does not have any.
+        num_videos: number of videos per epoch; None uses the size of the split, if it is known.
         others: see `read_rows`.
 
     Raises:
-        ValueError: as `read_rows`; classes or number of videos unknown.
+        ValueError: as in `read_rows`, or the classes or the number of videos are unknown.
     """
     rows = _load(name, split, streaming=True, **options)
     if rows.features is None:
-        raise ValueError(f"{name}, split {split!r}, does not tell its columns, and cannot be streamed.")
+        raise ValueError(f"{name}, split {split!r}, does not declare its columns, and cannot be streamed.")
     video_column, label_column = _columns(rows, video_column, label_column, labelled)
     segments = _segment_columns(rows.features, (video_column, label_column))
     notes = _unused(name, rows.features, [video_column, label_column, *segments])
@@ -234,13 +235,13 @@ def stream_rows(
         class_names = class_names or _class_label_names(rows.features[label_column])
         if not class_names:
             raise ValueError(
-                f"The column {label_column!r} of {name} does not tell its classes, and a stream is not read to find "
-                f"them; give a file with a class name a line in --class_names."
+                f"The column {label_column!r} of {name} does not declare its classes, and a stream is not searched for "
+                f"them; pass a file with one class name per line as --class_names."
             )
     known = (rows.info.splits or {}).get(split)
     num_videos = num_videos or (known.num_examples if known is not None else None)
     if not num_videos:
-        raise ValueError(f"How many videos {name}, split {split!r}, has is not known; say it with --videos_per_epoch.")
+        raise ValueError(f"The number of videos in {name}, split {split!r}, is unknown; set --videos_per_epoch.")
     columns = [name for name in (video_column, label_column, _KEY, *segments) if name in rows.features]
     rows = rows.select_columns(columns).cast_column(video_column, datasets.Video(decode=False))
     classes = class_names if labelled else []
@@ -250,21 +251,22 @@ def stream_rows(
 def stream_shards(
     source: str | Path, class_names: list[str] | None = None, labelled: bool = True, num_videos: int | None = None
 ) -> StreamedRows:
-    """Opens local tar shards for reading from front to back; `tar_samples.py` says what they hold.
+    """Opens local tar shards for sequential reading; `tar_shards.py` describes their content.
 
     Raises:
-        ValueError: classes or number of videos unknown, which index.json tells. FileNotFoundError: no shard.
+        ValueError: the classes or the number of videos are unknown, because there is no index.json with them.
+        FileNotFoundError: there is no shard.
     """
     shards, index = find_shards(source)
     class_names = class_names or index.get("class_names")
     num_videos = num_videos or shard_lengths(shards, index)
     if labelled and not class_names:
         raise ValueError(
-            f"{source} has no index.json with its classes, and a stream is not read to find them; give a file with a "
-            f"class name a line in --class_names."
+            f"{source} has no index.json with its classes, and a stream is not searched for them; pass a file with one "
+            f"class name per line as --class_names."
         )
     if not num_videos:
-        raise ValueError(f"How many videos {source} has is not known; say it with --videos_per_epoch.")
+        raise ValueError(f"The number of videos in {source} is unknown; set --videos_per_epoch.")
     video = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
     numbers = dict.fromkeys(SEGMENT_COLUMNS, datasets.Value("float64"))
     rows = datasets.IterableDataset.from_generator(
@@ -280,44 +282,44 @@ def stream_shards(
 def _load(
     name: str, split: str, config_name: str | None = None, **options
 ) -> datasets.Dataset | datasets.IterableDataset:
-    # Rows are not decoded here, but `datasets` imports torchcodec where it is installed even so, and fails with one
-    # that cannot be loaded (torchcodec from 0.14 without CUDA).
+    # Rows are not decoded here, but `datasets` still imports torchcodec if it is installed, and fails if it cannot be
+    # loaded (torchcodec 0.14 and newer without CUDA).
     datasets.config.TORCHCODEC_AVAILABLE = False
     folder = Path(name).expanduser()
     saved = [file for file in ("dataset_dict.json", "state.json") if (folder / file).is_file()]
-    if saved and not options.get("streaming"):  # made by save_to_disk
+    if saved and not options.get("streaming"):  # written by save_to_disk
         found = datasets.load_from_disk(str(folder))
         if isinstance(found, datasets.Dataset):
             return found
         if split not in found:
-            raise ValueError(f"{name} has no split {split!r}; choose of {', '.join(found)}.")
+            raise ValueError(f"{name} has no split {split!r}; choose one of {', '.join(found)}.")
         return found[split]
     if name.startswith((".", "/", "~")) and not folder.is_dir():
-        raise FileNotFoundError(f"No folder {name}.")
+        raise FileNotFoundError(f"There is no folder {name}.")
     options = {key: value for key, value in options.items() if value is not None}
     try:
         return datasets.load_dataset(str(folder) if folder.is_dir() else name, config_name, split=split, **options)
     except (ValueError, tarfile.TarError, datasets.exceptions.DatasetsError) as error:
-        # What went wrong while the rows were generated is in the cause.
+        # The cause has the error that occurred while rows were generated.
         cause = error.__cause__ if isinstance(error, datasets.exceptions.DatasetGenerationError) else None
         raise ValueError(f"{name}, split {split!r}: {' '.join(str(cause or error).split())}") from error
 
 
 def _columns(rows, video_column: str | None, label_column: str | None, labelled: bool) -> tuple[str, str | None]:
-    """The columns of videos and of labels, None without labels."""
+    """The columns of videos and of labels; the latter is None without labels."""
     features = rows.features
     names = list(features)
     for option, column in (("video_column_name", video_column), ("label_column_name", label_column)):
         if column is not None and column not in names:
             raise ValueError(f"{option}={column!r}: the columns are {', '.join(names)}{did_you_mean(column, names)}")
     if video_column is None:
-        suffixes = tuple(suffix[1:] for suffix in VIDEO_SUFFIXES)  # a WebDataset's columns are named after files
+        suffixes = tuple(suffix[1:] for suffix in VIDEO_SUFFIXES)  # columns of a WebDataset are named by suffix
         videos = [name for name in names if isinstance(features[name], datasets.Video)]
         videos = videos or [name for name in names if name.lower().endswith(suffixes)]
         videos = videos or [name for name in names if column_key(name) in PATHS and _is_text(features[name])]
         if len(videos) != 1:
             what = f"several columns of videos ({', '.join(videos)})" if videos else "no column of videos"
-            raise ValueError(f"There is {what} among {', '.join(names)}; name it with --video_column_name.")
+            raise ValueError(f"Found {what} among {', '.join(names)}; set --video_column_name.")
         video_column = videos[0]
     if not labelled:
         return video_column, None
@@ -327,7 +329,7 @@ def _columns(rows, video_column: str | None, label_column: str | None, labelled:
         others = [name for name in names if name != video_column and column_key(name) in COLUMNS["label"].names]
         found = next((columns for columns in (named[:1], typed, others) if columns), [])
         if len(found) != 1:
-            raise ValueError(f"Which column has the labels is not clear: {', '.join(names)}; see --label_column_name.")
+            raise ValueError(f"The column of labels is unclear among {', '.join(names)}; set --label_column_name.")
         label_column = found[0]
     return video_column, label_column
 
@@ -337,14 +339,14 @@ def _is_text(feature) -> bool:
 
 
 def _item_feature(feature):
-    """What a column's lists are made of; None for a column without lists."""
+    """The feature of the items in a column of lists; None for any other column."""
     return feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
 
 
 def _require_list(column: str, feature, multi_label: bool):
     is_list = _item_feature(feature) is not None
     if is_list != multi_label:
-        what = "lists of labels; set multi_label" if is_list else "one label a video; multi_label needs lists"
+        what = "lists of labels; set multi_label" if is_list else "one label per video; multi_label needs lists"
         raise ValueError(f"The column {column!r} has {what}.")
 
 
@@ -354,9 +356,9 @@ def _class_label_names(feature) -> list[str] | None:
 
 
 def _label_names(value, feature) -> list[str]:
-    """The classes of a row by name, or by number where they have no names; [] where it has none."""
+    """The classes of a row by name, or by number if they have no names; [] if there is none."""
     values = value if isinstance(value, list) else [value]
-    values = [one for one in values if one is not None and one != -1]  # -1 is how `datasets` says "none"
+    values = [one for one in values if one is not None and one != -1]  # `datasets` uses -1 for "no label"
     names = _class_label_names(feature)
     if names is not None:
         return [one if isinstance(one, str) else names[one] for one in values]
@@ -364,10 +366,10 @@ def _label_names(value, feature) -> list[str]:
 
 
 def _names(rows: datasets.Dataset, column: str, split: str) -> Iterator[str]:
-    """What to call each video: its path, or its row."""
+    """The name of each video: its path, or its row number."""
     number = 0
     for table in rows.select_columns([column]).with_format("arrow").iter(1000):
         for chunk in table.column(0).chunks:
-            for path in chunk.field("path").to_pylist():  # leaves the bytes where they are
+            for path in chunk.field("path").to_pylist():  # does not load the bytes
                 yield path or f"{split}[{number}]"
                 number += 1

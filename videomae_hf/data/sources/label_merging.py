@@ -1,8 +1,9 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Several labelled sets as one: classes that mean the same become one class, a video that is in several is kept once.
+"""Merges several labelled data sets: equivalent classes become one, and a video in several sets is kept once.
 
-This is how K710 is made of Kinetics-400, 600 and 700 (VideoMAE V2, section 3.3; UniFormerV2, section 4). The mappings
-from each set to the merged classes are kept, so that the rows of a head trained on all can be gathered for one of them.
+K710 is made from Kinetics-400, 600 and 700 in this way (VideoMAE V2, section 3.3; UniFormerV2, section 4). The mappings
+from each data set to the merged classes are kept, so that the rows of a head trained on all of them can be gathered for
+one.
 """
 
 import csv
@@ -20,38 +21,40 @@ from .classes import classes_of
 from .records import VideoRecord
 
 
-# What tells that two files are one video. The official K710 goes by the YouTube id, with which Kinetics' names begin.
+# Criteria for two files being the same video. The official K710 uses the YouTube id, the first part of Kinetics' names.
 VIDEO_KEYS: dict[str, Callable[[str], str]] = {
     "path": os.path.realpath,
     "name": lambda path: Path(path).stem,
     "youtube": lambda path: Path(path).stem[:11],
 }
-_LOOKS_ALIKE = 0.85  # ratio of difflib
+_LOOKS_ALIKE = 0.85  # similarity ratio of difflib
 
 
 def normalized_name(name: str) -> str:
-    """A class name without what differs in spelling only: case, punctuation, underscores, accents' encoding."""
+    """A class name in a form that ignores spelling: case, punctuation, underscores and the encoding of accents."""
     name = unicodedata.normalize("NFKC", name).casefold()
     return " ".join(re.sub(r"[\W_]+", " ", re.sub(r"['’]", "", name)).split())
 
 
 def are_numbers(names: list[str]) -> bool:
-    """Whether the names of classes are their numbers alone, as in the official lists and in a config without names."""
+    """Whether the names of classes are only their numbers, as in the official lists and in a config without names."""
     return all(name.removeprefix("LABEL_") == str(number) for number, name in enumerate(names))
 
 
 def read_aliases(path: str | Path) -> dict[str, str]:
-    """Reads lines `merged name,other spelling,..` (csv): from each normalised spelling to the merged name.
+    """Reads lines `merged name,other spelling,..` (csv) into a mapping from normalised spellings to merged names.
 
     Raises:
-        ValueError: a line with one name, or a spelling under two merged names.
+        ValueError: a line has a single name, or a spelling belongs to two merged names.
     """
     aliases = {}
     with open(path, newline="", encoding="utf-8-sig") as file:
         for number, row in enumerate(csv.reader(file, skipinitialspace=True), start=1):
             names = [name.strip() for name in row if name.strip()]
             if len(names) == 1:
-                raise ValueError(f"{path}, line {number}: {names[0]!r} stands alone; write merged name,other spelling.")
+                raise ValueError(
+                    f"{path}, line {number}: {names[0]!r} has no other spelling; write merged name,other spelling."
+                )
             for name in names:
                 known = aliases.setdefault(normalized_name(name), names[0])
                 if known != names[0]:
@@ -61,12 +64,12 @@ def read_aliases(path: str | Path) -> dict[str, str]:
 
 @dataclass
 class MergedClasses:
-    """The classes of several sources as one.
+    """The merged classes of several sources.
 
     Args:
-        names: of the merged classes, in the order that `classes_of` gives them.
+        names: names of the merged classes, in the order of `classes_of`.
         mappings: source -> its class names, in its order -> number of the merged class.
-        lines: what was merged, what is new, and what looks alike, to print.
+        lines: lines to print about merged, new and similar classes.
     """
 
     names: list[str]
@@ -75,20 +78,20 @@ class MergedClasses:
 
 
 def merge_classes(sources: dict[str, list[str]], aliases: dict[str, str] | None = None) -> MergedClasses:
-    """Merges classes of equal normalised name; the first source's spelling becomes the merged name.
+    """Merges classes with the same normalised name; the spelling of the first source becomes the merged name.
 
     Args:
         sources: name of a source -> its class names.
-        aliases: of `read_aliases`, for names that differ by more than spelling.
+        aliases: the result of `read_aliases`, for names that differ in more than spelling.
 
     Raises:
-        ValueError: classes without names, or two of one source that become one without an alias that says so.
+        ValueError: classes have no names, or two classes of one source would be merged without an alias for it.
     """
     aliases = aliases or {}
     names, spellings = {}, {}  # key -> merged name; key -> source -> its names
     for source, classes in sources.items():
         if are_numbers(classes):
-            raise ValueError(f"The classes of {source} are numbers, which mean nothing elsewhere; give their names.")
+            raise ValueError(f"The classes of {source} are numbers, which cannot be matched; give their names.")
         for name in classes:
             merged = aliases.get(normalized_name(name))
             key = normalized_name(merged or name)
@@ -96,8 +99,8 @@ def merge_classes(sources: dict[str, list[str]], aliases: dict[str, str] | None 
             same = spellings.setdefault(key, {}).setdefault(source, [])
             if same and merged is None:
                 raise ValueError(
-                    f"{same[0]!r} and {name!r} of {source} would become one class; rename one of them, or give both "
-                    f"in the alias file if that is meant."
+                    f"{same[0]!r} and {name!r} of {source} would become one class; rename one of them, or list both "
+                    f"in the alias file if that is intended."
                 )
             same.append(name)
     ordered, _ = classes_of(set(names.values()), "the merged classes")
@@ -110,11 +113,11 @@ def merge_classes(sources: dict[str, list[str]], aliases: dict[str, str] | None 
     lines = _describe_sources(sources, names, spellings) + _describe_spellings(names, spellings)
     found = {normalized_name(name) for classes in sources.values() for name in classes}
     unused = [alias for alias, name in aliases.items() if alias not in found and alias != normalized_name(name)]
-    return MergedClasses(ordered, mappings, lines + [f"alias that no source has: {alias!r}" for alias in unused])
+    return MergedClasses(ordered, mappings, lines + [f"alias not found in any source: {alias!r}" for alias in unused])
 
 
 def _describe_sources(sources: dict, names: dict[str, str], spellings: dict) -> list[str]:
-    """A line for each source, and one for each new class that looks like one of an earlier source."""
+    """One line per source, and one for each new class that is similar to a class of an earlier source."""
     lines, alike, known = [], [], {}
     for source, classes in sources.items():
         new = [key for key in names if source in spellings[key] and key not in known]
@@ -122,13 +125,13 @@ def _describe_sources(sources: dict, names: dict[str, str], spellings: dict) -> 
         elsewhere = [key for key in known if source not in spellings[key]]
         for key in new:
             for near in difflib.get_close_matches(key, elsewhere, n=2, cutoff=_LOOKS_ALIKE):
-                alike.append(f"looks alike, not merged: {names[near]!r} and {names[key]!r} ({source})")
+                alike.append(f"similar, not merged: {names[near]!r} and {names[key]!r} ({source})")
         known.update(dict.fromkeys(new))
-    return [*lines, f"{len(names)} classes in all", *alike]
+    return [*lines, f"{len(names)} classes in total", *alike]
 
 
 def _describe_spellings(names: dict[str, str], spellings: dict) -> list[str]:
-    """A line for each class that is spelled in several ways, and for each that one source alone has."""
+    """One line for each class with several spellings, and one for each class that only one source has."""
     merged, alone = [], []
     for key, by_source in spellings.items():
         if len({name for spelled in by_source.values() for name in spelled}) > 1:
@@ -145,16 +148,16 @@ def merge_videos(
     video_key: str = "path",
     held_out: Iterable[str] = (),
 ) -> tuple[list[dict], list[str]]:
-    """Rows of one list of all sources; of a video that several of them have, the first one's.
+    """The rows of one list of all sources; a video that several sources have is listed for the first one.
 
     Args:
         sources: name of a source -> its samples and class names.
-        merged: of `merge_classes` of these.
-        video_key: what makes two files one video, see `VIDEO_KEYS`.
+        merged: the result of `merge_classes` for these sources.
+        video_key: the criterion for two files being the same video, one of `VIDEO_KEYS`.
         held_out: paths of videos that must not be in the list, such as those of all validation sets.
 
     Returns:
-        Rows with path, label, source and, of folders of images, their numbers; and lines about what was left out.
+        Rows with path, label, source and, for folders of images, their numbers; and lines about videos left out.
     """
     key_of = VIDEO_KEYS[video_key]
     kept_out = {key_of(path) for path in held_out}
@@ -174,9 +177,9 @@ def merge_videos(
                     differing.append(f"{sample.path} is {known_label!r} in {owner} and {label!r} in {source}")
             else:
                 rows.append(_row(sample, label, source))
-        lines.append(f"{source}: {len(samples)} videos, {repeated} of an earlier source, {leaked} held out")
+        lines.append(f"{source}: {len(samples)} videos, {repeated} in an earlier source, {leaked} held out")
     if differing:
-        lines.append(f"{len(differing)} videos have two labels, of which the first stays; {differing[0]}")
+        lines.append(f"{len(differing)} videos have two labels, of which the first is kept; {differing[0]}")
     return rows, lines + _name_warning(rows, video_key)
 
 
@@ -189,7 +192,7 @@ def _row(sample: VideoRecord, label: str, source: str) -> dict:
 
 
 def _name_warning(rows: list[dict], video_key: str) -> list[str]:
-    """A line where files of one name are in several sources, and only equal paths make them one video."""
+    """A warning if several sources have files of the same name, while only equal paths count as the same video."""
     if video_key != "path":
         return []
     owners, shared = {}, set()
@@ -199,12 +202,12 @@ def _name_warning(rows: list[dict], video_key: str) -> list[str]:
             shared.add(name)
     if not shared:
         return []
-    return [f"{len(shared)} file names are in several sources ({min(shared)}, ..): if they are the same videos, take "
+    return [f"{len(shared)} file names are in several sources ({min(shared)}, ..): if they are the same videos, set "
             f"--same_video name, or youtube for Kinetics"]  # fmt: skip
 
 
 def write_list(path: Path, rows: list[dict]):
-    """JSON lines, which `read_samples` reads."""
+    """Writes the rows as JSON lines, which `read_samples` reads."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
@@ -219,4 +222,4 @@ def read_mappings(path: str | Path) -> tuple[list[str], dict[str, dict[str, int]
     try:
         return content["classes"], content["label_mappings"]
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no label_mappings.json of videomae merge-labels.") from error
+        raise ValueError(f"{path} is not a label_mappings.json written by videomae merge-labels.") from error

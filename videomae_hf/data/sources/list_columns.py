@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""What the columns of a list of videos may be, written once: the error texts and docs/lists.md come from it."""
+"""The columns that a list of videos may have; error messages and docs/lists.md are generated from this table."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from ...text_files import normalized
 
 @dataclass(frozen=True)
 class Column:
-    """Names that a column may have (case, spaces and hyphens do not count), and what its values are."""
+    """The accepted names of a column (case, spaces and hyphens are ignored), and a description of its values."""
 
     names: tuple[str, ...]
     values: str
@@ -20,42 +20,42 @@ COLUMNS = {
     "path": Column(
         ("path", "video", "video_path", "video_file", "video_name", "filepath", "file_path", "file", "file_name",
          "filename", "clip", "clip_path", "clip_file", "clip_name", "video_id", "youtube_id"),
-        "the video: a path from the folder of the list (or from --data_root), an absolute path or a URL; a name "
-        "without suffix is looked for with any. Ids are used where there is no other path",
+        "the video: a path relative to the folder of the list (or to --data_root), an absolute path or a URL; a name "
+        "without a suffix matches any suffix. Ids are used if there is no other path",
     ),
     "label": Column(
         ("label", "labels", "class", "classes", "class_name", "class_names", "classname", "class_id", "class_idx",
          "class_index", "label_id", "label_name", "target", "targets", "tag", "tags", "category", "category_name",
          "action", "activity"),
-        "the class, by name or by number from 0; several (--multi_label true) as a JSON list or separated by |; in "
-        "regression a number",
+        "the class, by name or by number from 0; several (--multi_label true) as a JSON list or separated by |; for "
+        "regression, a number",
     ),
     "start": Column(
         ("start", "start_time", "time_start", "start_sec", "start_seconds", "start_s", "start_timestamp", "t_start",
          "begin", "begin_time", "segment_start"),
-        "where in the video the clip begins: seconds, or h:mm:ss; empty is the beginning",
+        "start of the clip within the video: seconds, or h:mm:ss; empty means the start of the video",
     ),
     "end": Column(
         ("end", "end_time", "time_end", "end_sec", "end_seconds", "end_s", "end_timestamp", "t_end", "stop",
          "stop_time", "stop_timestamp", "segment_end"),
-        "where it ends; empty is the end of the video",
+        "end of the clip; empty means the end of the video",
     ),
-    "start_frame": Column(("start_frame", "frame_start", "begin_frame"), "the same in frames, the first one being 0"),
+    "start_frame": Column(("start_frame", "frame_start", "begin_frame"), "start of the clip as a frame number, from 0"),
     "end_frame": Column(("end_frame", "frame_end", "stop_frame"), "the frame after the last one"),
     "first_frame": Column(
-        ("first_frame", "start_idx", "start_index"), "folders of images: number of the first image"
+        ("first_frame", "start_idx", "start_index"), "for folders of images: number of the first image"
     ),
     "num_frames": Column(
-        ("num_frames", "total_frames", "number_of_frames", "frames"), "folders of images: how many there are"
+        ("num_frames", "total_frames", "number_of_frames", "frames"), "for folders of images: number of images"
     ),
     "split": Column(
         ("split", "subset", "partition", "data_split", "usage"),
-        "the part of the data that the row is of: training reads train, evaluation validation or else test (other "
-        "values: --train_split_name, --eval_split_name)",
+        "the split of the row: training reads train, evaluation reads validation or else test (other values: "
+        "--train_split_name, --eval_split_name)",
     ),
 }  # fmt: skip
 PATHS = frozenset(COLUMNS["path"].names)
-_IDS = ("video_id", "youtube_id")  # a path only where there is no other
+_IDS = ("video_id", "youtube_id")  # used as a path only if there is no other
 _ROLE_OF = {name: role for role, column in COLUMNS.items() for name in column.names}
 SPLITS = {
     "train": ("train", "training"),
@@ -65,7 +65,7 @@ SPLITS = {
 
 
 def column_key(name: str) -> str:
-    """The name of a column as names are compared.
+    """The name of a column in the form in which names are compared.
 
     >>> column_key(" Video-Path ")
     'video_path'
@@ -76,14 +76,14 @@ def column_key(name: str) -> str:
 def find_roles(
     names: list[str], video_column: str | None = None, label_column: str | None = None
 ) -> tuple[dict[str, str], list[str]]:
-    """Which column is what: role of `COLUMNS` -> name, and the names that have no role.
+    """Assigns columns to roles: role in `COLUMNS` -> name, and the names without a role.
 
     Args:
-        names: of the columns.
-        video_column, label_column: names that the user says; None finds them.
+        names: the names of the columns.
+        video_column, label_column: names given by the user; None detects them.
 
     Raises:
-        ValueError: no path, two columns of one role, or a name that is not there.
+        ValueError: there is no column of paths, two columns have the same role, or a given name does not exist.
     """
     found = {}
     for name in names:
@@ -106,25 +106,25 @@ def find_roles(
     if not found["path"]:
         raise ValueError(
             f"none of {', '.join(COLUMNS['path'].names)} is among the columns "
-            f"{', '.join(map(str, names)) or '(none)'}; name that of the videos with --video_column_name."
+            f"{', '.join(map(str, names)) or '(none)'}; name the column of videos with --video_column_name."
         )
     plain = [name for name in found.get("label", []) if column_key(name) in ("label", "labels")]
-    if len(plain) == 1:  # beside it, a category or an id is something else
+    if len(plain) == 1:  # next to it, a category or an id has another meaning
         found["label"] = plain
     for role, named in found.items():
         if len(named) > 1:
             option = {"path": " or --video_column_name", "label": " or --label_column_name"}.get(role, "")
-            raise ValueError(f"{' and '.join(named)} may all be the column of the {role}; keep one of them{option}.")
+            raise ValueError(f"{' and '.join(named)} could all be the column of the {role}; keep one of them{option}.")
     roles = {role: named[0] for role, named in found.items() if named}
     return roles, [name for name in names if name not in roles.values()]
 
 
 def choose_split(present: list[str], wanted: tuple[str, ...]) -> str:
-    """The value of a split column that is meant by the first of the wanted names that occurs.
+    """The value in a split column that matches the first of the wanted names that occurs.
 
     Args:
-        present: values of the column.
-        wanted: names of splits, in order of preference: "train" also means "training", and so on (`SPLITS`).
+        present: the values of the column.
+        wanted: names of splits, in order of preference; "train" also matches "training", and so on (`SPLITS`).
 
     Raises:
         ValueError: none of them occurs, or several spellings of one do.
@@ -135,11 +135,11 @@ def choose_split(present: list[str], wanted: tuple[str, ...]) -> str:
         spellings = SPLITS.get(name.lower(), (name.lower(),))
         same = [value for value in present if value.lower() in spellings]
         if len(same) > 1:
-            raise ValueError(f"the splits {' and '.join(same)} may both be {name!r}; say which with its own name.")
+            raise ValueError(f"the splits {' and '.join(same)} could both be {name!r}; choose one by its own name.")
         if same:
             return same[0]
     option = "train_split_name" if wanted[0] == "train" else "eval_split_name"
-    raise ValueError(f"no row is of the split {' or '.join(wanted)}; there are {', '.join(present)} (--{option}).")
+    raise ValueError(f"no row has the split {' or '.join(wanted)}; the splits are {', '.join(present)} (--{option}).")
 
 
 def describe_columns() -> str:

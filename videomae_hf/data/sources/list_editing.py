@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""A list with other paths, or without some of its videos; all else in it stays as it is."""
+"""Rewrites a list with other paths or without some of its videos, and leaves everything else in it unchanged."""
 
 import json
 from collections.abc import Callable
@@ -12,15 +12,15 @@ from .records import VideoRecord
 
 
 def list_every_video(source: Path, root: Path | None) -> ReadList:
-    """The videos of a list of any kind, row by row, whatever their labels are and of whichever split.
+    """The videos of a list of any kind, row by row, with any labels and of all splits.
 
     Raises:
-        ValueError: as `read_list`.
+        ValueError: as in `read_list`.
     """
     try:
         return read_list(source, ListOptions("nothing", root))
     except ValueError:
-        # A path without suffix and a name after it: where the path ends is clear only where a label is wanted.
+        # For a path without suffix followed by a name, the end of the path is clear only if a label is expected.
         return read_list(source, ListOptions("label", root))
 
 
@@ -29,11 +29,11 @@ def edit_list(source: Path, listed: ReadList, new_path: Callable[[VideoRecord], 
 
     Args:
         source: the list.
-        listed: what `list_every_video` made of it.
-        new_path: of a video; None leaves its row out, and its own `path` leaves the row as it is.
+        listed: the result of `list_every_video` for it.
+        new_path: returns the new path of a video; None removes its row, and its own `path` keeps the row unchanged.
 
     Raises:
-        ValueError: a path that cannot be found in its row.
+        ValueError: a path cannot be found in its row.
     """
     changes = [(row, found.sample, new_path(found.sample)) for row, found in zip(listed.rows, listed.found)]
     text = read_text(source)
@@ -55,7 +55,7 @@ def _edit_lines(source: Path, text: str, changes: list) -> str:
 
 
 def _with_path(source: Path, row, text: str, new: str) -> str:
-    """The lines of a row with another path."""
+    """The lines of a row with its path replaced."""
     if isinstance(row.values, dict) and text.lstrip().startswith("{"):
         entry = parse_json(text, f"{source}, {row.place}")
         return json.dumps(_renamed(entry, new), ensure_ascii=False) + text[len(text.rstrip()) :]
@@ -81,12 +81,12 @@ def _quoted(path: str) -> str:
 
 
 def _needs_quotes(new: str, old: str) -> bool:
-    """Whether a new name holds a delimiter that the old one did not."""
+    """Whether a new name contains a delimiter that the old one did not."""
     return any(mark in new and mark not in old for mark in '\t,;"')
 
 
 def _cell_position(text: str, cell: str) -> int | None:
-    """Where a cell begins in the text of its row: at its start, or after a delimiter, and before one or the end."""
+    """The position of a cell in the text of its row, between delimiters or the ends of the row."""
     position = text.find(cell)
     while position >= 0:
         before, after = text[:position].strip(" "), text[position + len(cell) :].strip(" ")
@@ -99,9 +99,9 @@ def _cell_position(text: str, cell: str) -> int | None:
 
 
 def _edit_json(source: Path, text: str, changes: list) -> str:
-    """An array, or an object of videos; an ActivityNet file keeps what else it has."""
+    """Edits an array or an object of videos; an ActivityNet file keeps its other content."""
     content = parse_json(text, str(source))
-    left_out, renamed = set(), {}  # numbers of entries; of those with another path, the path
+    left_out, renamed = set(), {}  # numbers of removed entries; number -> new path
     for row, sample, new in changes:
         number = int(row.place.removeprefix("entry ")) - 1
         if new is None:

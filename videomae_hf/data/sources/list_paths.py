@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""From a path as a list writes it to the file that is there: without a suffix, from Windows, with other accents."""
+"""Finds the file that a path in a list refers to: without a suffix, from Windows, or with accents encoded otherwise."""
 
 import os
 from dataclasses import dataclass, field, replace
@@ -12,11 +12,11 @@ from .records import VideoRecord
 
 @dataclass
 class PathFinder:
-    """Finds files by names that are not quite theirs; each folder is read once.
+    """Finds files whose names differ slightly from those in a list; each folder is read once.
 
     Args:
-        root: folder of relative paths.
-        notes: what was found in which way; grows, each kind once.
+        root: folder that relative paths refer to.
+        notes: collects one note for each kind of difference that was found.
     """
 
     root: Path
@@ -24,33 +24,33 @@ class PathFinder:
     _folders: dict[str, tuple[set[str], dict[str, list[str]]]] = field(default_factory=dict)
 
     def absolute(self, path: str) -> str:
-        """The path from the root, or the URL, that a list means.
+        """The absolute path or the URL that a path in a list refers to.
 
         Raises:
-            ValueError: a protocol other than http, https and file.
+            ValueError: the protocol is not http, https or file.
         """
         if path.startswith(URLS):
             return path
         path = path.removeprefix("file://")
         if "://" in path:
-            raise ValueError(f"{path!r}: only http and https addresses and files are read")
+            raise ValueError(f"{path!r}: only files and http(s) addresses can be read")
         return str(self.root / Path(path).expanduser())
 
     def is_there(self, path: str) -> bool:
-        """Whether there is a file or folder of this name, or a video with a suffix after it."""
+        """Whether there is a file or folder of this name, or a video of this name with a suffix."""
         folder, name = os.path.split(self.absolute(path))
         names, by_stem = self._read(folder)
         return name in names or name in by_stem
 
     def find(self, sample: VideoRecord) -> VideoRecord:
-        """The sample with the path of the file that is there, where another one than its own is meant.
+        """The sample with its path replaced by that of the existing file, if the two differ.
 
-        A name without a suffix is a folder of images or a file if there is one, otherwise the one video of that name
-        with any suffix, otherwise the name with .mp4 as in the official lists (v1/kinetics.py). A clip of Kinetics is
-        also found under `id_start_end`, already cut.
+        A name without a suffix refers to a folder of images or a file of that name, if there is one; otherwise to the
+        only video of that name with any suffix; otherwise to the name with .mp4, as in the official lists
+        (v1/kinetics.py). A clip of Kinetics is also found under `id_start_end`, already cut.
 
         Raises:
-            ValueError: several videos whose names differ in the suffix alone.
+            ValueError: there are several videos whose names differ only in the suffix.
         """
         path = sample.path
         if path.startswith(URLS):
@@ -70,7 +70,7 @@ class PathFinder:
         if normalized(name) != name or not name.isascii():
             same = [one for one in names if normalized(one) == normalized(name)]
             if len(same) == 1:
-                self.notes["accents"] = "accents in paths are encoded otherwise than in the names of the files"
+                self.notes["accents"] = "accents in paths are encoded differently than in file names"
                 return replace(sample, path=os.path.join(folder, same[0]))
         return sample if has_suffix else self._without_suffix(sample, folder, name, by_stem)
 
@@ -80,12 +80,12 @@ class PathFinder:
         if sample.start is not None and sample.end is not None:
             cut = by_stem.get(f"{name}_{round(sample.start):06d}_{round(sample.end):06d}", [])
             if len(cut) == 1:
-                self.notes["cut"] = "videos are named id_start_end: they are cut already, and are taken whole"
+                self.notes["cut"] = "videos are named id_start_end: they are cut already, and are used as a whole"
                 return VideoRecord(os.path.join(folder, cut[0]), sample.label, targets=sample.targets)
         found = by_stem.get(name, [])
-        found = [one for one in found if one == name + ".mp4"] or found  # which the official lists mean
+        found = [one for one in found if one == name + ".mp4"] or found  # as in the official lists
         if len(found) > 1:
-            raise ValueError(f"{sample.path!r} may be {' or '.join(sorted(found))}; write the suffix")
+            raise ValueError(f"{sample.path!r} could be {' or '.join(sorted(found))}; add the suffix")
         if found:
             return self._as_a_video(replace(sample, path=os.path.join(folder, found[0])))
         if sample.num_frames is not None or "." in name:
@@ -93,14 +93,14 @@ class PathFinder:
         return replace(sample, path=sample.path + ".mp4")
 
     def _as_a_video(self, sample: VideoRecord) -> VideoRecord:
-        """Numbers of images say nothing about a video file."""
+        """The sample of a video file, without the numbers of images, which do not apply to it."""
         if sample.num_frames is None and sample.first_frame is None:
             return sample
-        self.notes["numbers"] = "numbers of frames are not used for video files"
+        self.notes["numbers"] = "frame counts are not used for video files"
         return replace(sample, first_frame=None, num_frames=None)
 
     def _read(self, folder: str) -> tuple[set[str], dict[str, list[str]]]:
-        """The names in a folder, and its videos by their names without suffix; none where there is no folder."""
+        """The names in a folder, and its videos by name without suffix; both empty if the folder does not exist."""
         if folder not in self._folders:
             try:
                 names = set(os.listdir(folder))

@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""From the rows of a list to its videos: every column is used, named as not used, or refused."""
+"""Converts the rows of a list to videos: every column is used, reported as unused, or refused."""
 
 import math
 import re
@@ -16,16 +16,16 @@ from .lists import URLS, VIDEO_NAME, Row, Table, read_table
 from .records import VideoRecord
 
 
-_MOST_IMAGES = 10**8  # of one folder; a larger number is a mistake, and would be counted to
+_MOST_IMAGES = 10**8  # per folder; a larger number is a mistake, and would take forever to enumerate
 _SEPARATORS = "|;,"
 _ITEM = r"""(?:'[^']*'|"[^"]*"|-?\d+(?:\.\d*)?|True|False|true|false)"""
-_LIST = re.compile(rf"\[\s*(?:{_ITEM}(?:\s*,\s*{_ITEM})*)?\s*\]", re.DOTALL)  # as JSON or Python write one
+_LIST = re.compile(rf"\[\s*(?:{_ITEM}(?:\s*,\s*{_ITEM})*)?\s*\]", re.DOTALL)  # as written by JSON or Python
 _WHOLE = re.compile(r"(0|[1-9]\d{0,18})\.0*", re.ASCII)
 _TRUE, _FALSE = ("1", "1.0", "true"), ("0", "0.0", "false")
 
 
 class Listed(NamedTuple):
-    """A video as a source lists it: where ("line 3: "), what, and the names of its labels."""
+    """A video as listed by a source: its place ("line 3: "), the video, and the names of its labels."""
 
     place: str
     sample: VideoRecord
@@ -34,14 +34,14 @@ class Listed(NamedTuple):
 
 @dataclass(frozen=True)
 class ListOptions:
-    """What is wanted of a list.
+    """Options for reading a list.
 
     Args:
-        kind: what a row has besides the path: "nothing", "label", "labels" (any number of them) or "targets".
-        root: folder of relative paths; None is that of the list.
-        split: names of the wanted split, in order of preference; () takes all rows.
-        video_column, label_column: names of these columns, where they are not found by their usual names.
-        known: class names, or the names of the targets, of a trained model; a label that is one of them is never split.
+        kind: expected content of a row besides the path: "nothing", "label", "labels" (any number) or "targets".
+        root: folder that relative paths refer to; None is the folder of the list.
+        split: names of the wanted split, in order of preference; () reads all rows.
+        video_column, label_column: names of these columns, if they are not the usual ones.
+        known: class names or target names of a trained model; a label that is one of them is never split.
     """
 
     kind: str = "label"
@@ -54,14 +54,14 @@ class ListOptions:
 
 @dataclass
 class ReadList:
-    """The videos of a list, and the rows that they are from.
+    """The videos of a list, and the rows that they come from.
 
     Args:
         found: the videos, in order.
-        notes: how the list was read.
-        names: of the targets, in regression.
-        rows: of all videos, also those of other splits; as many as `found` where all splits are read and nothing is put
-            together.
+        notes: notes about how the list was read.
+        names: names of the targets, for regression.
+        rows: the rows of all videos, including other splits; as many as `found` if all splits are read and no rows are
+            combined.
     """
 
     found: list[Listed]
@@ -74,13 +74,13 @@ def read_list(source: Path, options: ListOptions) -> ReadList:
     """Reads a list of videos in any of the formats of docs/lists.md.
 
     Raises:
-        ValueError: a row or column that cannot be read in one way alone; the message has the lines.
+        ValueError: a row or column is invalid or ambiguous; the message gives the lines.
     """
     return _Reading(source, options, read_table(source, options.kind)).result()
 
 
 def holds_labels(source: Path, options: ListOptions) -> bool:
-    """Whether a list has a column that may be one of labels: any besides those that say which video."""
+    """Whether a list has a column that could hold labels: any column except those that identify the video."""
     table = read_table(source, "label")
     for row in table.rows:
         if isinstance(row.values, list):
@@ -94,7 +94,7 @@ def holds_labels(source: Path, options: ListOptions) -> bool:
 
 
 class _Reading:
-    """One list: its rows one after the other, and what was found out about all of them."""
+    """The state of reading one list: its rows in order, and facts and problems collected from all of them."""
 
     def __init__(self, source: Path, options: ListOptions, table: Table):
         self.source, self.options, self.table = source, options, table
@@ -145,32 +145,32 @@ class _Reading:
         return values, {name: row.values[name] for name in others}
 
     def _refuse_other_paths(self, row: Row, path: str, others: list[str]) -> None:
-        """Raises ValueError where the path is not the name of a video, and a column that is not used has one."""
+        """Raises ValueError if the path is not the name of a video while an unused column has one."""
         if VIDEO_NAME.fullmatch(path.strip()) or path.startswith(URLS) or self.options.video_column:
             return
         named = [name for name in others if isinstance(row.values[name], str)]
         other = next((name for name in named if VIDEO_NAME.fullmatch(row.values[name].strip())), None)
         if other is not None:
             raise ValueError(
-                f"{self.source}, {row.place}: the path is {path!r:.60}, and {other} has the name of a video; say which "
-                f"it is with --video_column_name."
+                f"{self.source}, {row.place}: the path is {path!r:.60}, but {other} has the name of a video; choose "
+                f"the column with --video_column_name."
             )
 
     def _by_position(self, place: str, cells: list[str]) -> dict:
-        """The official forms, and a path with its label, labels or targets."""
+        """The values of a row without a header: the official forms, or a path with its label, labels or targets."""
         path, *rest = cells
         kind, numbers = self.options.kind, [_whole(cell) for cell in rest]
         is_folder = not VIDEO_NAME.fullmatch(path) and not path.startswith(URLS)
         if kind == "targets" or (kind == "labels" and len(rest) != 1):
             if kind == "labels" and any("|" in cell for cell in rest):
-                self.problems.append(f"{place}: labels in columns and separated by |: {cells!r:.80}; use one of these")
+                self.problems.append(f"{place}: labels both in columns and separated by |: {cells!r:.80}; use only one")
             return {"path": path, "label": rest}
         if kind == "nothing":
             if is_folder and len(rest) >= 2 and None not in numbers[:2] and numbers[1] >= 0:
                 return {"path": path, "first_frame": rest[0], "num_frames": rest[1]}
             if is_folder and " " in path and not self.finder.is_there(path):
                 self.problems.append(
-                    f"{place}: {path!r:.80} is not there; if it is a path and a label, separate them by a comma"
+                    f"{place}: {path!r:.80} does not exist; if it is a path and a label, separate them by a comma"
                 )
             return {"path": path}
         if len(rest) == 2 and numbers[0] is not None and is_folder:  # number of images, class
@@ -181,13 +181,13 @@ class _Reading:
             return values
         if len(rest) > 1:
             self.problems.append(
-                f"{place}: {len(cells)} columns, {cells!r:.80}; without a header a list has a path and a label (quote "
-                f"a label that holds the delimiter)"
+                f"{place}: {len(cells)} columns, {cells!r:.80}; without a header a row has a path and a label (quote "
+                f"a label that contains the delimiter)"
             )
         return {"path": path, "label": rest[0] if rest else None}
 
     def _of_the_split(self, rows: list[tuple[str, dict, dict]]) -> list[tuple[str, dict, dict]]:
-        """The rows of the wanted split; those without one are refused."""
+        """The rows of the wanted split; rows without a split are reported as problems."""
         if not self.options.split or not any("split" in values for _, values, _ in rows):
             return rows
         splits = [str(values.get("split") or "").strip() for _, values, _ in rows]
@@ -205,7 +205,7 @@ class _Reading:
         return [row for row, split in zip(rows, splits) if split == chosen]
 
     def _extra_columns(self, rows: list[tuple[str, dict, dict]]) -> list[str]:
-        """The columns without a role that hold labels (one of 0 and 1 for each class) or targets."""
+        """The columns without a role that hold labels (0 and 1, one column per class) or targets."""
         names = list(dict.fromkeys(name for _, _, others in rows for name in others))
         has_label = any("label" in values for _, values, _ in rows)
         kind, chosen = self.options.kind, []
@@ -218,14 +218,14 @@ class _Reading:
             self.target_names = [next(iter(self.roles.values()))[0]["label"]]
         if kind == "label" and rows and not has_label:
             found = ", ".join(self.table.columns or names) or "the path alone"
-            raise ValueError(f"{self.source} has no column of labels; it has {found} (--label_column_name says which).")
+            raise ValueError(f"{self.source} has no column of labels; it has {found} (set --label_column_name).")
         for name in names:
             if name not in chosen:
                 self.unused[name] = None
         return chosen
 
     def _known_targets(self, names: list[str]) -> list[str]:
-        """The columns of the targets of a trained model, in its order."""
+        """The columns with the targets of a trained model, in its order."""
         missing = [name for name in self.options.known if name not in names]
         if missing:
             raise ValueError(
@@ -234,7 +234,7 @@ class _Reading:
         return list(self.options.known)
 
     def _holds(self, name: str, rows: list[tuple[str, dict, dict]], kind: str) -> bool:
-        """Whether a column is one of 0 and 1, or of numbers; one that is so for the most part is refused."""
+        """Whether a column holds 0 and 1, or numbers; other values in a column that mostly does are problems."""
         fits = _as_target if kind == "targets" else _as_flag
         wrong = [(place, others.get(name)) for place, _, others in rows if fits(others.get(name)) is None]
         if not wrong:
@@ -248,7 +248,7 @@ class _Reading:
     # ---------------------------------------------------------------------------------------------- rows
 
     def _listed(self, place: str, values: dict, extra: list) -> Listed | None:
-        """One video; None where the row has a problem."""
+        """The video of a row; None if the row has a problem."""
         try:
             sample = self._sample(values)
             if self.options.kind == "targets":
@@ -269,7 +269,7 @@ class _Reading:
         try:
             path.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError:
-            raise ValueError(f"the path {path!r:.80} is no text that a file name can be") from None
+            raise ValueError(f"the path {path!r:.80} is not a valid file name") from None
         segment = segment_of(values)
         numbers = {}
         for name, lowest in (("first_frame", 0), ("num_frames", 1)):
@@ -281,7 +281,7 @@ class _Reading:
         kind = self.options.kind
         if kind == "nothing":
             return []
-        if flags:  # a column of 0 and 1 for each class
+        if flags:  # columns of 0 and 1, one per class
             return [normalized(name) for name, value in zip(self.extra, flags) if _as_flag(value)]
         labels = cell_labels(values.get("label"), self.options.known, self.separator if kind == "labels" else None)
         if kind == "label" and len(labels) != 1:
@@ -296,7 +296,7 @@ class _Reading:
                 held = ["[ ]"]
             if held and label not in self.options.known and not isinstance(values.get("label"), list):
                 way_out = "set multi_label" if kind == "label" else "write the labels as a JSON list"
-                raise ValueError(f"the label {label!r:.80} holds {held[0]!r}, which separates labels; {way_out}")
+                raise ValueError(f"the label {label!r:.80} contains {held[0]!r}, which separates labels; {way_out}")
         return labels
 
     def _targets(self, values: dict, extra: list) -> tuple[float, ...]:
@@ -316,14 +316,14 @@ class _Reading:
     # ------------------------------------------------------------------------------------- several labels
 
     def _separator(self, rows: list[tuple[str, dict, dict]]) -> str | None:
-        """What separates the labels of a cell in this list: the first of | ; , that any cell holds."""
+        """The separator of labels within a cell of this list: the first of | ; , that any cell contains."""
         cells = [values.get("label") for _, values, _ in rows]
         known = set(self.options.known)
         cells = [cell for cell in cells if isinstance(cell, str) and cell not in known and not _LIST.fullmatch(cell)]
         return next((mark for mark in _SEPARATORS if any(mark in cell for cell in cells)), None)
 
     def _put_together(self, found: list[Listed]) -> list[Listed]:
-        """Rows of one video, each with a label of it, as one."""
+        """Combines the rows of a video, each with one of its labels."""
         merged = {}
         for listed in found:
             key = (listed.sample.path, listed.sample.segment)
@@ -333,7 +333,7 @@ class _Reading:
             else:
                 merged[key] = listed._replace(labels=list(dict.fromkeys(listed.labels)))
         if len(merged) < len(found):
-            self.notes.append(f"{self.source}: {len(found)} rows of {count(len(merged), 'video')}, put together")
+            self.notes.append(f"{self.source}: {len(found)} rows of {count(len(merged), 'video')}, combined")
         return list(merged.values())
 
 
@@ -353,7 +353,7 @@ def _whole(text: str) -> int | None:
 
 
 def _count(value, name: str, lowest: int) -> int:
-    """A whole number of frames; pandas writes 25 as 25.0 where the column has a gap."""
+    """A whole number of frames; pandas writes 25 as 25.0 in a column with missing values."""
     number = _as_target(value)
     if number is None or not number.is_integer() or not lowest <= number <= _MOST_IMAGES:
         raise ValueError(f"{name} is {value!r:.40}, not a whole number from {lowest} to {_MOST_IMAGES:,}")
@@ -372,7 +372,7 @@ def _as_target(value) -> float | None:
 
 
 def _as_flag(value) -> bool | None:
-    """0, 1, True or False, in the ways that people and pandas write them; None for anything else."""
+    """0, 1, True or False, as written by people and pandas; None for anything else."""
     if not isinstance(value, bool | int | float | str):
         return None
     text = str(value).strip().lower()
@@ -380,10 +380,10 @@ def _as_flag(value) -> bool | None:
 
 
 def segment_of(values: dict) -> dict[str, float | int]:
-    """The bounds of a part of a video, by the names of the fields of `VideoRecord`.
+    """The bounds of a part of a video, by the field names of `VideoRecord`.
 
     Raises:
-        ValueError: no time or no frame, or an end that is not after the start.
+        ValueError: a bound is not a time or frame number, or the end is not after the start.
     """
     seconds = {name: _seconds(values[name], name) for name in ("start", "end") if not _is_empty(values.get(name))}
     if seconds:
@@ -399,10 +399,10 @@ def segment_of(values: dict) -> dict[str, float | int]:
 
 
 def _seconds(value, name: str) -> float:
-    """Seconds of a number, or of h:mm:ss or m:ss with decimals.
+    """Seconds, from a number or from h:mm:ss or m:ss with decimals.
 
     Raises:
-        ValueError: neither, or below 0.
+        ValueError: the value is neither, or is negative.
     """
     number = _as_target(value)
     if number is None and isinstance(value, str):
@@ -411,22 +411,25 @@ def _seconds(value, name: str) -> float:
             hours, minutes, seconds = found.groups()
             number = int(hours or 0) * 3600 + int(minutes) * 60 + float(seconds.replace(",", "."))
     if number is None or number < 0:
-        raise ValueError(f"{name} is {value!r:.40}, neither seconds from 0 nor h:mm:ss (an empty cell is no bound)")
+        raise ValueError(f"{name} is {value!r:.40}, neither seconds from 0 nor h:mm:ss (leave it empty for no bound)")
     return number
 
 
 def cell_labels(value, known: Iterable[str] = (), separator: str | None = None) -> list[str]:
-    """The labels of a cell as text, those that are whole numbers without decimals.
+    """The labels of a cell as text; whole numbers are written without decimals.
 
     Args:
-        value: a text, a number, or a list of them.
-        known: class names, which are not split.
-        separator: between labels in a text; None is a single label.
+        value: a text, a number, or a list of these.
+        known: class names, which are never split.
+        separator: separator of labels in a text; None means a single label.
+
+    Raises:
+        ValueError: a label is an object.
     """
     if isinstance(value, list):
         return [text for one in value for text in cell_labels(one, known, None)]
     if isinstance(value, dict):
-        raise ValueError(f"the label {value!r:.80} is an object; a text or a number is needed")
+        raise ValueError(f"the label {value!r:.80} is an object; it must be a text or a number")
     if _is_empty(value):
         return []
     text = normalized(str(value))
@@ -439,7 +442,7 @@ def cell_labels(value, known: Iterable[str] = (), separator: str | None = None) 
 
 
 def label_text(text: str) -> str:
-    """A label as labels are compared: a whole number is one where pandas wrote 3.0, for a column with a gap."""
+    """A label in the form in which labels are compared: 3 for 3.0, which pandas writes if values are missing."""
     text = normalized(text)
     whole = _WHOLE.fullmatch(text)
     return whole[1] if whole else text

@@ -1,8 +1,8 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""The text of a list of videos as rows: JSON in several forms, columns with and without a header.
+"""Parses the text of a list of videos into rows: JSON in several forms, and columns with or without a header.
 
-What the columns mean is in `list_columns.py`. A row is a mapping from column names to values; a list without a header
-gives rows by position.
+`list_columns.py` describes the columns. A row maps column names to values; in a list without a header it is a list of
+values by position.
 """
 
 import csv
@@ -29,8 +29,8 @@ _NAMES_VIDEO = re.compile(rf"(?:{_SUFFIX})(?=$|[\s,;\"'?])", re.IGNORECASE)
 _QUOTED = re.compile(r'(?:^|\s)"(?:[^"]|"")*"(?=\s|$)')
 _PATH_IN_LINE = re.compile(rf".*(?:{_SUFFIX})(?=\s|$)", re.IGNORECASE)
 URLS = ("http://", "https://")
-EXPECTED = f".mp4, .avi, .mkv, .mov, .webm or one of {len(VIDEO_SUFFIXES) - 5} other suffixes"  # in messages
-_LOOKED_AT = 100  # lines, to find the delimiter
+EXPECTED = f".mp4, .avi, .mkv, .mov, .webm or one of {len(VIDEO_SUFFIXES) - 5} other suffixes"  # for messages
+_LOOKED_AT = 100  # number of lines examined to find the delimiter
 _KNOWN = frozenset(name for column in COLUMNS.values() for name in column.names)
 _NUMBER = re.compile(r"-?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?", re.ASCII)
 
@@ -41,8 +41,8 @@ class Row:
 
     Args:
         place: "line 3" or "entry 3", for messages.
-        values: by column name; a list in a list without a header.
-        lines: of the file, from and to, counted from 0 without the last; None in JSON that is one whole.
+        values: the values by column name; a plain list if there is no header.
+        lines: the lines of the row in the file, (first, last + 1) counted from 0; None in JSON that is a single value.
     """
 
     place: str
@@ -52,7 +52,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a list; `columns` as the header has them, in order, or None without a header or in JSON."""
+    """The rows of a list; `columns` has the names of the header, in order, or is None in JSON or without a header."""
 
     rows: list[Row]
     columns: list[str] | None = None
@@ -63,18 +63,18 @@ def read_table(path: Path, kind: str) -> Table:
 
     Args:
         path: the file.
-        kind: what a row has besides the path: "nothing", "label", "labels" or "targets". It decides how a line without
-            a header is split at its spaces.
+        kind: expected content of a row besides the path: "nothing", "label", "labels" or "targets". It decides how
+            lines are split at spaces if there is no header.
 
     Raises:
-        ValueError: no UTF-8, JSON of another form, a comment, a header whose names are not known, a row with another
-            number of columns than the header.
+        ValueError: the file is not UTF-8, is JSON of another form, has a comment or a header with unknown names, or a
+            row has another number of columns than the header.
     """
     if VIDEO_NAME.fullmatch(path.name):
         raise ValueError(f"{path} is a video; give its folder, or a list.")
     text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
     if "\0" in text:
-        raise ValueError(f"{path} is not a list: it holds zero bytes.")
+        raise ValueError(f"{path} is not a list of videos: it contains null bytes.")
     if text.lstrip()[:1] == "{" or _is_json_array(text):
         return Table(list(_json_rows(path, text)))
     return _read_columns(path, text, kind)
@@ -84,7 +84,7 @@ def read_table(path: Path, kind: str) -> Table:
 
 
 def _is_json_array(text: str) -> bool:
-    """Whether a text that begins with a bracket is JSON: a path may begin with one, too."""
+    """Whether a text that begins with a bracket is JSON; a path may begin with one, too."""
     if re.match(r'\s*\[\s*[\[{"\]]', text):
         return True
     return re.fullmatch(r"\s*\[.*\]\s*", text, re.DOTALL) is not None and _is_json(text)
@@ -99,7 +99,7 @@ def _is_json(text: str) -> bool:
 
 
 def _json_rows(path: Path, text: str) -> Iterator[Row]:
-    """The rows of JSON lines, of an array, of an object of videos, or of an annotation file as ActivityNet has it."""
+    """The rows of JSON lines, an array, an object of videos, or an annotation file in the format of ActivityNet."""
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if len(lines) > 1 and lines[0][1].startswith("{") and lines[0][1].endswith("}"):
         for number, line in lines:
@@ -110,7 +110,7 @@ def _json_rows(path: Path, text: str) -> Iterator[Row]:
     if isinstance(content, dict) and isinstance(content.get("database"), dict):
         content = content["database"]
     elif isinstance(content, dict) and (not content or any(column_key(name) in PATHS for name in content)):
-        for row in _rows_of(content, path, f"line {lines[0][0]}"):  # one video
+        for row in _rows_of(content, path, f"line {lines[0][0]}"):  # a single video
             yield replace(row, lines=(lines[0][0] - 1, lines[-1][0]))
         return
     if isinstance(content, dict):
@@ -123,19 +123,19 @@ def _json_rows(path: Path, text: str) -> Iterator[Row]:
 
 
 def _refuse_other_objects(path: Path, content: dict) -> None:
-    """Raises ValueError for an object that maps no videos to labels: one video, whose path has another name."""
+    """Raises ValueError for an object that is a single video with an unknown path name, rather than a map of labels."""
     values = [value for value in content.values() if isinstance(value, str)]
     if any(column_key(name) in {*_KNOWN, "id"} for name in content) or any(
         VIDEO_NAME.fullmatch(value) for value in values
     ):
         raise ValueError(
-            f"{path}: no path among {', '.join(list(content)[:8])}; an object has one of "
-            f"{', '.join(COLUMNS['path'].names)}, or maps paths to labels."
+            f"{path}: no path among {', '.join(list(content)[:8])}; an object must have one of "
+            f"{', '.join(COLUMNS['path'].names)}, or map paths to labels."
         )
 
 
 def _rows_of(entry, path: Path, place: str) -> Iterator[Row]:
-    """A row of an object, or one for each of its `annotations`."""
+    """The row of an object, or one row for each of its `annotations`."""
     if isinstance(entry, str):
         entry = {"path": entry}
     if not isinstance(entry, dict):
@@ -152,9 +152,9 @@ def _rows_of(entry, path: Path, place: str) -> Iterator[Row]:
 
 
 def _with_segment(entry: dict, path: Path, place: str) -> dict:
-    """`segment: [start, end]` as the two columns that it means; path and class of Something-Something V2's files."""
+    """Splits `segment: [start, end]` into two columns, and finds path and class in files of Something-Something V2."""
     entry = dict(entry)
-    if set(entry) <= {"id", "label", "template", "placeholders"} and "id" in entry:  # Something-Something V2's own
+    if set(entry) <= {"id", "label", "template", "placeholders"} and "id" in entry:  # as in Something-Something V2
         entry["path"] = entry.pop("id")
     if "segment" in entry:
         bounds = entry.pop("segment")
@@ -162,7 +162,7 @@ def _with_segment(entry: dict, path: Path, place: str) -> dict:
             raise ValueError(f"{path}, {place}: segment={bounds!r} must be [start, end] in seconds.")
         entry["start"], entry["end"] = bounds
     if isinstance(entry.get("template"), str) and "placeholders" in entry:
-        # "Holding [something]" is the class "Holding something"; `label` is the caption of this one video.
+        # "Holding [something]" is the class "Holding something"; `label` is the caption of this video only.
         entry["label"] = entry.pop("template").replace("[", "").replace("]", "")
         entry.pop("placeholders")
     return entry
@@ -172,7 +172,7 @@ def _with_segment(entry: dict, path: Path, place: str) -> dict:
 
 
 def _read_columns(path: Path, text: str, kind: str) -> Table:
-    marked = re.match(r"sep=(.)\n", text)  # how some Excel files say their delimiter
+    marked = re.match(r"sep=(.)\n", text)  # some Excel files declare their delimiter like this
     if marked:
         text = "\n" + text[marked.end() :]
     try:
@@ -205,7 +205,7 @@ def _extent(number: int, line: str) -> tuple[int, int]:
 
 
 def _split_lines(path: Path, text: str, delimiter: str | None, kind: str) -> Iterator[tuple[int, str, list[str]]]:
-    """(line number, text, cells) of each row that is not blank; cells [] where it is not clear where a path ends."""
+    """Yields (line number, text, cells) for each row that is not blank; cells are [] if the path has no clear end."""
     if delimiter is None:
         lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
         names_videos = any(_NAMES_VIDEO.search(line) for _, line in lines)
@@ -217,7 +217,7 @@ def _split_lines(path: Path, text: str, delimiter: str | None, kind: str) -> Ite
             yield number, line, cells
         return
     all_lines, before = text.split("\n"), 0
-    spaced = re.sub(rf'" +(?={re.escape(delimiter)})', '"', text)  # a space after the closing quote
+    spaced = re.sub(rf'" +(?={re.escape(delimiter)})', '"', text)  # spaces after the closing quote
     reader = csv.reader(io.StringIO(spaced, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         for cells in reader:
@@ -232,36 +232,36 @@ def _split_lines(path: Path, text: str, delimiter: str | None, kind: str) -> Ite
 def _refuse_comments(path: Path, lines: list[tuple[int, str, list[str]]]) -> None:
     for number, line, cells in lines:
         if line.startswith("#") and (line[1:2].isspace() or not VIDEO_NAME.fullmatch("".join(cells[:1]))):
-            raise ValueError(f"{path}, line {number}: a list holds no comments; remove the line {line[:80]!r}.")
+            raise ValueError(f"{path}, line {number}: lists cannot have comments; remove the line {line[:80]!r}.")
 
 
 def _refuse_unclear(path: Path, lines: list[tuple[int, str, list[str]]], delimiter: str | None) -> None:
-    """Raises ValueError where it is not clear where a path ends, or where it is not the first column."""
+    """Raises ValueError if the end of a path is unclear, or if the path is not the first column."""
     for number, line, cells in lines:
         if not cells:
             raise ValueError(
-                f"{path}, line {number}: where the path ends is not clear in {line[:80]!r}; separate the columns by "
+                f"{path}, line {number}: the end of the path is unclear in {line[:80]!r}; separate the columns by "
                 f"commas."
             )
         if delimiter is None or VIDEO_NAME.fullmatch(cells[0]) or cells[0].startswith(URLS):
             continue
         if " " in cells[0] and not line.startswith('"'):
             raise ValueError(
-                f"{path}, line {number}: the columns of {line[:80]!r} may be separated by spaces or by {delimiter!r}; "
-                f"quote the path, or write a header."
+                f"{path}, line {number}: the columns of {line[:80]!r} could be separated by spaces or by "
+                f"{delimiter!r}; quote the path, or add a header."
             )
         if any(VIDEO_NAME.fullmatch(cell) for cell in cells[1:]):
             raise ValueError(
                 f"{path}, line {number}: {line[:80]!r} has the video after another column; without a header the path "
-                f"comes first (quote a path that holds {delimiter!r})."
+                f"comes first (quote a path that contains {delimiter!r})."
             )
 
 
 def _header(path: Path, lines: list[tuple[int, str, list[str]]], delimiter: str | None) -> list[str] | None:
-    """The names of the columns, or None where the first line is a video.
+    """The names of the columns, or None if the first line is a video.
 
     Raises:
-        ValueError: names of which none is that of a path, or a name that occurs twice.
+        ValueError: no name is that of a column of paths, or a name occurs twice.
     """
     first = lines[0][1].strip()
     cells = lines[0][2] if delimiter is not None or first.startswith('"') else first.split()
@@ -275,8 +275,8 @@ def _header(path: Path, lines: list[tuple[int, str, list[str]]], delimiter: str 
         if (len(keys) > 1 and any(known)) or any(VIDEO_NAME.fullmatch(cell) for _, _, row in below for cell in row):
             raise ValueError(
                 f"{path}: the first line, {first[:80]!r}, names no column of paths. A header has one of "
-                f"{', '.join(COLUMNS['path'].names)} and, for labels, one of {', '.join(COLUMNS['label'].names)}; say "
-                f"others with --video_column_name and --label_column_name."
+                f"{', '.join(COLUMNS['path'].names)} and, for labels, one of {', '.join(COLUMNS['label'].names)}; set "
+                f"other names with --video_column_name and --label_column_name."
             )
         return None
     if delimiter is None and not all(known):
@@ -285,30 +285,30 @@ def _header(path: Path, lines: list[tuple[int, str, list[str]]], delimiter: str 
             return None  # "my clip" may be a folder of images in a list without a header
         if names_videos and keys[0] not in PATHS:
             raise ValueError(
-                f"{path}: the first line, {first[:80]!r}, may be a header or a folder of images; separate the columns "
-                f"of a list by commas."
+                f"{path}: the first line, {first[:80]!r}, could be a header or a folder of images; separate the "
+                f"columns of a list by commas."
             )
     if delimiter is None and len(cells) > 2:
         raise ValueError(
             f"{path}: the header {first[:80]!r} has {len(cells)} columns; separate more than two by commas, tabs or "
-            f"semicolons, as a path or a label may have spaces."
+            f"semicolons, as a path or a label may contain spaces."
         )
     repeated = next((cell for cell, key in zip(cells, keys) if key and keys.count(key) > 1), None)
     if repeated is not None:
         raise ValueError(f"{path}: the header has the column {repeated!r} twice.")
-    # The column without a name that pandas writes first is an index.
+    # An unnamed first column is the index written by pandas.
     return [cell if cell else f"column {number}" for number, cell in enumerate(cells, start=1)]
 
 
 def column_delimiter(lines: list[str]) -> str | None:
-    """What separates the columns of a list; None is spaces.
+    """The delimiter of the columns of a list; None means spaces.
 
-    The delimiter with which the first line is a header, or the first column holds the name of a video in each of the
-    first lines; without such names, that of which each line has as many. A path may hold the other delimiters:
-    "a,b.mp4 3" is separated by a space.
+    It is the delimiter with which the first line is a header, or with which the first column is the name of a video in
+    each of the first lines; without such names, the delimiter that each line has equally often. A path may contain the
+    other delimiters: "a,b.mp4 3" is separated by a space.
 
     Raises:
-        ValueError: two delimiters do, in a list without names of videos.
+        ValueError: two delimiters are possible, in a list without names of videos.
     """
     if not lines:
         return None
@@ -330,27 +330,27 @@ def column_delimiter(lines: list[str]) -> str | None:
         if widths - {1} and (fits or is_header):
             found.append(delimiter)
     if len(found) > 1 and not names_videos:
-        raise ValueError(f"its columns may be separated by {found[0]!r} or by {found[1]!r}; quote the cells")
+        raise ValueError(f"its columns could be separated by {found[0]!r} or by {found[1]!r}; quote the cells")
     return found[0] if found else None
 
 
 def _num_videos(rows: list[list[str]], column: int) -> int:
-    """Rows of several cells that have the name of a video in this one."""
+    """The number of rows with several cells whose cell in this column is the name of a video."""
     return sum(len(row) > 1 and bool(VIDEO_NAME.fullmatch(row[column].strip())) for row in rows)
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
     try:
         return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
-    except csv.Error:  # too long a field; the line is refused when it is read
+    except csv.Error:  # a field is too long; the line is refused when it is read
         return [line]
 
 
 def split_at_spaces(line: str, kind: str, has_suffixes: bool) -> list[str]:
-    """The path, which may have spaces itself, and the columns after it; [] where it is not clear where it ends.
+    """The path, which may contain spaces, and the columns after it; [] if the end of the path is unclear.
 
     Args:
-        line: without spaces around it.
+        line: the line, without surrounding spaces.
         kind: see `read_table`.
         has_suffixes: whether other lines of the list have the suffix of a video, so that this one may have words after
             the path.
@@ -366,7 +366,7 @@ def split_at_spaces(line: str, kind: str, has_suffixes: bool) -> list[str]:
     if not line.startswith(URLS) and re.search(r"[,;\t]", line):
         return []
     words = line.split()
-    numbers = 0  # at the end, of a folder of images
+    numbers = 0  # trailing numbers of a folder of images
     while numbers < min(3, len(words) - 1) and _NUMBER.fullmatch(words[-1 - numbers]):
         numbers += 1
     if kind in ("labels", "targets"):
@@ -379,10 +379,10 @@ def split_at_spaces(line: str, kind: str, has_suffixes: bool) -> list[str]:
 
 
 def _split_below_header(line: str, columns: list[str], has_suffixes: bool) -> list[str]:
-    """The cells of a line below a header of one or two columns, separated by spaces, of which the path may have some.
+    """The cells of a line below a header of one or two columns, separated by spaces, which the path may also contain.
 
     Returns:
-        Other than `len(columns)` cells where it is not clear where one ends.
+        A number of cells other than `len(columns)` if the end of one is unclear.
     """
     if line[0].isspace():  # may be an empty cell
         return [line, "", ""]

@@ -1,12 +1,12 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""A video data set drawn on the spot, to try everything on.
+"""Synthesises a small video data set for demos and tests.
 
     python -m videomae_hf.data.sources.synthetic data/demo/train --videos_per_class 100
     python -m videomae_hf.data.sources.synthetic data/demo/val --videos_per_class 25 --seed 1
 
-A shape moves over a background; the class is the motion alone: left, right, up, down, clockwise, counter_clockwise,
-grow, shrink. Shape, colours, place and size have the same distribution in every class at every moment, so that no
-single frame says anything about the class. Videos are H.264 in mp4, in a folder for each class.
+A shape moves over a background, and only its motion determines the class: left, right, up, down, clockwise,
+counter_clockwise, grow, shrink. Shape, colours, position and size have the same distribution in every class at every
+moment, so that a single frame does not reveal the class. Videos are H.264 in mp4, in one folder per class.
 """
 
 import math
@@ -20,11 +20,11 @@ from tqdm import tqdm
 
 
 CLASSES = ("clockwise", "counter_clockwise", "down", "grow", "left", "right", "shrink", "up")
-SHAPES = ("bar", "half_disc", "angle", "arrow")  # none looks the same after a quarter turn
+SHAPES = ("bar", "half_disc", "angle", "arrow")  # none is symmetric under a quarter turn
 DIFFICULTIES = ("plain", "textured", "moving")
 
 
-def draw_dataset(
+def synthesise_dataset(
     folder: str | Path,
     videos_per_class: int = 100,
     seed: int = 0,
@@ -33,16 +33,19 @@ def draw_dataset(
     difficulty: str = "plain",
     workers: int | None = None,
 ):
-    """Writes `videos_per_class` videos of each class below `folder`.
+    """Writes `videos_per_class` synthetic videos of each class to `folder`.
 
     Args:
-        folder: new; gets a folder for each class.
-        videos_per_class: how many of each.
-        seed: the same seed gives the same videos; another seed gives other ones.
+        folder: a new folder, with one subfolder per class.
+        videos_per_class: number of videos in each class.
+        seed: the same seed gives the same videos, another seed gives different ones.
         size: height and width in pixels, even.
-        num_frames: length, at 25 frames a second.
-        difficulty: `"plain"` backgrounds of one colour, `"textured"` ones, or textured and `"moving"` ones.
-        workers: processes; None takes one for each core.
+        num_frames: number of frames per video, at 25 frames per second.
+        difficulty: backgrounds: `"plain"` (one colour), `"textured"`, or `"moving"` (textured and moving).
+        workers: number of processes; None uses one per core.
+
+    Raises:
+        ValueError: the folder exists, or a value is out of range.
     """
     if difficulty not in DIFFICULTIES:
         raise ValueError(f"difficulty={difficulty!r} is unknown; choose one of {', '.join(DIFFICULTIES)}.")
@@ -50,8 +53,8 @@ def draw_dataset(
         raise ValueError(f"size={size} must be even (H.264) and at least 16.")
     folder = Path(folder)
     if folder.exists():
-        raise ValueError(f"{folder} exists; give another folder or remove it.")
-    partial_folder = folder.with_name(folder.name + ".partial")  # an interrupted drawing leaves no half data set
+        raise ValueError(f"{folder} exists already; give another folder or remove it.")
+    partial_folder = folder.with_name(folder.name + ".partial")  # an interruption leaves no incomplete set
     shutil.rmtree(partial_folder, ignore_errors=True)
     jobs = []
     for number, label in enumerate(CLASSES):
@@ -64,10 +67,10 @@ def draw_dataset(
     partial_folder.rename(folder)
 
 
-def draw_video(
+def synthesise_video(
     label: str, rng: np.random.Generator, size: int = 80, num_frames: int = 32, difficulty: str = "plain"
 ) -> np.ndarray:
-    """uint8 (num_frames, size, size, 3): one video of a class."""
+    """Synthesises one video of a class: uint8 (num_frames, size, size, 3)."""
     shape = SHAPES[rng.integers(len(SHAPES))]
     color, background = _colors(rng)
     centers, radii, angles = _trajectory(label, rng, size, num_frames)
@@ -84,15 +87,15 @@ def draw_video(
 
 
 def _trajectory(label: str, rng: np.random.Generator, size: int, num_frames: int):
-    """Centres (num_frames, 2), row and column, and radii (num_frames,) in pixels, and angles (num_frames,).
+    """Centres (num_frames, 2) as (row, column) and radii (num_frames,), in pixels, and angles (num_frames,) in radians.
 
-    At each moment all three are uniform over their range, in every class: the frame has no borders (what leaves on one
-    side comes in on the other), and a size that reaches an end of its range begins again at the other end.
+    At each moment all three are uniform over their range, in every class: the frame wraps around (a shape that leaves
+    on one side enters on the other), and a size that reaches one end of its range continues from the other end.
     """
     time = np.arange(num_frames)
     centers = np.tile(rng.uniform(0, size, 2), (num_frames, 1))
     size_phase, angle = rng.uniform(), 2 * math.pi * rng.uniform()
-    step, growth, turn = size * rng.uniform(0.03, 0.045), 1 / rng.uniform(28, 40), rng.uniform(0.14, 0.22)  # a frame
+    step, growth, turn = size * rng.uniform(0.03, 0.045), 1 / rng.uniform(28, 40), rng.uniform(0.14, 0.22)  # per frame
     directions = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}
     if label in directions:
         centers = centers + step * time[:, None] * np.array(directions[label])
@@ -105,7 +108,7 @@ def _trajectory(label: str, rng: np.random.Generator, size: int, num_frames: int
 
 
 def _coverage(shape: str, center: np.ndarray, radius: float, angle: float, size: int) -> np.ndarray:
-    """(size, size) in [0, 1]: how much of each pixel the shape covers, on a frame whose borders meet."""
+    """(size, size) in [0, 1]: the fraction of each pixel that the shape covers, on a frame that wraps around."""
     axis = np.arange(size) + 0.5
     row = (axis[:, None] - center[0] + size / 2) % size - size / 2
     column = (axis[None, :] - center[1] + size / 2) % size - size / 2
@@ -113,7 +116,7 @@ def _coverage(shape: str, center: np.ndarray, radius: float, angle: float, size:
     y = (row * math.cos(angle) - column * math.sin(angle)) / radius
 
     def box(left: float, right: float, top: float, bottom: float) -> np.ndarray:
-        """Distance from the border of a box, negative inside; in radii."""
+        """Distance from the border of a box in radii, negative inside."""
         return np.maximum(np.maximum(left - x, x - right), np.maximum(top - y, y - bottom))
 
     if shape == "bar":
@@ -128,12 +131,12 @@ def _coverage(shape: str, center: np.ndarray, radius: float, angle: float, size:
 
 
 def _colors(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """RGB of the shape and of the background: a light one and a dark one, in any class."""
+    """RGB colours of the shape and of the background, one light and one dark, independent of the class."""
     return rng.uniform(160, 255, 3), rng.uniform(0, 70, 3)
 
 
 def _smooth_noise(rng: np.random.Generator, size: int) -> np.ndarray:
-    """(size, size, 3), a few soft waves that fit together at the borders, in [-1, 1]."""
+    """(size, size, 3) in [-1, 1]: a few smooth waves that are periodic at the borders."""
     axis = 2 * math.pi * np.arange(size) / size
     noise = np.zeros((size, size, 3))
     for _ in range(6):
@@ -144,15 +147,15 @@ def _smooth_noise(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def write_video(path: Path, frames: np.ndarray, fps: int = 25):
-    """uint8 (T, H, W, 3), H and W even -> a video file (H.264)."""
-    import av  # not at the top: drawing needs it, training on other data does not
+    """Writes uint8 (T, H, W, 3), with even H and W, to a video file (H.264)."""
+    import av  # imported here, since only writing videos needs it
 
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.thread_count = 1
-        # No look-ahead: with it x264 gives the same frames other bytes from one run to the next.
+        # No look-ahead: with it, x264 encodes the same frames to different bytes from one run to the next.
         stream.options = {"crf": "12", "preset": "ultrafast"}
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
@@ -161,4 +164,4 @@ def write_video(path: Path, frames: np.ndarray, fps: int = 25):
 
 def _write_video(job, size: int, num_frames: int, difficulty: str):
     path, label, seed = job
-    write_video(path, draw_video(label, np.random.default_rng(seed), size, num_frames, difficulty))
+    write_video(path, synthesise_video(label, np.random.default_rng(seed), size, num_frames, difficulty))

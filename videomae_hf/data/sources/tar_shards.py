@@ -1,12 +1,12 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Videos in tar shards (the WebDataset format) as samples that are read where they lie.
+"""Lists the videos in tar shards (the WebDataset format), which are then read in place.
 
 A shard is a plain tar file. The label of a video `clip.mp4` is in the member `clip.cls` (a number or a name),
-`clip.json` (with a column of labels as a list may have it, and a part of the video), or `clip.txt`; where no video has
-one, it is the name of the class folder in the shard. Names may hold dots. An `index.json` beside the shards, as
-`videomae prepare --shards` writes it, gives the names of the classes. Only the headers are read at the start. A video
-is then read from its place in its shard, so that a set in shards is shuffled, split over processes, resumed and scored
-like one in files. For shards that are better read from front to back, see `streams.py`.
+`clip.json` (with a column of labels as in a list, and optionally a part of the video), or `clip.txt`; if no video has
+such a member, the label is the name of the class folder in the shard. Names may contain dots. An `index.json` next to
+the shards, as written by `videomae prepare --shards`, gives the class names. At first only the headers are read. Each
+video is then read from its position in its shard, so that shards are shuffled, split over processes, resumed and
+evaluated like separate files. For sequential reading of shards, see `video_stream.py`.
 """
 
 import glob
@@ -31,12 +31,12 @@ from .records import VideoRecord, VideoRecords
 
 _LABEL_SUFFIXES = (".cls", ".json", ".txt")  # in order of preference
 SEGMENT_COLUMNS = ("start", "end", "start_frame", "end_frame")
-_MOST_BYTES = 2**20  # of a member with a label; a larger one is something else
+_MOST_BYTES = 2**20  # of a member with a label; a larger member is something else
 
 
 @dataclass(frozen=True)
 class TarRecord(VideoRecord):
-    """A video at `offset` in a tar file, of `size` bytes; `path` is the file's and, after it, the member's."""
+    """A video of `size` bytes at `offset` in a tar file; `path` is the path of the file, followed by the member's."""
 
     shard: str = ""
     offset: int = 0
@@ -52,7 +52,7 @@ class TarRecord(VideoRecord):
 
 
 class TarSamples(Sequence):
-    """Samples of tar files, kept in a few arrays; looking at one reads nothing of the video."""
+    """The videos of tar files, stored in a few arrays; indexing does not read the video."""
 
     def __init__(self, samples: VideoRecords, shards: list[str], places: np.ndarray):
         self.shards = shards
@@ -81,7 +81,7 @@ class TarSamples(Sequence):
 
 @dataclass(frozen=True)
 class TarVideo:
-    """A video of a shard and where it lies; `label` None where no member says it."""
+    """A video in a shard and its position; `label` is None if no member has it."""
 
     sample: VideoRecord
     offset: int
@@ -91,30 +91,35 @@ class TarVideo:
 
 @dataclass
 class Shard:
-    """What a tar file holds: its videos, and how many members of each suffix are not used."""
+    """The content of a tar file: its videos, and the number of unused members by suffix."""
 
     videos: list[TarVideo]
     unused: Counter = field(default_factory=Counter)
 
 
 def is_shards(source) -> bool:
-    """Whether this names tar shards: one, a pattern such as "shards/*.tar", or a folder that has some."""
+    """Whether a source consists of tar shards: one file, a pattern such as "shards/*.tar", or a folder with some."""
     if not isinstance(source, str | Path):
         return False
     return str(source).endswith(".tar") or any(Path(source).expanduser().glob("*.tar"))
 
 
 def find_shards(source: str | Path) -> tuple[list[str], dict]:
-    """The shards that `source` names, in order, and what the index.json beside them says ({} if there is none)."""
+    """The shards that `source` refers to, in order, and the content of the index.json next to them ({} without one).
+
+    Raises:
+        FileNotFoundError: there is no shard.
+        ValueError: index.json has another form.
+    """
     source = Path(source).expanduser()
     pattern = source / "*.tar" if source.is_dir() else source
     shards = [str(source)] if source.is_file() else sorted(glob.glob(str(pattern)))
     if not shards:
-        raise FileNotFoundError(f"No tar shard at {source}.")
+        raise FileNotFoundError(f"There is no tar shard at {source}.")
     file = Path(shards[0]).parent / "index.json"
     index = read_json(file) if file.is_file() else {}
     if not isinstance(index, dict) or not _fits(index):
-        raise ValueError(f"{file} must be a mapping with class_names and shards, as `videomae prepare --shards` makes.")
+        raise ValueError(f"{file} must map class_names and shards, as written by `videomae prepare --shards`.")
     return shards, index
 
 
@@ -130,7 +135,7 @@ def _fits(index: dict) -> bool:
 
 
 def shard_lengths(shards: list[str], index: dict) -> int | None:
-    """Videos of these shards as index.json has it; None if it does not have all of them."""
+    """The number of videos in these shards according to index.json; None if it does not list all of them."""
     lengths = {entry["file"]: entry["samples"] for entry in index.get("shards", [])}
     names = [Path(shard).name for shard in shards]
     return sum(lengths[name] for name in names) if all(name in lengths for name in names) else None
@@ -139,27 +144,28 @@ def shard_lengths(shards: list[str], index: dict) -> int | None:
 def read_shards(
     source: str | Path, class_names: list[str] | None = None, labelled: bool = True
 ) -> tuple[TarSamples, list[str]]:
-    """Lists the videos of tar shards, as `read_samples` does those of a folder.
+    """Lists the videos of tar shards, as `read_samples` does for a folder.
 
     Args:
         source: a tar file, a pattern, or a folder of tar files.
-        class_names: the classes and their order, as in a trained model; None takes them from index.json or, without
-            it, from the labels.
-        labelled: False ignores labels and allows videos without.
+        class_names: the classes in order, as in a trained model; None takes them from index.json or, without it, from
+            the labels.
+        labelled: False ignores labels and accepts videos without one.
 
     Raises:
-        FileNotFoundError: no shard. ValueError: one that is no tar file, compressed or cut short; a number of videos
-        other than index.json has; videos without a label or with one that is unknown.
+        FileNotFoundError: there is no shard.
+        ValueError: a shard is not a tar file, or is compressed or cut short; the number of videos differs from
+            index.json; or a label is missing or unknown.
     """
     shards, index = find_shards(source)
-    with ThreadPoolExecutor(8) as pool:  # to have several answers of a network drive on their way
+    with ThreadPoolExecutor(8) as pool:  # hides the latency of network drives
         read = list(pool.map(list_shard, shards))
     videos = [(number, video) for number, shard in enumerate(read) for video in shard.videos]
     expected = shard_lengths(shards, index)
     if expected is not None and expected != len(videos):
-        raise ValueError(f"{source} holds {len(videos)} videos, and its index.json says {expected}; prepare it again.")
+        raise ValueError(f"{source} holds {len(videos)} videos, but its index.json says {expected}; prepare it again.")
     if not videos:
-        raise ValueError(f"The {len(shards)} shards of {source} hold no video ({EXPECTED}).")
+        raise ValueError(f"The {len(shards)} shards of {source} hold no videos ({EXPECTED}).")
     places = np.array([(number, video.offset, video.size) for number, video in videos], np.int64)
     unused = sum((shard.unused for shard in read), Counter())
     notes = [f"{source}: members not used: {', '.join(f'{n} {suffix}' for suffix, n in unused.items())}"] * bool(unused)
@@ -169,7 +175,7 @@ def read_shards(
     missing = [f"{shards[n]}/{video.sample.path}" for (n, video), label in zip(videos, labels) if label is None]
     if missing:
         hint = "a member .cls, .json or .txt, or a class folder"
-        raise ValueError(f"{source}: no label ({hint}): {several(missing)}")
+        raise ValueError(f"{source}: videos without a label ({hint}): {several(missing)}")
     found = [Listed("", video.sample, [label]) for (_, video), label in zip(videos, labels)]
     if class_names is None:
         class_names = index.get("class_names")
@@ -181,7 +187,7 @@ def read_shards(
 
 
 def labels_of(videos: Sequence[TarVideo], index: dict) -> list[str | None]:
-    """The label of each video; a number is a place among the class names of index.json."""
+    """The label of each video; a number is an index into the class names of index.json."""
     names = index.get("class_names") or []
     labels = [video.label for video in videos]
     if all(label is None for label in labels):
@@ -193,7 +199,7 @@ def labels_of(videos: Sequence[TarVideo], index: dict) -> list[str | None]:
 
 
 def _class_folders(paths: Sequence[str]) -> list[str | None]:
-    """The first folder in which the paths differ; where they do not, the one that holds all of them."""
+    """The class folder of each path: the first folder in which the paths differ, or else the last one."""
     folders = [path.removeprefix("./").split("/")[:-1] for path in paths]
     common = os.path.commonprefix(folders) if folders else []
     if any(len(parts) == len(common) for parts in folders):
@@ -207,20 +213,20 @@ def list_shard(shard: str) -> Shard:
         with tarfile.open(shard, "r:") as tar:
             return _listed(tar, shard)
     except tarfile.TarError as error:
-        raise ValueError(f"{shard} is cut short, compressed or no tar file: {error}.") from error
+        raise ValueError(f"{shard} is cut short, compressed or not a tar file: {error}.") from error
 
 
 def _listed(tar: tarfile.TarFile, shard: str) -> Shard:
     videos, labels, unused = [], {}, Counter()
     for member in tar:
-        tar.members = []  # tarfile keeps every member it has seen
+        tar.members = []  # otherwise tarfile keeps every member in memory
         if member.isdir():
             continue
         stem, suffix = os.path.splitext(member.name)
         if suffix.lower() in VIDEO_SUFFIXES and member.isfile() and not member.issparse():
             videos.append(member)
         elif suffix.lower() in _LABEL_SUFFIXES and member.isfile() and member.size <= _MOST_BYTES:
-            tar.fileobj.seek(member.offset_data)  # tarfile itself seeks before it reads on
+            tar.fileobj.seek(member.offset_data)  # tarfile seeks itself before it continues
             labels.setdefault(stem, {})[suffix.lower()] = tar.fileobj.read(member.size)
         elif not os.path.basename(member.name).startswith("."):
             unused[suffix or "without suffix"] += 1
@@ -228,10 +234,10 @@ def _listed(tar: tarfile.TarFile, shard: str) -> Shard:
 
 
 def _with_label(member: tarfile.TarInfo, videos: Sequence, labels: dict[str, dict], shard: str) -> TarVideo:
-    """A video with what the members of its name say.
+    """A video with the label and the segment from the members that share its name.
 
     `clip.left.mp4` belongs to `clip.left.cls` or, as in WebDataset, where names end at the first dot, to `clip.cls`,
-    if it is the only video there.
+    if it is the only video with that name.
     """
     stem = os.path.splitext(member.name)[0]
     folder, base = os.path.split(stem)
@@ -241,7 +247,7 @@ def _with_label(member: tarfile.TarInfo, videos: Sequence, labels: dict[str, dic
         beside = labels.get(key, {})
         if beside and sum(os.path.splitext(video.name)[0].startswith(key + ".") for video in videos) > 1:
             raise ValueError(
-                f"{shard}: {key} has a label and several videos, {member.name} among them; name them alike."
+                f"{shard}: {key} has one label and several videos, including {member.name}; give each its own label."
             )
     texts = {suffix: content.decode(errors="replace") for suffix, content in beside.items()}
     sample, label = VideoRecord(member.name), None
@@ -250,12 +256,12 @@ def _with_label(member: tarfile.TarInfo, videos: Sequence, labels: dict[str, dic
         sample, label = _of_json(sample, parse_json(texts[".json"], where), where)
     label = label_text(texts.get(".cls", "")) or label or label_text(texts.get(".txt", "")) or None
     if label is not None and ("\n" in label or len(label) > 1000):
-        raise ValueError(f"{shard}/{stem}: the label {label[:40]!r}.. is a text of several lines and no class.")
+        raise ValueError(f"{shard}/{stem}: the label {label[:40]!r}.. is a text of several lines, not a class.")
     return TarVideo(sample, member.offset_data, member.size, label)
 
 
 def _of_json(sample: VideoRecord, content, where: str) -> tuple[VideoRecord, str | None]:
-    """The sample, a part of its video where the JSON says which, and its label, if there is one."""
+    """The sample, restricted to the part of the video that the JSON gives, and its label, if there is one."""
     if not isinstance(content, dict):
         return sample, None
     try:
@@ -266,12 +272,12 @@ def _of_json(sample: VideoRecord, content, where: str) -> tuple[VideoRecord, str
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     if len(labels) > 1:
-        raise ValueError(f"{where}: {len(labels)} labels; shards have one a video.")
+        raise ValueError(f"{where}: {len(labels)} labels; shards have one per video.")
     return sample, labels[0] if labels else None
 
 
 def stream_shard_rows(shards: Iterable[str], index: dict, labelled: bool):
-    """Rows of shards, one after the other from front to back: `video` (bytes and path) and the text of its `label`."""
+    """Yields the rows of shards, read sequentially: `video` (bytes and path) and the text of its `label`."""
     for shard in shards:
         videos = list_shard(shard).videos
         labels = labels_of(videos, index) if labelled else [None] * len(videos)

@@ -9,7 +9,7 @@ from conftest import TINY
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining
 from videomae_hf.data.sources.folders_and_lists import VideoRecord
 from videomae_hf.data.video_dataset import ClipCollator, VideoDataset
-from videomae_hf.models.masking import draw_masks, mask_to_ids, token_counts
+from videomae_hf.models.masking import mask_to_ids, sample_masks, token_counts
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training.trainer import VideoMAETrainer
 
@@ -24,7 +24,7 @@ class DrawnClips:
     def __call__(self, sample: VideoRecord, generator: torch.Generator) -> dict:
         if sample.path in self.when:
             self.when[sample.path]()
-        masked, decoded = draw_masks(self.config, 1, generator)
+        masked, decoded = sample_masks(self.config, 1, generator)
         visible, num_decoded = token_counts(self.config)
         shape = (self.config.num_frames, 3, *self.config.image_hw)
         clip = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
