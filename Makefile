@@ -41,16 +41,12 @@ $(VENV)/bin/ruff: constraints.txt
 	$(PY) -m pip install -q -c constraints.txt ruff
 	touch $@
 
-docs: $(VENV)/installed_docs
+docs: $(VENV)/installed
 	$(PY) -m zensical build --clean --strict
-
-$(VENV)/installed_docs: $(VENV)/installed
-	$(PY) -m pip install -q -c constraints.txt -e '.[docs]'
-	touch $@
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install -q -c constraints.txt -e '.[demo,test]'
+	$(PY) -m pip install -q -c constraints.txt -e '.[demo,test,docs]'
 	touch $@
 
 clean:

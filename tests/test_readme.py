@@ -108,7 +108,7 @@ def make(*arguments) -> str:
 
 def test_make_targets_are_there():
     assert "pytest" in make("-n", "test")
-    assert "zensical build" in make("-n", "docs", "-o", f"{sys.prefix}/installed_docs")
+    assert "zensical build" in make("-n", "docs")
     steps = re.findall(r"(train\.py \w+|push_to_hub\.py|videomae_hf\.cli report)", make("-n", "demo"))
     wanted = ["train.py pretrain", "train.py finetune", "train.py evaluate", "train.py evaluate"]
     assert steps == [*wanted, "push_to_hub.py", "videomae_hf.cli report"]
