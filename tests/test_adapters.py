@@ -143,8 +143,8 @@ MISTAKES = [
     ({"base_model_name_or_path": None}, "has no base_model_name_or_path"),
     ({"base_model_name_or_path": "{tmp}/adapter"}, "names its own folder"),
     ({"peft_type": "IA3"}, "has peft_type='IA3', which cannot be merged here; merge it with peft"),
-    ({"use_dora": True}, "has use_dora, which is not merged here"),
-    ({"alpha_pattern": {"query": 3}}, "has alpha_pattern, which is not merged here"),
+    ({"use_dora": True}, "has use_dora, which cannot be merged here"),
+    ({"alpha_pattern": {"query": 3}}, "has alpha_pattern, which cannot be merged here"),
     ({"init_lora_weights": "pissa_niter_4"}, "has init_lora_weights='pissa_niter_4'"),
     ({"lora_alpha": "x"}, "lora_alpha='x'; it must be a number"),
 ]

@@ -354,7 +354,7 @@ def test_clips_of_other_channels(tmp_path, video, generator, loader, num_channel
     if num_channels == 1:
         assert load(video, generator)["pixel_values"].shape == (4, 1, 32, 32)
     else:
-        with pytest.raises(VideoDecodeError, match="clip.mp4 .* 3 channels, and num_channels=4 are asked for"):
+        with pytest.raises(VideoDecodeError, match="clip.mp4 .* 3 channels, but num_channels=4 is requested"):
             load(video, generator)
 
 

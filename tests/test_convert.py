@@ -198,7 +198,7 @@ def test_problem_types_are_kept(tmp_path, capsys):
     run(tmp_path / "theirs", tmp_path / "back")
     assert VideoMAEV2Config.from_pretrained(tmp_path / "back").problem_type == "multi_label_classification"
     run(tmp_path / "ours", tmp_path / "a.pth", "--to", "official")
-    assert "problem_type is left out: the official code scores one label a video" in capsys.readouterr().out
+    assert "problem_type is left out: the official code scores one label per video" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("eps", "named"), [(1e-5, False), (1e-6, False), (0.1, True)])
@@ -281,18 +281,18 @@ def write_truncated(path, model):
 MISTAKES = {
     "truncated": (write_truncated, HEADS, "damaged"),
     "code": (lambda path, model: torch.save({"model": Code()}, path), HEADS, "refused: it needs"),
-    "another model": (lambda path, model: torch.save({"fc.weight": torch.ones(2)}, path), HEADS, "no VideoMAE"),
+    "another model": (lambda path, model: torch.save({"fc.weight": torch.ones(2)}, path), HEADS, "Not a VideoMAE"),
     "no weights": (lambda path, model: torch.save({"epoch": 3}, path), HEADS, "holds no weights"),
     "no dictionary": (lambda path, model: torch.save([torch.ones(2)], path), HEADS, "holds a list"),
     "no decoder": (
         lambda path, model: torch.save({"mask_token": torch.ones(2), "patch_embed.proj.weight": torch.ones(2)}, path),
         HEADS,
-        "no VideoMAE",
+        "Not a VideoMAE",
     ),
-    "label map": (official_file, [*HEADS, "--label_map", "{tmp}/map.json"], "JSON list of row numbers"),
-    "wrong size": (official_file, ["--size", "base"], "--size base has hidden_size=768, the tensors have 24"),
+    "label map": (official_file, [*HEADS, "--label_map", "{tmp}/map.json"], "JSON list of row indices"),
+    "wrong size": (official_file, ["--size", "base"], "--size base has hidden_size=768, but the tensors imply 24"),
     "unknown size": (official_file, ["--size", "tiny"], "--size tiny is unknown"),
-    "nothing said": (official_file, [], "give --num_attention_heads VALUE --num_frames VALUE --image_size VALUE"),
+    "nothing said": (official_file, [], "pass --num_attention_heads VALUE --num_frames VALUE --image_size VALUE"),
     "contradiction": (official_file, [*HEADS, "--num_hidden_layers", "3"], "contradicts the tensors"),
     "typo": (official_file, ["--num_attention_head", "3"], "did you mean 'num_attention_heads'"),
     "heads": (official_file, [*HEADS[2:], "--num_attention_heads", "5"], "not divisible by num_attention_heads=5"),

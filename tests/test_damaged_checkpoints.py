@@ -93,11 +93,11 @@ def test_a_name_that_is_no_checkpoint(tmp_path, folder, monkeypatch, name, messa
     ("cause", "message"),
     [
         (hub_errors.GatedRepoError, "them/model is gated on the Hub: accept its terms there, and log in"),
-        (hub_errors.RepositoryNotFoundError, "them/model is neither a folder here nor a model on the Hub"),
+        (hub_errors.RepositoryNotFoundError, "them/model is neither a local folder nor a model on the Hub"),
         (hub_errors.RevisionNotFoundError, "them/model on the Hub has no revision 'v9'"),
         (hub_errors.LocalEntryNotFoundError, "them/model is not a local folder, and the Hub cannot be reached"),
         (ConnectionError, "them/model is not a local folder, and the Hub cannot be reached"),
-        (TimeoutError, "them/model is no folder here, and cannot be read from the Hub"),
+        (TimeoutError, "them/model is not a local folder, and cannot be read from the Hub"),
     ],
 )
 def test_what_the_hub_answers(monkeypatch, cause, message):
@@ -196,7 +196,7 @@ def test_a_compressed_archive_could_unpack_to_any_size(folder, tmp_path):
 
 
 INDICES = {
-    "[]": "holds a list, where a mapping is expected",
+    "[]": "holds a list instead of a mapping",
     "{": "is not valid JSON",
     "{}": "is damaged: it has no weight_map",
     '{"weight_map": [1]}': "is damaged: it has no weight_map",
@@ -244,13 +244,13 @@ FIELDS = [
     ({"hidden_act": 5}, "hidden_act"),
     ({"intermediate_size": 2**18}, "has shape (48, 24) where the model has (262144, 24)"),
     ({"hidden_size": 3 * 2**14}, "where the model has (49152, 3, 2, 8, 8)"),
-    ({"image_size": 2**14}, "more in positions; correct its config.json"),
+    ({"image_size": 2**14}, "in positions; correct its config.json"),
     ({"image_size": 2**14, "num_frames": 2**10}, "result in more positions than any known model has"),
     ({"image_mean": 5}, "image_mean"),
     ({"image_std": [0, 1, 1]}, "image_std=(0, 1, 1) must be positive"),
     ({"layer_norm_eps": float("nan")}, "layer_norm_eps=nan must be finite"),
     ({"id2label": [1, 2]}, "id2label=[1, 2] must name each of the classes"),
-    ({"id2label": {"1": "a"}}, "id2label={'1': 'a'} must name the classes"),
+    ({"id2label": {"1": "a"}}, "id2label={'1': 'a'} must name each of the classes"),
     ({"architectures": 5}, "architectures=5 must be a list of names"),
     ({"dtype": "nope"}, "dtype='nope' is not a torch dtype"),
     ({"problem_type": "guess"}, "problem_type='guess' is unknown"),
@@ -284,7 +284,7 @@ def test_new_parts_are_not_larger_than_can_be(folder, little_memory):
     (folder / "config.json").write_text(json.dumps(content))
     refused(
         folder,
-        "more in decoder, encoder_to_decoder, mask_token, positions; correct its config.json",
+        "in decoder, encoder_to_decoder, mask_token, positions; correct its config.json",
         VideoMAEV2ForPreTraining,
         ValueError,
     )

@@ -131,7 +131,7 @@ def test_draw_dataset(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"folder": "there"}, "there exists; give another folder or remove it"),
+        ({"folder": "there"}, "there exists already; give another folder or remove it"),
         ({"difficulty": "hard"}, "difficulty='hard' is unknown; choose one of plain, textured, moving"),
         ({"size": 33}, "size=33 must be even"),
         ({"size": 8}, "size=8 must be even .* and at least 16"),

@@ -106,7 +106,7 @@ def test_everything_broken_at_once(tmp_path):
         "- torchcodec 0.9.0 does not fit torch 2.13.0 (undefined symbol _ZN3c104cuda9SetDeviceEa): "
         "pip install torchcodec==0.13.",
         "- torch 2.13.0 does not load: libtorch_global_deps.so: cannot open shared object file.",
-        "- torchvision 0.28.0 does not load (operator torchvision::nms does not exist), and with it transformers.",
+        "- torchvision 0.28.0 does not load (operator torchvision::nms does not exist), and breaks transformers.",
         "(0.28, for the same CPU or CUDA)",
         f"- videomae_hf itself fails: {broken_torchvision}.",
         "- transformers 5.17.0: its own VideoMAE classes load the q and v biases of published checkpoints as zeros",
@@ -164,7 +164,7 @@ def test_without_pyav_there_is_no_video_to_try(tmp_path, monkeypatch):
     assert judge_backend("decord", "0.6.0", answer, "2.13.0", CPU) == {
         "state": "loads",
         "version": "0.6.0",
-        "detail": "loads; not tried, as it is PyAV that makes the test video",
+        "detail": "loads; not tried, because the test video is written by PyAV",
     }
 
 
@@ -182,8 +182,8 @@ def test_backends_are_those_of_the_decoder():
         ("pyav", {"greys": GREYS, "libavcodec": "99.1.0"}, "works", "FFmpeg, its own (libavcodec 99.1.0)"),
         ("torchcodec", {"greys": GREYS, "libavcodec": "59.37.100"}, "works", "FFmpeg 5, of the system (libavcodec"),
         ("decord", {"greys": GREYS}, "works", "FFmpeg: its own"),
-        ("decord", {"greys": GREYS[::-1]}, "broken", "gives wrong frames: grey levels [205, 180,"),
-        ("decord", {"greys": GREYS[:-1]}, "broken", "gives wrong frames"),
+        ("decord", {"greys": GREYS[::-1]}, "broken", "decodes wrong frames: grey levels [205, 180,"),
+        ("decord", {"greys": GREYS[:-1]}, "broken", "decodes wrong frames"),
         ("decord", {"error": "bad\nmore"}, "broken", "bad"),
     ],
 )
@@ -200,15 +200,15 @@ def test_judge_backend(name, answer, state, detail):
             CUDA_BUILD,
             "2.13.0+cpu",
             CPU,
-            "is a build for CUDA (libnvrtc.so.13 is missing) and torch 2.13.0+cpu one for the CPU: "
+            "is a CUDA build (libnvrtc.so.13 is missing), but torch 2.13.0+cpu is a CPU build: "
             "pip install torchcodec==0.13",
         ),
         (
             loading_error(*[missing("libnvrtc.so.13")] * 5),
             "2.10.0+cu128",
             CUDA,
-            "is a build for another CUDA (libnvrtc.so.13 is missing) than torch 2.10.0+cu128 (CUDA 12.8): "
-            "install the torchcodec of the same CUDA",
+            "is built for another CUDA version (libnvrtc.so.13 is missing) than torch 2.10.0+cu128 (CUDA 12.8): "
+            "install the torchcodec for the same CUDA version",
         ),
         (
             WRONG_TORCH,
@@ -240,7 +240,7 @@ def test_judge_backend(name, answer, state, detail):
             loading_error("Could not find module 'libtorchcodec_core8.dll' (or one of its dependencies)"),
             "2.8.0",
             CPU,
-            "does not load: it needs shared libraries of FFmpeg 4 to 8 and the release for torch: "
+            "does not load: it needs shared libraries of FFmpeg 4 to 8, and the release that fits torch: "
             "pip install torchcodec==0.7",
         ),
         ("No module named 'torch'", None, {}, "needs torch, which is not installed"),
@@ -280,14 +280,12 @@ def test_transformers_that_lose_biases(healthy, transformers, told):
 def test_small_shared_memory(healthy):
     assert find_problems(facts_of(shared_memory=None), healthy) == []
     (problem,) = find_problems(facts_of(shared_memory=2**26), healthy)
-    assert problem.startswith("/dev/shm holds 64 MiB, through which data workers pass their batches")
+    assert problem.startswith("/dev/shm holds only 64 MiB, and data workers pass their batches through it")
 
 
 def test_cpu_torch_beside_a_gpu(healthy, monkeypatch):
     monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/usr/bin/{name}")
-    assert find_problems(facts_of(), healthy) == [
-        "torch 2.13.0 is a build for the CPU, but this machine has NVIDIA's driver."
-    ]
+    assert find_problems(facts_of(), healthy) == ["torch 2.13.0 is a CPU build, but this machine has an NVIDIA driver."]
     assert find_problems(facts_of(), healthy | {"torch": CUDA}) == []
 
 
@@ -296,7 +294,7 @@ def test_unmet_requirements(monkeypatch):
     wanted = ["numpy>=1", "numpy<1", "no-such-package-here>=2", "other; python_version < '3'", "pytest<0; extra == 'x'"]
     monkeypatch.setattr(metadata, "requires", lambda name: wanted)
     older = f"numpy {metadata.version('numpy')} is installed, <1 is required."
-    absent = "no-such-package-here is required and not installed: pip install 'no-such-package-here'"
+    absent = "no-such-package-here is required but not installed: pip install 'no-such-package-here'"
     assert doctor.unmet_requirements() == [older, absent]
 
 

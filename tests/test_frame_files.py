@@ -64,7 +64,7 @@ def test_floats_from_0_to_1(tmp_path):
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
-        (np.float32([[0, 255]]), "mode F with values from 0.0 to 255.0; the range of other floats is unknown: scale"),
+        (np.float32([[0, 255]]), "mode F with values from 0.0 to 255.0; the range of such floats is unknown: scale"),
         (np.float32([[-0.5, 1]]), "mode F with values from -0.5 to 1.0"),
         (np.float32([[0, np.nan]]), "mode F with values from nan to nan"),
         (np.float32([[0, np.inf]]), "mode F with values from 0.0 to inf"),
@@ -168,9 +168,7 @@ def test_stacks_of_any_number_of_channels(tmp_path, name, first, channels):
         read = read_frames(source, [4, 1, 4], num_channels=channels)
         assert np.array_equal(read, frames[[4, 1, 4]])
     if channels not in (1, 3):
-        message = (
-            f"cannot be decoded: ValueError: its frames have {channels} channels, and num_channels=3 are asked for"
-        )
+        message = f"cannot be decoded: ValueError: its frames have {channels} channels, but num_channels=3 is requested"
         assert_refused(path, message)
     assert read_frames(VideoSegment(path, start_frame=3), [0], num_channels=channels).equal(
         torch.from_numpy(frames[3:4])
@@ -216,7 +214,7 @@ def test_dtypes_of_stacks(tmp_path, stored, expected):
         (np.zeros((0, 8, 8)), "has no decodable frame"),
         (np.full((2, 8, 8), 256), "pixels of dtype int64 with values from 256 to 256; scale them to uint8"),
         (np.full((2, 8, 8), -1, np.int8), "pixels of dtype int8 with values from -1 to -1"),
-        (np.full((2, 8, 8), 7.5), "pixels of dtype float64 with values from 7.5 to 7.5; the range of other floats"),
+        (np.full((2, 8, 8), 7.5), "pixels of dtype float64 with values from 7.5 to 7.5; the range of such floats"),
         (np.full((2, 8, 8), np.nan), "pixels of dtype float64 with values from nan to nan"),
         (np.asfortranarray(np.zeros((2, 8, 9))), "Fortran order; apply numpy.ascontiguousarray"),
     ],
@@ -271,7 +269,7 @@ def test_images_of_several_pages(tmp_path, name):
     for source in (path, path.read_bytes()):
         frames = read_frames(source, lambda info: [info.num_frames - 1, 0, 2])
         assert np.array_equal(frames, np.stack([np.roll(RGB, number, axis=1) for number in (4, 0, 2)]))
-    assert_refused(path, "num_channels=4 are asked for", num_channels=4)
+    assert_refused(path, "num_channels=4 is requested", num_channels=4)
     scanned = scan_file(str(path))
     assert (scanned.verdict, scanned.frames, scanned.width, scanned.height) == ("ok", 5, 16, 12)
 

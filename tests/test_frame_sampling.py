@@ -7,16 +7,24 @@ import pytest
 import torch
 from golden_files import GOLDEN
 
+from videomae_hf.models import frame_sampling
 from videomae_hf.models.frame_sampling import (
+    FrameSampling,
     constant_rate,
     dense_clip,
     dense_starts,
-    random_clip_indices,
     random_start,
     random_uniform_clip,
-    sample_clip_indices,
     uniform_clip,
 )
+
+
+def sample_clip_indices(length: int, *, num_clips: int = 1, generator=None, **sampling) -> list[list[int]]:
+    return frame_sampling.sample_clip_indices(length, FrameSampling(**sampling), num_clips, generator)
+
+
+def random_clip_indices(length: int, *, pretraining: bool = False, generator=None, **sampling) -> list[int]:
+    return frame_sampling.random_clip_indices(length, FrameSampling(**sampling), generator, pretraining=pretraining)
 
 
 @pytest.mark.parametrize(
@@ -325,7 +333,7 @@ def test_uniform_clips_of_fewer_frames_than_segments_keep_their_order_in_both(le
 @pytest.mark.parametrize("short_video", ["loop", "error"])
 @pytest.mark.parametrize("frame_sampling", ["dense", "random", "uniform"])
 def test_official_sampling_has_its_own_way_with_short_videos(short_video, frame_sampling):
-    with pytest.raises(ValueError, match=f"short_video='{short_video}' does not go with official_sampling"):
+    with pytest.raises(ValueError, match=f"short_video='{short_video}' cannot be combined with official_sampling"):
         official_clips(30, short_video=short_video, frame_sampling=frame_sampling)
 
 

@@ -371,7 +371,7 @@ def test_the_luma_of_a_video_is_that_of_pillow(video):
     colours = read_frames(video, [3])
     grey = read_frames(video, [3], num_channels=1)
     assert np.array_equal(grey[0, ..., 0], np.array(Image.fromarray(colours[0].numpy()).convert("L")))
-    with pytest.raises(VideoDecodeError, match="its frames have 3 channels, and num_channels=2 are asked for"):
+    with pytest.raises(VideoDecodeError, match="its frames have 3 channels, but num_channels=2 is requested"):
         read_frames(video, [3], num_channels=2)
 
 

@@ -295,7 +295,7 @@ def test_nothing_in_a_card_is_markup():
 
 def test_metrics_that_are_no_numbers():
     for value in ("0.5", None, True, float("nan"), [1]):
-        with pytest.raises(ValueError, match="The metrics have eval_top1=.*, which is no number"):
+        with pytest.raises(ValueError, match="The metrics have eval_top1=.*, which is not a number"):
             card_of(metrics={"eval_top1": value})
     assert "| top-1 accuracy | 75.00 % |" in card_of(metrics={"eval_top1": 0.75, "eval_confusion": [[1]]})
     assert "| mean absolute error | 1.5 |" in card_of(metrics={"eval_mae": 1.5})

@@ -6,7 +6,21 @@ from indexed_video import write_indexed_video
 from stream_shards import write_shards
 
 from videomae_hf.data.sources import hub_datasets
-from videomae_hf.data.sources.hub_datasets import read_rows, stream_rows, stream_shards
+from videomae_hf.data.sources.hub_datasets import HubSplit, stream_shards
+
+
+def read_rows(name, split, class_names=None, **options):
+    return hub_datasets.read_rows(HubSplit(name, split, **split_of(options)), class_names)
+
+
+def stream_rows(name, split, class_names=None, num_videos=None, **options):
+    return hub_datasets.stream_rows(HubSplit(name, split, **split_of(options)), class_names, num_videos)
+
+
+def split_of(options: dict) -> dict:
+    """Fields of `HubSplit`; what is none of them is an option of `datasets`."""
+    own = {name: options.pop(name) for name in list(options) if name in HubSplit.__dataclass_fields__}
+    return {**own, "options": options}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -144,7 +158,7 @@ MISTAKES = {
     "split": ({"split": "trian"}, "split 'trian'.*train.*validation|split 'trian'.*validation.*train"),
     "video column": ({"video_column": "vidoe"}, "the columns are video, label, other; did you mean 'video'?"),
     "label column": ({"label_column": "lable"}, "label_column_name='lable'.*did you mean 'label'?"),
-    "multi_label": ({"multi_label": True}, "has one label a video; multi_label needs lists"),
+    "multi_label": ({"multi_label": True}, "has one label per video; multi_label needs lists"),
     "folder": ({"name": "./nowhere"}, "No folder ./nowhere"),
 }
 
@@ -168,7 +182,7 @@ def test_rows_that_cannot_be_used(tmp_path, videos):
     with pytest.raises(ValueError, match="6.mp4 has no label"):
         [stream.sample(row) for row in stream.rows]
     datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "text")
-    with pytest.raises(ValueError, match="There is no column of videos among text; name it with --video_column_name"):
+    with pytest.raises(ValueError, match="Found no column of videos among text; set --video_column_name"):
         read_rows(str(tmp_path / "text"), "train", labelled=False)
     (tmp_path / "none").mkdir()
     with pytest.raises(ValueError, match="none, split 'train'.* no (row|data)"):

@@ -67,14 +67,14 @@ def test_classes_merge_by_name_and_by_alias(tmp_path):
         "a: 3 classes, 3 of them new",
         "b: 5 classes, 2 of them new",
         "5 classes in total",
-        "looks alike, not merged: 'cycling' and 'cyclin' (b)",
+        "similar, not merged: 'cycling' and 'cyclin' (b)",
         "merged into 'run': 'Jogging' (a), 'run' (b)",
         "merged into 'play cards': 'play cards' (a), 'Play_Cards' (b)",
         "merged into 'drawing, painting': 'draw' (b), 'paint' (b)",
         "only in a: 'cycling'",
         "only in b: 'drawing, painting'",
         "only in b: 'cyclin'",
-        "alias that no source has: 'swimming'",
+        "alias not found in any source: 'swimming'",
     ]
 
 
@@ -146,15 +146,15 @@ def test_lists_of_numbers_need_names_and_folders_of_images_keep_their_numbers(tm
     (tmp_path / "b.txt").write_text("clip.mp4 run\n")
     (tmp_path / "names.txt").write_text("run\nwalk\n")
     arguments = [str(tmp_path / "out"), f"a={tmp_path / 'a.txt'}", f"b={tmp_path / 'b.txt'}"]
-    with pytest.raises(ValueError, match="a.txt has class numbers; give their names: --class_names a=FILE"):
+    with pytest.raises(ValueError, match="a.txt has class numbers; pass --class_names a=FILE"):
         merge_labels.main(arguments)
     merge_labels.main([*arguments, "--class_names", f"a={tmp_path / 'names.txt'}"])
     samples, classes = read_samples(tmp_path / "out" / "train.jsonl")
     assert classes == ["run", "walk"]
     assert [(sample.num_frames, sample.label) for sample in samples] == [(12, 0), (20, 1), (None, 0)]
-    with pytest.raises(ValueError, match="'c' is none of the sources a, b"):
+    with pytest.raises(ValueError, match="'c' is not one of the sources a, b"):
         merge_labels.main([*arguments, "--eval_data", "c=x"])
-    with pytest.raises(ValueError, match="must be NAME=PATH"):
+    with pytest.raises(ValueError, match="must have the form NAME=PATH"):
         merge_labels.main([str(tmp_path / "out"), "folder"])
 
 

@@ -94,7 +94,7 @@ def test_clips_of_kinetics_that_are_cut_already(tmp_path):
     text = "label,youtube_id,time_start,time_end,split\nrun,abc,12,22,train\nrun,whole,3,5,train\nrun,gone,1,2,train\n"
     rows, notes = listed(tmp_path, text)
     assert rows == [("abc_000012_000022.mp4", "run"), ("whole.webm", "run", 3.0, 5.0), ("gone.mp4", "run", 1.0, 2.0)]
-    assert notes == ["list: videos are named id_start_end: they are cut already, and are taken whole"]
+    assert notes == ["list: videos are named id_start_end: they are cut already, and are used as a whole"]
 
 
 def test_annotations_of_activitynet_and_kinetics_in_json(tmp_path):
@@ -121,7 +121,9 @@ def test_a_column_of_splits(tmp_path):
     assert notes == ["list: 3 rows of the split 'train'; left out: 1 of 'val'"]
     assert [path for path, _ in listed(tmp_path, text, split=EVALUATION)[0]] == ["c3.mp4"]
     assert len(listed(tmp_path, text)[0]) == 4  # scan and prepare read all
-    with pytest.raises(ValueError, match=r"no row is of the split fold1; there are train, val \(--eval_split_name\)"):
+    with pytest.raises(
+        ValueError, match=r"no row has the split fold1; the splits are train, val \(--eval_split_name\)"
+    ):
         listed(tmp_path, text, split=("fold1",))
     with pytest.raises(ValueError, match="line 2: no split"):
         listed(tmp_path, "path,label,split\na.mp4,x,\nb.mp4,x,train\n", split=TRAINING)
@@ -169,7 +171,7 @@ def test_names_that_are_said(tmp_path):
         ValueError, match="video_column_name='gt_fiel': the columns are gt_file, gt, path; did you mean 'gt_file'"
     ):
         listed(tmp_path, text, video_column="gt_fiel")
-    with pytest.raises(ValueError, match="the path is '7', and gt_file has the name of a video; say which it is"):
+    with pytest.raises(ValueError, match="the path is '7', but gt_file has the name of a video; choose the column"):
         listed(tmp_path, text, label_column="gt")
 
 
@@ -177,8 +179,8 @@ def test_names_that_are_said(tmp_path):
     ("text", "message"),
     [
         ("gt_file,gt\na.mp4,x\n", "the first line, 'gt_file,gt', names no column of paths. A header has one of path"),
-        ("path,file_name,label\na.mp4,b.mp4,x\n", "path and file_name may all be the column of the path"),
-        ("path,class,target\na.mp4,x,y\n", "class and target may all be the column of the label; keep one of them or"),
+        ("path,file_name,label\na.mp4,b.mp4,x\n", "path and file_name could all be the column of the path"),
+        ("path,class,target\na.mp4,x,y\n", "class and target could all be the column of the label; keep one"),
         ("path,label,Label\na.mp4,x,y\n", "the header has the column 'Label' twice|the column 'label' twice"),
         ("a.mp4,push, left to right, slow\n", "line 1: 4 columns, .*quote a label that contains the delimiter"),
         ("a.mp4,run, fast\nb.mp4,walk\n", "line 1: 3 columns"),
@@ -189,14 +191,14 @@ def test_names_that_are_said(tmp_path):
         ("a" + " 1" * 60_000 + " x\n", "line 1: the end of the path is unclear"),
         ("frames/c 1099511627776 3\n", "line 1: num_frames is '1099511627776', not a whole number from 1"),
         ("run,a.mp4\nsit,b.mp4\n", "line 1: 'run,a.mp4' has the video after another column"),
-        ("path,label\ns3://bucket/a.mp4,x\n", "line 2: 's3://bucket/a.mp4': only http and https addresses and"),
+        ("path,label\ns3://bucket/a.mp4,x\n", "line 2: 's3://bucket/a.mp4': only files and http"),
         ("path,label\na\0.mp4,x\n", "is not a list of videos: it contains null bytes"),
         ('[{"path": "a.mp4", "path": "b.mp4", "label": "x"}]', "not valid JSON: the key 'path' occurs twice"),
         ("[" * 100_000, "list.csv is nested too deeply|not valid JSON"),
         ('{"path": "\\ud800.mp4", "label": "x"}', "is not a valid file name"),
         ('{"path": 1.5, "label": "x"}', "line 1: expected a path and a label, found 1.5"),
         ('{"path": "a.mp4", "label": {"x": 1}}', "the label {'x': 1} is an object"),
-        ('{"video": "a.mp4", "label": "x", "file": "b.mp4"}', "video and file may all be the column of the path"),
+        ('{"video": "a.mp4", "label": "x", "file": "b.mp4"}', "video and file could all be the column of the path"),
         ("[1, 2]", "entry 1: expected an object with a path, found '1'"),
     ],
 )  # fmt: skip
@@ -256,21 +258,19 @@ def test_years_and_ids_are_classes_of_their_own(tmp_path):
 def test_numbers_as_places_among_names(tmp_path):
     labels, _, notes = numbers(tmp_path, ["0", "2"], ["jump", "run", "sit"])
     assert labels == [0, 2]
-    assert notes == [
-        f"{tmp_path}/list.csv: the labels are numbers, read as places among the class names from 0: 0 is 'jump'"
-    ]
+    assert notes == [f"{tmp_path}/list.csv: the labels are numbers, read as class numbers counted from 0: 0 is 'jump'"]
     with pytest.raises(
         ValueError, match="the labels are numbers up to 3, and the 3 classes are counted from 0, 'jump'; subtract 1"
     ):
         numbers(tmp_path, ["1", "2", "3"], ["jump", "run", "sit"])
-    with pytest.raises(ValueError, match="unknown label '0' .numbers are places only where all labels are numbers"):
+    with pytest.raises(ValueError, match="unknown label '0' .numbers are class numbers only if all labels are numbers"):
         numbers(tmp_path, ["0", "run"], ["jump", "run", "sit"])
 
 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (["0.5", "1.5"], "the label '0.5' is a number with decimals and no class; .* --problem_type regression"),
+        (["0.5", "1.5"], "the label '0.5' is a number with decimals, not a class; .* --problem_type regression"),
         (["0", "-1", "2"], 'the label -1 means "no label"'),
         (["fight", "Fight"], "the classes 'Fight' and 'fight' differ only in spelling; rename one, or list both"),
         (["high_jump", "high jump"], "differ only in spelling"),
@@ -297,7 +297,7 @@ def test_accents_in_two_encodings(tmp_path):
     assert read_samples(tmp_path, ["café"])[1] == ["café"]
     rows, notes = listed(tmp_path / decomposed, "path,label\ncafé.mp4,x\n")
     assert [path for path, _ in rows] == [f"{decomposed}.mp4"]
-    assert notes == ["list: accents in paths are encoded otherwise than in the names of the files"]
+    assert notes == ["list: accents in paths are encoded differently than in file names"]
 
 
 def test_one_video_under_two_labels(tmp_path):
@@ -368,7 +368,7 @@ def test_paths_that_are_not_quite_those_of_the_files(tmp_path):
     rows, notes = listed(tmp_path, text)
     assert [path for path, _ in rows] == ["a.webm", "b.mp4", "c.mp4", "sub/e.mp4", "frames"]
     assert notes == ["list: backslashes in paths are read as slashes"]
-    with pytest.raises(ValueError, match="line 2: '.*/d' may be d.avi or d.mkv; write the suffix"):
+    with pytest.raises(ValueError, match="line 2: '.*/d' could be d.avi or d.mkv; add the suffix"):
         listed(tmp_path, "path,label\nd,x\n")
 
 

@@ -178,7 +178,7 @@ def test_options_out_of_range(options, message):
     ("pixel_values", "labels", "message"),
     [
         (numbered(3), torch.arange(3), 'A batch of 3 cannot be mixed in pairs; make it even or set mode="batch"'),
-        (numbered(2)[0], torch.arange(2), r"a normalised float batch \(B, T, C, H, W\) is needed"),
+        (numbered(2)[0], torch.arange(2), r"must be a normalised float batch \(B, T, C, H, W\)"),
         (numbered(2).byte(), torch.arange(2), "a normalised float batch"),
         (numbered(2), torch.arange(3), r"Labels of shape \(3,\) must be \(2,\)"),
         (numbered(2), torch.tensor([0, 3]), r"Labels \[0, 3\] must be in \[0, num_classes\), num_classes=3"),

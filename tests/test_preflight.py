@@ -141,7 +141,7 @@ def test_each_source_has_its_own_limit(folder):
 
 
 def test_a_rate_by_time_of_images_that_have_none(folder):
-    with pytest.raises(ValueError, match="no readable video .*fps=8 needs a video of known frame rate"):
+    with pytest.raises(ValueError, match="no readable video .*fps=8 needs a video with a known frame rate"):
         check_data(samples(folder, ("images", 0)), ["jump"], [ClipSampler(4, fps=8)])
 
 

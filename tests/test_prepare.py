@@ -369,7 +369,9 @@ def test_list_with_paths_elsewhere(videos, tmp_path):
     assert [class_names[sample.label] for sample in samples] == ["kick", "kick", "hug"]
     assert all(Path(sample.path).is_relative_to(tmp_path / "new" / "videos") for sample in samples)
     failed = list(csv.DictReader((tmp_path / "new" / "prepare_failed.csv").open()))
-    assert failed == [{"path": str(videos / "hug" / "gone.mp4"), "reason": f"No video file {videos / 'hug/gone.mp4'}."}]
+    assert failed == [
+        {"path": str(videos / "hug" / "gone.mp4"), "reason": f"There is no video file {videos / 'hug/gone.mp4'}."}
+    ]
 
 
 def test_wrong_requests(videos, tmp_path):
@@ -378,10 +380,10 @@ def test_wrong_requests(videos, tmp_path):
             main([str(argument) for argument in arguments])
         return str(caught.value)
 
-    assert "No folder or list of videos" in error(tmp_path / "missing", tmp_path / "new")
-    assert "lies in SRC" in error(videos, videos)
-    assert "lies in SRC" in error(videos, videos / "new")
-    assert "lies in DST" in error(videos, videos.parent)
+    assert "There is no folder or list of videos" in error(tmp_path / "missing", tmp_path / "new")
+    assert "lies within SRC" in error(videos, videos)
+    assert "lies within SRC" in error(videos, videos / "new")
+    assert "lies within DST" in error(videos, videos.parent)
     assert "--shards 0" in error(videos, tmp_path / "new", "--shards", "0")
     (tmp_path / "paths.txt").write_text(f"{videos / 'hug' / 'a.mp4'}\n")
     assert "label" in error(tmp_path / "paths.txt", tmp_path / "new", "--shards", "2")

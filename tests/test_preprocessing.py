@@ -254,7 +254,7 @@ def test_two_files_that_differ(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "holds a list, where a mapping is expected"),
+        ("[]", "holds a list instead of a mapping"),
         ("{", "is not valid JSON"),
         ('{"image_std": [0.5, 0, 0.5]}', r"image_std=\[0.5, 0, 0.5\], with which pixels cannot be normalised"),
         ('{"image_mean": "x"}', "image_mean='x'"),

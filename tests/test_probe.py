@@ -121,7 +121,7 @@ def test_the_order_of_tokens_does_not_matter_to_the_attentive_probe(generator):
     ("kind", "problem_type", "message"),
     [
         ("cubic", "regression", "probe='cubic' is unknown; choose one of linear, attentive, knn"),
-        ("knn", "regression", "votes for one class a video"),
+        ("knn", "regression", "votes for one class per video"),
     ],
 )
 def test_mistakes(kind, problem_type, message):

@@ -91,15 +91,15 @@ def test_images_of_sixteen_bits():
 @pytest.mark.parametrize(
     ("frames", "message"),
     [
-        (torch.zeros(2, 3, 8, 8, dtype=torch.cfloat), "dense tensor of real numbers, not one of dtype torch.complex64"),
-        (torch.zeros(2, 3, 8, 8).to_sparse(), r"layout torch.sparse_coo; to_dense\(\)"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.cfloat), "dense tensor of real numbers, not of dtype torch.complex64"),
+        (torch.zeros(2, 3, 8, 8).to_sparse(), r"layout torch.sparse_coo; convert it with to_dense\(\)"),
         (torch.full((2, 3, 8, 8), -1, dtype=torch.int8), "Pixels must lie in 0 to 255, not -1 to -1"),
         (torch.full((2, 3, 8, 8), torch.nan), "Pixels must be finite numbers, not nan to nan"),
         (np.where(np.arange(8) == 3, np.nan, np.zeros((2, 3, 8, 8))), "Pixels must be finite numbers"),
         (torch.full((2, 3, 8, 8), torch.inf), "Pixels must be finite numbers, not inf to inf"),
-        (np.zeros((2, 3, 8, 8), np.complex64), "A frame has numbers for pixels, not dtype complex64"),
-        (np.full((2, 3, 8, 8), "a"), "A frame has numbers for pixels, not dtype <U1"),
-        (np.full((2, 3, 8, 8), None), "A frame has numbers for pixels, not dtype object"),
+        (np.zeros((2, 3, 8, 8), np.complex64), "The pixels of a frame must be numbers, not of dtype complex64"),
+        (np.full((2, 3, 8, 8), "a"), "The pixels of a frame must be numbers, not of dtype <U1"),
+        (np.full((2, 3, 8, 8), None), "The pixels of a frame must be numbers, not of dtype object"),
         (np.zeros((0, 8, 8, 3), np.uint8), r"A video of shape \(0, 8, 8, 3\) has no pixels"),
         (np.zeros((2, 0, 8, 3), np.uint8), r"A video of shape \(2, 0, 8, 3\) has no pixels"),
         ([Image.fromarray(np.float32([[0, 300]]))], "pixels of mode F with values from 0.0 to 300.0"),
@@ -205,7 +205,9 @@ def test_models_of_other_channels(tmp_path, channels):
         torch.testing.assert_close(clip, expected, rtol=0, atol=1e-5)
     assert VideoMAEV2ForVideoClassification(config)(**clips).logits.shape == (2, 2)
     Image.new("RGB", (32, 32)).save(tmp_path / "0.png")
-    with pytest.raises(VideoDecodeError, match=f"its frames have 3 channels .*, but num_channels={channels} are asked"):
+    with pytest.raises(
+        VideoDecodeError, match=f"its frames have 3 channels .*, but num_channels={channels} is requested"
+    ):
         processor(tmp_path)
 
 

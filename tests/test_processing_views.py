@@ -152,7 +152,7 @@ def test_return_tensors(processor):
     assert isinstance(processor(same, return_tensors="np").pixel_values, np.ndarray)
     assert isinstance(processor(same, return_tensors="pt").pixel_values, torch.Tensor)
     assert [tuple(clip.shape) for clip in processor(different).pixel_values] == [(3, 3, 24, 24), (2, 3, 24, 24)]
-    with pytest.raises(ValueError, match=r"different shapes, \[\(2, 3, 24, 24\), \(3, 3, 24, 24\)\]"):
+    with pytest.raises(ValueError, match=r"differ in shape, \[\(2, 3, 24, 24\), \(3, 3, 24, 24\)\]"):
         processor(different, return_tensors="pt")
 
 

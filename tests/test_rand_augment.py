@@ -161,7 +161,7 @@ def test_strings():
      "rand-m7-", "rand-m-7", "rand m7"],
 )  # fmt: skip
 def test_strings_not_understood(policy):
-    with pytest.raises(ValueError, match=f"'{policy}' is not understood; write rand-m7-n4-mstd0.5-inc1"):
+    with pytest.raises(ValueError, match=f"'{policy}' is invalid; write it like rand-m7-n4-mstd0.5-inc1"):
         RandAugment.from_string(policy)
 
 

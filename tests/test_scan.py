@@ -183,7 +183,7 @@ def test_no_video_at_all(tmp_path):
         "text.mp4": "Invalid data found when processing input (moov atom not found)",
         "sound.mp4": "no video stream",
         "nowhere.mp4": "no such file",
-        "a\udcff.mp4": "the file name is not UTF-8, no list can hold it; rename it",
+        "a\udcff.mp4": "the file name is not UTF-8 and cannot be written to a list; rename it",
     }
     for name, reason in reasons.items():
         found = scan_file(str(tmp_path / name))
@@ -325,12 +325,12 @@ def test_fix_list_keeps_the_lines_of_a_list(tmp_path, text, expected):
     assert "--data_root" not in line
 
 
-def test_fix_list_elsewhere_says_where_its_paths_start(tmp_path):
+def test_fix_list_elsewhere_says_what_its_paths_are_relative_to(tmp_path):
     source = tmp_path / "list.txt"
     source.write_text("a.mp4 0\n")
     (tmp_path / "other").mkdir()
     line = write_fix_list(tmp_path / "other/list.txt", [str(source)], None, [ScannedVideo(str(tmp_path / "a.mp4"))])
-    assert line.endswith(f"Its paths start at {tmp_path}: train.py needs --data_root {tmp_path} with it.")
+    assert line.endswith(f"Its paths are relative to {tmp_path}: use it with --data_root {tmp_path}.")
 
 
 def test_command_with_a_list_and_json(videos, tmp_path, capsys, monkeypatch):
@@ -365,7 +365,7 @@ def test_summary():
     facts |= dict(container="mp4", bytes=500_000, fps=25.0, variable_rate=False)
     videos = [ScannedVideo(f"{n}.mp4", frames=250 + n, claimed_frames=250, duration=1800.0, **facts) for n in range(4)]
     videos.append(ScannedVideo("gone.mp4", "error", "no such file"))
-    videos[3].verdict, videos[3].reason = "warning", "frame count: the header claims 9, 253 decode; a single frame"
+    videos[3].verdict, videos[3].reason = "warning", "frame count: 9 in the header, 253 decoded; a single frame"
     assert summarize(videos) == [
         "5 videos, 1,006 frames, 2:00:00 h, 2 MB",
         "",
@@ -380,7 +380,7 @@ def test_summary():
         "Size                          videos",
         "  340x256                          4",
         "",
-        "Frames a second               videos",
+        "Frames per second             videos",
         "  25                               4",
         "",
         "Worth knowing                 videos",
@@ -407,9 +407,9 @@ def test_summary():
     [
         (["nowhere"], "No folder or list of videos at nowhere"),
         (["movie.xyz"], "movie.xyz is not a text file in UTF-8"),
-        (["list.csv", "--report", "list.csv"], "--report list.csv is a folder or what is scanned"),
+        (["list.csv", "--report", "list.csv"], "--report list.csv is a folder or one of the scanned files"),
         (["list.csv", "--fix_list", "no/such/list.csv"], "--fix_list no/such/list.csv: there is no folder"),
-        (["list.csv", "a.mp4", "--fix_list", "new.csv"], "--fix_list takes one list, or folders and videos"),
+        (["list.csv", "a.mp4", "--fix_list", "new.csv"], "--fix_list accepts one list, or folders and videos"),
         (["list.csv", "--fix_list", "x", "--report", "x"], "--fix_list and --report are both x"),
         (["list.csv", "--workers", "0"], "--workers 0 must be at least 1"),
         (["list.csv", "--timeout", "0"], "--timeout 0.0 must be positive"),

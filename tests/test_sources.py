@@ -91,8 +91,8 @@ def test_folders_of_images(tmp_path):
 @pytest.mark.parametrize(
     ("names", "labelled", "message"),
     [
-        ([], True, "holds no video; expected a folder for each class with videos in it"),
-        (["a.mp4"], True, "holds 1 video and no folder of a class; give the folder that has a folder for each class"),
+        ([], True, "holds no video; expected one folder per class with videos in it"),
+        (["a.mp4"], True, "holds 1 video and no class folders; give the folder that has one folder per class"),
         (["a.txt"], False, r"holds no video; it holds 1 .txt; expected videos \(.mp4, .avi, .mkv,"),
         (["run/a.mp4", "jump/a.jpg"], True, "The class folder .*jump holds no video"),
     ],
@@ -113,7 +113,7 @@ def test_links_are_entered_once(tmp_path):
     found = [(os.path.relpath(sample.path, tmp_path / "v"), classes[sample.label]) for sample in samples]
     assert found == [("a/1.mp4", "a"), ("a/2.mp4", "a"), ("b/3.mp4", "b"), ("b/more/4.mp4", "b")]
     assert samples.messages == [
-        f"{tmp_path}/v: 2 links to folders that are listed already left out: {tmp_path}/v/a/back, {tmp_path}/v/a/up"
+        f"{tmp_path}/v: 2 links to folders listed already left out: {tmp_path}/v/a/back, {tmp_path}/v/a/up"
     ]
     assert len(read_samples(tmp_path / "v", labelled=False)[0]) == 4
 
@@ -122,9 +122,9 @@ def test_one_file_under_two_labels(tmp_path):
     touch(tmp_path, "a/1.mp4", "b/2.mp4")
     (tmp_path / "a/3.mp4").symlink_to(tmp_path / "a/1.mp4")
     samples, _ = read_samples(tmp_path)
-    assert len(samples) == 2 and samples.messages == [f"{tmp_path}: 1 link to other videos of it left out"]
+    assert len(samples) == 2 and samples.messages == [f"{tmp_path}: 1 link to other videos in it left out"]
     (tmp_path / "b/4.mp4").symlink_to(tmp_path / "a/1.mp4")
-    with pytest.raises(ValueError, match="b/4.mp4 and .*a/1.mp4 are one file, with the labels 'b' and 'a'"):
+    with pytest.raises(ValueError, match="b/4.mp4 and .*a/1.mp4 are the same file, with the labels 'b' and 'a'"):
         read_samples(tmp_path)
 
 
@@ -133,7 +133,7 @@ def test_files_that_are_left_out_are_counted_and_named(tmp_path):
     samples, _ = read_samples(tmp_path)
     assert [os.path.basename(sample.path) for sample in samples] == ["1.mp4", "2.y4m", "4.mxf"]
     assert samples.messages == [
-        f"{tmp_path}: 1 video beside the class folders left out: loose.mp4",
+        f"{tmp_path}: 1 video outside class folders left out: loose.mp4",
         f"{tmp_path}: files other than videos left out: 1 .xyz, 1 .txt, 1 without suffix, 1 .jpg",
     ]
 
@@ -142,11 +142,11 @@ def test_a_video_beside_folders_of_images(tmp_path):
     touch(tmp_path, *(f"{c}/clip{k}/{i}.jpg" for c in "ab" for k in range(6) for i in range(3)), "a/clip0/preview.mp4")
     samples, _ = read_samples(tmp_path)
     assert len(samples) == 12
-    assert samples.messages == [f"{tmp_path}: 1 video beside folders of images left out: a/clip0/preview.mp4"]
+    assert samples.messages == [f"{tmp_path}: 1 video among folders of images left out: a/clip0/preview.mp4"]
     touch(tmp_path, "v/c/1.mp4", "v/c/2.mp4", "v/c/thumbs/1.jpg", "v/c/thumbs/2.jpg", "v/d/3.mp4")
     samples, _ = read_samples(tmp_path / "v")
     assert len(samples) == 3
-    left_out = f"{tmp_path}/v: 1 folder of images beside videos left out: c/thumbs (a list may name both)"
+    left_out = f"{tmp_path}/v: 1 folder of images among videos left out: c/thumbs (a list may name both)"
     assert samples.messages == [left_out]
 
 
@@ -155,14 +155,14 @@ def test_a_video_beside_folders_of_images(tmp_path):
     [
         (
             ["train/a/1.mp4", "val/a/2.mp4"],
-            "holds the folders train, val, which are splits and no classes; give one of",
+            "holds the folders train, val, which are splits, not classes; give one of",
         ),
-        (["train/1.mp4", "test/2.mp4"], "holds the folders test, train, which are splits and no classes"),
+        (["train/1.mp4", "test/2.mp4"], "holds the folders test, train, which are splits, not classes"),
         (
             ["set/a/1.mp4", "set/b/2.mp4"],
-            "holds one folder, set, and that holds a, b; if these are the classes, give",
+            "holds a single folder, set, which holds a, b; if these are the classes, give",
         ),
-        (["fight/1.mp4", "Fight/2.mp4"], "the classes 'Fight' and 'fight' differ in spelling alone"),
+        (["fight/1.mp4", "Fight/2.mp4"], "the classes 'Fight' and 'fight' differ only in spelling"),
     ],
 )
 def test_folders_of_another_level(tmp_path, names, message):
@@ -366,7 +366,7 @@ def test_numbers_and_names_as_labels(tmp_path, class_names, labels, expected):
         (["a.mp4 jmup"], r"a.mp4 has the unknown label 'jmup'; did you mean 'jump'\? Known: jump, run"),
         (["a.mp4 2"], "the labels are numbers up to 2, and the 2 classes are counted from 0, 'jump'; subtract 1"),
         (["a.mp4 3", "b.mp4 0"], "unknown label '3'. Known: jump, run"),
-        (["a.mp4 1", "b.mp4 jump"], "unknown label '1' .numbers are places only where all labels are numbers"),
+        (["a.mp4 1", "b.mp4 jump"], "unknown label '1' .numbers are class numbers only if all labels are numbers"),
         (["a.mp4 run", "b.mp4"], "list.txt: line 2: expected a path and a label, found 'b.mp4'"),
         (["path,label", "a.mp4"], "list.txt: line 2: expected a path and a label, found 'a.mp4'"),
         (["a.mp4,run", "b.mp4,"], "list.txt: line 2: expected a path and a label, found 'b.mp4'"),

@@ -18,7 +18,7 @@ from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining
 from videomae_hf.data.clips import ClipSampler
 from videomae_hf.data.sources.hub_datasets import stream_shards
 from videomae_hf.data.video_dataset import BadVideosError, ClipCollator
-from videomae_hf.data.video_stream import SkippingCollator, VideoStream, check_stream
+from videomae_hf.data.video_stream import Share, SkippingCollator, VideoStream, check_stream
 from videomae_hf.models.masking import mask_to_ids, sample_masks, token_counts
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training.trainer import VideoMAETrainer
@@ -26,7 +26,8 @@ from videomae_hf.training.trainer import VideoMAETrainer
 
 def stream(folder: Path, load=load_number, batch_size: int = 2, num_videos: int | None = None, **options):
     rows = stream_shards(folder, labelled=False, num_videos=num_videos)
-    return VideoStream(rows, load, batch_size, **options)
+    sharing = {name: options.pop(name) for name in list(options) if name in Share.__dataclass_fields__}
+    return VideoStream(rows, load, Share(batch_size, **sharing), **options)
 
 
 def batches(dataset: VideoStream, num_workers: int = 0, epoch: int = 0) -> list:

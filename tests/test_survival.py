@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 
 from videomae_hf import VideoMAEV2Config
 from videomae_hf.data.sources.hub_datasets import stream_shards
-from videomae_hf.data.video_stream import VideoStream
+from videomae_hf.data.video_stream import Share, VideoStream
 from videomae_hf.training.safeguards import CannotWriteError, last_checkpoint
 
 
@@ -62,7 +62,7 @@ def stream(tmp_path: Path) -> VideoStream:
     if not (tmp_path / "shards").exists():
         write_shards(tmp_path / "shards", [4, 6])
     rows = stream_shards(tmp_path / "shards", labelled=False)
-    return VideoStream(rows, DrawnClips(VideoMAEV2Config(**TINY)), batch_size=2, seed=42)
+    return VideoStream(rows, DrawnClips(VideoMAEV2Config(**TINY)), Share(2), seed=42)
 
 
 @pytest.mark.parametrize("workers", WORKERS)

@@ -131,7 +131,7 @@ def test_a_stream_reads_labels_as_the_list_does(tmp_path):
     [
         (
             {"a.0.mp4": b"", "a.1.mp4": b"", "a.cls": b"run"},
-            "x.tar: a has a label and several videos, a.0.mp4 among",
+            "x.tar: a has one label and several videos, including a.0.mp4",
         ),
         ({"a.mp4": b"", "a.txt": b"one line\nand another"}, "the label 'one line.*is a text of several lines"),
         ({"a.mp4": b"", "a.json": b"{"}, "x.tar/a.json is not valid JSON"),
@@ -151,7 +151,7 @@ def test_what_is_wrong_with_shards(tmp_path):
 
     refused("There is no tar shard at", "none-*.tar", FileNotFoundError)
     write_tar(tmp_path / "empty.tar", {"a.txt": b""})
-    refused("hold no video", "empty.tar")
+    refused("hold no videos", "empty.tar")
     write_tar(tmp_path / "bare.tar", {"a.mp4": b"1", "b.mp4": b"2", "b.cls": b"1"})
     refused("bare.tar: no label .a member .cls, .json or .txt, or a class folder.: .*/bare.tar/a.mp4$", "bare.tar")
     assert len(read_shards(tmp_path / "bare.tar", labelled=False)[0]) == 2
@@ -162,7 +162,7 @@ def test_what_is_wrong_with_shards(tmp_path):
     refused("cut.tar is cut short", "cut.tar")
     with tarfile.open(tmp_path / "packed.tar", "w:gz") as tar:
         tar.addfile(tarfile.TarInfo("a.mp4"), io.BytesIO())
-    refused("packed.tar is cut short, compressed or no tar file", "packed.tar")
+    refused("packed.tar is cut short, compressed or not a tar file", "packed.tar")
     index = {"class_names": ["0", "1"], "shards": [{"file": "bare.tar", "samples": 3}]}
     (tmp_path / "index.json").write_text(json.dumps(index))
     refused("holds 2 videos, but its index.json says 3", "bare.tar", labelled=False)

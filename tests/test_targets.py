@@ -63,8 +63,8 @@ def test_names_pick_columns_by_name(tmp_path):
         ("path,age\na.mp4,\n", "line 2: expected"),
         ("a.mp4\n", "line 1: expected"),
         ('{"path": "a.mp4"}\n', "line 1: expected"),
-        ("", "holds no video"),
-        ("path,age\n", "holds no video"),
+        ("", "has no videos"),
+        ("path,age\n", "has no videos"),
     ],
 )
 def test_mistakes_in_lists(tmp_path, text, message):

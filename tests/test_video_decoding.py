@@ -224,7 +224,7 @@ def test_auto_takes_the_first_backend_that_loads(videos, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
     assert usable_backend() == "decord"
     assert frame_indices(read_frames(videos["short_gop.mp4"], [33])) == [33]
-    with pytest.raises(ImportError, match="No video decoding backend loads here: pyav"):
+    with pytest.raises(ImportError, match="No video decoding backend can be loaded: pyav"):
         read_frames(videos["short_gop.mp4"], [33], "pyav")
 
 

@@ -132,7 +132,7 @@ def test_bytes_folders_and_segments_of_segments(video, tmp_path):
 
 
 def test_frames_that_a_segment_does_not_have(video):
-    message = r"clip.mp4 \[start_frame=50\] has 10 frames; frames \[3, 10\] were asked for"
+    message = r"clip.mp4 \[start_frame=50\] has 10 frames, but frames \[3, 10\] were requested"
     with pytest.raises(VideoDecodeError, match=message):
         read_frames(VideoSegment(video, start_frame=50), [3, 10])
 

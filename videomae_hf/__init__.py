@@ -13,7 +13,7 @@ from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 
 from .models.configuration_videomae_v2 import VideoMAEV2Config
-from .models.frame_sampling import sample_clip_indices
+from .models.frame_sampling import FrameSampling, sample_clip_indices
 from .models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor, VideoMAEV2VideoProcessor
 from .models.layers_videomae_v2 import patchify, unpatchify
 from .models.masking import sample_masks, token_counts
@@ -50,6 +50,7 @@ VideoMAEV2VideoProcessor.register_for_auto_class()
 
 __all__ = [
     "FrameFolder",
+    "FrameSampling",
     "VideoDecodeError",
     "VideoInfo",
     "VideoMAEV2Config",

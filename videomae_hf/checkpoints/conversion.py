@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Checkpoints of other layouts as models of ours, and ours as official files."""
+"""Converts checkpoints of other layouts to our models, and our models to official files."""
 
 import argparse
 import json
@@ -21,21 +21,21 @@ from .folding import fold_normalization, fold_targets
 _PROJECTION = "videomae.embeddings.patch_embeddings.projection.weight"
 _POSITIONS = "videomae.embeddings.position_embeddings"
 _LAYER, _DECODER_LAYER = "videomae.encoder.layer.0.", "decoder.decoder_layers.0."
-# Settings of the official training scripts, kept in their files, and the fields that they are here
+# Settings of the official training scripts, as stored in their checkpoints -> our fields
 _SCRIPT_SETTINGS = {
     "mask_ratio": "mask_ratio",
     "decoder_mask_ratio": "decoder_mask_ratio",
     "num_frames": "num_frames",
     "input_size": "image_size",
-    "normlize_target": "norm_pix_loss",  # spelled so
+    "normlize_target": "norm_pix_loss",  # the official spelling
 }
 
 
 def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
-    """The weights of an official file under our names, and the settings of the training script that it holds.
+    """The weights of an official file under our names, and the settings of the training script stored in it.
 
     Raises:
-        ValueError: a damaged file, one that needs code to be read, or one without weights.
+        ValueError: the file is damaged, needs code to be read, or holds no weights.
     """
     if path.suffix == ".safetensors":
         return our_names(read_tensors(path)), {}
@@ -54,20 +54,20 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
 
 
 def inferred_fields(weights: dict[str, torch.Tensor]) -> dict:
-    """The fields of `VideoMAEV2Config` that tensors under our names show.
+    """The fields of `VideoMAEV2Config` that follow from the shapes of tensors under our names.
 
     Raises:
-        ValueError: they are not those of a VideoMAE.
+        ValueError: the tensors do not belong to a VideoMAE.
     """
     needed = [_PROJECTION, _LAYER + "intermediate.dense.weight"]
     if model_class_of(weights) is VideoMAEV2ForPreTraining:
         needed += ["decoder.norm.weight", _DECODER_LAYER + "intermediate.dense.weight"]
     missing = [name for name in needed if name not in weights]
     if missing:
-        raise ValueError(f"This is no VideoMAE checkpoint: no {missing[0]}, but {', '.join(list(weights)[:4])}, ..")
+        raise ValueError(f"Not a VideoMAE checkpoint: no {missing[0]}, but {', '.join(list(weights)[:4])}, ..")
     if weights[_PROJECTION].ndim != 5:
         raise ValueError(
-            f"This is no VideoMAE checkpoint: its patch projection is {tuple(weights[_PROJECTION].shape)}."
+            f"Not a VideoMAE checkpoint: its patch projection has shape {tuple(weights[_PROJECTION].shape)}."
         )
     width, channels, tubelet, patch_height, patch_width = weights[_PROJECTION].shape
     fields = {
@@ -82,7 +82,7 @@ def inferred_fields(weights: dict[str, torch.Tensor]) -> dict:
         "position_embedding_type": "learned" if _POSITIONS in weights else "sinusoidal",
     }
     if _LAYER + "lambda_1" in weights:
-        fields["layer_scale_init_value"] = 1e-5  # any start builds the layer scale, whose values are in the file
+        fields["layer_scale_init_value"] = 1e-5  # any positive value builds it; the file has its weights
     if "decoder.norm.weight" in weights:
         fields.update(
             decoder_hidden_size=weights["decoder.norm.weight"].shape[0],
@@ -108,7 +108,7 @@ def _depth(weights, pattern: str) -> int:
 
 
 def model_class_of(weights: dict[str, torch.Tensor]) -> type:
-    """The model that tensors under our names are of."""
+    """The class of the model that tensors under our names belong to."""
     if any(name.startswith(("decoder.", "mask_token")) for name in weights):
         return VideoMAEV2ForPreTraining
     if any(name.startswith(("classifier.", "fc_norm.")) for name in weights):
@@ -117,14 +117,20 @@ def model_class_of(weights: dict[str, torch.Tensor]) -> type:
 
 
 def complete_fields(inferred: dict, size: str | None, options: dict, script: dict) -> tuple[dict, list[str]]:
-    """All fields, and a line for each that the tensors do not say: where it comes from.
+    """All fields, and one line about the source of each field that does not follow from the tensors.
+
+    Args:
+        inferred: the result of `inferred_fields`.
+        size: name of the official size, if the user gives it.
+        options: fields given by the user.
+        script: settings of the training script that are stored in the file.
 
     Raises:
-        ValueError: `size` or an option contradicts the tensors, or something cannot be known.
+        ValueError: `size` or an option contradicts the tensors, or a field remains unknown.
     """
     for name, value in options.items():
         if name in inferred and inferred[name] != value and name not in ("layer_scale_init_value", "use_mean_pooling"):
-            raise ValueError(f"--{name} {value} contradicts the tensors, which have {name}={inferred[name]}.")
+            raise ValueError(f"--{name} {value} contradicts the tensors, which imply {name}={inferred[name]}.")
     rows = _matching_sizes(inferred, size)
     fields, lines = dict(inferred), []
     known = {_SCRIPT_SETTINGS[key]: script[key] for key in _SCRIPT_SETTINGS if script.get(key) is not None}
@@ -142,7 +148,7 @@ def complete_fields(inferred: dict, size: str | None, options: dict, script: dic
     unknown = [name for name in _unknown_fields(inferred) if name not in fields]
     if unknown:
         raise ValueError(
-            f"The tensors fit no official size and do not say {', '.join(unknown)}; give "
+            f"The tensors match no official size and do not determine {', '.join(unknown)}; pass "
             f"{' '.join(f'--{name} VALUE' for name in unknown)}."
         )
     for name in ("mask_ratio", "decoder_mask_ratio", "norm_pix_loss"):
@@ -160,7 +166,7 @@ def _unknown_fields(inferred: dict) -> list[str]:
 
 
 def _matching_sizes(inferred: dict, size: str | None) -> list[dict]:
-    """The rows of the official table that the tensors fit; where a decoder differs, without its heads."""
+    """The rows of the official table that match the tensors; if only the decoder differs, without its heads."""
     rows = []
     for (name, _), values in SIZES.items():
         row = {**dict(zip(SIZE_FIELDS, values)), "num_frames": 16, "image_size": 224, "name": name}
@@ -168,21 +174,21 @@ def _matching_sizes(inferred: dict, size: str | None) -> list[dict]:
         if size == name:
             wrong = next((field for field in encoder if row[field] != inferred[field]), None)
             if wrong:
-                raise ValueError(f"--size {size} has {wrong}={row[wrong]}, the tensors have {inferred[wrong]}.")
+                raise ValueError(f"--size {size} has {wrong}={row[wrong]}, but the tensors imply {inferred[wrong]}.")
         if all(row[field] == inferred[field] for field in encoder):
             if row["decoder_hidden_size"] != inferred.get("decoder_hidden_size"):
                 row.pop("decoder_num_attention_heads")
             rows.append(row)
     if size is not None and size not in {name for name, _ in SIZES}:
-        raise ValueError(f"--size {size} is unknown; there are {', '.join(sorted({name for name, _ in SIZES}))}.")
+        raise ValueError(f"--size {size} is unknown; choose one of {', '.join(sorted({name for name, _ in SIZES}))}.")
     return rows
 
 
 def build_model(weights: dict[str, torch.Tensor], fields: dict):
-    """The model of these weights, in their dtype.
+    """Builds the model for these weights, in their dtype, and loads them.
 
     Raises:
-        ValueError: a weight is missing, too much or of another shape.
+        ValueError: a weight is missing, unexpected or of another shape.
     """
     dtypes = {value.dtype for value in weights.values()}
     model, info = model_class_of(weights).from_pretrained(
@@ -195,12 +201,12 @@ def build_model(weights: dict[str, torch.Tensor], fields: dict):
     faults = [f"{kind} {name}" for kind in ("missing", "unexpected") for name in sorted(info[f"{kind}_keys"])]
     if faults:
         more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
-        raise ValueError(f"The tensors do not make a {type(model).__name__}: {'; '.join(faults[:5])}{more}.")
+        raise ValueError(f"The tensors do not fit a {type(model).__name__}: {'; '.join(faults[:5])}{more}.")
     return model.eval()
 
 
 def drop_on_purpose(weights: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """The weights without those that change nothing, and a line for each kind left out."""
+    """The weights without those that have no effect, and one line for each kind that was dropped."""
     lines = []
     key_biases = [name for name in weights if name.endswith("attention.attention.key.bias")]
     if key_biases and not any(name.endswith("attention.attention.scale") for name in weights):
@@ -218,10 +224,10 @@ def drop_on_purpose(weights: dict[str, torch.Tensor]) -> tuple[dict[str, torch.T
 def inflate_image_model(
     weights: dict[str, torch.Tensor], tubelet_size: int
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """An image ViT or ViT-MAE as the encoder of a video model; other weights as they are.
+    """Inflates an image ViT or ViT-MAE to the encoder of a video model; other weights are returned unchanged.
 
-    The patch projection is spread over the tubelet, so that a static clip gives what its frame gave. The class token,
-    the positions, the decoder and the head go: they have no counterpart, or one of another shape.
+    The patch projection is spread over the tubelet, so that a static clip gives the same response as its frame. The
+    class token, the positions, the decoder and the head are dropped: they have no counterpart of the same shape.
     """
     if _PROJECTION not in weights or weights[_PROJECTION].ndim != 4:
         return weights, []
@@ -230,13 +236,13 @@ def inflate_image_model(
     projection = weights[_PROJECTION]
     kept[_PROJECTION] = resize_projection(projection, projection.shape[1], tubelet_size)
     left_out = sorted({name.rsplit(".", 1)[-1 if name == _POSITIONS else 0] for name in weights.keys() - kept.keys()})
-    return kept, [f"of an image model, inflated to tubelets of {tubelet_size} frames: {', '.join(left_out)}"]
+    return kept, [f"from an image model, inflated to tubelets of {tubelet_size} frames: {', '.join(left_out)}"]
 
 
 def convert_official(
     source: Path, size: str | None, options: dict
 ) -> tuple[torch.nn.Module, VideoMAEV2ImageProcessor, list[str]]:
-    """An official file as one of our models, with the processor of the official test, and the report."""
+    """Converts an official file to one of our models, with the processor of the official test, and a report."""
     weights, script = read_weights(source)
     total = len(weights)
     weights, inflated = inflate_image_model(weights, options.get("tubelet_size", 2))
@@ -255,10 +261,10 @@ def convert_official(
 
 
 def official_preprocessing(script: dict) -> tuple[dict, list[str]]:
-    """The options of the processor that prepares clips as the official test does, and a line about them.
+    """The processor options that prepare clips as the official test does, and a line about them.
 
     Args:
-        script: the settings of the training script that a file holds. Something-Something alone is sampled uniformly.
+        script: the settings of the training script stored in a file. Only Something-Something is sampled uniformly.
     """
     options = {"official_sampling": True, "antialias": False}
     if script.get("data_set") is not None:
@@ -272,7 +278,7 @@ def official_preprocessing(script: dict) -> tuple[dict, list[str]]:
 
 
 def read_labels(path: str) -> dict[int, str]:
-    """Class names from a JSON object of numbers and names, a JSON list, or a text file with a name a line."""
+    """Class names from a JSON object that maps numbers to names, a JSON list, or a text file with one name per line."""
     text = Path(path).read_text(encoding="utf-8")
     if not path.endswith(".json"):
         return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
@@ -285,21 +291,24 @@ def read_labels(path: str) -> dict[int, str]:
 def set_labels(model, names: dict[int, str]):
     rows = model.config.num_labels
     if sorted(names) != list(range(rows)):
-        raise ValueError(f"--id2label names {len(names)} classes, 0 to {max(names)}; the model has {rows}.")
+        raise ValueError(f"--id2label names {len(names)} classes, 0 to {max(names)}, but the model has {rows}.")
     model.config.id2label, model.config.label2id = names, {name: number for number, name in names.items()}
 
 
 def gather_head(model, rows: list[int]):
     """Keeps these rows of the head, in this order: a Kinetics-710 head becomes one of Kinetics-400, 600 or 700.
 
-    As v2/run_class_finetuning.py does with misc/label_710to400.json and its like, which are lists of rows.
+    Corresponds to v2/run_class_finetuning.py with misc/label_710to400.json and similar lists of rows.
+
+    Raises:
+        ValueError: the model has no head, or the rows are invalid.
     """
     if not isinstance(model, VideoMAEV2ForVideoClassification):
         raise ValueError(f"--label_map needs a classifier; this is a {type(model).__name__}.")
     if not isinstance(rows, list) or not rows or not all(type(row) is int for row in rows):
-        raise ValueError("--label_map must be a JSON list of row numbers.")
+        raise ValueError("--label_map must be a JSON list of row indices.")
     if len(set(rows)) < len(rows) or not 0 <= min(rows) <= max(rows) < model.num_labels:
-        raise ValueError(f"--label_map must list different rows from 0 to {model.num_labels - 1}.")
+        raise ValueError(f"--label_map must list distinct rows from 0 to {model.num_labels - 1}.")
     names = [model.config.id2label[row] for row in rows]
     head = torch.nn.Linear(model.config.hidden_size, len(rows), device="meta")
     head.weight = torch.nn.Parameter(model.classifier.weight.detach()[rows].clone())
@@ -308,7 +317,7 @@ def gather_head(model, rows: list[int]):
     config = model.config
     config.id2label = dict(enumerate(names))
     config.label2id = {name: number for number, name in enumerate(names)}
-    config.label_mappings = None  # of the rows as they were
+    config.label_mappings = None  # they refer to the previous rows
     if config.target_mean is not None:
         config.target_mean, config.target_std = (
             tuple(values[row] for row in rows) for values in (config.target_mean, config.target_std)
@@ -322,9 +331,9 @@ def save_ours(model, processor: VideoMAEV2ImageProcessor, destination: Path) -> 
 
 
 def save_official(model, processor: VideoMAEV2ImageProcessor, destination: Path) -> list[str]:
-    """The official .pth, weights under "model", as its loaders expect (v1/utils.py); returns lines about it.
+    """Writes an official .pth, with weights under "model" as its loaders expect (v1/utils.py); returns report lines.
 
-    The official code always normalises as for ImageNet, and has no place for the range of targets.
+    The official code always normalises pixels with ImageNet's values, and cannot store the range of targets.
     """
     weights = model.state_dict()
     if isinstance(model, VideoMAEV2Model):
@@ -332,8 +341,8 @@ def save_official(model, processor: VideoMAEV2ImageProcessor, destination: Path)
     weights, lines = fold_targets(weights, model.config)
     weights, more = fold_normalization(weights, processor.to_dict())
     if model.config.problem_type == "multi_label_classification":
-        more.append("  problem_type is left out: the official code scores one label a video")
+        more.append("  problem_type is left out: the official code scores one label per video")
     pretraining = isinstance(model, VideoMAEV2ForPreTraining)
-    with open(destination, "wb") as file:  # given a path, torch answers a full disk with a RuntimeError
+    with open(destination, "wb") as file:  # given a path, torch raises RuntimeError for a full disk
         torch.save({"model": to_official(weights, pretraining)}, file)
     return lines + more

@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""What other libraries have no place for, moved into weights, so that the outputs stay the same."""
+"""Folds settings that other libraries cannot store into weights, so that outputs do not change."""
 
 import torch
 
@@ -13,7 +13,10 @@ _PROJECTION = "videomae.embeddings.patch_embeddings.projection"
 def fold_targets(
     weights: dict[str, torch.Tensor], config: VideoMAEV2Config
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """The weights of a regression whose classifier gives targets in the unit of the data, and a line about it."""
+    """Folds the range of targets into the classifier, so that its outputs are in the unit of the data.
+
+    Returns the weights, and a line about the change.
+    """
     if config.target_mean is None or "classifier.weight" not in weights:
         return weights, []
     weight, bias = weights["classifier.weight"], weights["classifier.bias"]
@@ -28,11 +31,14 @@ def fold_targets(
 def fold_normalization(
     weights: dict[str, torch.Tensor], preprocessing: dict
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """The weights of a model that takes pixels with ImageNet's normalisation, and a line about it.
+    """Folds a normalisation into the patch projection, so that the model takes pixels normalised as for ImageNet.
 
     Args:
-        weights: of a model of three channels, with a head or as `videomae.` alone.
-        preprocessing: the options of the processor whose pixels it takes.
+        weights: the weights of a model with three channels and with the prefix `videomae.`, with or without a head.
+        preprocessing: the options of the processor whose pixels the model takes.
+
+    Returns:
+        The weights, and a line about the change.
     """
     weight, bias = weights[f"{_PROJECTION}.weight"], weights[f"{_PROJECTION}.bias"]  # (D, C, t, h, w), (D,)
     mean, std = normalization_of(preprocessing, weight.shape[1])
@@ -42,10 +48,10 @@ def fold_normalization(
         torch.tensor(values, dtype=torch.float64)[:, None, None, None]
         for values in (mean, std, IMAGENET_MEAN, IMAGENET_STD)
     )
-    # The same pixel p is (p - old_mean) / old_std = x * new_std / old_std + (new_mean - old_mean) / old_std.
+    # For the same pixel p: (p - old_mean) / old_std = x * new_std / old_std + (new_mean - old_mean) / old_std.
     shift = (weight.double() * (new_mean - old_mean) / old_std).sum(dim=(1, 2, 3, 4))  # (D, C, t, h, w) -> (D,)
     folded = {
         f"{_PROJECTION}.weight": (weight.double() * new_std / old_std).to(weight.dtype),
         f"{_PROJECTION}.bias": (bias.double() + shift).to(bias.dtype),
     }
-    return {**weights, **folded}, ["  the normalisation of its pixels is folded into the patches: it takes ImageNet's"]
+    return {**weights, **folded}, ["  the normalisation of pixels is folded into the patches; it takes ImageNet's"]

@@ -1,8 +1,8 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""The model card of a checkpoint: what may be public, and nothing that is markup.
+"""Writes the model card of a checkpoint, with nothing private and no markup from data.
 
-Settings come from an allow-list, as a path or a host name of this machine is not for a card. Class names and values are
-shown as code, in which neither HTML nor Markdown means anything.
+Settings come from an allow-list, since paths and host names of this machine do not belong in a card. Class names and
+values are shown as code, where HTML and Markdown have no effect.
 """
 
 import math
@@ -30,7 +30,7 @@ SHOWN_SETTINGS = frozenset(
         "gradient_accumulation_steps", "fsdp2", "torch_compile", "activation_checkpointing", "evaluate_ema",
     }
 )  # fmt: skip
-# The metrics of an evaluation, under the names of evaluate.Metric
+# The metrics of an evaluation: (name in the `evaluate` library, displayed name)
 SCORES = {
     "top1": ("accuracy", "top-1 accuracy"),
     "top5": ("accuracy", "top-5 accuracy"),
@@ -110,14 +110,14 @@ features = model(**processor("video.mp4", return_tensors="pt")).last_hidden_stat
 
 @dataclass
 class Checkpoint:
-    """A checkpoint and what its training left beside it.
+    """A checkpoint and the records of its training.
 
     Args:
         source: folder or Hub id.
-        model, processor: as they were loaded.
-        settings: of settings.yaml, what `train.py` was started with; {} for others.
-        metrics: of `train.py evaluate`, or what training ended with.
-        base_model: Hub id of the weights that training started from, if they were from there.
+        model, processor: the loaded model and processor.
+        settings: the settings of the training run, from settings.yaml; {} if there is no such file.
+        metrics: the metrics of `train.py evaluate`, or the last ones of the training run.
+        base_model: Hub id of the weights that training started from, if they came from the Hub.
     """
 
     source: str
@@ -136,13 +136,13 @@ def model_card(checkpoint: Checkpoint, repo_id: str, license_name: str | None, d
     """The card of a checkpoint.
 
     Args:
-        checkpoint: what it is about.
-        repo_id: where it will be.
-        license_name: of the weights; None says that none was stated.
-        dataset: name of the data, as its author gives it.
+        checkpoint: the checkpoint to describe.
+        repo_id: its future repository on the Hub.
+        license_name: licence of the weights; with None the card says that none was stated.
+        dataset: name of the data set, as given by the author of the card.
 
     Raises:
-        ValueError: a metric that is no number.
+        ValueError: a metric is not a number.
     """
     name = repo_id.split("/")[-1]
     found = {key: _number(checkpoint.metrics, key) for key in SCORES if f"eval_{key}" in checkpoint.metrics}
@@ -174,7 +174,7 @@ def model_card(checkpoint: Checkpoint, repo_id: str, license_name: str | None, d
         usage=USAGE[checkpoint.auto_class].format(repo=repo_id),
         data=_data_section(checkpoint, dataset),
         results=_table({SCORES[key][1]: _shown_score(key, value) for key, value in found.items()})
-        or "Not stated. `train.py evaluate` writes a metrics.json that `push_to_hub.py --metrics` takes.",
+        or "Not stated. Pass the metrics.json of `train.py evaluate` to `push_to_hub.py --metrics`.",
         training=_table({name: as_code(value) for name, value in _public(checkpoint.settings).items()})
         or "Not stated.",
         licence=f"{as_code(license_name)}, for the weights." if license_name else "None was stated for the weights.",
@@ -184,7 +184,7 @@ def model_card(checkpoint: Checkpoint, repo_id: str, license_name: str | None, d
 def _number(metrics: dict, key: str) -> float:
     value = metrics[f"eval_{key}"]
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"The metrics have eval_{key}={value!r:.40}, which is no number.")
+        raise ValueError(f"The metrics have eval_{key}={value!r:.40}, which is not a number.")
     return float(value)
 
 
@@ -197,7 +197,7 @@ def _is_v1(checkpoint: Checkpoint) -> bool:
 
 
 def _public(settings: dict) -> dict:
-    """The settings that are for everybody, without files that are named in them."""
+    """The settings that may be public, without the names of files."""
     kept = {name: value for name, value in settings.items() if name in SHOWN_SETTINGS and value is not None}
     return {
         name: value for name, value in kept.items() if not (isinstance(value, str) and ("/" in value or "\\" in value))
@@ -205,7 +205,7 @@ def _public(settings: dict) -> dict:
 
 
 def as_code(value) -> str:
-    """Text as Markdown code, in a table or out of it.
+    """Text as Markdown code, for use inside or outside tables.
 
     >>> as_code("a|b`<script>")
     "`a\\\\|b'<script>`"
@@ -224,7 +224,7 @@ def _summary(checkpoint: Checkpoint) -> str:
         "AutoModel": "a video encoder",
     }[checkpoint.auto_class]
     if config.problem_type == "regression":
-        kind = f"a model that predicts {config.num_labels} numbers of a video"
+        kind = f"a model that predicts {config.num_labels} numbers for a video"
     height, width = config.image_hw
     return (
         f"{version}: {kind}. {parameters:,} parameters, {config.num_hidden_layers} layers of width "
@@ -234,7 +234,7 @@ def _summary(checkpoint: Checkpoint) -> str:
 
 def _data_section(checkpoint: Checkpoint, dataset: str | None) -> str:
     processor = checkpoint.processor
-    pace = f"at {processor.fps:g} a second" if processor.fps else f"{processor.sampling_rate:g} apart"
+    pace = f"at {processor.fps:g} per second" if processor.fps else f"{processor.sampling_rate:g} apart"
     if processor.frame_sampling == "uniform":
         pace = "spread over the whole video"
     stated = as_code(dataset) if dataset else "not stated"
@@ -242,7 +242,7 @@ def _data_section(checkpoint: Checkpoint, dataset: str | None) -> str:
     if checkpoint.auto_class == "AutoModelForVideoClassification":
         names = [as_code(name) for name in checkpoint.model.config.id2label.values()]
         what = "Targets" if checkpoint.model.config.problem_type == "regression" else "Classes"
-        more = f", .. ({len(names)} in all)" if len(names) > 20 else ""
+        more = f", .. ({len(names)} in total)" if len(names) > 20 else ""
         lines.append(f"- {what}: {', '.join(names[:20])}{more}")
     return "\n".join(lines)
 

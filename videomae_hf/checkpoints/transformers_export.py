@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Our models as plain `videomae` checkpoints, which an unmodified transformers loads."""
+"""Exports our models as plain `videomae` checkpoints, which an unmodified transformers loads."""
 
 import copy
 import json
@@ -19,26 +19,26 @@ COUNTERPARTS = {
     "VideoMAEV2ForPreTraining": VideoMAEForPreTraining,
     "VideoMAEV2ForVideoClassification": VideoMAEForVideoClassification,
 }
-# transformers builds fc_norm and the decoder's norm with PyTorch's default, whatever its configuration says
+# transformers builds fc_norm and the decoder's norm with PyTorch's default epsilon, whatever its configuration says
 _THEIR_HEAD_EPS = 1e-5
-_TOLERANCE = 1e-4  # of outputs in float32, relative to the largest where that is above 1
+_TOLERANCE = 1e-4  # of outputs in float32, relative to the largest output if that is above 1
 
 
 def save_transformers(model, processor: VideoMAEV2ImageProcessor, destination: Path) -> list[str]:
-    """Writes `model` and its processor in transformers' layout; returns lines about what is not quite the same.
+    """Writes `model` and its processor in transformers' layout; returns lines about all differences.
 
     Raises:
-        ValueError: the model has something that transformers' VideoMAE cannot express, or gives another output there.
+        ValueError: transformers' VideoMAE cannot express a feature of the model, or gives other outputs.
     """
     refuse_inexpressible(model.config)
     theirs = COUNTERPARTS[type(model).__name__](their_config(model)).to(model.dtype).eval()
     weights, lines = fold_targets(dict(model.state_dict()), model.config)
     for name, value in theirs.state_dict().items():
-        if name.endswith("attention.key.bias"):  # transformers 5.6 to 5.17 build one
+        if name.endswith("attention.key.bias"):  # transformers 5.6 to 5.17 have one
             weights[name] = torch.zeros_like(value)
     theirs.load_state_dict(weights)
     theirs.save_pretrained(destination)
-    # By hand: the class that writes it is another with torchvision than without
+    # Written by hand, because the class that would write it depends on whether torchvision is installed
     options = processor.to_dict()
     theirs_options = {"image_processor_type": "VideoMAEImageProcessor", **{key: options[key] for key in PREPROCESSING}}
     text = json.dumps(theirs_options, indent=2) + "\n"
@@ -70,27 +70,27 @@ def their_config(model) -> VideoMAEConfig:
 
 
 def _left_out(model, preprocessing: dict) -> list[str]:
-    """What of a model means nothing to transformers, a line each."""
+    """One line for each setting of a model that transformers does not support."""
     config, lines = model.config, []
     if config.decoder_mask_ratio:
         lines.append("  dual masking is left out: transformers reconstructs every masked token")
     pixels = normalization_of(preprocessing, config.num_channels)
     if model.__class__.__name__ == "VideoMAEV2ForPreTraining" and pixels != (IMAGENET_MEAN, IMAGENET_STD):
         if not config.norm_pix_loss:
-            lines.append("  its loss is another: transformers' targets undo ImageNet's normalisation, not this one's")
+            lines.append("  the loss differs: transformers' targets undo ImageNet's normalisation, not the model's")
     for name in ("drop_path_rate", "classifier_dropout"):
         if getattr(config, name):
             lines.append(f"  {name}={getattr(config, name)} is left out: it only matters in training")
     if config.label_mappings:
-        lines.append("  label_mappings is left out: transformers has no place for it")
+        lines.append("  label_mappings is left out: transformers does not support it")
     return lines
 
 
 def _outputs_compared(ours, theirs) -> str:
-    """A line about the difference of the outputs on a random clip, in float32.
+    """A line about the difference between the outputs for a random clip, in float32.
 
     Raises:
-        ValueError: it has no known reason.
+        ValueError: the difference has no known reason.
     """
     ours, theirs = copy.deepcopy(ours).float(), copy.deepcopy(theirs).float()
     distance, allowed = _largest_difference(ours, theirs)
@@ -109,7 +109,7 @@ def _outputs_compared(ours, theirs) -> str:
 
 @torch.no_grad()
 def _largest_difference(ours, theirs) -> tuple[float, float]:
-    """The largest difference of outputs on a random clip, and what rounding explains."""
+    """The largest difference between the outputs for a random clip, and the part that rounding explains."""
     config = ours.config
     shape = (1, config.num_frames, config.num_channels, *config.image_hw)
     inputs = {"pixel_values": torch.randn(shape, generator=torch.Generator().manual_seed(0))}

@@ -1,16 +1,16 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Checkpoints of every layout in, and out again.
+"""Converts checkpoints between all supported layouts.
 
     videomae convert SRC DST [--to ours] [--size base] [--FIELD VALUE ...]
     videomae convert OURS DST --to transformers
     videomae convert OURS DST.pth --to official
 
-SRC is an official V1 or V2 file (.pth, of pretraining or finetuning) or one of mmaction2's VideoMAE, or a folder or Hub
-id of ours, of transformers' VideoMAE, of OpenGVLab's V2 or of adapters. How pixels are prepared goes along with the
-weights. What the tensors say is read from them: width, depth, patch, tubelet, channels, decoder,
-classes. Heads, frames and input size they do not say: these come from the official size that the tensors fit, from
---size or from options (any field of VideoMAEV2Config), and the report says which. Nothing is written unless everything
-fits.
+SRC is an official V1 or V2 file (.pth, from pretraining or finetuning), a file of mmaction2's VideoMAE, or the folder
+or Hub id of a checkpoint of ours, of transformers' VideoMAE, of OpenGVLab's V2 or of adapters. The preprocessing of
+pixels is converted together with the weights. Width, depth, patch, tubelet, channels, decoder and classes follow from
+the shapes of the tensors. Heads, frames and input size do not: they come from the official size that the tensors match,
+from --size or from options (any field of VideoMAEV2Config), and the report names the source of each. Nothing is written
+unless everything fits.
 """
 
 import argparse
@@ -31,8 +31,8 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, dict]:
     parser.add_argument("source", metavar="SRC")
     parser.add_argument("destination", metavar="DST", type=Path, help="new folder, or new file with --to official")
     parser.add_argument("--to", choices=("ours", "transformers", "official"), default="ours")
-    parser.add_argument("--size", help="small, base, large, huge or giant: refused where the tensors are others")
-    parser.add_argument("--id2label", metavar="FILE", help="class names: JSON, or a text file with one a line")
+    parser.add_argument("--size", help="small, base, large, huge or giant; refused if the tensors do not match")
+    parser.add_argument("--id2label", metavar="FILE", help="class names: JSON, or a text file with one per line")
     parser.add_argument("--label_map", metavar="FILE", help="JSON list of head rows to keep (Kinetics-710 to 400 ..)")
     options, rest = parser.parse_known_args(arguments)
     return options, config_options(rest, VideoMAEV2Config.__annotations__)
@@ -42,11 +42,11 @@ def main(arguments: list[str]):
     """`videomae convert`."""
     args, fields = parse_arguments(arguments)
     if args.destination.exists():
-        raise ValueError(f"{args.destination} exists; give a new name, so that nothing is mixed.")
+        raise ValueError(f"{args.destination} exists already; give a new name.")
     if Path(args.source).is_file():
         model, processor, report = convert_official(Path(args.source), args.size, fields)
     elif args.size:
-        raise ValueError(f"--size is for official files; the configuration of {args.source} says the size.")
+        raise ValueError(f"--size is for official files; the configuration of {args.source} gives the size.")
     else:
         model, lines = open_checkpoint(args.source, dtype="auto", **fields)
         model.eval()
@@ -59,7 +59,7 @@ def main(arguments: list[str]):
         gather_head(model, json.loads(Path(args.label_map).read_text(encoding="utf-8")))
     args.destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.destination.parent) as scratch:
-        partial = Path(scratch, args.destination.name)  # what fails half way leaves nothing behind
+        partial = Path(scratch, args.destination.name)  # a failure leaves no incomplete output
         if args.to == "transformers":
             from ..checkpoints.transformers_export import save_transformers
 

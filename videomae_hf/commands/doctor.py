@@ -1,8 +1,8 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Says what works on this machine, and what to do about what does not.
+"""`videomae doctor`: checks what works on this machine, and explains how to fix the rest.
 
-Imports nothing but the standard library: whatever may be broken is tried in a process of its own (`_PROBES`), where it
-may raise, hang or crash. Where not even `import videomae_hf` works, run this file:
+This file imports only the standard library: anything that may be broken is tried in a separate process (`_PROBES`),
+which may raise, hang or crash. If not even `import videomae_hf` works, run this file directly:
 `python .../videomae_hf/commands/doctor.py`.
 """
 
@@ -25,29 +25,29 @@ from pathlib import Path
 
 
 DESCRIPTION = """\
-Says what works on this machine and what to do about what does not: video decoding (each backend decodes a tiny
-video), package versions, memory, GPUs. The exit status is 0 if a decoding backend and this package work, otherwise 1.
+Checks what works on this machine and explains how to fix the rest: video decoding (each backend decodes a tiny video),
+package versions, memory, GPUs. The exit status is 0 if a decoding backend and this package work, otherwise 1.
 """
-BACKENDS = {"pyav": "av", "torchcodec": "torchcodec", "decord": "decord"}  # the order of `auto`, and the modules
-DISTRIBUTIONS = {"decord": ("decord", "decord2", "eva-decord")}  # whose package has another name than the module
+BACKENDS = {"pyav": "av", "torchcodec": "torchcodec", "decord": "decord"}  # in the order of `auto`, with their modules
+DISTRIBUTIONS = {"decord": ("decord", "decord2", "eva-decord")}  # if the package has another name than the module
 PACKAGES = (
     "torch", "torchvision", "transformers", "accelerate", "datasets", "evaluate", "huggingface_hub", "safetensors",
     "numpy",
 )  # fmt: skip
 ENCODERS = ("libx264", "libx265", "libsvtav1", "mpeg4")
 FFMPEG_OF_LIBAVCODEC = {58: 4, 59: 5, 60: 6, 61: 7, 62: 8, 63: 9}
-# The table of torchcodec's README. From 0.12 on any torch from 2.11 on; 0.13 is the last that loads with CPU torch.
+# The table in torchcodec's README. 0.12 and newer fit torch 2.11 and newer; 0.13 is the last to load with CPU torch.
 TORCHCODEC_OF_TORCH = {"2.6": "0.2", "2.7": "0.5", "2.8": "0.7", "2.9": "0.9", "2.10": "0.10"}
-GREYS = tuple(range(30, 230, 25))  # of the frames of the test video
+GREYS = tuple(range(30, 230, 25))  # grey levels of the frames of the test video
 _ANSWER = "answer of the probe: "
-TIMEOUT = 120  # seconds for a probe; a first import of torch may take half a minute
+TIMEOUT = 120  # seconds per probe; the first import of torch may take half a minute
 
 
-# ------------------------------------------------------------------------------------- probes, in their own process
+# ------------------------------------------------------------------------------------ probes, in a separate process
 
 
 def _probe_pyav(video: Path) -> dict:
-    """Writes the test video too."""
+    """Also writes the test video."""
     import av
     import numpy as np
 
@@ -136,7 +136,7 @@ _PROBES = {
 
 
 def probe(name: str, video: Path, timeout: float = TIMEOUT) -> dict:
-    """Runs a probe; {"error": why} if it raises, crashes or hangs."""
+    """Runs a probe and returns its result, or {"error": reason} if it raises, crashes or hangs."""
     folder = str(Path(__file__).resolve().parent)
     search = [path or os.getcwd() for path in sys.path if path != folder]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(search)}
@@ -153,12 +153,12 @@ def probe(name: str, video: Path, timeout: float = TIMEOUT) -> dict:
 
 
 def _answer(name: str, video: str):
-    """In the process of a probe: its result as a line among whatever else libraries print."""
+    """Runs in the process of a probe: prints its result as one line, among other output of libraries."""
     try:
         result = _PROBES[name](Path(video))
-    except Exception as error:  # whatever it is, it is the answer
+    except Exception as error:  # any error is a valid answer
         reasons = []
-        while error is not None:  # what lies beneath, too: torchcodec's reason is there
+        while error is not None:  # include causes: that of torchcodec has the reason
             reasons.append(str(error).strip() or type(error).__name__)
             error = error.__cause__
         result = {"error": "\n".join(reasons)}
@@ -169,7 +169,7 @@ def _answer(name: str, video: str):
 
 
 def version_of(module: str) -> str | None:
-    """Of an installed package, without importing it; None if it is not there."""
+    """The version of an installed package, without importing it; None if it is not installed."""
     for name in DISTRIBUTIONS.get(module, (module,)):
         try:
             return importlib.metadata.version(name)
@@ -179,11 +179,11 @@ def version_of(module: str) -> str | None:
 
 
 def examine(timeout: float = TIMEOUT) -> dict:
-    """All that `report` shows, for JSON."""
+    """Collects all facts that `report` shows, as JSON-serialisable values."""
     versions = {name: version_of(name) for name in PACKAGES}
     with tempfile.TemporaryDirectory() as folder:
         ask = partial(probe, video=Path(folder, "grey.mp4"), timeout=timeout)
-        # PyAV goes first, as it makes the video.
+        # PyAV comes first, because it writes the test video.
         answers = {"pyav": ask("pyav") if version_of("av") else None}
         names = [name for name in ("torchcodec", "decord", "torch", "torchvision") if version_of(name)]
         names.append("videomae_hf")
@@ -216,7 +216,7 @@ def examine(timeout: float = TIMEOUT) -> dict:
 
 
 def judge_backend(name: str, version: str | None, answer: dict | None, torch_version: str | None, torch: dict) -> dict:
-    """{"state": works, loads (not tried, for want of a video), broken or missing, "version", "detail"}."""
+    """{"state", "version", "detail"}; the state is works, loads (not tried without a test video), broken or missing."""
     if version is None:
         return {"state": "missing", "version": None, "detail": _hint_missing(name)}
     if "error" in answer:
@@ -227,11 +227,11 @@ def judge_backend(name: str, version: str | None, answer: dict | None, torch_ver
             "detail": explain(answer["error"], version, torch_version, torch),
         }
     if "greys" not in answer:
-        detail = "loads; not tried, as it is PyAV that makes the test video"
+        detail = "loads; not tried, because the test video is written by PyAV"
         return {"state": "loads", "version": version, "detail": detail}
     greys = answer["greys"]
     if len(greys) != len(GREYS) or any(abs(found - grey) > 10 for found, grey in zip(greys, GREYS)):
-        detail = f"gives wrong frames: grey levels {[round(grey) for grey in greys]} in place of {list(GREYS)}"
+        detail = f"decodes wrong frames: grey levels {[round(grey) for grey in greys]} instead of {list(GREYS)}"
         return {"state": "broken", "version": version, "detail": detail}
     return {"state": "works", "version": version, "detail": _ffmpeg(name, answer.get("libavcodec"))}
 
@@ -257,7 +257,7 @@ def _first_line(text: str, *_) -> str:
 
 
 def explain_torchcodec(text: str, version: str, torch_version: str | None, torch: dict) -> str:
-    """Why torchcodec does not load and what to do, from its error and all it says about each FFmpeg it tried."""
+    """Why torchcodec does not load and how to fix it, from its error message about each FFmpeg that it tried."""
     if torch_version is None or "No module named 'torch'" in text:
         return "needs torch, which is not installed"
     advice = f"pip install torchcodec=={fitting_torchcodec(torch_version)}"
@@ -267,11 +267,11 @@ def explain_torchcodec(text: str, version: str, torch_version: str | None, torch
         library for library in missing if re.match("lib(nv|npp|cu(da|blas|fft|rand|dnn)|c10_cuda|torch_cuda)", library)
     ]
     if cuda and torch.get("cuda") is None:
-        return f"is a build for CUDA ({cuda[0]} is missing) and torch {torch_version} one for the CPU: {advice}"
+        return f"is a CUDA build ({cuda[0]} is missing), but torch {torch_version} is a CPU build: {advice}"
     if cuda:
         return (
-            f"is a build for another CUDA ({cuda[0]} is missing) than torch {torch_version} (CUDA {torch['cuda']}): "
-            "install the torchcodec of the same CUDA"
+            f"is built for another CUDA version ({cuda[0]} is missing) than torch {torch_version} (CUDA "
+            f"{torch['cuda']}): install the torchcodec for the same CUDA version"
         )
     symbol = re.search(r"(undefined symbol|Symbol not found)\S* *(\S+)", text)
     if symbol:
@@ -283,7 +283,7 @@ def explain_torchcodec(text: str, version: str, torch_version: str | None, torch
             "ffmpeg or conda install ffmpeg; a static ffmpeg program is not enough"
         )
     if "Could not load libtorchcodec" in text:
-        return f"does not load: it needs shared libraries of FFmpeg 4 to 8 and the release for torch: {advice}"
+        return f"does not load: it needs shared libraries of FFmpeg 4 to 8, and the release that fits torch: {advice}"
     return _first_line(text)
 
 
@@ -292,7 +292,7 @@ def fitting_torchcodec(torch_version: str) -> str:
 
 
 def _memory() -> dict | None:
-    """Bytes in all and available; None where the system does not say. A container's limit counts."""
+    """Total and available memory in bytes, within the limit of a container; None if the system does not report it."""
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -310,7 +310,7 @@ def _memory() -> dict | None:
 
 
 def _shared_memory() -> int | None:
-    """Bytes of /dev/shm; None where there is none."""
+    """The size of /dev/shm in bytes; None if it does not exist."""
     try:
         return shutil.disk_usage("/dev/shm").total
     except OSError:
@@ -321,7 +321,7 @@ def _shared_memory() -> int | None:
 
 
 def find_problems(facts: dict, answers: dict) -> list[str]:
-    """What is wrong or will surprise, each with what to do."""
+    """Problems and likely surprises, each with a remedy."""
     versions, machine, backends = facts["packages"], facts["machine"], facts["backends"]
     problems = []
     if all(entry["state"] in ("missing", "broken") for entry in backends.values()):
@@ -334,7 +334,7 @@ def find_problems(facts: dict, answers: dict) -> list[str]:
         error = (answers.get(name) or {}).get("error")
         if error and name == "torchvision":
             problems.append(
-                f"torchvision {versions[name]} does not load ({_first_line(error)}), and with it transformers. It is "
+                f"torchvision {versions[name]} does not load ({_first_line(error)}), and breaks transformers. It is "
                 f"not needed here: pip uninstall torchvision; or install {_fitting_torchvision(versions)}."
             )
         elif error:
@@ -346,23 +346,23 @@ def find_problems(facts: dict, answers: dict) -> list[str]:
     if (5, 6) <= release <= (5, 17):
         problems.append(
             f"transformers {versions['transformers']}: its own VideoMAE classes load the q and v biases of published "
-            "checkpoints as zeros (5.6 to 5.17). The classes of this package load them right."
+            "checkpoints as zeros (5.6 to 5.17). The classes of this package load them correctly."
         )
     if answers["pyav"] and "error" not in answers["pyav"] and "libx264" not in facts["encoders"]:
-        problems.append("PyAV has no libx264 encoder, which H.264 videos are written with: pip install av, the wheel.")
+        problems.append("PyAV has no libx264 encoder, which is needed to write H.264 videos: install the wheel of av.")
     if machine["shared_memory"] is not None and machine["shared_memory"] < 2**30:
         problems.append(
-            f"/dev/shm holds {_size(machine['shared_memory'])}, through which data workers pass their batches: start "
-            "the container with --shm-size=8g or --ipc=host, or train with --dataloader_num_workers 0."
+            f"/dev/shm holds only {_size(machine['shared_memory'])}, and data workers pass their batches through it: "
+            "start the container with --shm-size=8g or --ipc=host, or train with --dataloader_num_workers 0."
         )
     cpu_torch = "torch" in answers and answers["torch"].get("cuda") is None and "error" not in answers["torch"]
     if cpu_torch and shutil.which("nvidia-smi"):
-        problems.append(f"torch {versions['torch']} is a build for the CPU, but this machine has NVIDIA's driver.")
+        problems.append(f"torch {versions['torch']} is a CPU build, but this machine has an NVIDIA driver.")
     return problems
 
 
 def unmet_requirements() -> list[str]:
-    """Of this package as installed; [] where it is not (run from a checkout)."""
+    """Unmet requirements of this package as installed; [] if it is run from a checkout without installation."""
     try:
         from packaging.requirements import Requirement
 
@@ -376,10 +376,10 @@ def unmet_requirements() -> list[str]:
         try:
             found = importlib.metadata.version(requirement.name)
         except importlib.metadata.PackageNotFoundError:
-            lines.append(f"{requirement.name} is required and not installed: pip install '{requirement.name}'")
+            lines.append(f"{requirement.name} is required but not installed: pip install '{requirement.name}'")
             continue
         if not requirement.specifier.contains(found, prereleases=True):
-            lines.append(f"{requirement.name} {found} is installed, {requirement.specifier} is required.")
+            lines.append(f"{requirement.name} {found} is installed, but {requirement.specifier} is required.")
     return lines
 
 
@@ -398,7 +398,7 @@ def _fitting_torchvision(versions: dict) -> str:
 
 
 def report(facts: dict) -> list[str]:
-    """Lines for people."""
+    """The facts as lines for people."""
     machine = facts["machine"]
     memory = machine["memory"]
     lines = [
@@ -418,7 +418,7 @@ def report(facts: dict) -> list[str]:
     lines += [_row(name, version or "not installed") for name, version in facts["packages"].items()]
     lines += ["", "Video decoding"]
     for name, entry in facts["backends"].items():
-        # What is broken is explained below.
+        # Broken backends are explained under Problems.
         detail = "see below" if entry["state"] == "broken" else entry["detail"]
         lines.append(_row(name, f"{entry['state']:<8} {entry['version'] or '-':<8} {detail}"))
     lines.append(_row("auto takes", facts["auto"] or "none"))
@@ -444,7 +444,7 @@ def main(arguments: list[str]):
     parser = argparse.ArgumentParser(
         prog="videomae doctor", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds for each check; default: %(default)s")
     args = parser.parse_args(arguments)
     facts = examine(args.timeout)
@@ -456,6 +456,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--probe"]:
         _answer(*sys.argv[2:])
     else:
-        # Not this folder, whose files are no modules by themselves
+        # Remove this folder from the path: its files are not top-level modules
         sys.path[0] = str(Path(__file__).resolve().parents[2])
         main(sys.argv[1:])

@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Several labelled data sets as one, as K400, K600 and K700 become K710."""
+"""`videomae merge-labels`: merges several labelled data sets, as Kinetics-400, 600 and 700 were merged into K710."""
 
 import argparse
 from pathlib import Path
@@ -22,15 +22,15 @@ DESCRIPTION = """\
 Merges labelled data sets into one list whose classes are merged by name, and writes into OUT
 
   train.jsonl, eval.jsonl   the lists, for --train_data and --eval_data
-  label_mappings.json       the merged classes, and which of them each class of each set became: with
-                            --label_mappings it is kept in the model's config, so that finetuning on
-                            one of the sets takes its rows of the head (--head_from NAME)
-  classes.txt               the merged classes, one a line
-  report.txt                what was merged, is new, or looks alike and was not merged
+  label_mappings.json       the merged classes, and the merged class of each class of each set; with
+                            --label_mappings it is stored in the config of the model, so that finetuning
+                            on one of the sets can start from its rows of the head (--head_from NAME)
+  classes.txt               the merged classes, one per line
+  report.txt                which classes were merged, are new, or are similar but were not merged
 
-Names that differ in case, punctuation and underscores are one class; others become one by a line
-"merged name,other spelling,.." of --aliases. A video in several sets stays in the first; one in an
---eval_data or --held_out set is in no training list.
+Names that differ only in case, punctuation and underscores are the same class; other names are merged
+by lines "merged name,other spelling,.." in the file --aliases. A video in several sets is kept in the
+first; videos of --eval_data and --held_out are not in the training list.
 
   videomae merge-labels data/k710 k400=k400/train.csv k600=k600/train.csv k700=k700/train.csv \\
       --eval_data k400=k400/val.csv k600=k600/val.csv k700=k700/val.csv --same_video youtube
@@ -38,29 +38,35 @@ Names that differ in case, punctuation and underscores are one class; others bec
       --label_mappings data/k710/label_mappings.json --checkpoint output/pretrain --output_dir output/k710
   python train.py finetune --train_data k400/train.csv --checkpoint output/k710 --head_from k400
 """
-_SHOWN = 12  # lines of a kind; report.txt has all
+_SHOWN = 12  # printed lines of each kind; report.txt has all of them
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="videomae merge-labels", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write into")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
     parser.add_argument("sources", nargs="+", metavar="NAME=DATA", help="folder of class folders, or list")
-    parser.add_argument("--eval_data", nargs="+", default=[], metavar="NAME=DATA", help="their evaluation sets")
+    parser.add_argument(
+        "--eval_data", nargs="+", default=[], metavar="NAME=DATA", help="evaluation sets of the sources"
+    )
     parser.add_argument(
         "--held_out", nargs="+", default=[], metavar="DATA", help="other videos to keep out of training"
     )
     parser.add_argument("--aliases", help="file with lines: merged name,other spelling,..")
     parser.add_argument(
-        "--class_names", nargs="+", default=[], metavar="NAME=FILE", help="a class name a line, for lists of numbers"
+        "--class_names",
+        nargs="+",
+        default=[],
+        metavar="NAME=FILE",
+        help="one class name per line, for lists with class numbers",
     )
-    parser.add_argument("--root", help="folder of relative paths in lists; default: the folder of each list")
+    parser.add_argument("--root", help="folder that relative paths in lists refer to; default: the folder of each list")
     parser.add_argument(
         "--same_video",
         choices=sorted(VIDEO_KEYS),
         default="path",
-        help="what makes two files one video: path (default), file name, or the YouTube id it begins with",
+        help="when two files are the same video: equal path (default), file name, or YouTube id at its start",
     )
     return parser.parse_args(arguments)
 
@@ -72,7 +78,7 @@ def main(arguments: list[str]):
     files = _named(args.class_names, "--class_names")
     for name in [*eval_sources, *files]:
         if name not in sources:
-            raise ValueError(f"{name!r} is none of the sources {', '.join(sources)}.")
+            raise ValueError(f"{name!r} is not one of the sources {', '.join(sources)}.")
     classes = {name: read_class_names(path) for name, path in files.items()}
     train = {
         name: _read(name, path, classes.get(name), Reading(args.root, split=TRAINING)) for name, path in sources.items()
@@ -94,7 +100,7 @@ def main(arguments: list[str]):
         lines += ["", "evaluation", *eval_lines, f"{len(eval_rows)} videos in {args.out / 'eval.jsonl'}"]
     write(args.out, merged, rows, eval_rows if evals else None, lines)
     print("\n".join(_shortened(lines)))
-    print(f"All of this is in {args.out / 'report.txt'}")
+    print(f"The full report is in {args.out / 'report.txt'}")
 
 
 def write(out: Path, merged: MergedClasses, rows: list[dict], eval_rows: list[dict] | None, lines: list[str]):
@@ -113,22 +119,22 @@ def _named(arguments: list[str], what: str) -> dict[str, str]:
     for argument in arguments:
         name, is_named, value = argument.partition("=")
         if not (is_named and name and value) or name in named:
-            raise ValueError(f"{argument!r} of {what} must be NAME=PATH, each name once.")
+            raise ValueError(f"{argument!r} in {what} must have the form NAME=PATH, with distinct names.")
         named[name] = value
     return named
 
 
 def _read(name: str, path: str, classes: list[str] | None, reading: Reading):
-    """Samples and class names of a source."""
+    """The samples and class names of a source."""
     samples, found = read_samples(path, classes, reading=reading)
     print("\n".join(samples.messages), end="\n" * bool(samples.messages))
     if are_numbers(found):
-        raise ValueError(f"{path} has class numbers; give their names: --class_names {name}=FILE, a name a line.")
+        raise ValueError(f"{path} has class numbers; pass --class_names {name}=FILE, with one name per line.")
     return samples, found
 
 
 def _shortened(lines: list[str]) -> list[str]:
-    """The first lines of each kind; the kind is what stands before the colon."""
+    """The first lines of each kind; the kind is the text before the colon."""
     shown, counts = [], {}
     for line in lines:
         kind = line.split(":")[0].split(" '")[0]

@@ -1,17 +1,18 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Writes a data set anew so that training reads it fast: small H.264 files with short groups of pictures.
+"""Re-encodes a data set for fast loading in training: small H.264 files with short groups of pictures.
 
     videomae prepare data/ucf101 data/ucf101_256                      # folders of classes, or of anything
     videomae prepare lists/train.csv data/train_256 --root data/raw   # a list: data/train_256/train.csv, videos/..
     videomae prepare data/ucf101 data/ucf101_256 --shards 500         # and tar shards of 500 videos (WebDataset)
 
-DST has the folders of SRC with .mp4 files, or for a list the videos below `videos` and the list with their new paths.
-Two videos whose names differ in the suffix alone, a.avi and a.mp4, become a.avi.mp4 and a.mp4.mp4. Pixels are made
-square, interlaced and rotated videos straight; high dynamic range is not tone mapped; audio is left out.
+DST gets the folders of SRC with .mp4 files or, for a list, the videos below `videos` and the list with their new paths.
+Two videos whose names differ only in the suffix, a.avi and a.mp4, become a.avi.mp4 and a.mp4.mp4. Pixels are made
+square, interlaced videos are deinterlaced, and rotation is applied; high dynamic range is not tone mapped, and audio is
+dropped.
 
-Run it again after an interruption: finished videos stay as they are. Videos that cannot be decoded to their end are
-listed in DST/prepare_failed.csv, and the exit status is then 1. With --shards the .mp4 files stay too; once the shards
-are complete they may be deleted.
+After an interruption, run the same command again: finished videos are kept. Videos that cannot be decoded completely
+are listed in DST/prepare_failed.csv, and the exit status is 1. With --shards the .mp4 files are kept as well; they may
+be deleted once the shards are complete.
 """
 
 import argparse
@@ -41,13 +42,13 @@ from ..models.video_decoding import VideoDecodeError, VideoInfo, read_frames
 from ..text_files import write_csv, write_text
 
 
-# The loading speed is measured on so many videos, and clips of each, for so many seconds at most.
+# Limits for measuring the loading speed: number of videos, clips of each, and seconds
 SPEED_VIDEOS, SPEED_CLIPS, SPEED_SECONDS = 32, 3, 60
 
 
 @dataclass(frozen=True)
 class Job:
-    """One video to write: `name` of the source, and `target`, both relative, with slashes."""
+    """One video to write: the `name` of its source and its `target`, both relative paths with slashes."""
 
     source: str
     name: str
@@ -56,7 +57,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: `video` is None where it failed, for `reason`; `is_fatal` means that all others would."""
+    """The result of a job: `video` is None if it failed for `reason`; `is_fatal` means that all others would fail."""
 
     video: PreparedVideo | None = None
     reason: str = ""
@@ -67,30 +68,30 @@ class Outcome:
 
 
 def list_jobs(source: Path, root: Path | None) -> tuple[VideoRecords, ReadList | None, list[Job]]:
-    """The rows of a data set, the list that they are of (None for a folder), and the videos to write, each once.
+    """The rows of a data set, the list that they come from (None for a folder), and the videos to write, each once.
 
     Raises:
-        ValueError: something other than a video file; two videos would get the same name; and what `read_samples`
-            raises.
+        ValueError: a row is not a video file, or two videos would get the same name; also as in `read_samples`.
+        FileNotFoundError: there is no such folder or list.
     """
     if source.is_dir():
         base, below = source, ""
         samples, listed = read_samples(source, labelled=False)[0], None
     elif not source.is_file():
-        raise FileNotFoundError(f"No folder or list of videos at {source}.")
+        raise FileNotFoundError(f"There is no folder or list of videos at {source}.")
     else:
         base, below = root or source.parent, "videos/"
         listed = list_every_video(source, root)
         samples = VideoRecords((found.sample for found in listed.found), listed.notes)
     if not len(samples):
-        raise ValueError(f"{source} holds no video.")
+        raise ValueError(f"{source} holds no videos.")
     others = (one for one in samples if one.num_frames is not None or one.path.startswith(URLS))
     wrong = samples[0] if os.path.isdir(samples[0].path) else next(others, None)
     if wrong:
-        raise ValueError(f"{source}: {wrong.path} is no video file; folders of images and URLs are not prepared.")
+        raise ValueError(f"{source}: {wrong.path} is not a video file; folders of images and URLs cannot be prepared.")
     paths = list(dict.fromkeys(os.path.abspath(sample.path) for sample in samples))
     base = os.path.abspath(base)
-    if any(os.path.commonpath([base, path]) != base for path in paths):  # absolute paths elsewhere
+    if any(os.path.commonpath([base, path]) != base for path in paths):  # absolute paths outside the root
         base = os.path.commonpath([os.path.dirname(path) for path in paths])
     names = [Path(os.path.relpath(path, base)) for path in paths]
     wanted = Counter(name.with_suffix(".mp4") for name in names)
@@ -110,7 +111,7 @@ def list_jobs(source: Path, root: Path | None) -> tuple[VideoRecords, ReadList |
 
 @dataclass(frozen=True)
 class Preparation:
-    """Called in the worker processes."""
+    """Transcodes the video of a job; called in the worker processes."""
 
     destination: Path
     options: TranscodingOptions
@@ -119,7 +120,7 @@ class Preparation:
         source, target = Path(job.source), self.destination / job.target
         try:
             if not source.is_file():
-                return Outcome(reason=f"No video file {source}.")
+                return Outcome(reason=f"There is no video file {source}.")
             done = find_prepared(source, target, self.options, job.name)
             return Outcome(done or transcode_video(source, target, self.options, job.name))
         except DiskError as error:
@@ -146,7 +147,7 @@ def prepare_videos(jobs: list[Job], preparation: Preparation, workers: int) -> d
 
 
 def loading_seconds(path: str, seed: int) -> float:
-    """CPU seconds that a random clip, 16 frames 4 apart, takes to load, on average."""
+    """Average CPU seconds for loading a random clip of 16 frames, 4 apart."""
     generator = torch.Generator().manual_seed(seed)
 
     def indices(info: VideoInfo) -> list[int]:
@@ -159,17 +160,20 @@ def loading_seconds(path: str, seed: int) -> float:
 
 
 def describe_speed(pairs: list[tuple[str, str]]) -> str:
-    """How much faster clips load from the second file of each pair than from the first, measured in turns."""
+    """A line about how much faster clips load from the second file of each pair than from the first.
+
+    The two are measured in turns.
+    """
     times, end = [], time.monotonic() + SPEED_SECONDS
     for seed, (source, target) in enumerate(pairs[:: max(len(pairs) // SPEED_VIDEOS, 1)][:SPEED_VIDEOS]):
         try:
             times.append((loading_seconds(source, seed), loading_seconds(target, seed)))
-        except VideoDecodeError:  # a source that changes its size half way cannot be read as it is
+        except VideoDecodeError:  # for example, a source whose frame size changes cannot be read directly
             continue
         if time.monotonic() > end:
             break
     if not times:
-        return "loading: no source can be read to compare."
+        return "loading: no source can be read for comparison."
     ratios = sorted(before / after for before, after in times)
     quarter = len(ratios) // 4
     before, after = (len(times) / sum(column) for column in zip(*times))
@@ -196,38 +200,38 @@ def describe(jobs: list[Job], outcomes: dict[str, Outcome], destination: Path) -
 
 
 def check_request(source: Path, destination: Path, jobs: list[Job]):
-    """Refuses what would mix sources and results.
+    """Refuses requests that would mix sources and results.
 
     Raises:
-        ValueError: SRC and DST lie in each other, or a file of DST is one of the sources.
+        ValueError: one of SRC and DST lies within the other, or a file in DST is one of the sources.
     """
     if "libx264" not in av.codecs_available:
-        raise ValueError("This build of PyAV has no libx264 encoder; `pip install av` brings one.")
+        raise ValueError("This build of PyAV has no libx264 encoder; `pip install av` provides one.")
     outer, inner = os.path.realpath(source), os.path.realpath(destination)
     if source.is_dir() and (inner + os.sep).startswith(outer + os.sep):
-        raise ValueError(f"DST={destination} lies in SRC={source}; give a folder outside it.")
+        raise ValueError(f"DST={destination} lies within SRC={source}; give a folder outside it.")
     if (outer + os.sep).startswith(inner + os.sep):
-        raise ValueError(f"SRC={source} lies in DST={destination}; give another folder for the result.")
+        raise ValueError(f"SRC={source} lies within DST={destination}; give another folder for the result.")
     targets = {os.path.abspath(destination / job.target) for job in jobs}
     for job in jobs:
         if job.source in targets:
-            raise ValueError(f"{job.source} would be overwritten; give another DST than {destination}.")
+            raise ValueError(f"{job.source} would be overwritten; give a DST other than {destination}.")
 
 
 def check_segments(samples: Sequence[VideoRecord], args: argparse.Namespace, options: TranscodingOptions) -> None:
-    """Raises ValueError for parts of videos that would be other ones afterwards."""
+    """Raises ValueError for parts of videos that would select other frames afterwards."""
     if args.shards and any(sample.is_segment for sample in samples):
-        raise ValueError(f"{args.source} names parts of videos, and shards hold whole ones; leave out --shards.")
+        raise ValueError(f"{args.source} lists parts of videos, but shards hold whole videos; remove --shards.")
     by_frame = any(sample.start_frame is not None or sample.end_frame is not None for sample in samples)
     if options.max_fps and by_frame:
-        raise ValueError(f"{args.source} counts frames, of which --max_fps leaves some out; give parts in seconds.")
+        raise ValueError(f"{args.source} counts frames, but --max_fps drops some of them; give parts in seconds.")
 
 
 def check_options(destination: Path, source: Path, options: TranscodingOptions):
-    """Writes DST/prepare.json, or compares with the one that is there.
+    """Writes DST/prepare.json, or compares the options with an existing one.
 
     Raises:
-        ValueError: DST was made from something else or in another way.
+        ValueError: DST was made from another source or with other options.
     """
     record = destination / "prepare.json"
     wanted = {"source": os.path.abspath(source), **asdict(options)}
@@ -236,14 +240,14 @@ def check_options(destination: Path, source: Path, options: TranscodingOptions):
         names = [name for name in wanted if found.get(name) != wanted[name]]
         if names:
             other = ", ".join(f"{name}={found.get(name)!r}, not {wanted[name]!r}" for name in names)
-            raise ValueError(f"{destination} was prepared with {other}; give another DST or remove it.")
+            raise ValueError(f"{destination} was prepared with {other}; give another DST, or remove it.")
         return
     destination.mkdir(parents=True, exist_ok=True)
     write_text(record, json.dumps(wanted, indent=2) + "\n")
 
 
 def write_failures(destination: Path, jobs: list[Job], outcomes: dict[str, Outcome]) -> int:
-    """DST/prepare_failed.csv, absent where nothing failed; returns how many did."""
+    """Writes DST/prepare_failed.csv, or removes it if nothing failed; returns the number of failures."""
     failed = [
         (job.source, outcomes[job.source].reason.removeprefix(f"{job.source} "))
         for job in jobs
@@ -260,7 +264,7 @@ def write_failures(destination: Path, jobs: list[Job], outcomes: dict[str, Outco
 def pack(
     args: argparse.Namespace, samples: Sequence[VideoRecord], class_names: list[str], targets: dict[str, tuple]
 ) -> int:
-    """Tar shards of all videos that were written; a video that a list names twice is in them twice."""
+    """Packs all written videos into tar shards; a video that a list names twice is packed twice."""
     packed = []
     for sample in samples:
         target, video = targets[os.path.abspath(sample.path)]
@@ -279,15 +283,17 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, Transcodi
     )
     parser.add_argument("source", metavar="SRC", type=Path, help="folder or list of videos")
     parser.add_argument("destination", metavar="DST", type=Path, help="folder")
-    parser.add_argument("--root", type=Path, help="folder of relative paths in a list; otherwise that of the list")
-    parser.add_argument("--unlabelled", action="store_true", help="SRC has no labels; a list may be of paths alone")
+    parser.add_argument(
+        "--root", type=Path, help="folder that relative paths in a list refer to; default: that of the list"
+    )
+    parser.add_argument("--unlabelled", action="store_true", help="SRC has no labels; a list may consist of paths only")
     parser.add_argument("--short_side", type=int, default=defaults.short_side, help="pixels, even (%(default)s)")
     parser.add_argument(
         "--keyframe_interval", type=int, default=defaults.keyframe_interval, help="in frames (%(default)s)"
     )
     parser.add_argument("--crf", type=int, default=defaults.crf, help="quality: 0 (best) to 51 (%(default)s)")
-    parser.add_argument("--max_fps", type=float, help="leave out frames of faster videos")
-    parser.add_argument("--shards", type=int, metavar="N", help="also pack tar shards of N videos each")
+    parser.add_argument("--max_fps", type=float, help="drop frames of videos with a higher frame rate")
+    parser.add_argument("--shards", type=int, metavar="N", help="also write tar shards of N videos each")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (%(default)s)")
     args = parser.parse_args(arguments)
     for name in ("workers", "shards"):
@@ -306,14 +312,14 @@ def main(arguments: list[str]):
     check_segments(samples, args, options)
     print("\n".join(samples.messages), end="\n" * bool(samples.messages))
     class_names = []
-    if args.shards and not args.unlabelled:  # before hours of work: shards need labels, or the word that there are none
+    if args.shards and not args.unlabelled:  # checked early: shards need labels or --unlabelled
         samples, class_names = read_samples(args.source, root=args.root)
     check_request(args.source, args.destination, jobs)
     check_options(args.destination, args.source, options)
     try:
         outcomes = prepare_videos(jobs, Preparation(args.destination, options), args.workers)
     except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt("what is written stays, and the same command goes on from there") from interrupt
+        raise KeyboardInterrupt("finished videos are kept, and the same command continues from there") from interrupt
     targets = {job.source: (job.target, outcomes[job.source].video) for job in jobs}
     num_failed = write_failures(args.destination, jobs, outcomes)
     if num_failed < len(jobs):

@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Writes one page about a pretraining, a finetuning and its scores.
+"""Writes an HTML page about a pretraining run, a finetuning run and its evaluation.
 
     videomae report demo/report.html --pretrain demo/pretrain --finetune demo/finetune \\
         --evaluation demo/evaluation --shuffled demo/evaluation_shuffled --videos demo/data/val

@@ -1,8 +1,7 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Decodes every frame of every video of a data set and says which files are bad, before a training run finds out.
+"""`videomae scan`: decodes every frame of every video of a data set and reports bad files before training.
 
-Each worker process takes one file at a time, so that a file that kills its decoder, or keeps it busy for ever, costs
-that file alone.
+Each worker process handles one file at a time, so that a file that crashes or hangs its decoder affects no other file.
 """
 
 import argparse
@@ -32,17 +31,18 @@ from ..text_files import write_csv, write_text
 DESCRIPTION = """\
 Decodes every frame of every video, writes a report (csv) and prints a summary.
 
-PATH is a video, a folder (searched at any depth) or a list as train.py reads it. Verdicts:
+PATH is a video, a folder (searched at any depth) or a list in any format that training accepts. Verdicts:
 
-  ok       all frames decode
-  warning  all frames decode, but something is odd: far more or fewer than the header claims (by more
-           than 2 and 2 %), cut off, damage that the decoder covered up, no duration or timestamps in
-           the file, timestamps out of order, a rate that varies (gaps make over 5 % of the duration;
-           rounding to milliseconds is none), frames of several sizes, a single frame
+  ok       all frames can be decoded
+  warning  all frames can be decoded, but something is unusual: a frame count that differs from the
+           header (by more than 2 frames and 2 %), a cut-off file, damage that the decoder concealed, no
+           duration or timestamps in the file, timestamps out of order, a variable frame rate (gaps make
+           up more than 5 % of the duration; rounding to milliseconds does not count), frames of several
+           sizes, a single frame
   partial  some frames, then an error
-  error    no frame at all, no such file, or a decoder that died or stopped
+  error    no frame at all, no such file, or a decoder that crashed or hung
 
-Rotation, pixel format and non-square pixels are columns of the report, no warnings. The exit
+Rotation, pixel format and non-square pixels are columns of the report, not warnings. The exit
 status is 0 if no video is partial or error, otherwise 1.
 
   videomae scan my_videos --fix_list good.csv
@@ -55,14 +55,14 @@ status is 0 if no video is partial or error, otherwise 1.
 
 
 def scan_file(path: str, alive: Callable[[], None] = lambda: None, max_pixels: int | None = MAX_PIXELS) -> ScannedVideo:
-    """Decodes all of a video, on one thread, without converting colours.
+    """Decodes a whole video, on one thread and without converting colours.
 
     Args:
-        path: of the file.
-        alive: called after each frame, to show that decoding goes on.
-        max_pixels: of a frame, see `read_frames`.
+        path: the file, or a folder of images.
+        alive: called after each frame, to show progress.
+        max_pixels: maximum number of pixels per frame, see `read_frames`.
     """
-    import av  # not at the top: the other commands work without it
+    import av  # imported here, because other commands work without it
 
     found, remarks, problem = ScannedVideo(path), [], None
     with _decoder_messages() as messages:
@@ -98,7 +98,7 @@ def scan_file(path: str, alive: Callable[[], None] = lambda: None, max_pixels: i
 
 @contextmanager
 def _decoder_messages():
-    """FFmpeg's own errors, as (level, name, text): it covers up damage and only says so there."""
+    """FFmpeg's log messages, as (level, name, text): it conceals damage and reports it only there."""
     import av.logging
 
     level = av.logging.get_level()
@@ -114,7 +114,7 @@ def _refuse_no_file(found: ScannedVideo):
     try:
         found.path.encode()
     except UnicodeEncodeError:
-        raise ValueError("the file name is not UTF-8, no list can hold it; rename it") from None
+        raise ValueError("the file name is not UTF-8 and cannot be written to a list; rename it") from None
     if not os.path.isfile(found.path):
         raise ValueError("no such file")
     found.bytes = os.path.getsize(found.path)
@@ -123,9 +123,9 @@ def _refuse_no_file(found: ScannedVideo):
 
 
 def _decode_all(container, found: ScannedVideo, remarks: list[str], alive: Callable[[], None], max_pixels: int | None):
-    """Fills `found` as far as the file goes; `remarks` gets what is odd."""
+    """Decodes the file into `found`, and appends anything unusual to `remarks`."""
     stream = video_stream(container, max_pixels)
-    names = container.format.name.split(",")  # one format, many names: mov,mp4,m4a,..
+    names = container.format.name.split(",")  # one format has several names: mov,mp4,m4a,..
     suffix = Path(found.path).suffix.lower()[1:]
     found.container = suffix if suffix in names else names[0]
     found.codec = stream.codec_context.codec.canonical_name
@@ -143,7 +143,7 @@ def _decode_all(container, found: ScannedVideo, remarks: list[str], alive: Calla
     finally:
         remarks += _read_times(container, stream, timestamps, found)
     if found.claimed_frames and abs(found.frames - found.claimed_frames) > max(2, 0.02 * found.claimed_frames):
-        remarks.append(f"frame count: the header claims {found.claimed_frames}, {found.frames} decode")
+        remarks.append(f"frame count: {found.claimed_frames} in the header, {found.frames} decoded")
     if len(sizes) > 1:
         (width, height), first = list(sizes.items())[1]
         remarks.append(f"frame size changes: to {width}x{height} at frame {first}")
@@ -154,7 +154,7 @@ def _decode_all(container, found: ScannedVideo, remarks: list[str], alive: Calla
 
 
 def _decode_images(found: ScannedVideo, alive: Callable[[], None], max_pixels: int | None):
-    """Fills `found` for a folder of images, up to the first that does not open."""
+    """Fills `found` for a folder of images, up to the first image that cannot be read."""
     found.container, found.codec, found.rotation = "folder", "images", 0
     paths = image_paths(FrameFolder(found.path))
     found.bytes = sum(path.stat().st_size for path in paths)
@@ -179,7 +179,7 @@ def _decode_images(found: ScannedVideo, alive: Callable[[], None], max_pixels: i
 
 
 def _decode_frames(found: ScannedVideo, reader: Callable, alive: Callable[[], None], max_pixels: int | None):
-    """Fills `found` for an array, or an image of several pages."""
+    """Fills `found` for an array or a multi-page image."""
     found.container, found.codec, found.rotation = Path(found.path).suffix.lower()[1:], "frames", 0
     for _, frame in reader(os.path.abspath(found.path), lambda info: range(info.num_frames), None, max_pixels):
         found.height, found.width, channels = frame.shape
@@ -197,9 +197,9 @@ def _read_picture(frame, stream, found: ScannedVideo):
 
 
 def _read_times(container, stream, timestamps: list[int | None], found: ScannedVideo) -> list[str]:
-    """Rate and duration; returns what is odd about them."""
+    """Fills in frame rate and duration, and returns remarks about anything unusual in them."""
     remarks = []
-    # The timestamps of AVI are guesses (packed B-frames), its rate is constant.
+    # Timestamps of AVI are guesses (packed B-frames), and its rate is constant.
     known = [] if container.format.name == "avi" else [stamp for stamp in timestamps if stamp is not None]
     unordered = sum(after <= before for before, after in zip(known, known[1:]))
     known.sort()
@@ -222,12 +222,12 @@ def _read_times(container, stream, timestamps: list[int | None], found: ScannedV
     if not claimed and None not in timestamps:
         remarks.append("no duration in the header")
     elif found.duration and claimed - found.duration > max(0.5, 0.1 * claimed):
-        remarks.append(f"cut off: {found.duration:.1f} s of {float(claimed):.1f} s decode")
+        remarks.append(f"cut off: {found.duration:.1f} s of {float(claimed):.1f} s decoded")
     return remarks
 
 
 def _varies(timestamps: list[int]) -> bool:
-    """Whether gaps (more than 1.5 usual distances and a tick of rounding) make over 5 % of the duration."""
+    """Whether gaps (more than 1.5 times the usual distance plus a tick of rounding) exceed 5 % of the duration."""
     distances = [after - before for before, after in zip(timestamps, timestamps[1:])]
     usual = statistics.median(distances)
     strays = [abs(distance - usual) for distance in distances]
@@ -239,7 +239,7 @@ def _varies(timestamps: list[int]) -> bool:
 
 @dataclass(frozen=True)
 class ScanUpTo:
-    """`scan_file` with a limit, for worker processes."""
+    """`scan_file` with a limit of pixels, as a picklable callable for worker processes."""
 
     max_pixels: int
 
@@ -250,13 +250,13 @@ class ScanUpTo:
 def scan_files(
     paths: list[str], workers: int, timeout: float = 300, scan: Callable[..., ScannedVideo] = scan_file
 ) -> Iterator[tuple[int, ScannedVideo]]:
-    """Yields (index in `paths`, what was found), as the files get done.
+    """Yields (index in `paths`, findings) in the order of completion.
 
     Args:
         paths: video files and folders of images.
-        workers: processes.
-        timeout: seconds that a file may go without a new frame.
-        scan: what a worker does with a file.
+        workers: number of processes.
+        timeout: seconds that a file may take without a new frame.
+        scan: function that a worker calls for each file.
     """
     for index, found, problem in run_isolated(scan, paths, workers, timeout):
         yield index, found or ScannedVideo(paths[index], "error", problem)
@@ -266,10 +266,10 @@ def scan_files(
 
 
 def find_videos(sources: list[str], root: str | None = None) -> list[str]:
-    """The videos of files, folders and lists, each once.
+    """The videos of files, folders and lists, each video once.
 
     Raises:
-        FileNotFoundError, ValueError: of `read_samples`, for folders and lists.
+        FileNotFoundError, ValueError: as in `read_samples`, for folders and lists.
     """
     paths = []
     for source in sources:
@@ -281,12 +281,12 @@ def find_videos(sources: list[str], root: str | None = None) -> list[str]:
 
 
 def _samples_of(source: str, root: str | None) -> Sequence[VideoRecord]:
-    """The videos of a folder or a list; what is left out of it goes to the standard error."""
+    """The videos of a folder or a list; notes about files left out are printed to standard error."""
     if _is_list(source):
         listed = list_every_video(Path(source).expanduser(), Path(root).expanduser() if root else None)
         samples = VideoRecords((found.sample for found in listed.found), listed.notes)
         if not len(samples):
-            raise ValueError(f"{source} holds no video.")
+            raise ValueError(f"{source} holds no videos.")
     else:
         samples, _ = read_samples(source, labelled=False)
     for message in samples.messages:
@@ -303,10 +303,10 @@ def _is_list(source: str) -> bool:
 
 
 def write_fix_list(destination: Path, sources: list[str], root: str | None, videos: list[ScannedVideo]) -> str:
-    """A list without the bad videos, for `read_samples`; returns a line about it.
+    """Writes a list without the bad videos, for `read_samples`; returns a line about it.
 
-    A list keeps its lines as they are. Folders and files become `path,label`, the label being the class folder, or
-    `path` where a video lies outside of class folders.
+    The remaining lines of a list are unchanged. Folders and files are written as `path,label`, with the class folder as
+    the label, or only as `path` if a video lies outside class folders.
     """
     bad = {video.path for video in videos if video.verdict in BAD}
     if _is_list(sources[0]):
@@ -331,7 +331,7 @@ def _filter_list(destination: Path, source: Path, root: str | None, bad: set[str
     line = f"{len(listed.found) - dropped} of {len(listed.found)} videos in {destination}."
     relative = any(os.path.abspath(found.sample.path) not in text for found in listed.found)
     if relative and base.resolve() != destination.parent.resolve():
-        line += f"\nIts paths start at {base}: train.py needs --data_root {base} with it."
+        line += f"\nIts paths are relative to {base}: use it with --data_root {base}."
     return line
 
 
@@ -344,12 +344,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("paths", nargs="+", metavar="PATH", help="video, folder or list")
     parser.add_argument("--report", type=Path, metavar="CSV", help="default: videomae_scan.csv; none with --json")
-    parser.add_argument("--fix_list", type=Path, metavar="OUT", help="write a list without partial and error")
-    parser.add_argument("--root", help="folder of relative paths in lists; default: the folder of the list")
-    parser.add_argument("--json", action="store_true", help="a line of JSON for each video, as it gets done")
-    parser.add_argument("--workers", type=int, default=_cores(), help="processes; default: %(default)s, the cores")
-    parser.add_argument("--max_pixels", type=int, default=MAX_PIXELS, help="of a frame; default: %(default)s")
-    parser.add_argument("--timeout", type=float, default=300, help="seconds without a new frame; default: 300")
+    parser.add_argument("--fix_list", type=Path, metavar="OUT", help="write a list without partial and error videos")
+    parser.add_argument("--root", help="folder that relative paths in lists refer to; default: that of the list")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON per video, in order of completion")
+    parser.add_argument("--workers", type=int, default=_cores(), help="processes; default: %(default)s, one per core")
+    parser.add_argument("--max_pixels", type=int, default=MAX_PIXELS, help="limit per frame; default: %(default)s")
+    parser.add_argument("--timeout", type=float, default=300, help="limit in seconds without a new frame; default: 300")
     args = parser.parse_args(arguments)
     if args.report is None and not args.json:
         args.report = Path("videomae_scan.csv")
@@ -362,7 +362,7 @@ def _cores() -> int:
 
 
 def _refuse_arguments(args: argparse.Namespace):
-    """Before hours of decoding, what would only fail after them."""
+    """Raises ValueError for arguments that would otherwise fail only after hours of decoding."""
     if args.workers < 1:
         raise ValueError(f"--workers {args.workers} must be at least 1.")
     if args.max_pixels < 1:
@@ -374,11 +374,11 @@ def _refuse_arguments(args: argparse.Namespace):
         if path is not None and not path.absolute().parent.is_dir():
             raise ValueError(f"{option} {path}: there is no folder {path.absolute().parent}.")
         if path is not None and (path.is_dir() or path.resolve() in inputs):
-            raise ValueError(f"{option} {path} is a folder or what is scanned; give another name.")
+            raise ValueError(f"{option} {path} is a folder or one of the scanned files; give another name.")
     if args.fix_list is not None and args.fix_list == args.report:
-        raise ValueError(f"--fix_list and --report are both {args.report}; give two names.")
+        raise ValueError(f"--fix_list and --report are both {args.report}; give two different names.")
     if args.fix_list is not None and len(args.paths) > 1 and any(map(_is_list, args.paths)):
-        raise ValueError("--fix_list takes one list, or folders and videos; scan each list by itself.")
+        raise ValueError("--fix_list accepts one list, or folders and videos; scan each list separately.")
 
 
 def main(arguments: list[str]):

@@ -16,7 +16,7 @@ import torch
 
 from ..labels import label_of
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
-from ..models.frame_sampling import check_short_video, constant_rate, random_clip_indices
+from ..models.frame_sampling import FrameSampling, check_short_video, constant_rate, random_clip_indices
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from ..models.masking import mask_to_ids, sample_masks, token_counts
 from ..models.video_decoding import MAX_PIXELS, VideoInfo, check_template, read_frames
@@ -54,7 +54,7 @@ class ClipSampler:
         check_template(self.frame_template)
         if self.frame_sampling not in ("dense", "uniform"):
             raise ValueError(f"frame_sampling={self.frame_sampling!r} is unknown; choose dense or uniform.")
-        check_short_video(self.short_video, self.official_sampling)
+        check_short_video(self.short_video, official_sampling=self.official_sampling)
         for name in ("sampling_rate", "fps", "max_pixels"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive.")
@@ -77,16 +77,8 @@ class ClipSampler:
             frames, rate = range(info.num_frames), self.sampling_rate
             if self.fps is not None and self.frame_sampling == "dense":
                 frames, rate = constant_rate(info.num_frames, info.fps, info.timestamps, self.fps)
-            clip = random_clip_indices(
-                len(frames),
-                num_frames=self.num_frames,
-                frame_sampling=self.frame_sampling,
-                sampling_rate=rate,
-                short_video=self.short_video,
-                official_sampling=self.official_sampling,
-                pretraining=pretraining,
-                generator=generator,
-            )
+            rule = (self.num_frames, self.frame_sampling, rate, self.short_video, self.official_sampling)
+            clip = random_clip_indices(len(frames), FrameSampling(*rule), generator, pretraining=pretraining)
             return [int(frames[index]) for index in clip]
 
         def channels_first(frames: torch.Tensor) -> torch.Tensor:

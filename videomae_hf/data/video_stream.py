@@ -32,6 +32,25 @@ logger = logging.getLogger(__name__)
 _LOOKED_AT = 20  # videos
 
 
+@dataclass(frozen=True)
+class Share:
+    """The part of a stream that one process takes.
+
+    Args:
+        batch_size: videos of a batch of this process. Workers take turns by the batch, so that it is needed here.
+        process_index, num_processes: of this process.
+        batches_per_step: batches of this process that make an optimizer step.
+        drop_last: leave out the videos that do not fill the batches of a whole optimizer step in every process;
+            otherwise more of the stream fill the last batches.
+    """
+
+    batch_size: int
+    process_index: int = 0
+    num_processes: int = 1
+    batches_per_step: int = 1
+    drop_last: bool = True
+
+
 class VideoStream(IterableDataset):
     """Items of a stream, the same number of batches in every process.
 
@@ -46,34 +65,20 @@ class VideoStream(IterableDataset):
         source: of `stream_rows`.
         load: clip loader, called with a sample and the generator of (seed, epoch, process, worker, place in the
             epoch).
-        batch_size: videos of a batch of this process. Workers take turns by the batch, so that it is needed here.
-        process_index, num_processes: of this process.
+        share: the part of this process.
         seed: of the order and of the generators.
-        shuffle_buffer: encoded videos that each worker holds to draw from. 1 leaves the order within a shard alone.
-        drop_last: leave out the videos that do not fill the batches of a whole optimizer step in every process;
-            otherwise more of the stream fill the last batches.
-        batches_per_step: batches of this process that make an optimizer step.
+        shuffle_buffer: encoded videos that each worker holds to sample from. 1 keeps the order within a shard.
 
     Raises:
         ValueError: fewer videos than a step of all processes takes.
     """
 
-    def __init__(
-        self,
-        source,
-        load: Callable,
-        batch_size: int,
-        process_index: int = 0,
-        num_processes: int = 1,
-        seed: int = 0,
-        shuffle_buffer: int = 100,
-        drop_last: bool = True,
-        batches_per_step: int = 1,
-    ):
-        self.source, self.load, self.batch_size = source, load, batch_size
-        self.process_index, self.num_processes = process_index, num_processes
+    def __init__(self, source, load: Callable, share: "Share", seed: int = 0, shuffle_buffer: int = 100):
+        self.source, self.load, self.batch_size = source, load, share.batch_size
+        self.process_index, self.num_processes = share.process_index, share.num_processes
         self.seed, self.shuffle_buffer = seed, shuffle_buffer
-        if drop_last:
+        batch_size, num_processes, batches_per_step = share.batch_size, share.num_processes, share.batches_per_step
+        if share.drop_last:
             steps = source.num_videos // (batch_size * num_processes * batches_per_step)
             self.num_batches = steps * batches_per_step
         else:

@@ -19,14 +19,14 @@ from ..text_files import read_class_names
 from .checks import check_data, describe_overlap
 from .clips import ClipSampler
 from .sources.folders_and_lists import EVALUATION, Reading, holds_any_label, read_sources
-from .sources.hub_datasets import StreamedRows, read_rows, stream_rows, stream_shards
+from .sources.hub_datasets import HubSplit, StreamedRows, read_rows, stream_rows, stream_shards
 from .sources.label_merging import read_mappings
 from .sources.records import VideoRecord
 from .sources.synthetic import synthesise_dataset
 from .sources.tar_shards import is_shards, read_shards
 from .sources.targets import describe_targets, read_targets
 from .video_dataset import VideoDataset
-from .video_stream import VideoStream, check_stream
+from .video_stream import Share, VideoStream, check_stream
 
 
 HUB_URL = "hf://datasets/"  # names a data set of the Hub where a folder or list is expected
@@ -66,17 +66,14 @@ class VideoSource:
         args = run.training
         if not self.is_stream:
             return VideoDataset(self.records, transform, args.seed, weights=self.weights)
-        return VideoStream(
-            self.records,
-            transform,
-            args.train_batch_size,
-            args.process_index,
-            args.world_size,
-            args.seed,
-            run.data.shuffle_buffer,
-            args.dataloader_drop_last,
-            args.gradient_accumulation_steps,
+        share = Share(
+            batch_size=args.train_batch_size,
+            process_index=args.process_index,
+            num_processes=args.world_size,
+            batches_per_step=args.gradient_accumulation_steps,
+            drop_last=args.dataloader_drop_last,
         )
+        return VideoStream(self.records, transform, share, args.seed, run.data.shuffle_buffer)
 
     def evaluation_dataset(self, transform, args: VideoMAETrainingArguments, *, replace_bad: bool = False):
         """The videos to evaluate on: an unreadable one is marked, or with `replace_bad` replaced by another."""
@@ -189,21 +186,20 @@ def open_videos(
 
 
 def _hub_videos(reading: Reading, data: DataSettings, classes: list[str] | None) -> VideoSource:
-    split = reading.split[0]
-    options = {
-        "name": data.dataset_name,
-        "labelled": reading.labelled,
-        "multi_label": reading.multi_label and reading.labelled,
-        "video_column": data.video_column_name,
-        "label_column": data.label_column_name,
-        "config_name": data.dataset_config_name,
-        "data_dir": data.dataset_dir,
-    }
-    if data.streaming and split == data.train_split_name:
-        rows = stream_rows(class_names=classes, num_videos=data.videos_per_epoch, split=split, **options)
+    split = HubSplit(
+        name=data.dataset_name,
+        split=reading.split[0],
+        labelled=reading.labelled,
+        multi_label=reading.multi_label and reading.labelled,
+        video_column=data.video_column_name,
+        label_column=data.label_column_name,
+        options={"config_name": data.dataset_config_name, "data_dir": data.dataset_dir},
+    )
+    if data.streaming and split.split == data.train_split_name:
+        rows = stream_rows(split, classes, data.videos_per_epoch)
         return VideoSource(rows, rows.class_names)
     with PartialState().main_process_first():  # which downloads
-        return VideoSource(*read_rows(class_names=classes, split=split, **options))
+        return VideoSource(*read_rows(split, classes))
 
 
 def _shards(source: str, reading: Reading, data: DataSettings, classes: list[str] | None) -> VideoSource:

@@ -1,9 +1,9 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Features of a frozen encoder, computed once and kept on disk.
+"""Computes the features of a frozen encoder once and caches them on disk.
 
-A file of them is named by what they depend on: the weights and the configuration (not the name of the checkpoint), the
-videos with their sizes and times of change, how clips are taken and prepared, and the precision. Whatever of this
-changes, another file is made; labels are not in it.
+The name of a cache file is a hash of everything that its features depend on: the weights and the configuration (not the
+name of the checkpoint), the videos with their sizes and modification times, the sampling and preprocessing of clips,
+and the precision. If any of these changes, a new file is written. Labels are not stored.
 """
 
 import hashlib
@@ -39,41 +39,40 @@ def cached_features(
     num_workers: int = 0,
     bf16: bool = False,
 ) -> np.ndarray:
-    """Features of one clip of each video, read from `folder` or computed and written there.
+    """Features of one clip per video, read from `folder` or computed and written there.
 
     Args:
-        model: the encoder, on the device that computes.
+        model: the encoder, on the device to compute on.
         samples: the videos.
-        views: makes the clip, one view a video.
-        folder: of the cache; is made.
-        tokens: all tokens in place of their mean. For 16 frames of 224 x 224 and ViT-B 2.4 MB a video.
-        batch_size, num_workers: of the data loader.
+        views: the transform that makes the clip; one view per video.
+        folder: the folder of the cache, created if necessary.
+        tokens: return all tokens instead of their mean: 2.4 MB per video for ViT-B and 16 frames of 224 x 224.
+        batch_size, num_workers: options of the data loader.
         bf16: compute under bfloat16 autocast.
 
     Returns:
-        (N, D) float32, or (N, L, D) float16, mapped from the file and not in memory; NaN for videos that could not be
-        read.
+        (N, D) float32, or (N, L, D) float16, memory-mapped from the file; NaN for videos that could not be read.
 
     Raises:
-        ValueError: a feature that is not finite.
+        ValueError: a feature is not finite.
     """
     path = Path(folder, f"{_key(model, samples, views, tokens, bf16)}.npy")
     found = _read(path)
     if found is not None:
         return found
     path.parent.mkdir(parents=True, exist_ok=True)
-    # An interrupted run leaves a .partial, which the next one writes anew.
+    # An interrupted run leaves a .partial file, which the next one overwrites.
     partial, dtype = path.with_suffix(f".partial{os.getpid()}"), np.float16 if tokens else np.float32
     shape = (len(samples), *((model.config.sequence_length,) if tokens else ()), model.config.hidden_size)
     features = _allocated(partial, dtype, shape)
-    # Labels play no part here; that of an unreadable video marks it.
+    # Labels are not used here, except that a special one marks unreadable videos.
     unlabelled = VideoDataset(Relabelled(samples, label=0, targets=None), views, replace_bad=False)
     loader = DataLoader(unlabelled, batch_size, collate_fn=ClipCollator(model.config), num_workers=num_workers)
     done = 0
     for batch in tqdm(loader, desc=f"Features of {len(samples)} videos", unit="batch"):
         values = _encode(model, batch["pixel_values"], tokens, bf16).cpu().numpy().astype(dtype)
         if not np.isfinite(values).all():
-            raise ValueError(f"The encoder's features of {samples[done].path} or near it are not finite.")
+            raise ValueError(f"The encoder's features for {samples[done].path}, or a video after it, are not finite.")
         values[(batch["labels"] == UNREADABLE).numpy()] = np.nan
         features[done : done + len(values)] = values
         done += len(values)
@@ -83,7 +82,7 @@ def cached_features(
 
 
 def _allocated(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
-    """An array mapped from a new file, whose space is taken now: a page without space kills the process."""
+    """An array mapped from a new file, whose space is reserved now: a write to a full disk would kill the process."""
     size = np.dtype(dtype).itemsize * math.prod(shape)
     try:
         features = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
@@ -98,7 +97,7 @@ def _allocated(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _read(path: Path) -> np.ndarray | None:
-    """A file of the cache; None without it, or where it is damaged: it is only a cache, and made anew."""
+    """The content of a cache file; None if it is missing or damaged, in which case it is computed again."""
     if not path.exists():
         return None
     try:
@@ -110,7 +109,7 @@ def _read(path: Path) -> np.ndarray | None:
 
 @torch.inference_mode()
 def _encode(model: VideoMAEV2Model, pixel_values: torch.Tensor, tokens: bool, bf16: bool) -> torch.Tensor:
-    """float32 (B, L, D), or the mean (B, D)."""
+    """The features of a batch: float32 (B, L, D), or their mean (B, D)."""
     model.eval()
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
         found = model(pixel_values.to(model.device)).last_hidden_state.float()
@@ -134,11 +133,11 @@ def _key(model: VideoMAEV2Model, samples: Sequence[VideoRecord], views: EvalTran
 
 
 def _change(sample: VideoRecord) -> list:
-    """What tells that a video is another one than before: size and time of its file, or its bytes."""
+    """Values that change with the content of a video: size and modification time of its file, or its bytes."""
     if sample.content is not None:
         return [hashlib.sha256(sample.content).hexdigest()]
     try:
         status = os.stat(sample.path)
-    except OSError:  # a URL, or a file that is not there and will be reported as unreadable
+    except OSError:  # a URL, or a missing file, which will be reported as unreadable
         return []
     return [status.st_size, status.st_mtime_ns]

@@ -1,10 +1,9 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""k nearest neighbours on frozen features: the cheapest answer to "has the encoder learnt anything?".
+"""Probes of a frozen encoder: k-NN, linear and attentive classifiers on its features.
 
-What a frozen encoder knows: a linear, an attentive or a k-NN classifier on its features.
-
-One setting of the first two is chosen on a held-out fifth of the training videos (of each class, where there are
-classes), by its loss; then all training videos are fitted with it. The evaluation videos play no part in this.
+k nearest neighbours are the cheapest way to see whether an encoder has learned anything. The linear and the attentive
+probe have one hyperparameter, which is chosen by the loss on a held-out fifth of the training videos (of each class, if
+there are classes); the probe is then fitted to all training videos. The evaluation videos are not used for this choice.
 """
 
 import math
@@ -16,7 +15,7 @@ import torch
 from torch import nn
 
 
-_ROWS = 1024  # evaluation features compared at a time, which bounds the memory to 1024 x N similarities
+_ROWS = 1024  # evaluation features compared at a time, which limits memory to 1024 x N similarities
 
 
 def knn_accuracy(
@@ -29,22 +28,23 @@ def knn_accuracy(
 ) -> float:
     """Top-1 accuracy of a weighted vote of the k most similar training features.
 
-    Similarity s is the cosine; a neighbour's vote for its class weighs exp(s / temperature). The rule and the defaults
-    are those of Wu et al. (2018, https://arxiv.org/abs/1805.01978) as DINO evaluates them, with k = 20.
+    The similarity s is the cosine, and the vote of a neighbour for its class has the weight exp(s / temperature). The
+    rule and the defaults are those of Wu et al. (2018, https://arxiv.org/abs/1805.01978) in the evaluation of DINO,
+    with k = 20.
 
     Args:
-        train_features: (N, D), of any scale and float type.
+        train_features: (N, D), of any scale and floating-point type.
         train_labels: int64 (N,).
         eval_features: (M, D).
         eval_labels: int64 (M,).
-        k: neighbours that vote; with fewer training features all of them do.
-        temperature: small lets the nearest ones decide, large makes the votes equal.
+        k: number of neighbours that vote; all training features vote if there are fewer.
+        temperature: small values give the nearest neighbours more weight, large values make votes equal.
 
     Returns:
-        Part of the evaluation features whose class wins, in [0, 1].
+        The fraction of the evaluation features whose class wins, in [0, 1].
 
     Raises:
-        ValueError: shapes do not fit, nothing is given, features are not finite, or k or temperature is not positive.
+        ValueError: shapes do not match or are empty, features are not finite, or k or temperature is not positive.
     """
     _check(train_features, train_labels, eval_features, eval_labels, k, temperature)
     predicted = knn_predictions(train_features, train_labels, eval_features, k, temperature)
@@ -58,7 +58,7 @@ def knn_predictions(
     k: int = 20,
     temperature: float = 0.07,
 ) -> torch.Tensor:
-    """int64 (M,): the class that each of eval_features (M, D) gets; of equal votes the lower number."""
+    """int64 (M,): the predicted class of each of eval_features (M, D); ties go to the lower class number."""
     num_classes = int(train_labels.max()) + 1
     return knn_votes(train_features, train_labels, eval_features, num_classes, k, temperature).argmax(dim=1)
 
@@ -71,7 +71,7 @@ def knn_votes(
     k: int = 20,
     temperature: float = 0.07,
 ) -> torch.Tensor:
-    """float32 (M, num_classes): the share of the votes that each class gets."""
+    """float32 (M, num_classes): the fraction of the votes for each class."""
     train = torch.nn.functional.normalize(train_features.float(), dim=1)
     labels, k = train_labels.to(train.device), min(k, len(train))
     votes = []
@@ -91,23 +91,25 @@ def _check(train_features, train_labels, eval_features, eval_labels, k: int, tem
                 f"(N,), with N at least 1."
             )
         if not features.isfinite().all():
-            raise ValueError(f"{name}_features are not all finite: the encoder gave NaN or infinity.")
+            raise ValueError(f"{name}_features are not all finite: the encoder returned NaN or infinity.")
     if train_features.shape[1] != eval_features.shape[1]:
-        raise ValueError(f"Features have {train_features.shape[1]} and {eval_features.shape[1]} numbers; same needed.")
+        raise ValueError(
+            f"train_features and eval_features differ in size: {train_features.shape[1]} and {eval_features.shape[1]}."
+        )
     if k < 1 or not temperature > 0:
         raise ValueError(f"k={k} must be at least 1 and temperature={temperature} positive.")
 
 
 PROBES = ("linear", "attentive", "knn")
-STRENGTHS = tuple(10.0**exponent for exponent in range(-5, 2))  # of the linear probe's weight decay
-RATES = (3e-4, 1e-3, 3e-3)  # of the attentive probe's learning rate
-EPOCHS, STEPS, BATCH_SIZE = 20, 300, 16  # of the attentive probe: so many epochs, and at least so many steps
+STRENGTHS = tuple(10.0**exponent for exponent in range(-5, 2))  # candidates for the weight decay of the linear probe
+RATES = (3e-4, 1e-3, 3e-3)  # candidates for the learning rate of the attentive probe
+EPOCHS, STEPS, BATCH_SIZE = 20, 300, 16  # of the attentive probe; STEPS is the minimum
 HELD_OUT = 0.2
 
 
 @dataclass
 class ProbeResult:
-    """logits (M, num_outputs) of the evaluation videos, and how they came about, for metrics.json."""
+    """Logits (M, num_outputs) of the evaluation videos, and details of the fit for metrics.json."""
 
     logits: np.ndarray
     settings: dict
@@ -124,26 +126,26 @@ def run_probe(
     device: str | torch.device = "cpu",
     seed: int = 0,
 ) -> ProbeResult:
-    """Fits a probe and applies it.
+    """Fits a probe to training features and applies it to evaluation features.
 
     Args:
         kind: one of `PROBES`.
         train_features, eval_features: (N, D) and (M, D); for `"attentive"` (N, L, D) and (M, L, D).
-        train_labels: int64 (N,); float (N, num_outputs) of 0 and 1, or of targets, by `problem_type`.
-        num_outputs: classes or targets.
-        num_heads: of the attentive probe.
+        train_labels: int64 (N,), or float (N, num_outputs) with 0 and 1 or with targets, depending on `problem_type`.
+        num_outputs: number of classes or targets.
+        num_heads: number of attention heads of the attentive probe.
         problem_type: as in the configuration of a model.
-        device: where to compute.
-        seed: of the held-out part and of the attentive probe.
+        device: device to compute on.
+        seed: seed for the held-out part and for the attentive probe.
 
     Raises:
-        ValueError: an unknown kind, or k-NN for what has no single class.
+        ValueError: the kind is unknown, or k-NN is requested for labels other than a single class.
     """
     if kind not in PROBES:
         raise ValueError(f"probe={kind!r} is unknown; choose one of {', '.join(PROBES)}.")
     if kind == "knn":
         if problem_type != "single_label_classification":
-            raise ValueError(f"probe='knn' votes for one class a video, and problem_type is {problem_type}.")
+            raise ValueError(f"probe='knn' votes for one class per video, but problem_type is {problem_type}.")
         train, evaluation = (torch.tensor(np.asarray(x), device=device) for x in (train_features, eval_features))
         votes = knn_votes(train, train_labels, evaluation, num_outputs)
         return ProbeResult(votes.clamp(min=1e-12).log().cpu().numpy(), {"k": 20, "temperature": 0.07})
@@ -171,7 +173,7 @@ def run_probe(
 
 
 def held_out_mask(labels: torch.Tensor, problem_type: str, generator: torch.Generator) -> torch.Tensor:
-    """bool (N,): a fifth of the videos, of each class its fifth; a class with one or two videos keeps them."""
+    """bool (N,): a random fifth of the videos, of each class separately; classes of one or two videos keep them all."""
     order = torch.randperm(len(labels), generator=generator)
     mask = torch.zeros(len(labels), dtype=torch.bool)
     if problem_type != "single_label_classification":
@@ -194,7 +196,7 @@ def probe_loss(logits: torch.Tensor, labels: torch.Tensor, problem_type: str) ->
 
 
 class _Fit:
-    """What both probes share: data, targets of regression normalised by all training videos, and the loss."""
+    """The common part of both probes: data, regression targets normalised over all training videos, and the loss."""
 
     def __init__(self, train_features, eval_features, labels, num_outputs: int, problem_type: str, device):
         self.train_features, self.eval_features = train_features, eval_features
@@ -206,14 +208,14 @@ class _Fit:
         self.labels = labels.to(device)
 
     def held_out_loss(self, value: float, held_out: torch.Tensor) -> float:
-        """The loss on the held-out videos of a probe that is fitted to the others."""
+        """The loss on the held-out videos, for a probe fitted to the other ones."""
         predict = self.fit(value, (~held_out).nonzero().flatten())
         places = held_out.nonzero().flatten()
         logits = predict(self.train_features, places)
         return probe_loss(logits, self.labels[places.to(self.device)], self.problem_type).item()
 
     def evaluate(self, value: float) -> np.ndarray:
-        """Logits of the evaluation videos, of a probe that is fitted to all training videos."""
+        """Logits of the evaluation videos, for a probe fitted to all training videos."""
         predict = self.fit(value, torch.arange(len(self.labels)))
         logits = predict(self.eval_features, torch.arange(len(self.eval_features))).cpu().float()
         return (logits * self.scale + self.shift).numpy()
@@ -223,10 +225,10 @@ class _Fit:
 
 
 class LinearProbe(_Fit):
-    """Regularised linear classifier on standardised features: mean loss + weight_decay / 2 |W|^2, solved by L-BFGS.
+    """A regularised linear classifier on standardised features: mean loss + weight_decay / 2 |W|^2, solved by L-BFGS.
 
-    Features are standardised by the videos that are fitted, as batch norm without parameters does in MAE's linear
-    probe. The bias is not regularised.
+    Features are standardised over the fitted videos, which corresponds to the batch norm without parameters in MAE's
+    linear probe. The bias is not regularised.
     """
 
     def fit(self, value: float, places: torch.Tensor) -> Callable:
@@ -260,9 +262,9 @@ class LinearProbe(_Fit):
 
 
 class AttentiveProbe(nn.Module):
-    """A learned query that attends to the tokens, an MLP with a residual, and a linear layer.
+    """A learned query that attends to the tokens, followed by an MLP with a residual and a linear layer.
 
-    The attentive probe of V-JEPA (https://arxiv.org/abs/2404.08471): one block of cross-attention.
+    This is the attentive probe of V-JEPA (https://arxiv.org/abs/2404.08471): one block of cross-attention.
     """
 
     def __init__(self, hidden_size: int, num_heads: int, num_outputs: int):
@@ -287,7 +289,7 @@ class AttentiveProbe(nn.Module):
 
 
 class AttentiveFit(_Fit):
-    """Trains an `AttentiveProbe` with AdamW (weight decay 0.01, cosine schedule), batches read from the file."""
+    """Trains an `AttentiveProbe` with AdamW (weight decay 0.01, cosine schedule) on batches read from the file."""
 
     def __init__(self, *args, num_heads: int, seed: int):
         super().__init__(*args)

@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Pictures of what a pretrained model sees, is asked for and makes up."""
+"""Pictures of the input, the targets and the reconstructions of a pretrained model."""
 
 import math
 
@@ -14,7 +14,7 @@ from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining
 STRIP_ROWS = ("original", "encoder sees", "decoded in training", "reconstruction")
 _WITH_STATISTICS = "(mean and contrast of\npatches are the original's,\nshapes the model's)"
 _GREY = 0.5
-_NAMES_WIDTH = 136  # pixels beside the rows
+_NAMES_WIDTH = 136  # pixels to the left of the rows
 _SMALLEST_TILE = 72  # pixels; smaller frames are enlarged, so that row names fit and patches can be seen
 
 
@@ -22,10 +22,10 @@ _SMALLEST_TILE = 72  # pixels; smaller frames are enlarged, so that row names fi
 def reconstruct(
     model: VideoMAEV2ForPreTraining, pixel_values: torch.Tensor, bool_masked_pos: torch.Tensor
 ) -> torch.Tensor:
-    """The clip with every masked token reconstructed and the visible ones as they were.
+    """The clip with every masked token reconstructed and the visible tokens unchanged.
 
-    With `norm_pix_loss` the model predicts patches without their mean and contrast: these are taken from the original
-    (as in v1/run_videomae_vis.py), so that flat areas look right however bad the model is. Look at the shapes.
+    With `norm_pix_loss` the model predicts patches without their mean and contrast. These are taken from the original
+    (as in v1/run_videomae_vis.py), so that flat areas look right even for a bad model; judge it by the shapes.
 
     Args:
         pixel_values: (B, T, C, H, W), uint8 or normalised.
@@ -52,16 +52,19 @@ def reconstruct(
 def reconstruction_strip(
     model: VideoMAEV2ForPreTraining, pixel_values: torch.Tensor, generator: torch.Generator | None = None
 ) -> Image.Image:
-    """The picture of one clip, see `reconstruction_strips`, with masks drawn from the configuration.
+    """The picture of one clip, see `reconstruction_strips`, with masks sampled according to the configuration.
 
     Args:
         pixel_values: (T, C, H, W) or (1, T, C, H, W), uint8 or normalised.
-        generator: of the masks, on the CPU.
+        generator: random generator for the masks, on the CPU.
+
+    Raises:
+        ValueError: there is more than one clip.
     """
     if pixel_values.ndim == 4:
         pixel_values = pixel_values[None]  # (T, C, H, W) -> (1, T, C, H, W)
     if pixel_values.ndim != 5 or pixel_values.shape[0] != 1:
-        raise ValueError(f"pixel_values of shape {tuple(pixel_values.shape)}: one clip (T, C, H, W) is needed.")
+        raise ValueError(f"pixel_values of shape {tuple(pixel_values.shape)} must be one clip (T, C, H, W).")
     return reconstruction_strips(model, pixel_values, *sample_masks(model.config, 1, generator))[0]
 
 
@@ -72,15 +75,18 @@ def reconstruction_strips(
     bool_masked_pos: torch.Tensor,
     bool_decoded_pos: torch.Tensor,
 ) -> list[Image.Image]:
-    """Clips as pictures: a named row for each of `STRIP_ROWS`, a column for the first frame of each tubelet.
+    """Clips as pictures, with a named row for each of `STRIP_ROWS` and a column for the first frame of each tubelet.
 
-    The third row shows the tokens that count in the loss, which are all the masked ones in V1; the fourth shows every
-    masked token reconstructed (see `reconstruct`), and says so where `norm_pix_loss` borrows from the original.
+    The third row shows the tokens in the loss, which in V1 are all masked ones. The fourth row shows the reconstruction
+    of every masked token (see `reconstruct`); with `norm_pix_loss` its name says what is taken from the original.
 
     Args:
         pixel_values: (B, T, C, H, W), uint8 or normalised.
-        bool_masked_pos: bool (B, L), True where the encoder sees nothing; the same number in every row.
-        bool_decoded_pos: bool (B, L), True where the decoder reconstructs in training.
+        bool_masked_pos: bool (B, L), True = hidden from the encoder; the same number in every row.
+        bool_decoded_pos: bool (B, L), True = reconstructed by the decoder in training.
+
+    Returns:
+        One picture per clip.
     """
     config = model.config
     pixel_values, masked, decoded = (x.to(model.device) for x in (pixel_values, bool_masked_pos, bool_decoded_pos))
@@ -96,7 +102,7 @@ def reconstruction_strips(
 
 
 def strip_row(strip: Image.Image, row: int) -> Image.Image:
-    """One of the `STRIP_ROWS` of a picture of `reconstruction_strips`, without its name."""
+    """One of the `STRIP_ROWS` of a picture from `reconstruction_strips`, without its name."""
     height = strip.height // len(STRIP_ROWS)
     return strip.crop((_NAMES_WIDTH, row * height, strip.width, (row + 1) * height))
 
@@ -109,14 +115,14 @@ def _to_unit_range(model, pixel_values: torch.Tensor) -> torch.Tensor:
 
 
 def _hide(pixels: torch.Tensor, mask: torch.Tensor, config) -> torch.Tensor:
-    """Grey where the mask (B, L) is True."""
+    """The pixels (B, T, C, H, W), with tokens replaced by grey where the mask (B, L) is True."""
     patches = patchify(pixels, config.tubelet_size, config.patch_hw)  # (B, L, t * h * w * C)
     patches = torch.where(mask[..., None], _GREY, patches)
     return unpatchify(patches, config.grid_size, config.tubelet_size, config.patch_hw)
 
 
 def _grid(rows: torch.Tensor, border: int = 2) -> Image.Image:
-    """(R, T', C, H, W) in [0, 1] -> a picture of R rows; the first three channels, or the first alone."""
+    """(R, T', C, H, W) in [0, 1] -> a picture of R rows, from the first three channels, or from the first one only."""
     channels = 3 if rows.shape[2] >= 3 else 1
     scale = math.ceil(_SMALLEST_TILE / min(rows.shape[-2:]))
     tiles = rows[:, :, :channels].repeat_interleave(scale, dim=3).repeat_interleave(scale, dim=4)
@@ -127,7 +133,7 @@ def _grid(rows: torch.Tensor, border: int = 2) -> Image.Image:
 
 
 def _named_rows(picture: Image.Image, names: list[str]) -> Image.Image:
-    """The picture with a name to the left of each of its rows, which are of equal height."""
+    """The picture with a name to the left of each of its rows, which have equal heights."""
     named = Image.new("RGB", (_NAMES_WIDTH + picture.width, picture.height), "white")
     named.paste(picture, (_NAMES_WIDTH, 0))
     draw, font = ImageDraw.Draw(named), ImageFont.load_default()

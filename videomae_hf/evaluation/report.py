@@ -1,7 +1,7 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""One page about a pretraining, a finetuning and its scores, from the files that the commands wrote.
+"""Writes an HTML page about a pretraining run, a finetuning run and its evaluation, from the files of the commands.
 
-The checkpoints are loaded back through the Auto classes: a page means that they do load.
+The checkpoints are loaded through the Auto classes, so that a page also shows that they can be loaded.
 """
 
 import base64
@@ -42,12 +42,12 @@ _PAGE = """<!doctype html>
 <h2>Training</h2><img src="{{ curves }}" alt="loss curves">
 {% if confusion %}<h2>Confusion matrix</h2><img src="{{ confusion }}" alt="confusion matrix">{% endif %}
 <h2>Masked reconstruction</h2>
-<p>A column for each tubelet. The third row is what counts in the loss. The fourth is the model's guess at every masked
+<p>Each column is a tubelet. The third row shows the tokens in the loss, the fourth the reconstruction of every masked
 token{% if norm_pix_loss %}; the model predicts patches without their mean and contrast, which are taken from the
-original here, so that only the shapes are its own{% endif %}.</p>
+original here, so that only the shapes are predicted{% endif %}.</p>
 {% for strip in strips %}<img class="strip" src="{{ strip }}" alt="reconstruction">{% endfor %}
 {% if over_time %}<h2>Reconstruction over time</h2>
-<p>The same clips and masks all along.</p>
+<p>All rows show the same clips and masks.</p>
 {% for rows in over_time %}<table class="strip">{% for name, row in rows %}
 <tr><th>{{ name }}</th><td><img src="{{ row }}" alt="{{ name }}"></td></tr>{% endfor %}</table>{% endfor %}
 {% endif %}
@@ -61,10 +61,20 @@ original here, so that only the shapes are its own{% endif %}.</p>
 
 
 def write_report(page: Path, pretrain: Path, finetune: Path, evaluation: Path, shuffled: Path | None, videos: Path):
-    """Writes the page and returns the metrics of `evaluation` and `shuffled` (None without)."""
+    """Writes the page and returns the metrics of `evaluation` and of `shuffled` (None if that is None).
+
+    Args:
+        page: the HTML file to write.
+        pretrain, finetune: output folders of the two training runs.
+        evaluation, shuffled: output folders of `train.py evaluate`, the latter with shuffled frames.
+        videos: the evaluation videos.
+
+    Raises:
+        FileNotFoundError: an output of a previous step is missing.
+    """
     metrics = _read_json(evaluation / "metrics.json")
     shuffled_metrics = _read_json(shuffled / "metrics.json") if shuffled else None
-    matrix = metrics.get("confusion_matrix")  # there is none where videos have several labels
+    matrix = metrics.get("confusion_matrix")  # absent if videos have several labels
     samples, classes = read_samples(videos, metrics["classes"], multi_label=matrix is None)
     first_of_each = list({sample.label: sample for sample in reversed(samples)}.values())[::-1]
     model = AutoModelForPreTraining.from_pretrained(pretrain).eval()
@@ -91,7 +101,7 @@ def write_report(page: Path, pretrain: Path, finetune: Path, evaluation: Path, s
 
 
 def _score_rows(metrics: dict, shuffled: dict | None) -> list[tuple[str, str]]:
-    """(name, text) of the scores, the main one first."""
+    """(name, text) of each score, the main one first."""
     if "eval_top1" in metrics:
         names = {"eval_top1": "top-1", "eval_mean_class_accuracy": "mean class accuracy"}
         chance = f" (chance {100 / len(metrics['classes']):.1f} %)"
@@ -107,7 +117,7 @@ def _score_rows(metrics: dict, shuffled: dict | None) -> list[tuple[str, str]]:
 
 def _read_json(path: Path) -> dict:
     if not path.is_file():
-        raise FileNotFoundError(f"No {path}: run the step of train.py that writes it first.")
+        raise FileNotFoundError(f"There is no {path}; first run the step of train.py that writes it.")
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -121,7 +131,7 @@ def _strips(model, checkpoint: Path, samples) -> list[str]:
 
 
 def _over_time(folder: Path) -> list[list[tuple[str, str]]]:
-    """For each video that a pretraining drew: (name, picture) of what stays the same and of some reconstructions."""
+    """For each video logged in pretraining: (name, picture) of the constant rows and of some reconstructions."""
     videos = []
     for video in sorted(folder.glob("video_*")):
         files = sorted(video.glob("step_*.png"))
@@ -158,7 +168,7 @@ def _predictions(checkpoint: Path, samples) -> list[dict]:
 
 
 def _loss_curves(pretrain: Path, finetune: Path) -> str:
-    from matplotlib.figure import Figure  # in the extra "demo"
+    from matplotlib.figure import Figure  # part of the extra "demo"
 
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     for axes, folder, title in zip(figure.subplots(1, 2), (pretrain, finetune), ("Pretraining", "Finetuning")):
@@ -179,13 +189,13 @@ def _confusion_picture(matrix: list[list[int]], classes: list[str]) -> str:
     figure = Figure(figsize=(side + 0.5, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(matrix, cmap="Blues")
-    if len(classes) <= 30:  # more cannot be read
+    if len(classes) <= 30:  # more would not be legible
         darkest = max(map(max, matrix))
         for row, counts in enumerate(matrix):
             for column, count in enumerate(counts):
                 color = "white" if count > darkest / 2 else "black"
                 axes.text(column, row, count, ha="center", va="center", color=color, fontsize=8)
-        # As they are written: a $ opens no formula
+        # Verbatim: a $ must not start a formula
         axes.set_xticks(range(len(classes)), classes, rotation=60, ha="right", parse_math=False)
         axes.set_yticks(range(len(classes)), classes, parse_math=False)
     axes.set(xlabel="predicted", ylabel="class")

@@ -26,6 +26,7 @@ This file ships with checkpoints and may import only its siblings.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -35,33 +36,56 @@ FRAME_SAMPLINGS = ("dense", "uniform", "random")
 SHORT_VIDEO_POLICIES = ("repeat_last", "loop", "error")
 
 
-def sample_clip_indices(
-    num_video_frames: int,
-    *,
-    num_frames: int,
-    frame_sampling: str = "dense",
-    sampling_rate: float = 4,
-    num_clips: int = 1,
-    short_video: str = "repeat_last",
-    official_sampling: bool = False,
-    generator: torch.Generator | None = None,
-) -> list[list[int]]:
-    """Samples the frame indices of one or more clips.
+@dataclass(frozen=True)
+class FrameSampling:
+    """The rule by which the frames of a clip are taken from a video.
 
     Args:
-        num_video_frames: number of frames in the video.
         num_frames: number of frames in a clip.
-        frame_sampling: `"dense"` (clips spread evenly over the video, a single one in its middle), `"uniform"` (each
-            clip covers the whole video, with several clips offset within the segments) or `"random"` (dense, at random
-            positions).
+        frame_sampling: `"dense"` (neighbouring frames at a fixed distance), `"uniform"` (each clip covers the whole
+            video) or, for `sample_clip_indices` only, `"random"` (dense, at random positions).
         sampling_rate: distance between neighbouring frames, for dense and random clips only. It may be a fraction:
             3.75 samples 8 frames per second from a video of 30.
-        num_clips: number of clips.
         short_video: behaviour of a dense clip past the end of the video: `"repeat_last"` repeats the last frame
             reached, `"loop"` continues from the beginning, `"error"` raises. Uniform clips repeat frames if there are
             too few.
-        official_sampling: use exactly the frames of the official code: for one clip those of V2's validation, for
-            several those of the test, for random ones those of finetuning (which V1's validation uses as well).
+        official_sampling: use exactly the frames of the official code.
+
+    Raises:
+        ValueError: a value is unknown or out of range, or is not combined with official sampling.
+    """
+
+    num_frames: int
+    frame_sampling: str = "dense"
+    sampling_rate: float = 4
+    short_video: str = "repeat_last"
+    official_sampling: bool = False
+
+    def __post_init__(self):
+        if self.frame_sampling not in FRAME_SAMPLINGS:
+            raise ValueError(
+                f"frame_sampling={self.frame_sampling!r} is unknown; choose one of {', '.join(FRAME_SAMPLINGS)}."
+            )
+        if self.num_frames < 1:
+            raise ValueError(f"num_frames={self.num_frames} must be at least 1.")
+        if self.frame_sampling != "uniform" and self.sampling_rate <= 0:
+            raise ValueError(f"sampling_rate={self.sampling_rate} must be positive.")
+        check_short_video(self.short_video, official_sampling=self.official_sampling)
+
+
+def sample_clip_indices(
+    num_video_frames: int, sampling: FrameSampling, num_clips: int = 1, generator: torch.Generator | None = None
+) -> list[list[int]]:
+    """Samples the frame indices of one or more clips, as for evaluation.
+
+    Dense clips are spread evenly over the video, a single one in its middle; uniform ones are offset within the
+    segments. With official sampling, one clip has the frames of V2's validation, several those of the test, and random
+    ones those of finetuning (which V1's validation uses as well).
+
+    Args:
+        num_video_frames: number of frames in the video.
+        sampling: how frames are taken.
+        num_clips: number of clips.
         generator: random generator for `"random"`; None is torch's global generator.
 
     Returns:
@@ -70,46 +94,39 @@ def sample_clip_indices(
     Raises:
         ValueError: a value is out of range, or the video is too short with `short_video="error"`.
     """
-    if frame_sampling not in FRAME_SAMPLINGS:
-        raise ValueError(f"frame_sampling={frame_sampling!r} is unknown; choose one of {', '.join(FRAME_SAMPLINGS)}.")
+    num_frames, rate = sampling.num_frames, sampling.sampling_rate
     if num_clips < 1:
         raise ValueError(f"num_clips={num_clips} must be at least 1.")
-    _check(num_video_frames, num_frames, sampling_rate if frame_sampling != "uniform" else None)
-    check_short_video(short_video, official_sampling)
-    if frame_sampling == "random":
-        sampling = {"num_frames": num_frames, "sampling_rate": sampling_rate, "short_video": short_video}
-        sampling |= {"official_sampling": official_sampling, "generator": generator}
-        return [random_clip_indices(num_video_frames, **sampling) for _ in range(num_clips)]
-    if frame_sampling == "uniform":
-        if official_sampling and num_clips == 1:
+    _check_length(num_video_frames)
+    if sampling.frame_sampling == "random":
+        dense = replace(sampling, frame_sampling="dense")
+        return [random_clip_indices(num_video_frames, dense, generator) for _ in range(num_clips)]
+    if sampling.frame_sampling == "uniform":
+        if sampling.official_sampling and num_clips == 1:
             return [official_uniform_clip(num_video_frames, num_frames)]
         return [uniform_clip(num_video_frames, num_frames, clip, num_clips) for clip in range(num_clips)]
-    if official_sampling and num_clips == 1:
+    if sampling.official_sampling and num_clips == 1:
         # V2's validation centres the span (v2/dataset/datasets.py). Deviation: V1's samples it at random.
-        start = max(num_video_frames - _official_span(num_frames, sampling_rate), 0) // 2
-        return [official_dense_clip(num_video_frames, start, num_frames, sampling_rate)]
-    starts = dense_starts(num_video_frames, num_frames, sampling_rate, num_clips)
-    return [dense_clip(num_video_frames, start, num_frames, sampling_rate, short_video) for start in starts]
+        start = max(num_video_frames - _official_span(num_frames, rate), 0) // 2
+        return [official_dense_clip(num_video_frames, start, num_frames, rate)]
+    starts = dense_starts(num_video_frames, num_frames, rate, num_clips)
+    return [dense_clip(num_video_frames, start, num_frames, rate, sampling.short_video) for start in starts]
 
 
 def random_clip_indices(
     num_video_frames: int,
-    *,
-    num_frames: int,
-    frame_sampling: str = "dense",
-    sampling_rate: float = 4,
-    short_video: str = "repeat_last",
-    official_sampling: bool = False,
-    pretraining: bool = False,
+    sampling: FrameSampling,
     generator: torch.Generator | None = None,
+    *,
+    pretraining: bool = False,
 ) -> list[int]:
     """Samples the frame indices of one clip for training.
 
+    A dense clip is a window at a random position, a uniform one has a random frame of each segment.
+
     Args:
-        num_video_frames, num_frames, sampling_rate, short_video, official_sampling, generator: as in
-            `sample_clip_indices`.
-        frame_sampling: `"dense"` (a window at a random position) or `"uniform"` (a random frame of each segment).
-        pretraining: with `official_sampling`, follow the rule of pretraining instead of that of finetuning. Otherwise
+        num_video_frames, sampling, generator: as in `sample_clip_indices`.
+        pretraining: with official sampling, follow the rule of pretraining instead of that of finetuning. Otherwise
             the two are the same.
 
     Returns:
@@ -118,21 +135,21 @@ def random_clip_indices(
     Raises:
         ValueError: as in `sample_clip_indices`.
     """
-    _check(num_video_frames, num_frames, sampling_rate if frame_sampling != "uniform" else None)
-    check_short_video(short_video, official_sampling)
-    if frame_sampling == "uniform":
-        random_clip = official_random_uniform_clip if official_sampling else random_uniform_clip
+    num_frames, rate, official = sampling.num_frames, sampling.sampling_rate, sampling.official_sampling
+    _check_length(num_video_frames)
+    if sampling.frame_sampling == "uniform":
+        random_clip = official_random_uniform_clip if official else random_uniform_clip
         return random_clip(num_video_frames, num_frames, generator)
-    if official_sampling and not pretraining:
-        start = official_random_start(num_video_frames, num_frames, sampling_rate, generator)
-        return official_dense_clip(num_video_frames, start, num_frames, sampling_rate)
-    start = random_start(num_video_frames, num_frames, sampling_rate, generator)
-    if official_sampling:
-        return official_pretraining_clip(num_video_frames, start, num_frames, sampling_rate)
-    return dense_clip(num_video_frames, start, num_frames, sampling_rate, short_video)
+    if official and not pretraining:
+        start = official_random_start(num_video_frames, num_frames, rate, generator)
+        return official_dense_clip(num_video_frames, start, num_frames, rate)
+    start = random_start(num_video_frames, num_frames, rate, generator)
+    if official:
+        return official_pretraining_clip(num_video_frames, start, num_frames, rate)
+    return dense_clip(num_video_frames, start, num_frames, rate, sampling.short_video)
 
 
-def check_short_video(short_video: str, official_sampling: bool = False) -> None:
+def check_short_video(short_video: str, *, official_sampling: bool = False) -> None:
     """Raises ValueError for an unknown policy, and with official sampling for one that the official code lacks."""
     if short_video not in SHORT_VIDEO_POLICIES:
         raise ValueError(f"short_video={short_video!r} is unknown; choose one of {', '.join(SHORT_VIDEO_POLICIES)}.")
@@ -143,9 +160,13 @@ def check_short_video(short_video: str, official_sampling: bool = False) -> None
         )
 
 
-def _check(num_video_frames: int, num_frames: int, sampling_rate: float | None) -> None:
+def _check_length(num_video_frames: int) -> None:
     if num_video_frames < 1:
         raise ValueError(f"num_video_frames={num_video_frames}: the video has no frame to sample.")
+
+
+def _check(num_video_frames: int, num_frames: int, sampling_rate: float | None) -> None:
+    _check_length(num_video_frames)
     if num_frames < 1:
         raise ValueError(f"num_frames={num_frames} must be at least 1.")
     if sampling_rate is not None and sampling_rate <= 0:

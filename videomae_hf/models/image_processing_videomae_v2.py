@@ -22,7 +22,7 @@ from transformers.video_utils import VideoMetadata
 
 from .checkpoint_files import FILE_OPTIONS, read_mapping
 from .frame_arrays import given_info, split_batch, split_metadata, stack_frames
-from .frame_sampling import constant_rate, sample_clip_indices
+from .frame_sampling import FrameSampling, constant_rate, sample_clip_indices
 from .preprocessing import read_preprocessing
 from .video_decoding import MAX_PIXELS, read_frames
 from .video_sources import VideoInfo, VideoSource
@@ -296,9 +296,9 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
         frames, sampling_rate = range(info.num_frames), options["sampling_rate"]
         if options["fps"] is not None:
             frames, sampling_rate = constant_rate(info.num_frames, info.fps, info.timestamps, options["fps"])
-        names = ("num_frames", "frame_sampling", "num_clips", "short_video", "official_sampling", "generator")
-        sampling = {name: options[name] for name in names}
-        clips = sample_clip_indices(len(frames), sampling_rate=sampling_rate, **sampling)
+        names = ("num_frames", "frame_sampling", "short_video", "official_sampling")
+        sampling = FrameSampling(sampling_rate=sampling_rate, **{name: options[name] for name in names})
+        clips = sample_clip_indices(len(frames), sampling, options["num_clips"], options["generator"])
         return [[int(frames[index]) for index in clip] for clip in clips]
 
     def to_dict(self) -> dict[str, Any]:

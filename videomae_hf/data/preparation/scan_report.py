@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""What `videomae scan` found, and how it tells: a csv file for programs and a summary for people."""
+"""The findings of `videomae scan`, as a csv file for programs and a summary for people."""
 
 import math
 from collections import Counter
@@ -15,11 +15,12 @@ BAD = ("partial", "error")
 
 @dataclass
 class ScannedVideo:
-    """What a full decode found in a file; None where it found nothing to say.
+    """The findings of a full decode of one file; fields without a finding are None.
 
-    `frames` are those that decoded, `claimed_frames` those of the header. `fps` and `duration` (seconds) come from the
-    timestamps of the frames, from the header only without them. `width` and `height` are those after `rotation`
-    (degrees, counterclockwise, as PyAV gives it). `pixel_aspect` is the width of a pixel over its height.
+    `frames` is the number of decoded frames, `claimed_frames` the number in the header. `fps` (frames per second) and
+    `duration` (seconds) come from the timestamps of the frames, or from the header if there are none. `width` and
+    `height` (pixels) are given after `rotation` (degrees, counter-clockwise, as in PyAV). `pixel_aspect` is the width
+    of a pixel divided by its height.
     """
 
     path: str
@@ -41,7 +42,7 @@ class ScannedVideo:
 
 
 def summarize(videos: list[ScannedVideo], limit: int = 10) -> list[str]:
-    """Lines about a scan, for people."""
+    """The summary of a scan, as lines for people; `limit` bounds the number of bad videos that are listed."""
     lines = [_totals(videos), ""]
     counts = Counter(video.verdict for video in videos)
     lines += [f"  {verdict:<8}{counts[verdict]:>8,}" for verdict in VERDICTS]
@@ -49,7 +50,7 @@ def summarize(videos: list[ScannedVideo], limit: int = 10) -> list[str]:
     for title, kind in (
         ("Codec in container", lambda video: f"{video.codec} in {video.container}"),
         ("Size", lambda video: f"{video.width}x{video.height}"),
-        ("Frames a second", lambda video: "unknown" if video.fps is None else f"{video.fps:.4g}"),
+        ("Frames per second", lambda video: "unknown" if video.fps is None else f"{video.fps:.4g}"),
     ):
         lines += _table(title, Counter(map(kind, decoded)))
     lines += _peculiarities(decoded)
@@ -93,10 +94,10 @@ def _peculiarities(decoded: list[ScannedVideo]) -> list[str]:
     counts = Counter()
     for video in decoded:
         counts["rotated"] += video.rotation != 0
-        # Below 1 % they change a frame of 224 pixels by less than three.
+        # Below 1 %, they change the width of a frame of 224 pixels by less than three.
         counts["non-square pixels"] += abs((video.pixel_aspect or 1) - 1) > 0.01
         deep = ("p10", "p12", "p14", "p16", "I;16")  # FFmpeg's names, and Pillow's
-        counts["more than 8 bits a channel"] += any(depth in (video.pixel_format or "") for depth in deep)
+        counts["more than 8 bits per channel"] += any(depth in (video.pixel_format or "") for depth in deep)
         counts["no frame count in the header"] += video.claimed_frames is None
     return _table("Worth knowing", +counts)
 
@@ -110,6 +111,6 @@ def _printable(path: str) -> str:
 
 
 def write_report(destination: Path, videos: list[ScannedVideo]):
-    """A csv file with a column for each field of `ScannedVideo`."""
+    """Writes a csv file with one column per field of `ScannedVideo`."""
     names = [field.name for field in fields(ScannedVideo)]
     write_csv(destination, [names, *([getattr(video, name) for name in names] for video in videos)])

@@ -1,14 +1,14 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Prepared videos in tar shards, the WebDataset format: `shard-000000.tar`, .. and `index.json`.
+"""Writes prepared videos to tar shards, the WebDataset format: `shard-000000.tar`, .. and `index.json`.
 
-A sample is consecutive members `{key}.mp4`, `{key}.cls` (number of its class, as text; not in an unlabelled set) and
-`{key}.json` (path, frames, seconds and, if there is one, label). `webdataset` and
-`datasets.load_dataset("webdataset", ...)` read them. `index.json` tells a reader the length and the classes:
+A sample consists of consecutive members `{key}.mp4`, `{key}.cls` (class number as text; absent in an unlabelled set)
+and `{key}.json` (path, frames, seconds and, if there is one, label). `webdataset` and
+`datasets.load_dataset("webdataset", ...)` read them. `index.json` gives the length and the classes:
 
     {"class_names": ["hug", "kick"], "samples": 300, "shards": [{"file": "shard-000000.tar", "samples": 200}, ..]}
 
-Samples are shuffled before they are packed, always in the same way: a streaming reader shuffles shards and a small
-buffer only, so that shards in the order of a class list would give it batches of one class.
+Samples are shuffled before they are packed, always in the same order: a streaming reader shuffles only shards and a
+small buffer, so that shards in the order of a class list would give batches of a single class.
 """
 
 import io
@@ -26,7 +26,7 @@ from ...text_files import write_text
 
 @dataclass(frozen=True)
 class ShardSample:
-    """A video file and what is stored with it; `label` None means no class."""
+    """A video file and the data stored with it; `label` is None if there is no class."""
 
     path: Path
     label: int | None
@@ -34,15 +34,21 @@ class ShardSample:
 
 
 def write_shards(folder: Path, samples: list[ShardSample], class_names: list[str], samples_per_shard: int) -> int:
-    """Packs samples and returns the number of shards. Shards that are there already stay, if they hold the same.
+    """Packs samples into shards and returns the number of shards; existing shards with the same content are kept.
 
-    The same samples give the same bytes.
+    The same samples always give the same bytes.
+
+    Args:
+        folder: the folder to write to.
+        samples: the videos, with labels and metadata.
+        class_names: the names of the classes, for index.json.
+        samples_per_shard: number of samples in a shard; the last one may have fewer.
     """
     samples = list(samples)
     random.Random(0).shuffle(samples)
     starts = range(0, len(samples), samples_per_shard)
     names = [f"shard-{number:06d}.tar" for number in range(len(starts))]
-    (folder / "index.json").unlink(missing_ok=True)  # written last: where it is, all shards are
+    (folder / "index.json").unlink(missing_ok=True)  # written last: its presence means complete shards
     for stale in {path.name for path in folder.glob("shard-*.tar")} - set(names):
         (folder / stale).unlink()
     for name, start in zip(tqdm(names, desc=f"Packing {folder}", unit="shard"), starts):
@@ -62,7 +68,7 @@ def write_shards(folder: Path, samples: list[ShardSample], class_names: list[str
 
 
 def _members(key: str, sample: ShardSample) -> list[tuple[str, Path | bytes]]:
-    """(name in the tar, file or content); the key is free of dots, at which readers split the name."""
+    """Pairs (name in the tar, file or content); the key has no dots, since readers split names at dots."""
     members = [(f"{key}.mp4", sample.path)]
     if sample.label is not None:
         members.append((f"{key}.cls", str(sample.label).encode()))
@@ -70,7 +76,7 @@ def _members(key: str, sample: ShardSample) -> list[tuple[str, Path | bytes]]:
 
 
 def _holds(shard: Path, members: list[tuple[str, Path | bytes]]) -> bool:
-    """Whether a shard has these members: names and sizes, the small contents, and no video newer than the shard."""
+    """Whether a shard has these members: equal names, sizes and small contents, and no video newer than the shard."""
     try:
         with tarfile.open(shard) as tar:
             found = tar.getmembers()
@@ -90,7 +96,7 @@ def _holds(shard: Path, members: list[tuple[str, Path | bytes]]) -> bool:
 
 def _write_tar(shard: Path, members: list[tuple[str, Path | bytes]]):
     partial = shard.with_name(shard.name + ".partial")
-    # TarInfo begins with owner 0 and time 0; nothing of this machine goes into a shard.
+    # TarInfo defaults to owner 0 and time 0, so that no details of this machine get into a shard.
     with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
         for name, content in members:
             entry = tarfile.TarInfo(name)

@@ -1,15 +1,15 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""One video, written anew so that training reads clips from it fast. `prepare.py` does whole data sets.
+"""Re-encodes one video so that training loads clips from it quickly; `commands/prepare.py` handles whole data sets.
 
-H.264 in mp4, made for a reader that jumps to a random place and decodes every fourth frame: short groups of pictures,
-B-frames that no other frame refers to (a reader may skip those it does not want), and none of the tools that cost the
-decoder most (CABAC, the deblocking filter, weighted prediction: x264's `tune fastdecode`). benchmarks/prepare.md has
-the measurements behind these choices.
+The output is H.264 in mp4, optimised for a reader that seeks to a random position and decodes every fourth frame: short
+groups of pictures, B-frames that no other frame refers to (a reader may skip those it does not need), and none of the
+tools that are most expensive to decode (CABAC, the deblocking filter, weighted prediction: x264's `tune fastdecode`).
+benchmarks/prepare.md has the measurements behind these choices.
 
-Every frame of the source becomes one frame, at its time. Rotation is applied, pixels are made square, interlaced frames
-deinterlaced, and whatever the pixel format, it becomes 8 bit 4:2:0 of limited range, with the colour matrix of the
-source, so that a reader gets the same RGB. High dynamic range is not tone mapped, as no reader of this package does.
-Audio and subtitles are left out.
+Every frame of the source becomes one frame with the same timestamp. Rotation is applied, pixels are made square,
+interlaced frames are deinterlaced, and any pixel format becomes 8-bit 4:2:0 of limited range, with the colour matrix of
+the source, so that a reader gets the same RGB. High dynamic range is not tone mapped, as in our readers.
+Audio and subtitles are dropped.
 """
 
 import errno
@@ -31,21 +31,24 @@ from ...models.video_decoding import VideoDecodeError, decoding_errors, open_con
 
 
 B_FRAMES = 3
-UNKNOWN_RATE = Fraction(25)  # frames a second, of a source that has neither timestamps nor a rate
+UNKNOWN_RATE = Fraction(25)  # frames per second, for a source with neither timestamps nor a rate
 _DISK_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 _LIMITED_RANGE, _SMPTE170M = 1, 6  # AVCOL_RANGE_MPEG, AVCOL_SPC_SMPTE170M
-_ACCURATE_ROUNDING = 0x40000  # SWS_ACCURATE_RND, which old releases of av do not name
+_ACCURATE_ROUNDING = 0x40000  # SWS_ACCURATE_RND, which old releases of PyAV do not define
 
 
 @dataclass(frozen=True)
 class TranscodingOptions:
-    """How videos are written.
+    """Options for writing videos.
 
     Attributes:
-        short_side: the shorter side in pixels, even; smaller videos keep their size.
-        keyframe_interval: frames from one key frame to the next.
-        crf: quality of x264, 0 (best) to 51.
-        max_fps: frames a second; of faster videos frames are left out. None keeps all frames.
+        short_side: length of the shorter side in pixels, even; smaller videos keep their size.
+        keyframe_interval: number of frames from one key frame to the next.
+        crf: quality of x264, from 0 (best) to 51.
+        max_fps: maximum frames per second; frames of faster videos are dropped. None keeps all frames.
+
+    Raises:
+        ValueError: a value is out of range.
     """
 
     short_side: int = 256
@@ -66,7 +69,7 @@ class TranscodingOptions:
 
 @dataclass(frozen=True)
 class PreparedVideo:
-    """What a written file holds."""
+    """The length and timing of a written file."""
 
     frames: int
     seconds: float
@@ -75,25 +78,27 @@ class PreparedVideo:
 
 
 class DiskError(OSError):
-    """The written file could not be stored: a full disk, say. Further videos would fare no better."""
+    """Raised if the output cannot be stored, for example on a full disk; other videos would fail as well."""
 
 
 class _BrokenTimestamps(Exception):
-    """A frame without a timestamp, or not later than the one before it."""
+    """Raised for a frame without a timestamp, or one that is not later than its predecessor."""
 
 
 def transcode_video(source: Path, destination: Path, options: TranscodingOptions, name: str) -> PreparedVideo:
-    """Writes `destination` (.mp4), which appears only when it is complete and has been decoded once for a check.
+    """Writes `destination` (.mp4), which appears only after it is complete and has been verified by a full decode.
 
     Args:
         source: a video file.
-        destination: its folder is made if missing.
-        options: see there.
-        name: of the source, stored in the file along with its size and the options: `find_prepared` compares them.
+        destination: the file to write; its folder is created if necessary.
+        options: the options of the encoder.
+        name: name of the source, which is stored in the file together with the size of the source and the options, for
+            `find_prepared` to compare.
 
     Raises:
-        FileNotFoundError: no such source. VideoDecodeError: it cannot be decoded, or not to its end. DiskError: see
-            there.
+        FileNotFoundError: there is no such source.
+        VideoDecodeError: the source cannot be decoded completely.
+        DiskError: the file cannot be stored.
     """
     partial = destination.with_name(destination.name + ".partial")
     note = _note(source, options, name)
@@ -108,7 +113,7 @@ def transcode_video(source: Path, destination: Path, options: TranscodingOptions
         return video
     except VideoDecodeError:
         raise
-    # av raises its own OSErrors, ValueErrors and others; x264 refuses sizes, filters formats.
+    # PyAV raises its own OSErrors, ValueErrors and others; x264 refuses some sizes, and filters some formats.
     except (av.FFmpegError, OSError, ValueError, ArithmeticError) as error:
         if getattr(error, "errno", None) in _DISK_FAILURES:
             raise DiskError(f"{destination} cannot be written: {error.strerror}.") from error
@@ -118,7 +123,7 @@ def transcode_video(source: Path, destination: Path, options: TranscodingOptions
 
 
 def find_prepared(source: Path, destination: Path, options: TranscodingOptions, name: str) -> PreparedVideo | None:
-    """The finished `destination` if it was made from this source with these options, told by the header alone."""
+    """The finished `destination` if, according to its header, it was made from this source with these options."""
     if not destination.is_file():
         return None
     try:
@@ -140,11 +145,11 @@ def _note(source: Path, options: TranscodingOptions, name: str) -> str:
 
 
 def _write(source: Path, partial: Path, options: TranscodingOptions, note: str, constant_rate: bool) -> list[float]:
-    """Writes the whole file and returns the time of each of its frames in seconds."""
+    """Writes the whole file and returns the time of each frame in seconds."""
     with open_container(av, str(source)) as reading:
         stream = _source_stream(reading, source)
         rate = stream.average_rate or UNKNOWN_RATE
-        # The timestamps of AVI are guesses (packed B-frames); frames follow each other at its constant rate.
+        # Timestamps of AVI are guesses (packed B-frames); its frames follow each other at a constant rate.
         constant_rate = constant_rate or reading.format.name == "avi"
         time_base = 1 / Fraction(rate) if constant_rate else Fraction(stream.time_base)
         if time_base.denominator > 10**6:
@@ -178,7 +183,7 @@ def _decoded(container, stream, source: Path) -> Iterator:
 
 
 def _timed(frames: Iterable, step: Fraction | None) -> Iterator[tuple[Fraction, object]]:
-    """(time in seconds from the first frame on, frame): the time of the file, or `step` seconds after the last."""
+    """Yields (seconds since the first frame, frame), by the timestamps of the file or in steps of `step` seconds."""
     start = last = None
     for position, frame in enumerate(frames):
         if step is not None:
@@ -196,8 +201,8 @@ def _timed(frames: Iterable, step: Fraction | None) -> Iterator[tuple[Fraction, 
 
 
 def _at_most(frames: Iterable[tuple], fps: float) -> Iterator[tuple]:
-    """The first frame of each 1 / fps seconds. A tenth of a slot is allowed for timestamps rounded to milliseconds,
-    which would otherwise lose frames of videos that have exactly this rate."""
+    """Yields the first frame in each interval of 1 / fps seconds. The tolerance of a tenth of an interval covers
+    timestamps rounded to milliseconds; without it, videos with exactly this rate would lose frames."""
     last = None
     for time, frame in frames:
         slot = int(float(time) * fps + 0.1)
@@ -223,11 +228,11 @@ def _encode(frames: Iterable[tuple], writing, rate, time_base: Fraction, options
                 "x264-params": "b-pyramid=none:b-adapt=0",
             }  # fmt: skip
         frame.pts, frame.time_base = round(time / time_base), time_base
-        if frame.pts <= last:  # two frames in one tick of the clock
+        if frame.pts <= last:  # two frames within one tick of the clock
             raise _BrokenTimestamps
         last = frame.pts
-        frame.pict_type = PictureType.NONE  # the source's key frames are not to be ours
-        frame.duration = 0  # in the source's time base; unknown is better than wrong
+        frame.pict_type = PictureType.NONE  # do not inherit the key frames of the source
+        frame.duration = 0  # it is in the time base of the source; unknown is better than wrong
         times.append(float(frame.pts * time_base))
         writing.mux(stream.encode(frame))
     writing.mux(stream.encode())
@@ -238,7 +243,7 @@ def _encode(frames: Iterable[tuple], writing, rate, time_base: Fraction, options
 
 
 def _deinterlaced(frames: Iterable) -> Iterator:
-    """Each interlaced frame as one progressive frame (bwdif), others as they are; timestamps stay."""
+    """Converts each interlaced frame to one progressive frame (bwdif) and passes others on; timestamps are kept."""
     graph, layout, timestamps = None, None, deque()
     for frame in frames:
         if graph is None and not frame.interlaced_frame:
@@ -270,24 +275,24 @@ def _pulled(graph, timestamps: deque) -> Iterator:
     while True:
         try:
             frame = graph.pull()
-        except (BlockingIOError, EOFError):  # wants more frames; has given all
+        except (BlockingIOError, EOFError):  # needs more input, or has returned everything
             return
         frame.pts, frame.time_base = timestamps.popleft()
         yield frame
 
 
 def _stored_size(frame, pixel_aspect: Fraction | None, short_side: int) -> tuple[int, int]:
-    """(width, height) before rotation: square pixels, even, the shorter side at most `short_side`."""
+    """(width, height) before rotation, with square pixels, even, and with a shorter side of at most `short_side`."""
     aspect = Fraction(pixel_aspect or 1)
-    if not Fraction(1, 10) < aspect < 10:  # a broken header, as for `read_frames`
+    if not Fraction(1, 10) < aspect < 10:  # a broken header, as in `read_frames`
         aspect = Fraction(1)
-    width, height = frame.width * max(aspect, 1), frame.height / min(aspect, 1)  # the side that grows keeps all pixels
+    width, height = frame.width * max(aspect, 1), frame.height / min(aspect, 1)  # stretch, never shrink
     scale = min(Fraction(1), Fraction(short_side) / min(width, height))
     return max(int(width * scale) // 2 * 2, 2), max(int(height * scale) // 2 * 2, 2)
 
 
 def _converted(frames: Iterable[tuple], size: tuple[int, int]) -> Iterator[tuple]:
-    """Frames as yuv420p of `size` (width, height), then rotated; one that changes size on the way is scaled to it."""
+    """Converts frames to yuv420p of `size` (width, height) and rotates them; frames of another size are scaled."""
     reformatter = VideoReformatter()
     for time, frame in frames:
         is_rgb = frame.format.is_rgb or frame.format.has_palette
@@ -309,7 +314,7 @@ def _converted(frames: Iterable[tuple], size: tuple[int, int]) -> Iterator[tuple
 
 
 def _rotated(frame, quarter_turns: int):
-    """A yuv420p frame, turned counter-clockwise."""
+    """Rotates a yuv420p frame counter-clockwise."""
     width, height = frame.width, frame.height
     luma, blue, red = np.split(frame.to_ndarray().reshape(-1), [width * height, width * height * 5 // 4])
     planes = luma.reshape(height, width), blue.reshape(height // 2, -1), red.reshape(height // 2, -1)
@@ -322,15 +327,15 @@ def _rotated(frame, quarter_turns: int):
 
 
 def _check(path: Path, times: list[float], options: TranscodingOptions) -> PreparedVideo:
-    """Decodes the written file once: all frames, at their times, key frames where they should be."""
+    """Decodes the written file once, and checks the number of frames, their times and the key frames."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         found = [(float(frame.pts * frame.time_base), frame.key_frame) for frame in container.decode(stream)]
         video = PreparedVideo(len(found), float(stream.duration * stream.time_base), stream.width, stream.height)
-    tolerance = 1e-4  # seconds; the clock of the container need not be that of the encoder
+    tolerance = 1e-4  # seconds; the clock of the container may differ from that of the encoder
     if len(found) != len(times) or any(abs(a - b) > tolerance for (a, _), b in zip(found, times)):
-        raise VideoDecodeError(f"{path} was written wrongly: {len(found)} frames where {len(times)} should be.")
+        raise VideoDecodeError(f"{path} was written incorrectly: it has {len(found)} frames instead of {len(times)}.")
     if not all(found[index][1] for index in range(0, len(found), options.keyframe_interval)):
-        raise VideoDecodeError(f"{path} was written wrongly: a key frame is missing.")
+        raise VideoDecodeError(f"{path} was written incorrectly: a key frame is missing.")
     return video

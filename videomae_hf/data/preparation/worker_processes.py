@@ -1,7 +1,7 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Work on many files in processes that may die or hang, each costing one file.
+"""Processes many files in workers that may die or hang, each at the cost of one file.
 
-A process pool of the standard library fails as a whole when one process dies, as decoders of damaged files may.
+A process pool of the standard library fails as a whole if one process dies, which decoders of damaged files may cause.
 """
 
 import math
@@ -21,20 +21,20 @@ from multiprocessing.connection import wait
 def run_isolated(
     function: Callable, jobs: list, workers: int, timeout: float = math.inf
 ) -> Iterator[tuple[int, object, str]]:
-    """Calls `function(job, alive)` for each job, a job at a time in each worker process.
+    """Calls `function(job, alive)` for each job, one job at a time in each worker process.
 
     Args:
-        function: importable. `alive` takes no argument and is to be called now and then, to show that work goes on.
-        jobs: picklable.
+        function: an importable function; it must call `alive()` regularly to show that it makes progress.
+        jobs: picklable jobs.
         workers: number of processes.
-        timeout: seconds that a job may go without calling `alive`.
+        timeout: seconds that a job may take without calling `alive`.
 
     Yields:
-        (index of the job, its result, "") as they get done, or (index, None, what happened) where the process died or
+        (index of the job, its result, "") in the order of completion, or (index, None, reason) if the process died or
         was stopped.
     """
-    # Neither kind inherits what this process has open, which is what lets a pipe end with the worker at its other end.
-    # The fork server imports everything once; elsewhere than on Linux forking after imports is not safe.
+    # Neither start method inherits the files open in this process, so that a pipe closes when the worker at its other
+    # end exits. The fork server imports everything once; forking after imports is safe on Linux only.
     context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     if sys.platform == "linux":
         context.set_forkserver_preload([getattr(function, "__module__", type(function).__module__)])
@@ -64,7 +64,7 @@ def run_isolated(
 
 
 class _Worker:
-    """A process and the job it is at. It sends None for "alive" and (result,) for "done"."""
+    """A process and its current job. The process sends None for "alive" and (result,) for "done"."""
 
     def __init__(self, context, function: Callable):
         self.connection, theirs = context.Pipe()
@@ -76,12 +76,12 @@ class _Worker:
 
     def give(self, index: int, job):
         self.index = index
-        self.deadline = math.inf  # until it has started, which takes a while the first time
-        with suppress(OSError):  # it is dead, as `check` will find
+        self.deadline = math.inf  # starting the process takes a while the first time
+        with suppress(OSError):  # the process is dead, which `check` will report
             self.connection.send(job)
 
     def check(self, timeout: float) -> tuple[object, str] | None:
-        """The result and "", or None and what became of the process; None while it is at work."""
+        """(result, ""), or (None, reason) if the process died or hangs; None while it is working."""
         if self.connection.poll():
             try:
                 message = self.connection.recv()
@@ -106,12 +106,12 @@ class _Worker:
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Ctrl-C is for the main process alone, and once it has started another: processes started within, the fork server
-    among them, inherit that they do not get it."""
+    """Blocks SIGINT while processes are started: they, including the fork server, inherit this, so that Ctrl-C reaches
+    only the main process, after it has started them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    resource_tracker.ensure_running()  # which starts with the first process, and would let Ctrl-C through again
+    resource_tracker.ensure_running()  # it starts with the first process, and would unblock SIGINT
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
@@ -126,8 +126,8 @@ def _cause(exit_code: int) -> str:
 
 
 def _serve(connection, function: Callable):
-    """A worker's life: a job comes in, a result goes out."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends this one
+    """The loop of a worker: receives jobs and sends results."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C and stops this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
     last = 0.0
 
@@ -137,7 +137,7 @@ def _serve(connection, function: Callable):
             connection.send(None)
             last = time.monotonic()
 
-    with suppress(EOFError, OSError):  # the main process is gone
+    with suppress(EOFError, OSError):  # the main process has exited
         while True:
             job = connection.recv()
             last = 0.0

@@ -118,33 +118,44 @@ class StreamedRows:
         return RowRecord(path, label, **bounds, read=lambda: value)
 
 
-def read_rows(
-    name: str,
-    split: str,
-    class_names: list[str] | None = None,
-    labelled: bool = True,
-    multi_label: bool = False,
-    video_column: str | None = None,
-    label_column: str | None = None,
-    **options,
-) -> tuple[RowRecords, list[str]]:
-    """Lists the videos of a split, as `read_samples` does for a folder.
+@dataclass(frozen=True)
+class HubSplit:
+    """A split of a data set, and how its rows are read.
 
     Args:
         name: Hub id, local folder, or name of a loader such as "videofolder", which takes `data_dir`.
         split: name of the split, such as "train", or a part of it: "train[:10%]".
-        class_names, labelled, multi_label: see `read_samples`.
+        labelled: False ignores labels.
+        multi_label: a video may have any number of labels.
         video_column, label_column: names of the columns; None detects them.
         options: `config_name`, and options of `datasets.load_dataset`.
+    """
+
+    name: str
+    split: str
+    labelled: bool = True
+    multi_label: bool = False
+    video_column: str | None = None
+    label_column: str | None = None
+    options: dict = field(default_factory=dict)
+
+
+def read_rows(source: HubSplit, class_names: list[str] | None = None) -> tuple[RowRecords, list[str]]:
+    """Lists the videos of a split, as `read_samples` does for a folder.
+
+    Args:
+        source: the split.
+        class_names: the classes and their order, as in a trained model; None takes them from the data.
 
     Raises:
         ValueError: the split (the message lists the existing ones) or a column is unknown, there is no row, or a label
             is missing or unknown.
     """
-    rows = _load(name, split, **options)
+    name, split, labelled, multi_label = source.name, source.split, source.labelled, source.multi_label
+    rows = _load(name, split, **source.options)
     if len(rows) == 0:
         raise ValueError(f"{name}, split {split!r}, has no rows.")
-    video_column, label_column = _columns(rows, video_column, label_column, labelled)
+    video_column, label_column = _columns(rows, source)
     segments = _segment_columns(rows.features, (video_column, label_column))
     notes = _unused(name, rows.features, [video_column, label_column, *segments])
     rows = rows.cast_column(video_column, datasets.Video(decode=False))
@@ -203,31 +214,22 @@ def _unused(name: str, features, used: Sequence[str | None]) -> list[str]:
     return [f"{name}: columns not used: {shorten(unused)}"] if unused else []
 
 
-def stream_rows(
-    name: str,
-    split: str,
-    class_names: list[str] | None = None,
-    labelled: bool = True,
-    multi_label: bool = False,
-    video_column: str | None = None,
-    label_column: str | None = None,
-    num_videos: int | None = None,
-    **options,
-) -> StreamedRows:
+def stream_rows(source: HubSplit, class_names: list[str] | None = None, num_videos: int | None = None) -> StreamedRows:
     """Opens a split for sequential reading; nothing is stored on this machine.
 
     Args:
+        source: the split.
         class_names: the class names, required if the label column does not have any.
         num_videos: number of videos per epoch; None uses the size of the split, if it is known.
-        others: see `read_rows`.
 
     Raises:
         ValueError: as in `read_rows`, or the classes or the number of videos are unknown.
     """
-    rows = _load(name, split, streaming=True, **options)
+    name, split, labelled, multi_label = source.name, source.split, source.labelled, source.multi_label
+    rows = _load(name, split, streaming=True, **source.options)
     if rows.features is None:
         raise ValueError(f"{name}, split {split!r}, does not declare its columns, and cannot be streamed.")
-    video_column, label_column = _columns(rows, video_column, label_column, labelled)
+    video_column, label_column = _columns(rows, source)
     segments = _segment_columns(rows.features, (video_column, label_column))
     notes = _unused(name, rows.features, [video_column, label_column, *segments])
     if label_column is not None:
@@ -305,8 +307,9 @@ def _load(
         raise ValueError(f"{name}, split {split!r}: {' '.join(str(cause or error).split())}") from error
 
 
-def _columns(rows, video_column: str | None, label_column: str | None, labelled: bool) -> tuple[str, str | None]:
+def _columns(rows, source: HubSplit) -> tuple[str, str | None]:
     """The columns of videos and of labels; the latter is None without labels."""
+    video_column, label_column, labelled = source.video_column, source.label_column, source.labelled
     features = rows.features
     names = list(features)
     for option, column in (("video_column_name", video_column), ("label_column_name", label_column)):
