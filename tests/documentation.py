@@ -84,8 +84,8 @@ def options_page() -> str:
         "",
         "# Options",
         "",
-        "Each is an option of the command line (`--sampling_rate 2`) and a key of a recipe. This page is generated from",
-        "the code. Besides these, every field of transformers' `TrainingArguments` and of",
+        "Each is an option of the command line (`--sampling_rate 2`) and a key of a recipe. This page is generated",
+        "from the code. Besides these, every field of transformers' `TrainingArguments` and of",
         "[`VideoMAEV2Config`](api/models.md) is an option. `videomae VERB --help` lists those that a verb uses.",
     ]
     groups = [*run_of().groups.values(), VideoMAETrainingArguments]

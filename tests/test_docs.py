@@ -132,7 +132,7 @@ def test_links_and_files_exist(page):
         assert linked.exists(), target
         if anchor:
             headings = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
-            assert anchor in {re.sub(r"[^\w\s-]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+            assert anchor in [re.sub(r"[^\w\s-]", "", text).lower().replace(" ", "-") for text in headings]
     # `tests/test_golden.py`, `examples/recipes/smoke.yaml`, `models/masking.py`, `masks.py`; not `sources/NAME.py`
     for name in re.findall(r"`([\w/]+\.py|\w+/[\w/]+\.(?:yaml|md|jpg))`", text):
         if not re.search(r"(^|/)[A-Z]+\.py$", name) and not name.startswith("output_dir/"):

@@ -133,7 +133,7 @@ def test_versions_in_the_readme_are_those_of_the_constraints():
         assert f"\n{package}=={version}" in constraints
 
 
-# ------------------------------------------------------------------------------------- the table, transformers' column of docs/comparison.md
+# ------------------------------------------------------------ docs/comparison.md, transformers' column
 
 
 def test_transformers_moves_tokens_between_videos_where_masks_are_ragged():
