@@ -21,6 +21,7 @@ from videomae_hf import (
     VideoMAEV2Model,
 )
 from videomae_hf.checkpoints import conversion, transformers_export
+from videomae_hf.commands import convert
 from videomae_hf.models.configuration_videomae_v2 import SIZES
 from videomae_hf.models.geometry import sinusoid_table
 from videomae_hf.models.official_checkpoints import from_official, to_official
@@ -32,7 +33,7 @@ PRETRAINING = [*HEADS, "--decoder_num_attention_heads", "2"]
 
 
 def run(*arguments):
-    conversion.main([str(argument) for argument in arguments])
+    convert.main([str(argument) for argument in arguments])
 
 
 def model_of(model_class, **fields):

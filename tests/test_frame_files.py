@@ -297,7 +297,7 @@ def test_channels_of_imagej(tmp_path, channels, num_channels):
     pages[0].save(path, save_all=True, append_images=pages[1:], description=description)
     read = read_frames(path, lambda info: range(info.num_frames), num_channels=num_channels)
     assert np.array_equal(read, frames if channels == num_channels else frames.repeat(3, axis=-1))
-    assert_refused(path, f"{channels} channels, and num_channels=5" if channels > 1 else "1 channels", num_channels=5)
+    assert_refused(path, f"{channels} channels, but num_channels=5" if channels > 1 else "1 channels", num_channels=5)
     pages[0].save(path, save_all=True, append_images=pages[1:-1], description=description)
     assert_refused(path, "pages can be read, but ImageJ wrote")
 

@@ -15,7 +15,7 @@ from videomae_hf import (
     VideoMAEV2ImageProcessor,
     VideoMAEV2Model,
 )
-from videomae_hf.checkpoints import conversion
+from videomae_hf.commands import convert
 from videomae_hf.data.augmentation.mixing import Mixing
 from videomae_hf.data.video_dataset import ClipCollator, generator_of
 from videomae_hf.models.image_processing_videomae_v2 import VideoMAEV2ProcessorKwargs
@@ -101,7 +101,7 @@ def test_opengvlab_layout(tmp_path, caplog):
     """Read as it is, and converted."""
     expected = tensors("v2_hub_layout.expected")["features"]
     source, values = GOLDEN / "v2_hub_layout", pixel_values("v2_hub_layout")
-    conversion.main([str(source), str(tmp_path / "ours")])
+    convert.main([str(source), str(tmp_path / "ours")])
     for folder in (source, tmp_path / "ours"):
         model = VideoMAEV2ForVideoClassification.from_pretrained(folder, dtype="auto").eval()
         close(model(values).logits, expected)
@@ -112,7 +112,7 @@ def test_opengvlab_layout(tmp_path, caplog):
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_back_to_the_official_file(name, tmp_path):
-    conversion.main([str(converted(name, tmp_path)), str(tmp_path / "back.pth"), "--to", "official"])
+    convert.main([str(converted(name, tmp_path)), str(tmp_path / "back.pth"), "--to", "official"])
     before, after = official_weights(name), torch.load(tmp_path / "back.pth", weights_only=True)["model"]
     assert after.keys() == before.keys()
     assert all(torch.equal(after[key], before[key]) for key in before)

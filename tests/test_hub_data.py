@@ -125,7 +125,7 @@ def test_saved_to_disk_and_without_labels(tmp_path, videos):
         samples, classes = read_rows(str(tmp_path / name), "train", labelled=False)
         assert classes == [] and [sample.path for sample in samples] == ["train[0]", "train[1]", "train[2]"]
         assert [sample.video() for sample in samples] == [path.read_bytes() for path in videos]
-    with pytest.raises(ValueError, match="several has no split 'test'; choose of train"):
+    with pytest.raises(ValueError, match="several has no split 'test'; choose one of train"):
         read_rows(str(tmp_path / "several"), "test", labelled=False)
 
 
@@ -159,7 +159,7 @@ MISTAKES = {
     "video column": ({"video_column": "vidoe"}, "the columns are video, label, other; did you mean 'video'?"),
     "label column": ({"label_column": "lable"}, "label_column_name='lable'.*did you mean 'label'?"),
     "multi_label": ({"multi_label": True}, "has one label per video; multi_label needs lists"),
-    "folder": ({"name": "./nowhere"}, "No folder ./nowhere"),
+    "folder": ({"name": "./nowhere"}, "There is no folder ./nowhere"),
 }
 
 

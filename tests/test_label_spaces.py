@@ -84,7 +84,7 @@ def test_classes_that_cannot_merge(tmp_path):
     with pytest.raises(ValueError, match="The classes of two are numbers"):
         merge_classes({"one": ["a"], "two": ["0", "1"]})
     (tmp_path / "alone.csv").write_text("run\n")
-    with pytest.raises(ValueError, match="line 1: 'run' stands alone"):
+    with pytest.raises(ValueError, match="line 1: 'run' has no other spelling"):
         read_aliases(tmp_path / "alone.csv")
     (tmp_path / "twice.csv").write_text("run,jog\nwalk,jog\n")
     with pytest.raises(ValueError, match="line 2: 'jog' is merged into 'run' and 'walk'"):

@@ -134,7 +134,7 @@ def test_choosing_a_split():
     assert choose_split(["training", "test"], EVALUATION) == "test"
     assert choose_split(["1", "2"], ("2",)) == "2"
     assert choose_split(["val", "validation"], ("val",)) == "val"
-    with pytest.raises(ValueError, match="the splits val and valid may both be 'validation'"):
+    with pytest.raises(ValueError, match="the splits val and valid could both be 'validation'"):
         choose_split(["val", "valid"], EVALUATION)
 
 
@@ -260,7 +260,7 @@ def test_numbers_as_places_among_names(tmp_path):
     assert labels == [0, 2]
     assert notes == [f"{tmp_path}/list.csv: the labels are numbers, read as class numbers counted from 0: 0 is 'jump'"]
     with pytest.raises(
-        ValueError, match="the labels are numbers up to 3, and the 3 classes are counted from 0, 'jump'; subtract 1"
+        ValueError, match="the labels are numbers up to 3, but the 3 classes are counted from 0, 'jump'; subtract 1"
     ):
         numbers(tmp_path, ["1", "2", "3"], ["jump", "run", "sit"])
     with pytest.raises(ValueError, match="unknown label '0' .numbers are class numbers only if all labels are numbers"):
@@ -274,7 +274,7 @@ def test_numbers_as_places_among_names(tmp_path):
         (["0", "-1", "2"], 'the label -1 means "no label"'),
         (["fight", "Fight"], "the classes 'Fight' and 'fight' differ only in spelling; rename one, or list both"),
         (["high_jump", "high jump"], "differ only in spelling"),
-        (["x|y", "z"], "line 2: the label 'x|y' holds '|', which separates labels; set multi_label"),
+        (["x|y", "z"], "line 2: the label 'x|y' contains '|', which separates labels; set multi_label"),
         (["nan", "x"], "line 2: expected a path and a label, found '0.mp4'"),
         (['"[""x"", ""y""]"', "z"], "line 2: 2 labels, x, y; set multi_label"),
     ],
@@ -331,10 +331,10 @@ def test_several_labels_in_the_common_forms(tmp_path, text):
     [
         (
             'path,labels\na.mp4,x|y\nb.mp4,"p,q"\n',
-            "line 3: the label 'p,q' holds ',', which separates labels; write",
+            "line 3: the label 'p,q' contains ',', which separates labels; write",
         ),
         ("path,x,y\na.mp4,1,0\nb.mp4,0,2\nc.mp4,0,1\n", "line 3: y is '2', not 0 or 1"),
-        ("path;labels\na.mp4;['x' 'y']\n", r"holds '\[ \]', which separates labels"),
+        ("path;labels\na.mp4;['x' 'y']\n", r"contains '\[ \]', which separates labels"),
         ("a.mp4,x|y,z\n", "line 1: labels both in columns and separated by"),
         ("path,duration\na.mp4,2.5\nb.mp4,7\n", "names no class of any of its 2 videos"),
     ],

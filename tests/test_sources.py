@@ -364,7 +364,7 @@ def test_numbers_and_names_as_labels(tmp_path, class_names, labels, expected):
     ("lines", "message"),
     [
         (["a.mp4 jmup"], r"a.mp4 has the unknown label 'jmup'; did you mean 'jump'\? Known: jump, run"),
-        (["a.mp4 2"], "the labels are numbers up to 2, and the 2 classes are counted from 0, 'jump'; subtract 1"),
+        (["a.mp4 2"], "the labels are numbers up to 2, but the 2 classes are counted from 0, 'jump'; subtract 1"),
         (["a.mp4 3", "b.mp4 0"], "unknown label '3'. Known: jump, run"),
         (["a.mp4 1", "b.mp4 jump"], "unknown label '1' .numbers are class numbers only if all labels are numbers"),
         (["a.mp4 run", "b.mp4"], "list.txt: line 2: expected a path and a label, found 'b.mp4'"),

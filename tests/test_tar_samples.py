@@ -153,7 +153,10 @@ def test_what_is_wrong_with_shards(tmp_path):
     write_tar(tmp_path / "empty.tar", {"a.txt": b""})
     refused("hold no videos", "empty.tar")
     write_tar(tmp_path / "bare.tar", {"a.mp4": b"1", "b.mp4": b"2", "b.cls": b"1"})
-    refused("bare.tar: no label .a member .cls, .json or .txt, or a class folder.: .*/bare.tar/a.mp4$", "bare.tar")
+    refused(
+        "bare.tar: videos without a label .a member .cls, .json or .txt, or a class folder.: .*/bare.tar/a.mp4$",
+        "bare.tar",
+    )
     assert len(read_shards(tmp_path / "bare.tar", labelled=False)[0]) == 2
     write_tar(tmp_path / "named.tar", {"a.mp4": b"1", "a.cls": b"kick"})
     refused("a.mp4 has the unknown label 'kick'; did you mean 'kicks'", "named.tar", class_names=["hug", "kicks"])

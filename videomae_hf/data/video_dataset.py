@@ -57,6 +57,7 @@ class VideoDataset(torch.utils.data.Dataset):
         samples: Sequence[VideoRecord],
         load: Callable,
         seed: int = 0,
+        *,
         replace_bad: bool = True,
         weights: Sequence[float] | None = None,
     ):

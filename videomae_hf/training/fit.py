@@ -86,7 +86,7 @@ def _checkpoint_to_resume(run: Run, record: RunRecord) -> str | None:
     resume = resume_path(args)
     if resume is not None:
         check_complete(resume)
-        report(args, check_same_run(resume, record, args.allow_changes))
+        report(args, check_same_run(resume, record, allow_changes=args.allow_changes))
         report(args, [f"going on from {resume}"])
     elif args.resume_from_checkpoint is not None:
         report(args, [f"no checkpoint in {args.output_dir}: starting at step 0"])
