@@ -2,67 +2,31 @@
 
 import os
 import re
+import runpy
 import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-import transformers
 from commands import run as run_command
-from conftest import REPO, TINY, needs_dynamo, randomize
+from conftest import REPO, needs_dynamo
+from documentation import blocks, command_lines, make_clone, transformers_model
 from transformers import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
 
-from videomae_hf import VideoMAEV2Config, VideoMAEV2ForVideoClassification
-from videomae_hf.data.sources.synthetic import CLASSES, synthesise_dataset, synthesise_video, write_video
-from videomae_hf.models.official_checkpoints import to_official
+from videomae_hf import cli
+from videomae_hf.data.sources.synthetic import CLASSES
 
 
-README = (REPO / "README.md").read_text()
-BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
-LAUNCHERS = {
-    "python": [],
-    "torchrun": ["-m", "torch.distributed.run", "--standalone"],
-    "videomae": ["-m", "videomae_hf.cli"],
-}
+README = REPO / "README.md"
 # So that each takes seconds, on a machine without a GPU
 SHORT = ["--use_cpu", "true", "--bf16", "false", "--max_steps", "1", "--dataloader_num_workers", "0"]
-
-
-def transformers_model(model_class, **fields):
-    names = {name: value for name, value in TINY.items() if name != "layer_norm_eps"}
-    return randomize(model_class(VideoMAEConfig(**{**names, **fields}))).eval()
+TRAINING = ("pretrain", "finetune", "evaluate", "probe")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A clone as the user of the README sees it: their videos, and the Hub's checkpoints (tiny ones) by their names."""
-    folder = tmp_path_factory.mktemp("clone")
-    for name in ("train.py", "push_to_hub.py", "examples"):
-        (folder / name).symlink_to(REPO / name)
-    # 16 frames 4 apart need 61.
-    synthesise_dataset(folder / "my_videos" / "train", videos_per_class=4, size=40, num_frames=64)
-    synthesise_dataset(folder / "my_videos" / "val", videos_per_class=1, size=40, num_frames=64, seed=1)
-    write_video(folder / "video.mp4", synthesise_video("left", np.random.default_rng(0), 40, 16))
-    labels = {"id2label": dict(enumerate(CLASSES)), "label2id": {name: i for i, name in enumerate(CLASSES)}}
-    for name, model_class in (
-        ("videomae-base", VideoMAEForPreTraining),
-        ("videomae-base-finetuned-kinetics", VideoMAEForVideoClassification),
-    ):
-        transformers_model(model_class, num_frames=16, **labels).save_pretrained(folder / "MCG-NJU" / name)
-        processor = transformers.VideoMAEImageProcessor(
-            size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
-        )
-        processor.save_pretrained(folder / "MCG-NJU" / name)
-    # An official file of an official size, which needs no option; the smallest
-    model = VideoMAEV2ForVideoClassification(VideoMAEV2Config.from_size("small", num_labels=8))
-    torch.save({"module": to_official(model.state_dict(), pretraining=False)}, folder / "vit_b_k400.pth")
-    return folder
-
-
-def command_lines(text: str) -> list[list[str]]:
-    return [line.split() for line in text.splitlines() if line.strip()]
+    return make_clone(tmp_path_factory.mktemp("clone"))
 
 
 def execute(command: list[str], folder: Path) -> str:
@@ -73,39 +37,65 @@ def execute(command: list[str], folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.timeout(2400)
-def test_every_block_runs_in_order(folder):
-    """What a reader types from top to bottom. `make` is below."""
-    ran = 0
-    for language, text in BLOCKS:
-        if language == "python":
-            if "me/my-videomae" in text:  # built by the dry run above it, as if it had been uploaded
-                shutil.move(folder / "bundle", folder / "me" / "my-videomae")
-                text += 'print(classify("video.mp4")[0]["label"])'
-                assert execute([sys.executable, "-c", text], folder).split()[-1] in CLASSES
-            else:
-                execute([sys.executable, "-c", text], folder)
-            ran += 1
-            continue
-        for command in command_lines(text):
-            if command[0] == "make":
+def run_here(arguments: list[str], capfd):
+    """`videomae ...` in this process, which imports nothing anew."""
+    try:
+        cli.main(arguments)
+    except SystemExit as end:
+        assert not end.code, f"videomae {' '.join(arguments)}\n{capfd.readouterr().err[-3000:]}"
+
+
+@pytest.mark.timeout(1200)
+def test_every_block_runs_in_order(folder, monkeypatch, capfd):
+    """What a reader types from top to bottom. `make` is below; pip has installed what runs this."""
+    monkeypatch.chdir(folder)
+    ran = []
+    for block in blocks(README):
+        if block.language == "python" and "me/my-videomae" in block.text:
+            # Built by the dry run above it, as if it had been uploaded
+            shutil.move(folder / "bundle", folder / "me" / "my-videomae")
+            text = block.text + 'print(classify("video.mp4")[0]["label"])'
+            assert execute([sys.executable, "-c", text], folder).split()[-1] in CLASSES
+            ran.append("pipeline")
+        elif block.language == "python":
+            exec(compile(block.text, block.page, "exec"), {})
+            ran.append("python")
+        for program, *arguments in command_lines(block.text) if block.language == "bash" else []:
+            if program in ("make", "pip"):
                 continue
-            launcher = LAUNCHERS[command[0]]
-            short = SHORT if "train.py" in command else []
-            execute([sys.executable, *launcher, *command[1:], *short], folder)
-            ran += 1
-    assert ran == 22
+            assert program == "videomae"
+            run_here([*arguments, *(SHORT if arguments[0] in TRAINING else [])], capfd)
+            ran.append(arguments[0])
+    assert ran == ["doctor", "python", "finetune", "evaluate", "pretrain", "push", "pipeline"]
 
 
-def test_examples_run(folder):
+def test_the_readme_is_a_first_page():
+    text = README.read_text(encoding="utf-8")
+    assert len(text.encode()) < 9000
+    picture = re.search(r"!\[.+\]\((.+\.png)\)", text)[1]
+    assert 10_000 < (REPO / picture).stat().st_size < 150_000
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    wanted = ["Install", "Classify a video", "Finetune on your folder", "Pretrain", "Ship"]
+    assert headings[:5] == wanted and "Which weights can I start from" in headings and "Citation" in headings
+
+
+def test_examples_run(folder, monkeypatch, capfd):
+    monkeypatch.chdir(folder)
+
+    def run(script: str, *arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        capfd.readouterr()
+        runpy.run_path(script, run_name="__main__")
+        return capfd.readouterr().out
+
     checkpoint = "MCG-NJU/videomae-base-finetuned-kinetics"
-    assert "%" in execute([sys.executable, "examples/classify.py", checkpoint, "video.mp4"], folder)
-    assert "8 clips x 24 values" in execute([sys.executable, "examples/features.py", checkpoint, "video.mp4"], folder)
-    assert "8 tubelets" in execute([sys.executable, "examples/masks.py"], folder)
+    assert "%" in run("examples/classify.py", checkpoint, "video.mp4")
+    assert "8 clips x 24 values" in run("examples/features.py", checkpoint, "video.mp4")
+    assert "8 tubelets" in run("examples/masks.py")
     assert (folder / "masks.png").stat().st_size > 10_000
-    assert "8 tubelets" in execute([sys.executable, "examples/masks.py", "MCG-NJU/videomae-base", "video.mp4"], folder)
-    assert "train_loss" in execute([sys.executable, "examples/finetune.py", "--steps", "2"], folder)
-    execute([sys.executable, "examples/finetune.py", "MCG-NJU/videomae-base", "--steps", "2"], folder)
+    assert "8 tubelets" in run("examples/masks.py", "MCG-NJU/videomae-base", "video.mp4")
+    assert "train_loss" in run("examples/finetune.py", "--steps", "2")
+    run("examples/finetune.py", "MCG-NJU/videomae-base", "--steps", "2")
 
 
 def make(*arguments) -> str:
@@ -118,9 +108,10 @@ def make(*arguments) -> str:
 
 def test_make_targets_are_there():
     assert "pytest" in make("-n", "test")
-    steps = re.findall(r"(train\.py \w+|push_to_hub\.py|videomae_hf\.evaluation\.report)", make("-n", "demo"))
+    assert "zensical build" in make("-n", "docs")
+    steps = re.findall(r"(train\.py \w+|push_to_hub\.py|videomae_hf\.cli report)", make("-n", "demo"))
     wanted = ["train.py pretrain", "train.py finetune", "train.py evaluate", "train.py evaluate"]
-    assert steps == [*wanted, "push_to_hub.py", "videomae_hf.evaluation.report"]
+    assert steps == [*wanted, "push_to_hub.py", "videomae_hf.cli report"]
 
 
 @pytest.mark.slow
@@ -136,12 +127,13 @@ def test_make_demo():
 
 def test_versions_in_the_readme_are_those_of_the_constraints():
     constraints = (REPO / "constraints.txt").read_text()
-    newest = re.search(r"tests pass with Python [\d.]+, transformers ([\d.]+) and torch ([\d.]+) ", README).groups()
+    text = README.read_text(encoding="utf-8")
+    newest = re.search(r"tests pass with Python [\d.]+, transformers ([\d.]+) and torch ([\d.]+) ", text).groups()
     for package, version in zip(("transformers", "torch"), newest):
         assert f"\n{package}=={version}" in constraints
 
 
-# ------------------------------------------------------------------------------------- the table, transformers' column
+# ------------------------------------------------------------ docs/comparison.md, transformers' column
 
 
 def test_transformers_moves_tokens_between_videos_where_masks_are_ragged():
