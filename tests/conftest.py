@@ -58,15 +58,14 @@ def generator() -> torch.Generator:
 @pytest.fixture
 def train_here(capfd, monkeypatch):
     """`train` of test_train in this process: most of the seconds of a small run are spent on importing."""
-    import train as train_command
-    from videomae_hf.cli import run_command
+    from videomae_hf.cli import main
 
     def run_here(*arguments) -> subprocess.CompletedProcess:
         monkeypatch.chdir(REPO)
         capfd.readouterr()
         command, status = [*map(str, arguments), "--use_cpu", "true"], 0
         try:
-            run_command("train.py", train_command.main, command)
+            main(command, program="train.py")
         except SystemExit as stop:
             status = stop.code
         return subprocess.CompletedProcess(command, status, *capfd.readouterr())

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from videomae_hf.checkpoints import conversion
+from videomae_hf.commands import convert
 from videomae_hf.data.augmentation.transforms import normalize
 
 
@@ -23,7 +23,7 @@ _HEADS = {
 def converted(name: str, folder: Path) -> Path:
     """An official file through the command line's converter."""
     kind = "pretrain" if "pretrain" in name else "finetune"
-    conversion.main([str(GOLDEN / f"{name}.pth"), str(folder / name), *_HEADS[kind]])
+    convert.main([str(GOLDEN / f"{name}.pth"), str(folder / name), *_HEADS[kind]])
     return folder / name
 
 

@@ -18,8 +18,7 @@ from videomae_hf import (
     VideoMAEV2ImageProcessor,
     VideoMAEV2Model,
 )
-from videomae_hf.checkpoints import conversion
-from videomae_hf.commands import push
+from videomae_hf.commands import convert, push
 from videomae_hf.data.sources.synthetic import write_video
 from videomae_hf.models.adapters import is_adapter
 from videomae_hf.training.distillation import load_teacher, teacher_classes
@@ -231,7 +230,7 @@ def test_a_run_and_everything_after_it(tmp_path, data, train_here):
         probe = ["--train_data", data, "--eval_data", data, "--probe", "knn", "--dataloader_num_workers", "0"]
         run("probe", "--checkpoint", place, *probe, "--output_dir", tmp_path / "probe" / place.name)
 
-        conversion.main([str(place), str(tmp_path / "converted" / place.name)])
+        convert.main([str(place), str(tmp_path / "converted" / place.name)])
         converted = VideoMAEV2ForVideoClassification.from_pretrained(tmp_path / "converted" / place.name).eval()
         torch.testing.assert_close(converted(clips).logits, expected, rtol=1e-4, atol=1e-4)
         checkpoint = push.read_checkpoint(str(place), None)

@@ -21,6 +21,7 @@ from videomae_hf import (
     VideoMAEV2Model,
 )
 from videomae_hf.checkpoints import conversion, transformers_export
+from videomae_hf.commands import convert
 from videomae_hf.models.configuration_videomae_v2 import SIZES
 from videomae_hf.models.geometry import sinusoid_table
 from videomae_hf.models.official_checkpoints import from_official, to_official
@@ -32,7 +33,7 @@ PRETRAINING = [*HEADS, "--decoder_num_attention_heads", "2"]
 
 
 def run(*arguments):
-    conversion.main([str(argument) for argument in arguments])
+    convert.main([str(argument) for argument in arguments])
 
 
 def model_of(model_class, **fields):
@@ -41,7 +42,7 @@ def model_of(model_class, **fields):
 
 def official_file(path, model, nest="model", prefix="", **script):
     """What the official code would have saved of this model."""
-    weights = to_official(model.state_dict(), isinstance(model, VideoMAEV2ForPreTraining))
+    weights = to_official(model.state_dict(), pretraining=isinstance(model, VideoMAEV2ForPreTraining))
     content = {nest: {prefix + name: value for name, value in weights.items()}, "epoch": 1}
     torch.save({**content, "args": argparse.Namespace(model="tiny", **script)}, path)
     return path
@@ -88,7 +89,7 @@ def test_official_files_of_every_kind(tmp_path, model_class, fields, nest, prefi
     # And out again: the same names and values as the file had.
     run(tmp_path / "ours", tmp_path / "b.pth", "--to", "official")
     again = torch.load(tmp_path / "b.pth", weights_only=True)["model"]
-    before = to_official(model.state_dict(), pretraining)
+    before = to_official(model.state_dict(), pretraining=pretraining)
     assert again.keys() == before.keys()
     assert all(torch.equal(again[name], before[name]) for name in before)
 

@@ -21,7 +21,7 @@ from videomae_hf import (
     VideoMAEV2ForVideoClassification,
     VideoMAEV2Model,
 )
-from videomae_hf.checkpoints import conversion
+from videomae_hf.commands import convert
 from videomae_hf.models.official_checkpoints import to_official
 from videomae_hf.training.safeguards import check_complete
 
@@ -148,7 +148,7 @@ def test_convert_names_what_it_cannot_read(tmp_path, content):
     elif content != "nothing":
         path.write_bytes(content)
     with pytest.raises((ValueError, OSError)) as caught:
-        conversion.main([str(path), str(tmp_path / "out")])
+        convert.main([str(path), str(tmp_path / "out")])
     assert "a.pth" in str(caught.value) and "\n" not in str(caught.value) and "weights_only" not in str(caught.value)
 
 
@@ -224,7 +224,7 @@ def test_a_checkpoint_of_another_model(tmp_path, config):
     message = f"is not a VideoMAE checkpoint: its configuration has model_type {config.model_type!r}"
     refused(tmp_path, message, error=ValueError)
     with pytest.raises(ValueError, match=message):
-        conversion.main([str(tmp_path), str(tmp_path / "out")])
+        convert.main([str(tmp_path), str(tmp_path / "out")])
     with pytest.raises(ValueError, match="is not a VideoMAE checkpoint"):
         VideoMAEV2Model.from_pretrained(tmp_path, config=config)
 
@@ -297,7 +297,7 @@ def test_an_official_file_of_absurd_depth(tmp_path, little_memory):
     torch.save({"model": weights}, tmp_path / "a.pth")
     options = ["--num_attention_heads", "3", "--num_frames", "4", "--image_size", "32"]
     with pytest.raises(ValueError, match="num_hidden_layers=100001 is larger than in any known model"):
-        conversion.main([str(tmp_path / "a.pth"), str(tmp_path / "out"), *options])
+        convert.main([str(tmp_path / "a.pth"), str(tmp_path / "out"), *options])
 
 
 # ------------------------------------------------------------------------------- options that say where and which

@@ -89,7 +89,7 @@ def test_everything_broken_at_once(tmp_path):
     stub(tmp_path, "torchcodec", f"raise RuntimeError({WRONG_TORCH!r})", "0.9.0")
     stub(tmp_path, "decord", "import os; os.abort()", "0.6.0")
     stub(tmp_path, "av", "raise ImportError('av/_core.so: file too short')", "18.0.0")
-    done = run([str(REPO / "videomae_hf" / "tools" / "doctor.py")], tmp_path)
+    done = run([str(REPO / "videomae_hf" / "commands" / "doctor.py")], tmp_path)
     assert done.returncode == 1, done.stderr
     assert done.stderr == ""
     lines = done.stdout.splitlines()

@@ -57,7 +57,7 @@ def test_a_number_of_layers_that_there_are_not(layers):
 
 def test_both():
     with pytest.raises(ValueError, match="both set"):
-        freeze(classifier(), 1, True)
+        freeze(classifier(), 1, freeze_encoder=True)
 
 
 def test_frozen_parts_stay_in_eval_mode_in_copies_too():

@@ -10,7 +10,7 @@ from videomae_hf import (
     VideoMAEV2ForVideoClassification,
     VideoMAEV2Model,
 )
-from videomae_hf.checkpoints import conversion
+from videomae_hf.commands import convert
 from videomae_hf.models.geometry import interpolate_positions, resize_projection, sinusoid_table
 
 
@@ -143,7 +143,7 @@ def test_image_models_are_inflated(tmp_path, capsys):
     weights = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
     torch.save({"model": weights}, tmp_path / "mae.pth")
     options = ["--num_attention_heads", "3", "--num_frames", "4", "--image_size", "32"]
-    conversion.main([str(tmp_path / "mae.pth"), str(tmp_path / "ours"), *options])
+    convert.main([str(tmp_path / "mae.pth"), str(tmp_path / "ours"), *options])
     printed = capsys.readouterr().out
     assert "inflated to tubelets of 2 frames: classifier, cls_token, position_embeddings" in printed
     assert "2 key biases" in printed

@@ -15,7 +15,7 @@ from videomae_hf import (
     VideoMAEV2ImageProcessor,
     VideoMAEV2Model,
 )
-from videomae_hf.checkpoints import conversion
+from videomae_hf.commands import convert
 from videomae_hf.data.augmentation.mixing import Mixing
 from videomae_hf.data.video_dataset import ClipCollator, generator_of
 from videomae_hf.models.image_processing_videomae_v2 import VideoMAEV2ProcessorKwargs
@@ -92,7 +92,7 @@ def assert_gradients(model, expected: dict[str, torch.Tensor], name: str):
         parameters["grad_mask_token"] = model.mask_token.grad
     for key, gradient in parameters.items():
         close(gradient, expected[key])
-    gradients = to_official({key: value.grad for key, value in model.named_parameters()}, pretraining)
+    gradients = to_official({key: value.grad for key, value in model.named_parameters()}, pretraining=pretraining)
     norms = torch.stack([gradients[key].double().norm() for key in official_weights(name)])
     torch.testing.assert_close(norms, expected["grad_norms"], rtol=1e-5, atol=1e-7)
 
@@ -101,7 +101,7 @@ def test_opengvlab_layout(tmp_path, caplog):
     """Read as it is, and converted."""
     expected = tensors("v2_hub_layout.expected")["features"]
     source, values = GOLDEN / "v2_hub_layout", pixel_values("v2_hub_layout")
-    conversion.main([str(source), str(tmp_path / "ours")])
+    convert.main([str(source), str(tmp_path / "ours")])
     for folder in (source, tmp_path / "ours"):
         model = VideoMAEV2ForVideoClassification.from_pretrained(folder, dtype="auto").eval()
         close(model(values).logits, expected)
@@ -112,7 +112,7 @@ def test_opengvlab_layout(tmp_path, caplog):
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_back_to_the_official_file(name, tmp_path):
-    conversion.main([str(converted(name, tmp_path)), str(tmp_path / "back.pth"), "--to", "official"])
+    convert.main([str(converted(name, tmp_path)), str(tmp_path / "back.pth"), "--to", "official"])
     before, after = official_weights(name), torch.load(tmp_path / "back.pth", weights_only=True)["model"]
     assert after.keys() == before.keys()
     assert all(torch.equal(after[key], before[key]) for key in before)
@@ -199,7 +199,7 @@ class Groups(TrainerCallback):
                 name: torch.full(parameter.shape, groups[id(parameter)][key], dtype=torch.float64)
                 for name, parameter in model.named_parameters()
             }
-            values = to_official(values, self.pretraining)
+            values = to_official(values, pretraining=self.pretraining)
             named = [group["parameters"] for group in self.official["groups"]]
             assert sorted(name for names in named for name in names) == sorted(values)
             for names, value in zip(named, expected[state.global_step].tolist()):
@@ -248,7 +248,7 @@ def assert_replayed(trainer: VideoMAETrainer, name: str):
     logged = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert [entry["loss"] for entry in logged] == pytest.approx(steps["loss"].tolist(), rel=1e-6)
     assert [entry["grad_norm"] for entry in logged] == pytest.approx(steps["grad_norm"].tolist(), rel=1e-5)
-    weights = to_official(trainer.model.state_dict(), "pretrain" in name)
+    weights = to_official(trainer.model.state_dict(), pretraining="pretrain" in name)
     for key in TRAJECTORIES[name]["final_parameters"]:
         parameter, _, every = key.partition(".every_")
         torch.testing.assert_close(weights[parameter][:: int(every or 1)], steps[f"final.{key}"], rtol=1e-5, atol=1e-6)

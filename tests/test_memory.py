@@ -88,7 +88,7 @@ def test_what_autograd_keeps(name, mixed_precision):
     model = build(model_class, **fields)
     for clips in (2, 6):
         settings = MemorySettings(clips, mixed_precision)
-        parts = activations(model.config, model_class is VideoMAEV2ForPreTraining, settings)
+        parts = activations(model.config, pretraining=model_class is VideoMAEV2ForPreTraining, settings=settings)
         expected = sum(parts.values()) + weight_copies(model, settings)
         assert expected == pytest.approx(kept_bytes(model, settings), rel=TOLERANCE)
 
@@ -102,7 +102,7 @@ def test_what_autograd_keeps_with_checkpointing(name, mixed_precision):
     model = build(model_class, **fields)
     model.gradient_checkpointing_enable({"use_reentrant": True})
     settings = MemorySettings(6, mixed_precision, checkpointing=True)
-    parts = activations(model.config, model_class is VideoMAEV2ForPreTraining, settings)
+    parts = activations(model.config, pretraining=model_class is VideoMAEV2ForPreTraining, settings=settings)
     kept = kept_bytes(model, settings)
     # Copies of weights inside the layers are kept by autocast and not by autograd; those outside are small.
     assert sum(parts.values()) == pytest.approx(kept, rel=0.04 if mixed_precision else TOLERANCE)
@@ -114,7 +114,7 @@ def test_frozen_layers_keep_nothing(frozen):
     freeze(model, freeze_layers=frozen)
     assert trained_layers(model) == 3 - frozen
     settings = MemorySettings(4)
-    parts = activations(model.config, False, settings, trained_layers(model))
+    parts = activations(model.config, pretraining=False, settings=settings, num_layers=trained_layers(model))
     kept = kept_bytes(model, settings)
     assert sum(parts.values()) == pytest.approx(kept, rel=TOLERANCE, abs=4000)
 

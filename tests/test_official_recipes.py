@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -140,12 +141,13 @@ def check_schedule(args, total: int, rate: float, lowest: float, warmup: int, ep
 @pytest.mark.parametrize("name", PRETRAINING)
 def test_pretraining(name):
     total, rate, lowest, warmup, epochs, mask, decoder_mask, stride, num_sample, clip, checkpointing = PRETRAINING[name]
-    data, args, fields = read(name)
+    run = read(name)
+    data, args = SimpleNamespace(**run.settings()), run.training
     check_schedule(args, total, rate, lowest, warmup, epochs)
     assert (args.weight_decay, args.adam_beta1, args.adam_beta2, args.adam_epsilon) == (0.05, 0.9, 0.95, 1e-8)
     assert (args.max_grad_norm, args.layer_decay, args.activation_checkpointing) == (clip, 1, checkpointing)
     assert (data.num_sample, data.sampling_rate, data.frame_sampling) == (num_sample, stride, "dense")
-    config = VideoMAEV2Config.from_size(data.model_size, data.model_version, **fields)
+    config = config_of(run)
     assert (config.mask_type, config.mask_ratio, config.decoder_mask_ratio) == ("tube", mask, decoder_mask)
     assert (config.decoder_mask_type, config.norm_pix_loss) == ("running_cell", True)
     assert (config.num_frames, config.image_hw) == (16, (224, 224))
@@ -158,11 +160,13 @@ def test_pretraining(name):
 def test_finetuning(name):
     total, rate, lowest, warmup, epochs, num_sample, layer_decay, *rest = FINETUNING[name]
     drop_path, dropout, weight_decay, clip, stride, checkpointing = rest
-    data, args, fields = read(name)
+    run = read(name)
+    data, args = SimpleNamespace(**run.settings()), run.training
     check_schedule(args, total, rate, lowest, warmup, epochs)
     assert (args.adam_beta1, args.adam_beta2, args.adam_epsilon) == (0.9, 0.999, 1e-8)
     assert (args.weight_decay, args.max_grad_norm, args.layer_decay) == (weight_decay, clip, layer_decay)
     assert args.activation_checkpointing == checkpointing
+    fields = run.config_overrides
     assert fields["drop_path_rate"] == drop_path and fields.get("classifier_dropout", 0) == dropout
     assert data.num_sample == num_sample
     assert (data.rand_augment, data.random_erasing) == ("rand-m7-n4-mstd0.5-inc1", 0.25)

@@ -76,7 +76,7 @@ def test_ddp_need_not_look_for_unused_parameters(one_process, what, checkpointin
         inputs = {}
     else:
         model = build(VideoMAEV2ForVideoClassification, num_labels=3)
-        freeze(model, 1 if what == "frozen layers" else 0, what == "frozen encoder")
+        freeze(model, 1 if what == "frozen layers" else 0, freeze_encoder=what == "frozen encoder")
         inputs = {"labels": torch.tensor([0, 2])}
     if checkpointing:
         model.gradient_checkpointing_enable()

@@ -22,9 +22,8 @@ from videomae_hf import (
     VideoMAEV2VideoProcessor,
     read_frames,
 )
-from videomae_hf.checkpoints import conversion
 from videomae_hf.checkpoints.opening import checkpoint_processor, open_checkpoint
-from videomae_hf.commands import push
+from videomae_hf.commands import convert, push
 from videomae_hf.data.processors import training_processor
 from videomae_hf.data.sources.synthetic import write_video
 from videomae_hf.models.preprocessing import normalization_of, read_preprocessing
@@ -89,7 +88,7 @@ def assert_same(found, expected):
 
 
 def run_convert(*arguments):
-    conversion.main([str(argument) for argument in arguments])
+    convert.main([str(argument) for argument in arguments])
 
 
 def test_the_normalisation_matters(theirs, frames):

@@ -22,8 +22,8 @@ from videomae_hf.data.sources.folders_and_lists import VideoRecord
 from videomae_hf.data.sources.synthetic import synthesise_video, write_video
 from videomae_hf.evaluation import feature_cache as features_module
 from videomae_hf.evaluation import probes as probe_module
-from videomae_hf.evaluation.feature_cache import cached_features
-from videomae_hf.evaluation.probes import AttentiveProbe, LinearProbe, held_out_mask, run_probe
+from videomae_hf.evaluation.feature_cache import FeatureOptions, cached_features
+from videomae_hf.evaluation.probes import AttentiveProbe, LinearProbe, ProbeTask, held_out_mask, run_probe
 from videomae_hf.models.image_processing_videomae_v2 import (
     VideoMAEV2ImageProcessor,
     clip_options,
@@ -66,7 +66,7 @@ def test_the_linear_probe_of_targets_is_ridge_regression(generator):
 def test_a_setting_is_chosen_on_held_out_videos(generator):
     features, labels = clusters(generator, 120, noise=1.5)
     found, truth = clusters(generator, 300, noise=1.5)
-    result = run_probe("linear", features, labels, found, num_outputs=3, num_heads=2)
+    result = run_probe("linear", features, labels, found, ProbeTask(3, 2))
     losses = {float(name): loss for name, loss in result.settings["held_out_loss"].items()}
     assert result.settings["weight_decay"] == min(losses, key=losses.get) and len(losses) == 7
     assert (result.logits.argmax(1) == truth.numpy()).mean() > 0.7
@@ -83,13 +83,13 @@ def test_held_out_videos_are_a_fifth_of_each_class(generator):
 def test_several_labels(generator):
     features, labels = clusters(generator, 90)
     several = torch.stack([labels == 0, labels != 2], dim=1).float()
-    result = run_probe("linear", features, several, features, 2, 2, problem_type="multi_label_classification")
+    result = run_probe("linear", features, several, features, ProbeTask(2, 2, "multi_label_classification"))
     assert ((result.logits > 0) == several.bool().numpy()).mean() > 0.9
 
 
 def test_knn(generator):
     features, labels = clusters(generator, 90, noise=0.4)
-    result = run_probe("knn", features, labels, features[:30], num_outputs=5, num_heads=2)
+    result = run_probe("knn", features, labels, features[:30], ProbeTask(5, 2))
     assert result.logits.shape == (30, 5)
     assert (result.logits.argmax(1) == labels[:30].numpy()).all()
     np.testing.assert_allclose(np.exp(result.logits).sum(1), 1, atol=1e-5)
@@ -104,10 +104,10 @@ def test_the_attentive_probe_finds_the_token_that_tells(generator, monkeypatch):
     place = torch.randint(6, (96,), generator=generator)
     tokens[torch.arange(96), place] = 4 * torch.eye(8)[labels] + 4 * torch.eye(8)[7]
     tokens = tokens.half().numpy()
-    result = run_probe("attentive", tokens[:72], labels[:72], tokens[72:], num_outputs=3, num_heads=2)
+    result = run_probe("attentive", tokens[:72], labels[:72], tokens[72:], ProbeTask(3, 2))
     assert (result.logits.argmax(1) == labels[72:].numpy()).mean() > 0.9
     state = torch.get_rng_state()
-    again = run_probe("attentive", tokens[:72], labels[:72], tokens[72:], num_outputs=3, num_heads=2)
+    again = run_probe("attentive", tokens[:72], labels[:72], tokens[72:], ProbeTask(3, 2))
     assert np.array_equal(again.logits, result.logits) and torch.equal(torch.get_rng_state(), state)
 
 
@@ -126,7 +126,7 @@ def test_the_order_of_tokens_does_not_matter_to_the_attentive_probe(generator):
 )
 def test_mistakes(kind, problem_type, message):
     with pytest.raises(ValueError, match=message):
-        run_probe(kind, np.zeros((2, 2)), torch.zeros(2), np.zeros((2, 2)), 1, 1, problem_type)
+        run_probe(kind, np.zeros((2, 2)), torch.zeros(2), np.zeros((2, 2)), ProbeTask(1, 1, problem_type))
 
 
 # ----------------------------------------------------------------------------------------------------- the cache
@@ -168,12 +168,12 @@ def views(sampling_rate: int = 1) -> EvalTransform:
 def test_features_are_computed_once(videos, tmp_path, computed):
     samples = [VideoRecord(str(path), 0) for path in sorted(videos.rglob("*.mp4"))][:5]
     model = build(VideoMAEV2Model)
-    first = cached_features(model, samples, views(), tmp_path, batch_size=3)
+    first = cached_features(model, samples, views(), tmp_path, FeatureOptions(batch_size=3))
     assert first.shape == (5, TINY["hidden_size"]) and first.dtype == np.float32 and computed == [3, 2]
-    again = cached_features(model, samples, views(), tmp_path, batch_size=5)
+    again = cached_features(model, samples, views(), tmp_path, FeatureOptions(batch_size=5))
     assert computed == [3, 2] and np.array_equal(first, again)
     assert [path.suffix for path in tmp_path.iterdir()] == [".npy"]
-    tokens = cached_features(model, samples, views(), tmp_path, tokens=True)
+    tokens = cached_features(model, samples, views(), tmp_path, FeatureOptions(tokens=True))
     assert tokens.shape == (5, 32, TINY["hidden_size"]) and tokens.dtype == np.float16
     np.testing.assert_allclose(tokens.astype(np.float32).mean(1), first, atol=2e-3)
 
@@ -189,7 +189,7 @@ def test_whatever_changes_them_makes_them_anew(videos, tmp_path, computed):
 
     def is_computed(*arguments, **options) -> bool:
         before = len(computed)
-        cached_features(*arguments, tmp_path, **options)
+        cached_features(*arguments, tmp_path, FeatureOptions(**options))
         return len(computed) > before
 
     assert is_computed(model, samples, views())

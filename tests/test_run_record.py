@@ -55,7 +55,7 @@ def test_the_same_run_goes_on(tmp_path):
     record(tmp_path).write(tmp_path, step=4)
     assert check_same_run(tmp_path, record(tmp_path / "elsewhere"), allow_changes=False) == []
     assert read_record(tmp_path)["step"] == 4
-    assert check_same_run(tmp_path / "no", record(tmp_path), False)[0].endswith(
+    assert check_same_run(tmp_path / "no", record(tmp_path), allow_changes=False)[0].endswith(
         "whether it is of this run is not known"
     )
 

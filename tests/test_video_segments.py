@@ -12,8 +12,8 @@ from videomae_hf import (
     VideoMAEV2ImageProcessor,
     VideoSegment,
     read_frames,
-    video_decoding,
 )
+from videomae_hf.models import video_decoding
 
 
 RAW = {"do_resize": False, "do_rescale": False, "do_normalize": False, "do_center_crop": False}

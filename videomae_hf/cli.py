@@ -40,7 +40,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
     return (*errors, StrictDataclassError, HfHubHTTPError, HFValidationError, SafetensorError)
 
 
-def run_command(program: str, function: Callable[[list[str]], None], arguments: list[str]):
+def run_command(program: str, function: Callable[[list[str]], None], arguments: list[str]) -> None:
     """Runs a command; what the user can mend ends in one line and exit status 1."""
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show ends nothing
         if isinstance(stream, io.TextIOWrapper):

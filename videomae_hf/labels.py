@@ -23,7 +23,7 @@ class SingleLabel:
     # What an evaluation reports, without the prefix eval_, and whether more is better
     metrics = {"top1": True, "top5": True, "mean_class_accuracy": True, "macro_f1": True, "loss": False}
 
-    def __init__(self, num_labels: int | None = None):
+    def __init__(self, num_labels: int | None = None) -> None:
         self.num_labels = num_labels
 
     def label(self, record) -> int | torch.Tensor | None:

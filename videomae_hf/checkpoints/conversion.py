@@ -288,14 +288,14 @@ def read_labels(path: str) -> dict[int, str]:
     return {int(number): str(name) for number, name in content.items()}
 
 
-def set_labels(model, names: dict[int, str]):
+def set_labels(model, names: dict[int, str]) -> None:
     rows = model.config.num_labels
     if sorted(names) != list(range(rows)):
         raise ValueError(f"--id2label names {len(names)} classes, 0 to {max(names)}, but the model has {rows}.")
     model.config.id2label, model.config.label2id = names, {name: number for number, name in names.items()}
 
 
-def gather_head(model, rows: list[int]):
+def gather_head(model, rows: list[int]) -> None:
     """Keeps these rows of the head, in this order: a Kinetics-710 head becomes one of Kinetics-400, 600 or 700.
 
     Corresponds to v2/run_class_finetuning.py with misc/label_710to400.json and similar lists of rows.
@@ -344,5 +344,5 @@ def save_official(model, processor: VideoMAEV2ImageProcessor, destination: Path)
         more.append("  problem_type is left out: the official code scores one label per video")
     pretraining = isinstance(model, VideoMAEV2ForPreTraining)
     with open(destination, "wb") as file:  # given a path, torch raises RuntimeError for a full disk
-        torch.save({"model": to_official(weights, pretraining)}, file)
+        torch.save({"model": to_official(weights, pretraining=pretraining)}, file)
     return lines + more

@@ -46,7 +46,7 @@ def save_transformers(model, processor: VideoMAEV2ImageProcessor, destination: P
     return lines + _left_out(model, options) + [_outputs_compared(model, theirs)]
 
 
-def refuse_inexpressible(config: VideoMAEV2Config):
+def refuse_inexpressible(config: VideoMAEV2Config) -> None:
     features = {
         "layer scale (layer_scale_init_value > 0)": config.layer_scale_init_value > 0,
         "cosine attention (use_cosine_attention)": config.use_cosine_attention,

@@ -38,7 +38,7 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, dict]:
     return options, config_options(rest, VideoMAEV2Config.__annotations__)
 
 
-def main(arguments: list[str]):
+def main(arguments: list[str]) -> None:
     """`videomae convert`."""
     args, fields = parse_arguments(arguments)
     if args.destination.exists():

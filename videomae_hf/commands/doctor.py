@@ -152,7 +152,7 @@ def probe(name: str, video: Path, timeout: float = TIMEOUT) -> dict:
     return {"error": f"its process died ({names.get(done.returncode, f'exit status {done.returncode}')})"}
 
 
-def _answer(name: str, video: str):
+def _answer(name: str, video: str) -> None:
     """Runs in the process of a probe: prints its result as one line, among other output of libraries."""
     try:
         result = _PROBES[name](Path(video))
@@ -439,7 +439,7 @@ def _size(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
-def main(arguments: list[str]):
+def main(arguments: list[str]) -> None:
     """`videomae doctor`."""
     parser = argparse.ArgumentParser(
         prog="videomae doctor", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -24,7 +24,7 @@ VERB = Verb(
     "Scores a finetuned checkpoint on several clips and crops of each video, and writes its predictions.",
     (
         "evaluate --checkpoint output/finetune --eval_data data/val",
-        "evaluate --checkpoint output/finetune --eval_data data/val --num_clips 2 --output_dir output/scores",
+        "evaluate --checkpoint output/finetune --eval_data data/val --num_clips 2 --num_crops 1",
         "evaluate --checkpoint user/my-videomae --eval_data new_videos/ --unlabelled true",
     ),
     groups=("data", "clips", "model", "evaluation"),

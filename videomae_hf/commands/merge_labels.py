@@ -71,7 +71,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(arguments: list[str]):
+def main(arguments: list[str]) -> None:
     """`videomae merge-labels`."""
     args = parse_arguments(arguments)
     sources, eval_sources = _named(args.sources, "sources"), _named(args.eval_data, "--eval_data")
@@ -103,7 +103,7 @@ def main(arguments: list[str]):
     print(f"The full report is in {args.out / 'report.txt'}")
 
 
-def write(out: Path, merged: MergedClasses, rows: list[dict], eval_rows: list[dict] | None, lines: list[str]):
+def write(out: Path, merged: MergedClasses, rows: list[dict], eval_rows: list[dict] | None, lines: list[str]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     write_list(out / "train.jsonl", rows)
     if eval_rows is not None:

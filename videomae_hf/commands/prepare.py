@@ -199,7 +199,7 @@ def describe(jobs: list[Job], outcomes: dict[str, Outcome], destination: Path) -
 # ----------------------------------------------------------------------------------------------------------- command
 
 
-def check_request(source: Path, destination: Path, jobs: list[Job]):
+def check_request(source: Path, destination: Path, jobs: list[Job]) -> None:
     """Refuses requests that would mix sources and results.
 
     Raises:
@@ -227,7 +227,7 @@ def check_segments(samples: Sequence[VideoRecord], args: argparse.Namespace, opt
         raise ValueError(f"{args.source} counts frames, but --max_fps drops some of them; give parts in seconds.")
 
 
-def check_options(destination: Path, source: Path, options: TranscodingOptions):
+def check_options(destination: Path, source: Path, options: TranscodingOptions) -> None:
     """Writes DST/prepare.json, or compares the options with an existing one.
 
     Raises:
@@ -305,7 +305,7 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, Transcodi
     return args, TranscodingOptions(args.short_side, args.keyframe_interval, args.crf, args.max_fps)
 
 
-def main(arguments: list[str]):
+def main(arguments: list[str]) -> None:
     """`videomae prepare`."""
     args, options = parse_arguments(arguments)
     samples, listed, jobs = list_jobs(args.source, args.root)

@@ -11,10 +11,10 @@ from ..checkpoints.opening import open_checkpoint
 from ..data.clips import EvalTransform
 from ..data.processors import training_processor
 from ..data.videos import VideoSource, evaluation_videos, training_videos
-from ..evaluation.feature_cache import cached_features
+from ..evaluation.feature_cache import FeatureOptions, cached_features
 from ..evaluation.metrics import metrics_of
 from ..evaluation.predictions import Scored, write_predictions
-from ..evaluation.probes import PROBES, run_probe
+from ..evaluation.probes import PROBES, ProbeTask, run_probe
 from ..labels import labels_of
 from ..models.modeling_videomae_v2 import VideoMAEV2Model
 from ..settings.recipes import Verb
@@ -60,11 +60,13 @@ def probe(run: Run) -> None:
         run.probing.probe,
         *_selected(features[0], labels, fitted),
         features[1] if scored.all() else features[1][scored],
-        num_outputs=len(train.classes),
-        num_heads=model.config.num_attention_heads,
-        problem_type=problem_type,
-        device=run.training.device,
-        seed=run.training.seed,
+        ProbeTask(
+            num_outputs=len(train.classes),
+            num_heads=model.config.num_attention_heads,
+            problem_type=problem_type,
+            device=run.training.device,
+            seed=run.training.seed,
+        ),
     )
     logits, eval_labels = with_unreadable(result.logits, eval_labels.numpy(), scored, kind.unreadable())
     scores = metrics_of(problem_type)(EvalPrediction(predictions=logits, label_ids=eval_labels))
@@ -97,10 +99,12 @@ def frozen_features(run: Run, model: VideoMAEV2Model, videos: VideoSource) -> np
         videos.records,
         EvalTransform(processor, frame_template=run.clips.frame_template),
         run.probing.feature_cache or Path(args.output_dir, "features"),
-        tokens=run.probing.probe == "attentive",
-        batch_size=args.eval_batch_size,
-        num_workers=args.dataloader_num_workers,
-        bf16=bool(args.bf16),
+        FeatureOptions(
+            tokens=run.probing.probe == "attentive",
+            bf16=bool(args.bf16),
+            batch_size=args.eval_batch_size,
+            num_workers=args.dataloader_num_workers,
+        ),
     )
 
 

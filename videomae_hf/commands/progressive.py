@@ -158,7 +158,9 @@ def _finished_with(folder: Path) -> dict | None:
     return json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else None
 
 
-def _refuse_leftovers(stages: list[Stage], folders: list[Path], finished: list[dict | None], resumed: list[bool]):
+def _refuse_leftovers(
+    stages: list[Stage], folders: list[Path], finished: list[dict | None], resumed: list[bool]
+) -> None:
     """Raises ValueError where a stage has results, and the one before it is not finished."""
     for number in range(1, len(stages)):
         if finished[number - 1] is None and (finished[number] is not None or resumed[number]):
@@ -168,7 +170,7 @@ def _refuse_leftovers(stages: list[Stage], folders: list[Path], finished: list[d
             )
 
 
-def _write_marker(marker: Path, settings: dict):
+def _write_marker(marker: Path, settings: dict) -> None:
     """In one move, so that no broken marker can be left."""
     marker.parent.mkdir(parents=True, exist_ok=True)
     write_text(marker, json.dumps(settings, indent=1))

@@ -82,7 +82,9 @@ def _mapping(content, file: Path) -> dict:
     return content
 
 
-def build_bundle(checkpoint: Checkpoint, repo_id: str, folder: Path, license_name: str | None, dataset: str | None):
+def build_bundle(
+    checkpoint: Checkpoint, repo_id: str, folder: Path, license_name: str | None, dataset: str | None
+) -> None:
     """Everything that the repository will hold."""
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; give a new folder, so that nothing old is shipped.")
@@ -98,7 +100,7 @@ def build_bundle(checkpoint: Checkpoint, repo_id: str, folder: Path, license_nam
 
 
 @torch.no_grad()
-def verify_bundle(checkpoint: Checkpoint, folder: Path):
+def verify_bundle(checkpoint: Checkpoint, folder: Path) -> None:
     """Loads the folder in a process without this package and compares its output with ours.
 
     Raises:
@@ -157,7 +159,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(arguments: list[str]):
+def main(arguments: list[str]) -> None:
     args = parse_arguments(arguments)
     validate_repo_id(args.repo_id)
     checkpoint = read_checkpoint(args.checkpoint, args.metrics)

@@ -110,7 +110,7 @@ def _decoder_messages():
         av.logging.set_level(level)
 
 
-def _refuse_no_file(found: ScannedVideo):
+def _refuse_no_file(found: ScannedVideo) -> None:
     try:
         found.path.encode()
     except UnicodeEncodeError:
@@ -122,7 +122,9 @@ def _refuse_no_file(found: ScannedVideo):
         raise ValueError("the file is empty")
 
 
-def _decode_all(container, found: ScannedVideo, remarks: list[str], alive: Callable[[], None], max_pixels: int | None):
+def _decode_all(
+    container, found: ScannedVideo, remarks: list[str], alive: Callable[[], None], max_pixels: int | None
+) -> None:
     """Decodes the file into `found`, and appends anything unusual to `remarks`."""
     stream = video_stream(container, max_pixels)
     names = container.format.name.split(",")  # one format has several names: mov,mp4,m4a,..
@@ -153,7 +155,7 @@ def _decode_all(container, found: ScannedVideo, remarks: list[str], alive: Calla
         remarks.append("a single frame")
 
 
-def _decode_images(found: ScannedVideo, alive: Callable[[], None], max_pixels: int | None):
+def _decode_images(found: ScannedVideo, alive: Callable[[], None], max_pixels: int | None) -> None:
     """Fills `found` for a folder of images, up to the first image that cannot be read."""
     found.container, found.codec, found.rotation = "folder", "images", 0
     paths = image_paths(FrameFolder(found.path))
@@ -178,7 +180,7 @@ def _decode_images(found: ScannedVideo, alive: Callable[[], None], max_pixels: i
         found.verdict, found.reason = "error", "no image in the folder"
 
 
-def _decode_frames(found: ScannedVideo, reader: Callable, alive: Callable[[], None], max_pixels: int | None):
+def _decode_frames(found: ScannedVideo, reader: Callable, alive: Callable[[], None], max_pixels: int | None) -> None:
     """Fills `found` for an array or a multi-page image."""
     found.container, found.codec, found.rotation = Path(found.path).suffix.lower()[1:], "frames", 0
     for _, frame in reader(os.path.abspath(found.path), lambda info: range(info.num_frames), None, max_pixels):
@@ -188,7 +190,7 @@ def _decode_frames(found: ScannedVideo, reader: Callable, alive: Callable[[], No
         alive()
 
 
-def _read_picture(frame, stream, found: ScannedVideo):
+def _read_picture(frame, stream, found: ScannedVideo) -> None:
     found.rotation = round(frame.rotation)
     turned = found.rotation % 180 != 0
     found.width, found.height = (frame.height, frame.width) if turned else (frame.width, frame.height)
@@ -361,7 +363,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _refuse_arguments(args: argparse.Namespace):
+def _refuse_arguments(args: argparse.Namespace) -> None:
     """Raises ValueError for arguments that would otherwise fail only after hours of decoding."""
     if args.workers < 1:
         raise ValueError(f"--workers {args.workers} must be at least 1.")
@@ -381,7 +383,7 @@ def _refuse_arguments(args: argparse.Namespace):
         raise ValueError("--fix_list accepts one list, or folders and videos; scan each list separately.")
 
 
-def main(arguments: list[str]):
+def main(arguments: list[str]) -> None:
     """`videomae scan`."""
     args = parse_arguments(arguments)
     paths = find_videos(args.paths, args.root)

@@ -100,7 +100,7 @@ def _look(sample: VideoRecord, sampling: ClipSampler) -> VideoInfo | Exception:
     return seen[-1]
 
 
-def _check_each_class(samples: Sequence[VideoRecord], class_names: list[str], samplings: Sequence[ClipSampler]):
+def _check_each_class(samples: Sequence[VideoRecord], class_names: list[str], samplings: Sequence[ClipSampler]) -> None:
     """Raises ValueError if none of the first videos of a class (of all, without classes) can be read."""
     tried, fine = {}, set()
     for sample in samples:

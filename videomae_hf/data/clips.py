@@ -93,7 +93,7 @@ class ClipSampler:
             sample.video(self.frame_template),
             indices,
             self.video_backend,
-            self.square_pixels,
+            square_pixels=self.square_pixels,
             transform=transform,
             num_channels=self.num_channels,
             max_pixels=self.max_pixels,
@@ -213,7 +213,7 @@ class _View:
 class _Views:
     """The views of one clip: sampled when the first frames show their size, applied to these and all that follow."""
 
-    def __init__(self, number: int, sample_view: Callable[[int, int], _View]):
+    def __init__(self, number: int, sample_view: Callable[[int, int], _View]) -> None:
         self.number, self.sample_view = number, sample_view
         self.size, self.views = None, []
 

@@ -57,9 +57,10 @@ class VideoDataset(torch.utils.data.Dataset):
         samples: Sequence[VideoRecord],
         load: Callable,
         seed: int = 0,
+        *,
         replace_bad: bool = True,
         weights: Sequence[float] | None = None,
-    ):
+    ) -> None:
         self.samples = VideoRecords(samples) if isinstance(samples, list | tuple) else samples
         self.load, self.seed, self.replace_bad = load, seed, replace_bad
         # In shared memory: workers see the epoch that the main process sets, which sees the videos that they find bad.
@@ -71,7 +72,7 @@ class VideoDataset(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.samples) if self._blocks is None else sum(length for _, _, length in self._blocks)
 
-    def set_epoch(self, epoch: int):
+    def set_epoch(self, epoch: int) -> None:
         self.epoch.fill_(epoch)
 
     def __getitem__(self, index: int) -> dict | list[dict]:
@@ -176,7 +177,7 @@ class ClipCollator:
             self._erase_and_mix(batch, seeds)
         return batch
 
-    def _fill_unreadable(self, items: list[dict]):
+    def _fill_unreadable(self, items: list[dict]) -> None:
         """Gives videos that could not be read an empty clip, and labels of the form that the others have."""
         readable = next((item for item in items if item["pixel_values"] is not None), None)
         if readable is None:
@@ -188,7 +189,7 @@ class ClipCollator:
             if item["pixel_values"] is None:
                 item.update(pixel_values=clip, labels=labels)
 
-    def _erase_and_mix(self, batch: dict[str, torch.Tensor], seeds: list[int]):
+    def _erase_and_mix(self, batch: dict[str, torch.Tensor], seeds: list[int]) -> None:
         pixel_values = normalize(batch["pixel_values"], self.config.image_mean, self.config.image_std)
         if self.erasing > 0:
             clips = (random_erasing(clip, generator_of(seed), self.erasing) for clip, seed in zip(pixel_values, seeds))

@@ -73,7 +73,7 @@ class VideoStream(IterableDataset):
         ValueError: fewer videos than a step of all processes takes.
     """
 
-    def __init__(self, source, load: Callable, share: "Share", seed: int = 0, shuffle_buffer: int = 100):
+    def __init__(self, source, load: Callable, share: "Share", seed: int = 0, shuffle_buffer: int = 100) -> None:
         self.source, self.load, self.batch_size = source, load, share.batch_size
         self.process_index, self.num_processes = share.process_index, share.num_processes
         self.seed, self.shuffle_buffer = seed, shuffle_buffer
@@ -100,10 +100,10 @@ class VideoStream(IterableDataset):
         """Videos of an epoch in this process."""
         return self.num_batches * self.batch_size
 
-    def set_epoch(self, epoch: int):
+    def set_epoch(self, epoch: int) -> None:
         self.epoch.fill_(epoch)
 
-    def skip_batches(self, number: int):
+    def skip_batches(self, number: int) -> None:
         """Makes the first batches of the following epochs None, without decoding: a resumed run drops them."""
         self.skipped_batches.fill_(number)
 

@@ -206,9 +206,9 @@ def _shards(source: str, reading: Reading, data: DataSettings, classes: list[str
     if reading.multi_label and reading.labelled:
         raise ValueError(f"multi_label needs a list or a data set, and {source} names tar shards.")
     if data.streaming:
-        rows = stream_shards(source, classes, reading.labelled, data.videos_per_epoch)
+        rows = stream_shards(source, classes, labelled=reading.labelled, num_videos=data.videos_per_epoch)
         return VideoSource(rows, rows.class_names)
-    return VideoSource(*read_shards(source, classes, reading.labelled))
+    return VideoSource(*read_shards(source, classes, labelled=reading.labelled))
 
 
 def _one_list(source, data: DataSettings) -> str:

@@ -13,6 +13,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,15 +30,28 @@ from ..models.modeling_videomae_v2 import VideoMAEV2Model
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class FeatureOptions:
+    """How features are computed.
+
+    Args:
+        tokens: keep all tokens instead of their mean: 2.4 MB per video for ViT-B and 16 frames of 224 x 224.
+        bf16: compute under bfloat16 autocast.
+        batch_size, num_workers: options of the data loader.
+    """
+
+    tokens: bool = False
+    bf16: bool = False
+    batch_size: int = 8
+    num_workers: int = 0
+
+
 def cached_features(
     model: VideoMAEV2Model,
     samples: Sequence[VideoRecord],
     views: EvalTransform,
     folder: str | Path,
-    tokens: bool = False,
-    batch_size: int = 8,
-    num_workers: int = 0,
-    bf16: bool = False,
+    options: FeatureOptions = FeatureOptions(),
 ) -> np.ndarray:
     """Features of one clip per video, read from `folder` or computed and written there.
 
@@ -46,9 +60,7 @@ def cached_features(
         samples: the videos.
         views: the transform that makes the clip; one view per video.
         folder: the folder of the cache, created if necessary.
-        tokens: return all tokens instead of their mean: 2.4 MB per video for ViT-B and 16 frames of 224 x 224.
-        batch_size, num_workers: options of the data loader.
-        bf16: compute under bfloat16 autocast.
+        options: how they are computed.
 
     Returns:
         (N, D) float32, or (N, L, D) float16, memory-mapped from the file; NaN for videos that could not be read.
@@ -56,21 +68,23 @@ def cached_features(
     Raises:
         ValueError: a feature is not finite.
     """
-    path = Path(folder, f"{_key(model, samples, views, tokens, bf16)}.npy")
+    path = Path(folder, f"{_key(model, samples, views, options)}.npy")
     found = _read(path)
     if found is not None:
         return found
     path.parent.mkdir(parents=True, exist_ok=True)
     # An interrupted run leaves a .partial file, which the next one overwrites.
-    partial, dtype = path.with_suffix(f".partial{os.getpid()}"), np.float16 if tokens else np.float32
-    shape = (len(samples), *((model.config.sequence_length,) if tokens else ()), model.config.hidden_size)
+    partial, dtype = path.with_suffix(f".partial{os.getpid()}"), np.float16 if options.tokens else np.float32
+    shape = (len(samples), *((model.config.sequence_length,) if options.tokens else ()), model.config.hidden_size)
     features = _allocated(partial, dtype, shape)
     # Labels are not used here, except that a special one marks unreadable videos.
     unlabelled = VideoDataset(Relabelled(samples, label=0, targets=None), views, replace_bad=False)
-    loader = DataLoader(unlabelled, batch_size, collate_fn=ClipCollator(model.config), num_workers=num_workers)
+    loader = DataLoader(
+        unlabelled, options.batch_size, collate_fn=ClipCollator(model.config), num_workers=options.num_workers
+    )
     done = 0
     for batch in tqdm(loader, desc=f"Features of {len(samples)} videos", unit="batch"):
-        values = _encode(model, batch["pixel_values"], tokens, bf16).cpu().numpy().astype(dtype)
+        values = _encode(model, batch["pixel_values"], options).cpu().numpy().astype(dtype)
         if not np.isfinite(values).all():
             raise ValueError(f"The encoder's features for {samples[done].path}, or a video after it, are not finite.")
         values[(batch["labels"] == UNREADABLE).numpy()] = np.nan
@@ -108,15 +122,15 @@ def _read(path: Path) -> np.ndarray | None:
 
 
 @torch.inference_mode()
-def _encode(model: VideoMAEV2Model, pixel_values: torch.Tensor, tokens: bool, bf16: bool) -> torch.Tensor:
+def _encode(model: VideoMAEV2Model, pixel_values: torch.Tensor, options: FeatureOptions) -> torch.Tensor:
     """The features of a batch: float32 (B, L, D), or their mean (B, D)."""
     model.eval()
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=options.bf16):
         found = model(pixel_values.to(model.device)).last_hidden_state.float()
-    return found if tokens else found.mean(dim=1)
+    return found if options.tokens else found.mean(dim=1)
 
 
-def _key(model: VideoMAEV2Model, samples: Sequence[VideoRecord], views: EvalTransform, tokens: bool, bf16: bool) -> str:
+def _key(model: VideoMAEV2Model, samples: Sequence[VideoRecord], views: EvalTransform, options: FeatureOptions) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -124,7 +138,7 @@ def _key(model: VideoMAEV2Model, samples: Sequence[VideoRecord], views: EvalTran
     config = model.config.to_dict()
     for name in ("_name_or_path", "id2label", "label2id", "problem_type", "architectures", "transformers_version"):
         config.pop(name, None)
-    settings = [config, views.processor.to_dict(), views.frame_template, tokens, bf16]
+    settings = [config, views.processor.to_dict(), views.frame_template, options.tokens, options.bf16]
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     for sample in samples:
         frames = [sample.first_frame, sample.num_frames, *sample.segment]

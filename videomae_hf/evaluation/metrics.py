@@ -19,7 +19,7 @@ class _ScoresMetric(evaluate.Metric):
 
     references = datasets.Value("int64")
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs) -> None:
         # Several processes exchange files, one needs none.
         super().__init__(**{"keep_in_memory": kwargs.get("num_process", 1) == 1, **kwargs})
 

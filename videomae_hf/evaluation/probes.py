@@ -83,7 +83,7 @@ def knn_votes(
     return torch.cat(votes)
 
 
-def _check(train_features, train_labels, eval_features, eval_labels, k: int, temperature: float):
+def _check(train_features, train_labels, eval_features, eval_labels, k: int, temperature: float) -> None:
     for name, features, labels in (("train", train_features, train_labels), ("eval", eval_features, eval_labels)):
         if features.ndim != 2 or labels.shape != features.shape[:1] or len(features) == 0:
             raise ValueError(
@@ -115,55 +115,59 @@ class ProbeResult:
     settings: dict
 
 
+@dataclass(frozen=True)
+class ProbeTask:
+    """What a probe predicts, and where it is fitted.
+
+    Args:
+        num_outputs: number of classes or targets.
+        num_heads: number of attention heads of the attentive probe.
+        problem_type: as in the configuration of a model.
+        device: device to compute on.
+        seed: seed for the held-out part and for the attentive probe.
+    """
+
+    num_outputs: int
+    num_heads: int = 1
+    problem_type: str = "single_label_classification"
+    device: str | torch.device = "cpu"
+    seed: int = 0
+
+
 def run_probe(
     kind: str,
     train_features: np.ndarray,
     train_labels: torch.Tensor,
     eval_features: np.ndarray,
-    num_outputs: int,
-    num_heads: int,
-    problem_type: str = "single_label_classification",
-    device: str | torch.device = "cpu",
-    seed: int = 0,
+    task: ProbeTask,
 ) -> ProbeResult:
     """Fits a probe to training features and applies it to evaluation features.
 
     Args:
         kind: one of `PROBES`.
         train_features, eval_features: (N, D) and (M, D); for `"attentive"` (N, L, D) and (M, L, D).
-        train_labels: int64 (N,), or float (N, num_outputs) with 0 and 1 or with targets, depending on `problem_type`.
-        num_outputs: number of classes or targets.
-        num_heads: number of attention heads of the attentive probe.
-        problem_type: as in the configuration of a model.
-        device: device to compute on.
-        seed: seed for the held-out part and for the attentive probe.
+        train_labels: int64 (N,), or float (N, num_outputs) with 0 and 1 or with targets, depending on the problem type.
+        task: what is predicted.
 
     Raises:
         ValueError: the kind is unknown, or k-NN is requested for labels other than a single class.
     """
     if kind not in PROBES:
         raise ValueError(f"probe={kind!r} is unknown; choose one of {', '.join(PROBES)}.")
+    problem_type, device = task.problem_type, task.device
     if kind == "knn":
         if problem_type != "single_label_classification":
             raise ValueError(f"probe='knn' votes for one class per video, but problem_type is {problem_type}.")
         train, evaluation = (torch.tensor(np.asarray(x), device=device) for x in (train_features, eval_features))
-        votes = knn_votes(train, train_labels, evaluation, num_outputs)
+        votes = knn_votes(train, train_labels, evaluation, task.num_outputs)
         return ProbeResult(votes.clamp(min=1e-12).log().cpu().numpy(), {"k": 20, "temperature": 0.07})
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(task.seed)
+    data = (train_features, eval_features, train_labels, task.num_outputs, problem_type, device)
     if kind == "linear":
-        probe = LinearProbe(train_features, eval_features, train_labels, num_outputs, problem_type, device)
+        probe = LinearProbe(*data)
         values, name = STRENGTHS, "weight_decay"
     else:
-        probe = AttentiveFit(
-            train_features,
-            eval_features,
-            train_labels,
-            num_outputs,
-            problem_type,
-            device,
-            num_heads=num_heads,
-            seed=seed,
-        )
+        probe = AttentiveFit(*data, num_heads=task.num_heads, seed=task.seed)
         values, name = RATES, "learning_rate"
     held_out = held_out_mask(train_labels, problem_type, generator)
     losses = {value: probe.held_out_loss(value, held_out) for value in values}
@@ -198,7 +202,7 @@ def probe_loss(logits: torch.Tensor, labels: torch.Tensor, problem_type: str) ->
 class _Fit:
     """The common part of both probes: data, regression targets normalised over all training videos, and the loss."""
 
-    def __init__(self, train_features, eval_features, labels, num_outputs: int, problem_type: str, device):
+    def __init__(self, train_features, eval_features, labels, num_outputs: int, problem_type: str, device) -> None:
         self.train_features, self.eval_features = train_features, eval_features
         self.num_outputs, self.problem_type, self.device = num_outputs, problem_type, device
         self.shift, self.scale = torch.zeros(()), torch.ones(())
@@ -267,7 +271,7 @@ class AttentiveProbe(nn.Module):
     This is the attentive probe of V-JEPA (https://arxiv.org/abs/2404.08471): one block of cross-attention.
     """
 
-    def __init__(self, hidden_size: int, num_heads: int, num_outputs: int):
+    def __init__(self, hidden_size: int, num_heads: int, num_outputs: int) -> None:
         super().__init__()
         self.query = nn.Parameter(torch.zeros(1, 1, hidden_size))
         self.token_norm = nn.LayerNorm(hidden_size)
@@ -291,7 +295,7 @@ class AttentiveProbe(nn.Module):
 class AttentiveFit(_Fit):
     """Trains an `AttentiveProbe` with AdamW (weight decay 0.01, cosine schedule) on batches read from the file."""
 
-    def __init__(self, *args, num_heads: int, seed: int):
+    def __init__(self, *args, num_heads: int, seed: int) -> None:
         super().__init__(*args)
         self.num_heads, self.seed = num_heads, seed
 

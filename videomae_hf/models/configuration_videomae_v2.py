@@ -289,7 +289,7 @@ class VideoMAEV2Config(PreTrainedConfig):
         slices, rows, columns = self.grid_size
         return slices * rows * columns
 
-    def validate_fields(self):
+    def validate_fields(self) -> None:
         """Raises ValueError if fields contradict each other. Models call it again, as fields may have been set since.
 
         Fields that only pretraining uses are checked one by one here, and in combination by `check_pretraining`.
@@ -325,7 +325,7 @@ class VideoMAEV2Config(PreTrainedConfig):
         for name in ("image_mean", "image_std", "target_mean", "target_std"):
             _require_numbers(self, name, positive=name.endswith("std"))
 
-    def _validate_geometry(self):
+    def _validate_geometry(self) -> None:
         for name, most in _MOST.items():
             value = getattr(self, name)
             if name in ("image_size", "patch_size") and not isinstance(value, int) and len(value) != 2:
@@ -348,7 +348,7 @@ class VideoMAEV2Config(PreTrainedConfig):
                     f"{self.position_grid} result in more positions than any known model has."
                 )
 
-    def _check_other_fields(self, others: dict):
+    def _check_other_fields(self, others: dict) -> None:
         """Raises ValueError for invalid entries of a config.json other than the fields above, or that cannot be set."""
         number, names = others.get("num_labels", 2), self.id2label
         if type(number) is not int or not 0 <= number <= _MOST_LABELS:
@@ -373,7 +373,7 @@ class VideoMAEV2Config(PreTrainedConfig):
             if not settable or isinstance(attribute, classmethod | staticmethod) or inspect.isroutine(attribute):
                 raise ValueError(f"{name!r} is not a field of {type(self).__name__}.")
 
-    def check_pretraining(self):
+    def check_pretraining(self) -> None:
         """Raises ValueError if decoder and mask fields contradict each other. Classifiers do not need this check."""
         _require_divisible(
             self, "decoder_hidden_size", self.decoder_hidden_size,
@@ -412,7 +412,7 @@ def _pair(value) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else tuple(value)
 
 
-def _require_divisible(config, name: str, value: int, divisor_name: str, divisor: int):
+def _require_divisible(config, name: str, value: int, divisor_name: str, divisor: int) -> None:
     if divisor < 1 or value % divisor:
         raise ValueError(
             f"{name}={getattr(config, name)} is not divisible by {divisor_name}={getattr(config, divisor_name)}; "
@@ -420,12 +420,12 @@ def _require_divisible(config, name: str, value: int, divisor_name: str, divisor
         )
 
 
-def _require_ratio(config, name: str):
+def _require_ratio(config, name: str) -> None:
     if not 0 <= getattr(config, name) < 1:
         raise ValueError(f"{name}={getattr(config, name)} must lie in [0, 1).")
 
 
-def _require_numbers(config, name: str, *, positive: bool):
+def _require_numbers(config, name: str, *, positive: bool) -> None:
     values = getattr(config, name)
     if values is not None and not all(math.isfinite(value) and (value > 0 or not positive) for value in values):
         raise ValueError(f"{name}={values} must be {'positive' if positive else 'finite'}.")
@@ -441,6 +441,6 @@ def _with_config(name: str | Path, options: dict) -> tuple[str | Path, dict]:
     return name, options
 
 
-def _require_choice(config, name: str, choices: tuple[str, ...]):
+def _require_choice(config, name: str, choices: tuple[str, ...]) -> None:
     if getattr(config, name) not in choices:
         raise ValueError(f"{name}={getattr(config, name)!r} is unknown; choose one of {', '.join(choices)}.")

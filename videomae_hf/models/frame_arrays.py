@@ -61,7 +61,7 @@ def stack_frames(video, options: dict[str, Any]) -> torch.Tensor:
     elif _is_channels_last(video.shape[1:], options["input_data_format"], num_channels):
         video = video.permute(0, 3, 1, 2)  # (T, H, W, C) -> (T, C, H, W)
     rescaled = options["do_rescale"] and options["rescale_factor"] < 0.1
-    video = _float_pixels(video, rescaled) if video.is_floating_point() else _integer_pixels(video)
+    video = _float_pixels(video, rescaled=rescaled) if video.is_floating_point() else _integer_pixels(video)
     if num_channels == 1 and video.shape[1] == 3:
         return luma(video)
     if options["do_convert_rgb"] and video.shape[1] == 1:
@@ -122,7 +122,7 @@ def _integer_pixels(video: torch.Tensor) -> torch.Tensor:
     return video.to(torch.uint8)
 
 
-def _float_pixels(video: torch.Tensor, rescaled: bool) -> torch.Tensor:
+def _float_pixels(video: torch.Tensor, *, rescaled: bool) -> torch.Tensor:
     """Floats as float32.
 
     Pixels from 0 to 1 that were divided by 255 again would all be black. transformers does this silently (it warned

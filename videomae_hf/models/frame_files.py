@@ -71,7 +71,7 @@ def _file(source: str | bytes) -> BinaryIO:
     return BytesIO(source) if isinstance(source, bytes) else open(source, "rb")
 
 
-def check_size(width: int, height: int, max_pixels: int | None):
+def check_size(width: int, height: int, max_pixels: int | None) -> None:
     """Raises ValueError if frames have more than `max_pixels` pixels; None allows any number."""
     if max_pixels is not None and width * height > max_pixels:
         raise ValueError(
@@ -132,7 +132,7 @@ def _numbers_apart(path: Path) -> list[str]:
 class _TemplatePaths(Sequence):
     """The paths that a template generates, lazily: a data set may claim any number of frames."""
 
-    def __init__(self, folder: FrameFolder):
+    def __init__(self, folder: FrameFolder) -> None:
         self.folder, self.length = folder, folder.num_frames
         if self.length is None:
             self.length = 0
@@ -238,7 +238,7 @@ class _StoredArray:
             raise ValueError(f"the file is cut off: its array of shape {shape} and dtype {dtype} is not complete")
         return cls(file, start, shape, dtype)
 
-    def check(self, num_channels: int | None, max_pixels: int | None):
+    def check(self, num_channels: int | None, max_pixels: int | None) -> None:
         """Raises ValueError if frames have the wrong number of channels or too many pixels."""
         height, width, channels = self._frame_shape(num_channels)
         if not height * width * channels:

@@ -68,7 +68,7 @@ def array_pixels(array: np.ndarray, kind: str = "", *, sixteen_bits: bool = Fals
     return np.rint(array * array.dtype.type(255)).astype(np.uint8) if limit == 1 else array.astype(np.uint8)
 
 
-def warn_of_dark_frames(high: int):
+def warn_of_dark_frames(high: int) -> None:
     """Warns once that 16-bit frames come out dark, if `high`, the largest value of some frames, suggests 12 bits."""
     if 0 < high < 4096:
         warnings.warn(
@@ -96,7 +96,7 @@ def fit_channels(frame: np.ndarray, num_channels: int | None, kind: str = "") ->
     return np.repeat(frame, 3, axis=-1)
 
 
-def check_channels(channels: int, num_channels: int | None, kind: str = ""):
+def check_channels(channels: int, num_channels: int | None, kind: str = "") -> None:
     """Raises ValueError if frames of `channels` channels cannot be converted to `num_channels`."""
     if num_channels not in (None, channels) and {channels, num_channels} != {1, 3}:
         kind = f" ({kind})" if kind else ""

@@ -134,7 +134,7 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
     max_pixels = MAX_PIXELS
     return_metadata = False
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs) -> None:
         super().__init__(**kwargs)
         self._set_attributes(**kwargs)
 
@@ -225,7 +225,7 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
                 video,
                 indices,
                 options["video_backend"],
-                options["square_pixels"],
+                square_pixels=options["square_pixels"],
                 transform=lambda frames: crops(frames.permute(0, 3, 1, 2)),  # (n, H, W, C) -> (n, C, H, W)
                 num_channels=options["num_channels"],
                 max_pixels=options["max_pixels"],
@@ -285,8 +285,8 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
             found.frames_indices = [int(index) for index in wanted]
             return found.frames_indices
 
-        limits = {"num_channels": options["num_channels"], "max_pixels": options["max_pixels"]}
-        frames = read_frames(video_url_or_urls, indices, options["video_backend"], options["square_pixels"], **limits)
+        shown = {name: options[name] for name in ("square_pixels", "num_channels", "max_pixels")}
+        frames = read_frames(video_url_or_urls, indices, options["video_backend"], **shown)
         found.height, found.width = frames.shape[1:3]
         return frames.permute(0, 3, 1, 2), found  # (T, H, W, C) -> (T, C, H, W)
 
@@ -392,7 +392,7 @@ def crop_views(frames: torch.Tensor, crop_size: SizeDict, num_crops: int) -> tor
     return torch.stack(crops)
 
 
-def _describe(metadata: VideoMetadata, info: VideoInfo):
+def _describe(metadata: VideoMetadata, info: VideoInfo) -> None:
     metadata.total_num_frames, metadata.fps = info.num_frames, info.fps
     metadata.duration = info.num_frames / info.fps if info.fps else None
 

@@ -109,7 +109,7 @@ def eager_attention_forward(
 class VideoMAEV2DropPath(nn.Module):
     """Stochastic depth: drops a residual branch for a whole video, in training only."""
 
-    def __init__(self, rate: float):
+    def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
 
@@ -124,7 +124,7 @@ class VideoMAEV2PatchEmbeddings(nn.Module):
     """Projects tubelets. The weight is that of a Conv3d whose stride equals its kernel, applied as a matrix product to
     the gathered tubelets only: with 90 % masked, this is a tenth of the convolution."""
 
-    def __init__(self, config: VideoMAEV2Config):
+    def __init__(self, config: VideoMAEV2Config) -> None:
         super().__init__()
         self.config = config
         kernel = (config.tubelet_size, *config.patch_hw)
@@ -164,7 +164,7 @@ class VideoMAEV2PatchEmbeddings(nn.Module):
 
 
 class VideoMAEV2Embeddings(nn.Module):
-    def __init__(self, config: VideoMAEV2Config):
+    def __init__(self, config: VideoMAEV2Config) -> None:
         super().__init__()
         self.patch_embeddings = VideoMAEV2PatchEmbeddings(config)
         self.num_patches = config.sequence_length
@@ -192,7 +192,7 @@ class VideoMAEV2Embeddings(nn.Module):
 
 
 class VideoMAEV2SelfAttention(nn.Module):
-    def __init__(self, config: VideoMAEV2Config, hidden_size: int, num_attention_heads: int):
+    def __init__(self, config: VideoMAEV2Config, hidden_size: int, num_attention_heads: int) -> None:
         super().__init__()
         # The decoder shares the config of the model, so that `set_attn_implementation` reaches all layers.
         self.config = config
@@ -235,7 +235,7 @@ class VideoMAEV2SelfAttention(nn.Module):
 
 
 class VideoMAEV2SelfOutput(nn.Module):
-    def __init__(self, config: VideoMAEV2Config, hidden_size: int):
+    def __init__(self, config: VideoMAEV2Config, hidden_size: int) -> None:
         super().__init__()
         self.dense = nn.Linear(hidden_size, hidden_size)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
@@ -245,7 +245,7 @@ class VideoMAEV2SelfOutput(nn.Module):
 
 
 class VideoMAEV2Attention(nn.Module):
-    def __init__(self, config: VideoMAEV2Config, hidden_size: int, num_attention_heads: int):
+    def __init__(self, config: VideoMAEV2Config, hidden_size: int, num_attention_heads: int) -> None:
         super().__init__()
         self.attention = VideoMAEV2SelfAttention(config, hidden_size, num_attention_heads)
         self.output = VideoMAEV2SelfOutput(config, hidden_size)
@@ -257,7 +257,7 @@ class VideoMAEV2Attention(nn.Module):
 
 
 class VideoMAEV2Intermediate(nn.Module):
-    def __init__(self, config: VideoMAEV2Config, hidden_size: int, intermediate_size: int):
+    def __init__(self, config: VideoMAEV2Config, hidden_size: int, intermediate_size: int) -> None:
         super().__init__()
         self.dense = nn.Linear(hidden_size, intermediate_size)
         self.intermediate_act_fn = ACT2FN[config.hidden_act]
@@ -267,7 +267,7 @@ class VideoMAEV2Intermediate(nn.Module):
 
 
 class VideoMAEV2Output(nn.Module):
-    def __init__(self, config: VideoMAEV2Config, hidden_size: int, intermediate_size: int):
+    def __init__(self, config: VideoMAEV2Config, hidden_size: int, intermediate_size: int) -> None:
         super().__init__()
         self.dense = nn.Linear(intermediate_size, hidden_size)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
@@ -286,7 +286,7 @@ class VideoMAEV2Layer(GradientCheckpointingLayer):
         num_attention_heads: int,
         intermediate_size: int,
         drop_path_rate: float,
-    ):
+    ) -> None:
         super().__init__()
         self.attention = VideoMAEV2Attention(config, hidden_size, num_attention_heads)
         self.intermediate = VideoMAEV2Intermediate(config, hidden_size, intermediate_size)
@@ -325,7 +325,7 @@ def head_norm(config: VideoMAEV2Config, hidden_size: int) -> nn.LayerNorm:
 
 
 class VideoMAEV2Encoder(nn.Module):
-    def __init__(self, config: VideoMAEV2Config):
+    def __init__(self, config: VideoMAEV2Config) -> None:
         super().__init__()
         self.layer = _build_layers(
             config,
@@ -342,7 +342,7 @@ class VideoMAEV2Encoder(nn.Module):
 
 
 class VideoMAEV2Decoder(nn.Module):
-    def __init__(self, config: VideoMAEV2Config):
+    def __init__(self, config: VideoMAEV2Config) -> None:
         super().__init__()
         hidden_size = config.decoder_hidden_size
         self.decoder_layers = _build_layers(

@@ -73,11 +73,11 @@ class VideoMAEV2PreTrainedModel(StrictLoading, PreTrainedModel):
     # multiply the loss by the numbers of accumulation steps and processes.
     accepts_loss_kwargs = False
 
-    def __init__(self, config: VideoMAEV2Config, *args, **kwargs):
+    def __init__(self, config: VideoMAEV2Config, *args, **kwargs) -> None:
         config.validate_fields()  # `from_pretrained(..., num_frames=7)` sets fields one by one
         super().__init__(config, *args, **kwargs)
 
-    def _check_mask(self, mask: torch.Tensor, name: str, batch_size: int):
+    def _check_mask(self, mask: torch.Tensor, name: str, batch_size: int) -> None:
         """Raises ValueError if a mask is not of shape (batch_size, L)."""
         expected = (batch_size, self.config.sequence_length)
         if tuple(mask.shape) != expected:
@@ -100,7 +100,7 @@ class VideoMAEV2PreTrainedModel(StrictLoading, PreTrainedModel):
         return mask_to_ids(mask, count)
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         """The official initialisation (v1/modeling_pretrain.py, v1/modeling_finetune.py), for all models.
 
         Deviation: official finetuning from scratch initialises every Linear from a normal of std 0.02; here the blocks
@@ -134,7 +134,7 @@ class VideoMAEV2PreTrainedModel(StrictLoading, PreTrainedModel):
                 init.trunc_normal_(module.mask_token, std=0.02, a=-0.02, b=0.02)  # truncated at one standard deviation
 
 
-def _init_like_pytorch(module: nn.Linear | nn.Conv3d):
+def _init_like_pytorch(module: nn.Linear | nn.Conv3d) -> None:
     """PyTorch's default initialisation, which the official code keeps for patch projection and encoder_to_decoder."""
     init.kaiming_uniform_(module.weight, a=math.sqrt(5))
     if module.bias is not None:
@@ -145,7 +145,7 @@ def _init_like_pytorch(module: nn.Linear | nn.Conv3d):
 class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
     """The encoder."""
 
-    def __init__(self, config: VideoMAEV2Config):
+    def __init__(self, config: VideoMAEV2Config) -> None:
         super().__init__(config)
         self.embeddings = VideoMAEV2Embeddings(config)
         self.encoder = VideoMAEV2Encoder(config)
@@ -204,7 +204,7 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
 
     _fsdp_plan = {"decoder.decoder_layers.*": "free_full_weight"}  # the encoder's is in the configuration
 
-    def __init__(self, config: VideoMAEV2Config):
+    def __init__(self, config: VideoMAEV2Config) -> None:
         config.check_pretraining()
         super().__init__(config)
         self.videomae = VideoMAEV2Model(config)
@@ -363,7 +363,7 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
 
     head_parts = ("fc_norm", "classifier")
 
-    def __init__(self, config: VideoMAEV2Config):
+    def __init__(self, config: VideoMAEV2Config) -> None:
         if config.use_mean_pooling is None:  # the official choice; pretraining checkpoints leave it open
             config = deepcopy(config)
             config.use_mean_pooling = True

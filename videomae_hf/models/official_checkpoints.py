@@ -81,7 +81,7 @@ def _from_official(name: str, value: torch.Tensor):
         yield layer + _rename(rest, _BLOCK_NAMES), value
 
 
-def to_official(weights: dict[str, torch.Tensor], pretraining: bool) -> dict[str, torch.Tensor]:
+def to_official(weights: dict[str, torch.Tensor], *, pretraining: bool) -> dict[str, torch.Tensor]:
     """Our weights under the official names of a pretraining model (prefix `encoder.`) or a classifier (no prefix)."""
     official, waiting = {}, {}
     encoder = "encoder." if pretraining else ""

@@ -37,7 +37,7 @@ _SIGNATURES = (
 _PROBED_BYTES = 2**20  # the number of bytes that FFmpeg probes
 
 
-def refuse_unknown_container(source: str | bytes):
+def refuse_unknown_container(source: str | bytes) -> None:
     """Raises ValueError unless the first bytes are those of a container and of nothing else.
 
     FFmpeg recognises SDP, DASH and IMF by marks that may follow any other beginning; these are searched for.

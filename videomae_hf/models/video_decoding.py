@@ -69,8 +69,8 @@ def read_frames(
     source: VideoSource,
     indices: Sequence[int] | Callable[[VideoInfo], Sequence[int]],
     backend: str = "auto",
-    square_pixels: bool = False,
     *,
+    square_pixels: bool = False,
     transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
     num_channels: int = 3,
     max_pixels: int | None = MAX_PIXELS,
@@ -108,7 +108,7 @@ def read_frames(
         segments.insert(0, source)
         source = source.source
     source = fetch(source)
-    clip = _Clip(name, transform, square_pixels)
+    clip = _Clip(name, transform, square_pixels=square_pixels)
 
     def pick(info: VideoInfo) -> list[int]:
         wanted = _wanted_frames(name, info, segments, indices)
@@ -163,17 +163,17 @@ def _naming_errors(name: str, decoded: Decoded) -> Decoded:
 class _Clip:
     """Collects frames in the requested order as they arrive, and transforms a few at a time."""
 
-    def __init__(self, name: str, transform: Callable | None, square_pixels: bool):
+    def __init__(self, name: str, transform: Callable | None, *, square_pixels: bool) -> None:
         self.name, self.transform, self.square_pixels = name, transform, square_pixels
 
-    def start(self, wanted: list[int]):
+    def start(self, wanted: list[int]) -> None:
         self.length, self.places = len(wanted), defaultdict(list)
         for place, index in enumerate(wanted):
             self.places[index].append(place)
         self.waiting, self.missing = [], set(wanted)
         self.shape, self.pixel_aspect_ratio, self.frames = None, None, None
 
-    def add(self, index: int, frame: np.ndarray, pixel_aspect_ratio: float | None):
+    def add(self, index: int, frame: np.ndarray, pixel_aspect_ratio: float | None) -> None:
         if self.shape is None:
             self.shape, self.pixel_aspect_ratio = frame.shape, pixel_aspect_ratio
         if frame.shape != self.shape:
@@ -190,7 +190,7 @@ class _Clip:
             raise VideoDecodeError(f"{self.name} cannot be decoded: frames {sorted(self.missing)[:5]} are missing.")
         return self.frames
 
-    def _place_waiting(self):
+    def _place_waiting(self) -> None:
         indices, frames = zip(*self.waiting)
         self.waiting = []
         frames = torch.from_numpy(np.stack(frames) if len(frames) > 1 else frames[0][None])  # (n, H, W, C)
@@ -227,7 +227,7 @@ def usable_backend(backend: str = "auto") -> str:
     raise ImportError(f"No video decoding backend can be loaded: {', '.join(reasons)}. `pip install av` is enough.")
 
 
-def _check_backend(backend: str):
+def _check_backend(backend: str) -> None:
     if backend not in ("auto", *BACKENDS):
         raise ValueError(f"backend={backend!r} is unknown; choose one of auto, {', '.join(BACKENDS)}.")
 

@@ -71,7 +71,7 @@ class FrameFolder:
         check_template(self.template)
 
 
-def check_template(template: str | None):
+def check_template(template: str | None) -> None:
     """Raises ValueError unless a template has one placeholder for the number of an image."""
     if template is not None and not _TEMPLATE.fullmatch(template):
         raise ValueError(
@@ -227,7 +227,7 @@ def _download(url: str) -> bytes:
     """
     outcome, stopped = [], threading.Event()
 
-    def load():
+    def load() -> None:
         try:
             outcome.append(_body(url, stopped))
         except (OSError, ValueError, http.client.HTTPException) as error:

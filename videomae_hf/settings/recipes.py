@@ -88,11 +88,13 @@ def parse_command_line(
         ValueError, FileNotFoundError: a recipe that is missing or no mapping, an unknown key (with the nearest known
             one), a value of another type, an option that the command does not use.
     """
-    parser = _parser(verb)
+    parser, file = _parser(verb), None
+    if arguments and not arguments[0].startswith("-"):  # left to argparse, the values of model options would be taken
+        file, *arguments = arguments
     actions = {action.dest: action for action in parser._actions if action.option_strings}
     try:
         options, _ = parser.parse_known_args(arguments)
-        recipe = read_recipe(options.recipe, actions, verb) if options.recipe else {}
+        recipe = read_recipe(file, actions, verb) if file else {}
         given = [argument.split("=")[0].removeprefix("--").replace("-", "_") for argument in arguments]
         overrides = checked_settings(overrides or {}, "the recipe of stages", actions, verb)
         recipe = {**_without_base_rate(recipe, overrides), **overrides}
@@ -103,7 +105,7 @@ def parse_command_line(
         namespace, _ = parser.parse_known_args(arguments)
         if namespace.use_cpu:  # before the arguments look for devices
             join_processes(namespace.ddp_timeout)
-        *groups, training, _, rest = parser.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
+        *groups, training, rest = parser.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
     except argparse.ArgumentError as error:
         raise ValueError(str(error)) from error
     config_overrides = {name: value for name, value in recipe.items() if name in verb.config_fields}
@@ -127,12 +129,11 @@ def _parser(verb: Verb) -> HfArgumentParser:
         [*GROUPS.values(), VideoMAETrainingArguments],
         prog=f"{program} {verb.name}",
         usage=f"{program} {verb.name} [recipe.yaml] [--key value ...]",
-        description=f"{verb.summary}\n\n{examples}",
+        description=f"{verb.summary}\n\n{examples}\n\nrecipe.yaml has settings, which options override.",
         formatter_class=_Help,
         allow_abbrev=False,
         exit_on_error=False,
     )
-    parser.add_argument("recipe", nargs="?", help="YAML file of settings, which options override")
     for action in parser._actions:
         if action.type is str and action.default is None and action.dest != "head_from":  # where none is a choice
             action.type = _text_or_none
@@ -184,7 +185,7 @@ def _text_or_none(text: str) -> str | None:
 class _Help(argparse.RawDescriptionHelpFormatter):
     """`--help` with one spelling of each option, and its default where it has one."""
 
-    def __init__(self, prog: str):
+    def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=28, width=110)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
@@ -201,7 +202,7 @@ def _shorten_help(parser: HfArgumentParser, verb: Verb) -> str:
     latter two, for the end of it."""
     training = {spec.name for spec in dataclasses.fields(VideoMAETrainingArguments)}
     explained = set(VideoMAETrainingArguments.__annotations__) | set(_COMMON) if verb.trains else set(_WITHOUT_TRAINING)
-    shown, others = {"help", "recipe", *verb.settings, *explained}, []
+    shown, others = {"help", *verb.settings, *explained}, []
     if verb.trains:
         shown.add("smoke_test")
     for action in parser._actions:
@@ -278,6 +279,6 @@ def _number_if_text(value):
     return value
 
 
-def _require_known(name: str, known: Iterable[str], problem: str):
+def _require_known(name: str, known: Iterable[str], problem: str) -> None:
     if name not in known:
         raise ValueError(problem + (did_you_mean(name, sorted(known)) or "; see --help for all."))

@@ -191,7 +191,7 @@ class VideoMAETrainingArguments(TrainingArguments):
         self.learning_rate = self.effective_learning_rate
         self._set_official_schedule()
 
-    def _set_best_metric(self):
+    def _set_best_metric(self) -> None:
         """Says whether more of `metric_for_best_model` is better: transformers takes all but losses to be so."""
         if self.early_stopping_patience is not None:
             if self.early_stopping_patience < 1:
@@ -214,7 +214,7 @@ class VideoMAETrainingArguments(TrainingArguments):
         """What is pickled, into training_args.bin among others: all but the secret."""
         return {**self.__dict__, "hub_token": None}
 
-    def _set_official_schedule(self):
+    def _set_official_schedule(self) -> None:
         """The nearest that transformers has a name for; `VideoMAETrainer.create_scheduler` makes the official one."""
         schedule = SchedulerType.COSINE_WITH_MIN_LR
         options = {"min_lr_rate": self.base_min_learning_rate / self.base_learning_rate}
@@ -239,7 +239,7 @@ class VideoMAETrainingArguments(TrainingArguments):
         fp16 = self.fp16 or os.environ.get("ACCELERATE_MIXED_PRECISION") in ("fp16", "fp8")
         return not (fp16 or self.use_cpu) and torch.cuda.is_available() and torch.cuda.is_bf16_supported(False)
 
-    def accumulate(self):
+    def accumulate(self) -> None:
         """Sets `gradient_accumulation_steps` so that a step has `total_batch_size` videos.
 
         Raises:
@@ -274,7 +274,7 @@ class VideoMAETrainingArguments(TrainingArguments):
         if self.fsdp or self.deepspeed:
             raise ValueError("fsdp2 does not go with fsdp or deepspeed; keep one of them.")
 
-    def _check_average(self):
+    def _check_average(self) -> None:
         if self.ema_decay is None:
             if self.evaluate_ema:
                 raise ValueError("evaluate_ema=True needs an average of the weights; set ema_decay, to 0.9999 say.")

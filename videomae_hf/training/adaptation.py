@@ -22,7 +22,7 @@ from ..settings.training_arguments import VideoMAETrainingArguments
 from .trainer import VideoMAETrainer
 
 
-def freeze(model: nn.Module, freeze_layers: int = 0, freeze_encoder: bool = False) -> list[str]:
+def freeze(model: nn.Module, freeze_layers: int = 0, *, freeze_encoder: bool = False) -> list[str]:
     """Freezes the first blocks of the encoder, or all of it, in place.
 
     What is frozen gets no gradient (and none is carried through it: everything below the first trained block costs
@@ -60,7 +60,7 @@ def freeze(model: nn.Module, freeze_layers: int = 0, freeze_encoder: bool = Fals
     return [f"frozen: {what}; {trained:,} of {total:,} parameters are trained"]
 
 
-def _keep_in_eval_mode(module: nn.Module):
+def _keep_in_eval_mode(module: nn.Module) -> None:
     """`model.train()`, which the Trainer calls in each step, passes this module and all below it by."""
     module.eval()
     module.train = types.MethodType(_unmoved, module)
@@ -117,12 +117,12 @@ def add_adapters(model: VideoMAEV2ForVideoClassification, args: VideoMAETraining
 class SaveConfigCallback(TrainerCallback):
     """Adds config.json, with the classes, to each checkpoint: peft alone would not save them."""
 
-    def on_save(self, args, state, control, model=None, **kwargs):
+    def on_save(self, args, state, control, model=None, **kwargs) -> None:
         if state.is_world_process_zero:
             _save_config(model, Path(args.output_dir, f"checkpoint-{state.global_step}"))
 
 
-def save_merged(trainer: VideoMAETrainer):
+def save_merged(trainer: VideoMAETrainer) -> None:
     """Writes the merged model to `output_dir`, the adapters to its folder `adapter`, and the processor to both."""
     if not trainer.args.should_save:
         return

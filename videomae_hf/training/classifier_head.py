@@ -198,7 +198,7 @@ def describe_rows(classes: list[str], rows: list[int | None], num_rows: int, che
 
 
 @torch.no_grad()
-def set_classes(model: VideoMAEV2ForVideoClassification, classes: list[str], rows: list[int | None]):
+def set_classes(model: VideoMAEV2ForVideoClassification, classes: list[str], rows: list[int | None]) -> None:
     """Gives a model a head for these classes: the named rows of its present one, new ones for None."""
     config, old = model.config, model.classifier
     new = nn.Linear(config.hidden_size, len(classes))

@@ -41,11 +41,11 @@ class Teacher:
         rows: its class for each class of the student; other classes of the teacher are left out.
     """
 
-    def __init__(self, model: VideoMAEV2ForVideoClassification, rows: list[int]):
+    def __init__(self, model: VideoMAEV2ForVideoClassification, rows: list[int]) -> None:
         self.model = model.eval().requires_grad_(False)
         self.rows = torch.tensor(rows)
 
-    def to(self, device: torch.device):
+    def to(self, device: torch.device) -> None:
         """Moves it; on a GPU to bfloat16, or float16 where there is none, which is enough for targets."""
         if device.type == "cuda":
             self.model.to(torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
@@ -121,7 +121,7 @@ def load_teacher(
     return Teacher(model, teacher_rows(classes, model.config, settings.teacher)), lines
 
 
-def _check_settings(settings: DistillationSettings, student: VideoMAEV2Config):
+def _check_settings(settings: DistillationSettings, student: VideoMAEV2Config) -> None:
     if not 0 <= settings.distillation_weight <= 1:
         raise ValueError(f"distillation_weight={settings.distillation_weight} must be in [0, 1].")
     if settings.distillation_temperature <= 0:
@@ -188,7 +188,7 @@ class DistillationTrainer(VideoMAETrainer):
     `teacher_agreement`, the part of this process's clips since the last line with the same most probable class.
     """
 
-    def __init__(self, *args, teacher: Teacher, settings: DistillationSettings, **kwargs):
+    def __init__(self, *args, teacher: Teacher, settings: DistillationSettings, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if self.args.overfit_check and not settings.needs_labels:
             raise ValueError(
@@ -215,7 +215,7 @@ class DistillationTrainer(VideoMAETrainer):
         self._agreements.append((outputs.logits.argmax(-1) == teacher_logits.argmax(-1)).float().mean())
         return (loss, outputs) if return_outputs else loss
 
-    def log(self, logs: dict[str, float], *args, **kwargs):
+    def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         if "loss" in logs and self._agreements:
             logs["teacher_agreement"] = round(torch.stack(self._agreements).mean().item(), 4)
             self._agreements = []

@@ -39,13 +39,13 @@ def report(args: TrainingArguments, messages: Iterable[str]) -> None:
             print(message, flush=True)
 
 
-def leave_processes():
+def leave_processes() -> None:
     """Ends the threads of the process group, at the end of a program: some abort a process that ends with them."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
-def check_processes(args: TrainingArguments, expected: int | None = None):
+def check_processes(args: TrainingArguments, expected: int | None = None) -> None:
     """Raises ValueError where other processes run than were asked for, by `expected` or else by the launcher."""
     running = args.world_size
     if expected is not None:
@@ -82,7 +82,7 @@ def check_processes(args: TrainingArguments, expected: int | None = None):
         )
 
 
-def check_sharding(trainer: Trainer):
+def check_sharding(trainer: Trainer) -> None:
     """Raises ValueError where FSDP or DeepSpeed was asked for and is not active (on CPUs, it silently becomes DDP)."""
     args, active = trainer.args, trainer.accelerator.distributed_type
     for name, asked, kind in (
@@ -100,7 +100,7 @@ def _is_on(name: str) -> bool:
     return os.environ.get(name, "false").lower() in ("true", "1")
 
 
-def check_agreement(args: TrainingArguments, what: str, facts: dict):
+def check_agreement(args: TrainingArguments, what: str, facts: dict) -> None:
     """Raises ValueError, in every process, where their `facts` differ, naming what does and in which processes."""
     if args.world_size == 1:
         return
@@ -128,7 +128,7 @@ class Watch(threading.Thread):
 
     running: "Watch | None" = None
 
-    def __init__(self, args: TrainingArguments):
+    def __init__(self, args: TrainingArguments) -> None:
         super().__init__(daemon=True)
         self.args = args
         self.patience = min(args.ddp_timeout / 2, 300)  # seconds
@@ -139,10 +139,10 @@ class Watch(threading.Thread):
         self.stopped = threading.Event()
         self.at("before the first step")
 
-    def at(self, place: str):
+    def at(self, place: str) -> None:
         self.place, self.since = place, time.monotonic()
 
-    def run(self):
+    def run(self) -> None:
         ticks, waited, before = 0, 0, None
         try:
             while not self.stopped.wait(self.interval):
@@ -184,7 +184,7 @@ class Watch(threading.Thread):
             places.setdefault(place, []).append(f"process {rank} ({host}, pid {pid})")
         return "; ".join(f"{place}: {', '.join(some)}" for place, some in places.items()), silent
 
-    def report(self, before: list[list[str]]):
+    def report(self, before: list[list[str]]) -> None:
         words, silent = self.roll_call(before)
         if set(range(self.args.process_index)) <= silent:  # the first that lives speaks for all
             logger.warning(
@@ -198,29 +198,29 @@ class Watch(threading.Thread):
 class ProcessesCallback(TrainerCallback):
     """Compares the data of all processes before training, and keeps the watch in it."""
 
-    def __init__(self, dataset):
+    def __init__(self, dataset) -> None:
         self.dataset = dataset
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
         if args.world_size > 1:
             check_agreement(args, "training data", data_facts(self.dataset))
             Watch.running = Watch(args)
             Watch.running.start()
 
-    def on_step_begin(self, args, state, control, **kwargs):
+    def on_step_begin(self, args, state, control, **kwargs) -> None:
         self._at(f"in step {state.global_step + 1}")
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, args, state, control, **kwargs) -> None:
         self._at(f"after step {state.global_step}, reading, evaluating or saving")
 
-    def on_prediction_step(self, args, state, control, **kwargs):
+    def on_prediction_step(self, args, state, control, **kwargs) -> None:
         self._at(f"evaluating after step {state.global_step}")
 
-    def _at(self, place: str):
+    def _at(self, place: str) -> None:
         if Watch.running is not None:
             Watch.running.at(place)
 
-    def on_train_end(self, args, state, control, **kwargs):
+    def on_train_end(self, args, state, control, **kwargs) -> None:
         Watch.end()
 
 

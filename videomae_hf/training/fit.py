@@ -33,7 +33,7 @@ def prepare(model: torch.nn.Module, run: Run) -> torch.nn.Module:
     if args.lora_rank:
         model, lines = add_adapters(model, args)
     else:
-        lines = freeze(model, args.freeze_layers, args.freeze_encoder)
+        lines = freeze(model, args.freeze_layers, freeze_encoder=args.freeze_encoder)
     report(args, lines + fit_batch(run, model))
     return model
 
@@ -86,7 +86,7 @@ def _checkpoint_to_resume(run: Run, record: RunRecord) -> str | None:
     resume = resume_path(args)
     if resume is not None:
         check_complete(resume)
-        report(args, check_same_run(resume, record, args.allow_changes))
+        report(args, check_same_run(resume, record, allow_changes=args.allow_changes))
         report(args, [f"going on from {resume}"])
     elif args.resume_from_checkpoint is not None:
         report(args, [f"no checkpoint in {args.output_dir}: starting at step 0"])

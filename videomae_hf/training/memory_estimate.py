@@ -68,8 +68,8 @@ def estimate_memory(model: nn.Module, settings: MemorySettings) -> dict[str, int
         "AdamW": 8 * trained // parts,
         **({"average of weights": 4 * trained} if settings.averaged else {}),
         "clips": settings.clips * pixels * (4 if settings.float_pixels else 1),
-        **activations(config, pretraining, settings, trained_layers(model)),
-        "work space": work_space(config, pretraining, settings),
+        **activations(config, pretraining=pretraining, settings=settings, num_layers=trained_layers(model)),
+        "work space": work_space(config, pretraining=pretraining, settings=settings),
     }
 
 
@@ -96,7 +96,7 @@ def trained_layers(model: nn.Module) -> int:
 
 
 def activations(
-    config: VideoMAEV2Config, pretraining: bool, settings: MemorySettings, num_layers: int | None = None
+    config: VideoMAEV2Config, *, pretraining: bool, settings: MemorySettings, num_layers: int | None = None
 ) -> dict[str, int]:
     """Bytes that autograd keeps from the forward pass for the backward pass, by the tokens that they belong to.
 
@@ -128,7 +128,7 @@ def activations(
     }
 
 
-def work_space(config: VideoMAEV2Config, pretraining: bool, settings: MemorySettings) -> int:
+def work_space(config: VideoMAEV2Config, *, pretraining: bool, settings: MemorySettings) -> int:
     """What the backward pass of the largest layer holds for a moment; with checkpointing the layer is made anew."""
     num_visible, num_decoded = token_counts(config) if pretraining else (config.sequence_length, 0)
     layers = [layer_bytes(settings, num_visible, num_visible, *_encoder_sizes(config))]

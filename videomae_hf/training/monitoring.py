@@ -80,7 +80,7 @@ def fixed_clips(dataset: VideoDataset, number: int, config: VideoMAEV2Config) ->
     return ClipCollator(config)([videos[index * len(videos) // number] for index in range(number)])
 
 
-def log_reconstructions(trainer: Trainer, number: int):
+def log_reconstructions(trainer: Trainer, number: int) -> None:
     """Makes a pretraining draw `number` of the videos it evaluates on, or else trains on; of a stream it draws none."""
     dataset = trainer.train_dataset if trainer.eval_dataset is None else trainer.eval_dataset
     if number > 0 and isinstance(trainer.model, VideoMAEV2ForPreTraining) and isinstance(dataset, VideoDataset):
@@ -100,21 +100,21 @@ class ReconstructionPictures(TrainerCallback):
         clips: batch of `fixed_clips`.
     """
 
-    def __init__(self, trainer: Trainer, clips: dict[str, torch.Tensor]):
+    def __init__(self, trainer: Trainer, clips: dict[str, torch.Tensor]) -> None:
         self.trainer, self.clips = trainer, clips
         self._drawn_at = None
 
-    def on_evaluate(self, args, state, control, **kwargs):
+    def on_evaluate(self, args, state, control, **kwargs) -> None:
         self._draw(args, state)
 
-    def on_save(self, args, state, control, **kwargs):
+    def on_save(self, args, state, control, **kwargs) -> None:
         self._draw(args, state)
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, args, state, control, **kwargs) -> None:
         if state.global_step >= state.max_steps:  # on_train_end is too late: the trackers are closed
             self._draw(args, state)
 
-    def _draw(self, args, state):
+    def _draw(self, args, state) -> None:
         if self._drawn_at == state.global_step:
             return
         self._drawn_at = state.global_step
@@ -133,7 +133,7 @@ class ReconstructionPictures(TrainerCallback):
         log_pictures(self.trainer.callback_handler.callbacks, pictures, state.global_step)
 
 
-def log_pictures(callbacks: list[TrainerCallback], pictures: dict[str, Image.Image], step: int):
+def log_pictures(callbacks: list[TrainerCallback], pictures: dict[str, Image.Image], step: int) -> None:
     """Sends pictures to the runs that transformers' own callbacks have opened; other trackers get none."""
     for callback in callbacks:
         if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
@@ -166,7 +166,7 @@ class Probe:
 
     def __init__(
         self, train_set: VideoDataset, eval_set: VideoDataset, collator: ClipCollator, args: VideoMAETrainingArguments
-    ):
+    ) -> None:
         self.collator, self.args = collator, args
         config = collator.config
         clip_bytes = config.num_frames * config.num_channels * math.prod(config.image_hw)

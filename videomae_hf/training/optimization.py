@@ -24,18 +24,18 @@ class DropPathWarmup(TrainerCallback):
     The official code has no such schedule. The configuration is not touched: what is saved has the full rate.
     """
 
-    def __init__(self, model: nn.Module, epochs: float):
+    def __init__(self, model: nn.Module, epochs: float) -> None:
         layers = [module for module in model.modules() if isinstance(module, VideoMAEV2DropPath)]
         if not any(layer.rate for layer in layers):
             raise ValueError(f"drop_path_warmup_epochs={epochs} needs a rate to grow to: set drop_path_rate.")
         self.rates, self.epochs = {layer: layer.rate for layer in layers}, epochs
 
-    def on_step_begin(self, args, state, control, **kwargs):
+    def on_step_begin(self, args, state, control, **kwargs) -> None:
         part = min(state.epoch / self.epochs, 1.0)
         for layer, rate in self.rates.items():
             layer.rate = part * rate
 
-    def on_train_end(self, args, state, control, **kwargs):
+    def on_train_end(self, args, state, control, **kwargs) -> None:
         for layer, rate in self.rates.items():
             layer.rate = rate
 
@@ -50,16 +50,16 @@ class WeightAverage:
     1000 steps of 0.9999 they are still 90 % of the average.
     """
 
-    def __init__(self, decay: float):
+    def __init__(self, decay: float) -> None:
         self.decay = decay
         self.weights: dict[str, torch.Tensor] | None = None
 
-    def start(self, model: torch.nn.Module):
+    def start(self, model: torch.nn.Module) -> None:
         """Begins with the weights as they are."""
         self.weights = {name: weights.detach().float().clone() for name, weights in _trainable(model)}
 
     @torch.no_grad()
-    def update(self, model: torch.nn.Module, step: int):
+    def update(self, model: torch.nn.Module, step: int) -> None:
         """To be called after each optimizer step."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for name, weights in _trainable(model):
@@ -83,7 +83,7 @@ class WeightAverage:
 
 
 @torch.no_grad()
-def _copy(source: dict[str, torch.Tensor], model: torch.nn.Module):
+def _copy(source: dict[str, torch.Tensor], model: torch.nn.Module) -> None:
     for name, weights in _trainable(model):
         weights.copy_(source[name])
 

@@ -40,7 +40,7 @@ class Outcome:
     learnt: bool
     right: float | None  # part of the labels that are predicted right, None without classes
 
-    def __str__(self):
+    def __str__(self) -> str:
         right = "" if self.right is None else f", {self.right:.0%} of the labels right"
         return f"loss {self.losses[0]:.4g} -> {self.losses[-1]:.4g} in {len(self.losses) - 1} steps{right}"
 

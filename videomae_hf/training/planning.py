@@ -204,15 +204,15 @@ class PaceCallback(TrainerCallback):
     The first step is not counted: it also waits for the first data and for what is compiled.
     """
 
-    def __init__(self, num_sample: int = 1):
+    def __init__(self, num_sample: int = 1) -> None:
         self.num_sample = num_sample
         self._begun, self._said = None, False
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, args, state, control, **kwargs) -> None:
         if self._begun is None:
             self._begun = (state.global_step, time.perf_counter())
 
-    def on_log(self, args, state, control, **kwargs):
+    def on_log(self, args, state, control, **kwargs) -> None:
         steps = state.global_step - self._begun[0] if self._begun else 0
         if steps < 1 or self._said or not state.is_world_process_zero:
             return

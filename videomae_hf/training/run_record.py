@@ -88,7 +88,7 @@ def read_record(folder: str | Path) -> dict | None:
     return content
 
 
-def check_same_run(checkpoint: str | Path, record: RunRecord, allow_changes: bool) -> list[str]:
+def check_same_run(checkpoint: str | Path, record: RunRecord, *, allow_changes: bool) -> list[str]:
     """Compares a checkpoint with the run that is to go on from it.
 
     Returns:

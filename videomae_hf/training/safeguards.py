@@ -122,7 +122,7 @@ def check_complete(checkpoint: str | Path) -> None:
 
 
 @contextmanager
-def checkpoint_written(checkpoint: Path, by_this_process: bool) -> Iterator[None]:
+def checkpoint_written(checkpoint: Path, *, by_this_process: bool) -> Iterator[None]:
     """Around the writing of a checkpoint. One that fails is removed, and the error names its folder."""
     if by_this_process:
         # Of an earlier run: new files beside old ones are incomplete.
@@ -156,7 +156,7 @@ def folder_named(folder: Path | str) -> Iterator[None]:
         raise CannotWriteError(f"{folder} could not be written ({reason}). Is the disk full?") from error
 
 
-def flush_to_disk(folder: Path | str):
+def flush_to_disk(folder: Path | str) -> None:
     """Returns when the files of a folder would outlast a power failure."""
     for path in Path(folder).rglob("*"):
         if path.is_file():
@@ -164,7 +164,7 @@ def flush_to_disk(folder: Path | str):
                 os.fsync(file.fileno())
 
 
-def check_finite(model: torch.nn.Module, step: int):
+def check_finite(model: torch.nn.Module, step: int) -> None:
     """Raises FloatingPointError if a weight is not finite, so that no checkpoint has such weights."""
     for name, parameter in model.named_parameters():
         if not parameter.detach().isfinite().all():
@@ -192,10 +192,10 @@ class NamingCollator:
 class StepRecord:
     """What an optimizer step has seen in this process: the losses of its batches, and their videos."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.paths, self.losses = [], []
 
-    def begin(self, batches: list[dict]):
+    def begin(self, batches: list[dict]) -> None:
         self.paths, self.losses = [batch.pop("paths", []) for batch in batches], []
 
     @property
@@ -203,7 +203,7 @@ class StepRecord:
         """Of all batches; several of each video with `num_sample`."""
         return sum(len(paths) for paths in self.paths)
 
-    def check(self, trainer: Trainer, grad_norm: torch.Tensor | float):
+    def check(self, trainer: Trainer, grad_norm: torch.Tensor | float) -> None:
         """Raises FloatingPointError, in all processes alike, if the gradient is not finite.
 
         A loss that is not finite makes the gradient so, in all processes: one number tells of all. That costs one wait
@@ -250,7 +250,7 @@ class StopOnSignal(TrainerCallback):
     `enable_jit_checkpoint` does not ask: processes stop at different steps, and wait for each other for ever.)
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.received = 0
         # In shared memory, for the workers of data loaders
         self.is_training = torch.zeros((), dtype=torch.bool).share_memory_()
@@ -273,7 +273,7 @@ class StopOnSignal(TrainerCallback):
             for number, handler in previous.items():
                 signal.signal(number, handler or signal.SIG_DFL)
 
-    def _receive(self, number: int, frame):
+    def _receive(self, number: int, frame) -> None:
         # Alone, a second Ctrl-C stops at once. Launchers hand the first on to processes that have had it already.
         if self.received and number == signal.SIGINT and self._group is None:
             raise KeyboardInterrupt
@@ -282,12 +282,12 @@ class StopOnSignal(TrainerCallback):
             os.write(2, f"{signal.Signals(number).name}: a checkpoint is saved after this step.\n".encode())
         self.received = number
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
         self.stopping = False
         if args.world_size > 1 and self._group is None:
             self._group = torch.distributed.new_group(backend="gloo")
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, args, state, control, **kwargs) -> None:
         if self._group is not None:
             received = torch.tensor(self.received)
             torch.distributed.all_reduce(received, torch.distributed.ReduceOp.MAX, group=self._group)
@@ -299,7 +299,7 @@ class StopOnSignal(TrainerCallback):
             control.should_save = control.should_log = True
             control.should_evaluate = False
 
-    def leave(self, args: TrainingArguments, state: TrainerState):
+    def leave(self, args: TrainingArguments, state: TrainerState) -> None:
         """To be called when the step has been saved; raises SystemExit if that was the last one."""
         if not self.stopping:
             return
@@ -318,8 +318,8 @@ class StopOnSignal(TrainerCallback):
         return functools.partial(_outlive_signals, is_training=self.is_training, then=then)
 
 
-def _outlive_signals(worker: int, is_training: torch.Tensor, then: Callable[[int], None] | None):
-    def receive(number, frame):
+def _outlive_signals(worker: int, is_training: torch.Tensor, then: Callable[[int], None] | None) -> None:
+    def receive(number, frame) -> None:
         if not is_training:  # the main process ends its workers with SIGTERM
             os._exit(0)
 

@@ -45,7 +45,9 @@ def shard(model: PreTrainedModel, args: TrainingArguments) -> PreTrainedModel:
     return model
 
 
-def save_optimizer(model: PreTrainedModel, optimizer: torch.optim.Optimizer, folder: str, by_this_process: bool):
+def save_optimizer(
+    model: PreTrainedModel, optimizer: torch.optim.Optimizer, folder: str, *, by_this_process: bool
+) -> None:
     """Puts the state together in the memory of the first process's machine; called by all processes."""
     whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
     state = get_optimizer_state_dict(model, optimizer, options=whole)
@@ -53,7 +55,7 @@ def save_optimizer(model: PreTrainedModel, optimizer: torch.optim.Optimizer, fol
         torch.save(state, Path(folder, OPTIMIZER_FILE))
 
 
-def load_optimizer(model: PreTrainedModel, optimizer: torch.optim.Optimizer, folder: str, rank: int):
+def load_optimizer(model: PreTrainedModel, optimizer: torch.optim.Optimizer, folder: str, rank: int) -> None:
     """The first process reads the state, each takes its part.
 
     Raises:
@@ -68,7 +70,7 @@ def load_optimizer(model: PreTrainedModel, optimizer: torch.optim.Optimizer, fol
     set_optimizer_state_dict(model, optimizer, state, options=_FROM_FIRST)
 
 
-def load_weights(model: PreTrainedModel, folder: str, rank: int):
+def load_weights(model: PreTrainedModel, folder: str, rank: int) -> None:
     """Whole weights, from one file or several, into the parts of all processes; ValueError if there are none."""
     paths = sorted(Path(folder).glob("model*.safetensors"))
     if not paths:

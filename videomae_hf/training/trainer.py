@@ -64,7 +64,7 @@ class VideoMAETrainer(Trainer):
 
     def __init__(
         self, model=None, args=None, *others, probe: Probe | None = None, record: RunRecord | None = None, **kwargs
-    ):
+    ) -> None:
         # transformers refuses to save what it cannot resume; here `sharding` saves the optimizer's state.
         with _replaced(args, "save_only_model", True) if args is not None and args.fsdp2 else nullcontext():
             super().__init__(model, args, *others, **kwargs)
@@ -190,14 +190,14 @@ class VideoMAETrainer(Trainer):
         self._step.check(self, grad_norm)
         return grad_norm
 
-    def _maybe_log_save_evaluate(self, *args, **kwargs):
+    def _maybe_log_save_evaluate(self, *args, **kwargs) -> None:
         super()._maybe_log_save_evaluate(*args, **kwargs)
         self._stop.leave(self.args, self.state)  # here, as the end of a run may delete what was just saved
 
-    def _save_checkpoint(self, model, trial):
+    def _save_checkpoint(self, model, trial) -> None:
         check_finite(self.model, self.state.global_step)
         folder = Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")
-        with checkpoint_written(folder, self.args.should_save):
+        with checkpoint_written(folder, by_this_process=self.args.should_save):
             super()._save_checkpoint(model, trial)
             if self.record is not None and self.args.should_save:
                 self.record.write(folder, step=self.state.global_step, files=list_files(folder))
@@ -205,7 +205,7 @@ class VideoMAETrainer(Trainer):
     def _save_optimizer_and_scheduler(self, output_dir: str):
         if not self.args.fsdp2:
             return super()._save_optimizer_and_scheduler(output_dir)
-        save_optimizer(self.model, self.optimizer, output_dir, self.args.should_save)
+        save_optimizer(self.model, self.optimizer, output_dir, by_this_process=self.args.should_save)
         if self.args.should_save:
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER_NAME))
 
@@ -215,14 +215,14 @@ class VideoMAETrainer(Trainer):
         load_optimizer(self.model, self.optimizer, checkpoint, self.args.process_index)
         self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint, SCHEDULER_NAME), weights_only=True))
 
-    def _save_rng_state(self, output_dir: str):
+    def _save_rng_state(self, output_dir: str) -> None:
         """The last that every process writes: behind it comes trainer_state.json, which says that all is there."""
         super()._save_rng_state(output_dir)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             flush_to_disk(output_dir)
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """The model, and its average in the folder `ema`; at the end of a run with `evaluate_ema` the average alone."""
         folder = output_dir or self.args.output_dir
         with folder_named(folder):
@@ -315,7 +315,7 @@ class VideoMAETrainer(Trainer):
         self._load_average(self.state.best_model_checkpoint)
         super()._load_best_model()
 
-    def _load_average(self, checkpoint: str):
+    def _load_average(self, checkpoint: str) -> None:
         """Through the model, whose own weights are loaded afterwards."""
         if self.average is None:
             return
@@ -326,7 +326,7 @@ class VideoMAETrainer(Trainer):
             super()._load_from_checkpoint(checkpoint)
         self.average.start(self.model)
 
-    def log(self, logs: dict[str, float], *args, **kwargs):
+    def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         """Adds `clips_per_second` (of all processes; with `num_sample` several of one), `data_wait`, the part of the
         time spent waiting for data, `hours_left`, of training alone, and on a GPU `peak_gpu_memory_gib`, the most that
         tensors of this process have taken since the start."""
@@ -382,7 +382,7 @@ class VideoMAETrainer(Trainer):
             dataset.bad[bad.cpu().bool()] = True  # writes True alone: a worker may have found another one meanwhile
         return dataset.bad_videos()
 
-    def _check_bad_fraction(self, bad: int, total: int):
+    def _check_bad_fraction(self, bad: int, total: int) -> None:
         if bad > self.args.max_bad_fraction * total:
             raise BadVideosError(
                 f"{bad} of {total} videos cannot be read, more than max_bad_fraction={self.args.max_bad_fraction} "
@@ -409,29 +409,29 @@ def _replaced(owner, name: str, value):
 class _AverageCallback(TrainerCallback):
     """Updates the average of the weights after each optimizer step."""
 
-    def __init__(self, average: WeightAverage):
+    def __init__(self, average: WeightAverage) -> None:
         self.average = average
 
-    def on_train_begin(self, args, state, control, model, **kwargs):
+    def on_train_begin(self, args, state, control, model, **kwargs) -> None:
         if state.global_step == 0:  # otherwise it came with the checkpoint
             self.average.start(model)
 
-    def on_step_end(self, args, state, control, model, **kwargs):
+    def on_step_end(self, args, state, control, model, **kwargs) -> None:
         self.average.update(model, state.global_step)
 
 
 class _DataCallback(TrainerCallback):
     """Tells the data set its epoch, keeps the clock and stops a run on bad data."""
 
-    def __init__(self, trainer: VideoMAETrainer):
+    def __init__(self, trainer: VideoMAETrainer) -> None:
         self.trainer = trainer
 
-    def on_epoch_begin(self, args, state, control, **kwargs):
+    def on_epoch_begin(self, args, state, control, **kwargs) -> None:
         # The Trainer does this in single-process runs only. A resumed run begins within an epoch.
         if hasattr(self.trainer.train_dataset, "set_epoch"):
             self.trainer.train_dataset.set_epoch(int(state.epoch + 1e-6))
 
-    def on_step_begin(self, args, state, control, **kwargs):
+    def on_step_begin(self, args, state, control, **kwargs) -> None:
         # Dropout and drop path draw from (seed, step, process), as clips do from (seed, epoch, index). Deviation: the
         # official code lets the generator run on, and its resumed runs differ from unbroken ones. The Trainer
         # restores the state of the generators, but whether an epoch draws a seed for its workers from them differs
@@ -440,7 +440,7 @@ class _DataCallback(TrainerCallback):
         torch.manual_seed(generator_of(*numbers).initial_seed())
         self.started = time.perf_counter()
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, args, state, control, **kwargs) -> None:
         self.trainer._seconds_computing += time.perf_counter() - self.started
         self.trainer._steps_timed += 1
         if args.world_size == 1:  # several processes agree when they log
@@ -453,10 +453,10 @@ class _SkipCallback(TrainerCallback):
     The Trainer reads an iterable data set from the start and drops as many batches as the epoch has had.
     """
 
-    def __init__(self, stream: VideoStream):
+    def __init__(self, stream: VideoStream) -> None:
         self.stream = stream
 
-    def on_epoch_begin(self, args, state, control, **kwargs):
+    def on_epoch_begin(self, args, state, control, **kwargs) -> None:
         accumulated = args.gradient_accumulation_steps
         steps = math.ceil(self.stream.num_batches / accumulated)
         self.stream.skip_batches(0 if args.ignore_data_skip else state.global_step % steps * accumulated)

@@ -261,7 +261,7 @@ def _move_rows(
     matrix: tuple[float, ...],
     top_bottom: tuple[int, int],
     moved: torch.Tensor,
-):
+) -> None:
     """Fills `moved` (T * C, N), which holds some rows of the result, from pixels (H * W, T * C)."""
     height, width = size
     a, b, c, d, e, f = matrix

@@ -110,7 +110,7 @@ def _printable(path: str) -> str:
     return path.encode(errors="backslashreplace").decode()
 
 
-def write_report(destination: Path, videos: list[ScannedVideo]):
+def write_report(destination: Path, videos: list[ScannedVideo]) -> None:
     """Writes a csv file with one column per field of `ScannedVideo`."""
     names = [field.name for field in fields(ScannedVideo)]
     write_csv(destination, [names, *([getattr(video, name) for name in names] for video in videos)])

@@ -94,7 +94,7 @@ def _holds(shard: Path, members: list[tuple[str, Path | bytes]]) -> bool:
         return False
 
 
-def _write_tar(shard: Path, members: list[tuple[str, Path | bytes]]):
+def _write_tar(shard: Path, members: list[tuple[str, Path | bytes]]) -> None:
     partial = shard.with_name(shard.name + ".partial")
     # TarInfo defaults to owner 0 and time 0, so that no details of this machine get into a shard.
     with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:

@@ -144,7 +144,7 @@ def _note(source: Path, options: TranscodingOptions, name: str) -> str:
 # ------------------------------------------------------------------------------------------------------------ write
 
 
-def _write(source: Path, partial: Path, options: TranscodingOptions, note: str, constant_rate: bool) -> list[float]:
+def _write(source: Path, partial: Path, options: TranscodingOptions, note: str, *, constant_rate: bool) -> list[float]:
     """Writes the whole file and returns the time of each frame in seconds."""
     with open_container(av, str(source)) as reading:
         stream = _source_stream(reading, source)

@@ -66,7 +66,7 @@ def run_isolated(
 class _Worker:
     """A process and its current job. The process sends None for "alive" and (result,) for "done"."""
 
-    def __init__(self, context, function: Callable):
+    def __init__(self, context, function: Callable) -> None:
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, function), daemon=True)
         with _interrupts_held_back():
@@ -74,7 +74,7 @@ class _Worker:
         theirs.close()
         self.index = None
 
-    def give(self, index: int, job):
+    def give(self, index: int, job) -> None:
         self.index = index
         self.deadline = math.inf  # starting the process takes a while the first time
         with suppress(OSError):  # the process is dead, which `check` will report
@@ -98,7 +98,7 @@ class _Worker:
         self.stop()
         return None, f"no result: no new frame for {timeout:g} s"
 
-    def stop(self):
+    def stop(self) -> None:
         self.process.kill()
         self.process.join()
         self.connection.close()
@@ -125,13 +125,13 @@ def _cause(exit_code: int) -> str:
     return f" ({names.get(exit_code, f'exit status {exit_code}')}{hint})"
 
 
-def _serve(connection, function: Callable):
+def _serve(connection, function: Callable) -> None:
     """The loop of a worker: receives jobs and sends results."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C and stops this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
     last = 0.0
 
-    def alive():
+    def alive() -> None:
         nonlocal last
         if time.monotonic() - last > 1:
             connection.send(None)
@@ -145,6 +145,6 @@ def _serve(connection, function: Callable):
             connection.send((function(job, alive),))
 
 
-def _end_with_parent():
+def _end_with_parent() -> None:
     multiprocessing.parent_process().join()
     os._exit(1)

@@ -71,7 +71,7 @@ def _refuse_spellings(names: list[str], where: str) -> None:
 
 
 def numbered(
-    found: Sequence[Listed], class_names: list[str], where: str, multi_label: bool
+    found: Sequence[Listed], class_names: list[str], where: str, *, multi_label: bool
 ) -> tuple[list[VideoRecord], list[str]]:
     """Replaces the labels of samples by class numbers, and returns notes about how they were read.
 

@@ -36,7 +36,7 @@ class _Folder:
         return len(self.images) > len(self.videos)
 
 
-def list_folder(folder: Path, labelled: bool, class_names: Sequence[str] = ()) -> tuple[list[Listed], list[str]]:
+def list_folder(folder: Path, *, labelled: bool, class_names: Sequence[str] = ()) -> tuple[list[Listed], list[str]]:
     """The videos below a folder, or its folders of images, and notes about files that were left out.
 
     Hidden files and folders are skipped. Links are followed, but each folder is entered only once.
@@ -52,7 +52,7 @@ def list_folder(folder: Path, labelled: bool, class_names: Sequence[str] = ()) -
     """
     links = []
     folders = list(_walk(folder, links))
-    as_images, clips = _kind(folders, labelled)
+    as_images, clips = _kind(folders, labelled=labelled)
     found = []
     if as_images:
         found = [Listed("", VideoRecord(one.path), [normalized(one.parts[0])] if labelled else []) for one in clips]
@@ -62,14 +62,14 @@ def list_folder(folder: Path, labelled: bool, class_names: Sequence[str] = ()) -
             if label or not labelled:
                 found += [Listed("", VideoRecord(os.path.join(one.path, name)), label) for name in one.videos]
     found.sort(key=lambda listed: (listed.labels, listed.sample.path) if labelled else listed.sample.path)
-    _refuse_nothing(folder, folders, found, labelled)
+    _refuse_nothing(folder, folders, found, labelled=labelled)
     if labelled:
         _refuse_other_levels(folder, folders, found, class_names)
         _refuse_empty_classes(folder, folders, found)
         found, notes = _without_repeats(folder, found)
     else:
         notes = []
-    return found, [*notes, *_left_out(folder, folders, links, as_images, labelled)]
+    return found, [*notes, *_left_out(folder, folders, links, as_images=as_images, labelled=labelled)]
 
 
 def _walk(root: Path, links: list[str]) -> Iterator[_Folder]:
@@ -113,7 +113,7 @@ def _identity(path: str | Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _kind(folders: list[_Folder], labelled: bool) -> tuple[bool, list[_Folder]]:
+def _kind(folders: list[_Folder], *, labelled: bool) -> tuple[bool, list[_Folder]]:
     """Whether the data set consists of folders of images, and these folders."""
     clips = [one for one in folders if one.images and one.is_clip and len(one.parts) > labelled]
     inside = {one.path for one in clips}
@@ -121,7 +121,7 @@ def _kind(folders: list[_Folder], labelled: bool) -> tuple[bool, list[_Folder]]:
     return bool(clips) and len(clips) >= _CLEARLY * videos, clips
 
 
-def _refuse_nothing(folder: Path, folders: list[_Folder], found: list[Listed], labelled: bool) -> None:
+def _refuse_nothing(folder: Path, folders: list[_Folder], found: list[Listed], *, labelled: bool) -> None:
     if found:
         return
     videos, images = sum(len(one.videos) for one in folders), sum(len(one.images) for one in folders)
@@ -186,7 +186,7 @@ def _without_repeats(folder: Path, found: list[Listed]) -> tuple[list[Listed], l
     return kept, [f"{folder}: {count(repeats, 'link')} to other videos in it left out"] if repeats else []
 
 
-def _left_out(folder: Path, folders: list[_Folder], links: list[str], as_images: bool, labelled: bool) -> list[str]:
+def _left_out(folder: Path, folders: list[_Folder], links: list[str], *, as_images: bool, labelled: bool) -> list[str]:
     """One line for each kind of file that is not used, with the reason."""
     notes = []
     others = sum((one.others for one in folders), Counter())

@@ -48,6 +48,7 @@ def read_samples(
     source: str | Path,
     class_names: list[str] | None = None,
     root: str | Path | None = None,
+    *,
     labelled: bool = True,
     multi_label: bool = False,
     reading: Reading | None = None,
@@ -129,7 +130,7 @@ def _samples(sources: list[tuple[Path, Reading]], class_names: list[str] | None)
         notes += more
     samples = []
     for (source, reading), listed in zip(sources, found):
-        some, more = numbered(listed, class_names, str(source), reading.multi_label)
+        some, more = numbered(listed, class_names, str(source), multi_label=reading.multi_label)
         samples, notes = samples + some, notes + more
     return VideoRecords(samples, notes), class_names
 
@@ -156,7 +157,7 @@ def _list_source(source: Path, reading: Reading, class_names: list[str] | None) 
     if source.is_dir():
         if reading.kind == "labels":
             raise ValueError(f"multi_label needs a list, and {source} is a folder.")
-        return list_folder(source, reading.labelled, class_names or ())
+        return list_folder(source, labelled=reading.labelled, class_names=class_names or ())
     if not source.is_file():
         raise FileNotFoundError(f"No folder or list of videos at {source}.")
     listed = read_list(source, reading.list_options(reading.kind, class_names))

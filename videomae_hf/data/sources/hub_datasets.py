@@ -48,7 +48,7 @@ class RowRecord(VideoRecord):
 class RowRecords(Sequence):
     """The videos of a `datasets.Dataset`; indexing does not read the video."""
 
-    def __init__(self, rows: datasets.Dataset, column: str, samples: VideoRecords):
+    def __init__(self, rows: datasets.Dataset, column: str, samples: VideoRecords) -> None:
         self._rows, self._column, self._samples = rows.select_columns([column]), column, samples
 
     @property
@@ -163,7 +163,7 @@ def read_rows(source: HubSplit, class_names: list[str] | None = None) -> tuple[R
     if not labelled:
         return RowRecords(rows, video_column, VideoRecords(samples, notes)), []
     feature = rows.features[label_column]
-    _require_list(label_column, feature, multi_label)
+    _require_list(label_column, feature, multi_label=multi_label)
     values = rows.select_columns([label_column])[:][label_column]
     found = [
         Listed(f"row {number}: ", sample, _label_names(value, feature))
@@ -179,7 +179,7 @@ def read_rows(source: HubSplit, class_names: list[str] | None = None) -> tuple[R
     if not class_names:
         class_names, more = classes_of(labels, name)
         notes += more
-    samples, more = numbered(found, class_names, name, multi_label)
+    samples, more = numbered(found, class_names, name, multi_label=multi_label)
     return RowRecords(rows, video_column, VideoRecords(samples, notes + more)), class_names
 
 
@@ -233,7 +233,7 @@ def stream_rows(source: HubSplit, class_names: list[str] | None = None, num_vide
     segments = _segment_columns(rows.features, (video_column, label_column))
     notes = _unused(name, rows.features, [video_column, label_column, *segments])
     if label_column is not None:
-        _require_list(label_column, rows.features[label_column], multi_label)
+        _require_list(label_column, rows.features[label_column], multi_label=multi_label)
         class_names = class_names or _class_label_names(rows.features[label_column])
         if not class_names:
             raise ValueError(
@@ -251,7 +251,7 @@ def stream_rows(source: HubSplit, class_names: list[str] | None = None, num_vide
 
 
 def stream_shards(
-    source: str | Path, class_names: list[str] | None = None, labelled: bool = True, num_videos: int | None = None
+    source: str | Path, class_names: list[str] | None = None, *, labelled: bool = True, num_videos: int | None = None
 ) -> StreamedRows:
     """Opens local tar shards for sequential reading; `tar_shards.py` describes their content.
 
@@ -346,7 +346,7 @@ def _item_feature(feature):
     return feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
 
 
-def _require_list(column: str, feature, multi_label: bool):
+def _require_list(column: str, feature, *, multi_label: bool) -> None:
     is_list = _item_feature(feature) is not None
     if is_list != multi_label:
         what = "lists of labels; set multi_label" if is_list else "one label per video; multi_label needs lists"

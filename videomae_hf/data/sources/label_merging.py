@@ -206,12 +206,12 @@ def _name_warning(rows: list[dict], video_key: str) -> list[str]:
             f"--same_video name, or youtube for Kinetics"]  # fmt: skip
 
 
-def write_list(path: Path, rows: list[dict]):
+def write_list(path: Path, rows: list[dict]) -> None:
     """Writes the rows as JSON lines, which `read_samples` reads."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def write_mappings(path: Path, merged: MergedClasses):
+def write_mappings(path: Path, merged: MergedClasses) -> None:
     content = {"classes": merged.names, "label_mappings": merged.mappings}
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False))
 

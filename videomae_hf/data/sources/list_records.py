@@ -96,7 +96,7 @@ def holds_labels(source: Path, options: ListOptions) -> bool:
 class _Reading:
     """The state of reading one list: its rows in order, and facts and problems collected from all of them."""
 
-    def __init__(self, source: Path, options: ListOptions, table: Table):
+    def __init__(self, source: Path, options: ListOptions, table: Table) -> None:
         self.source, self.options, self.table = source, options, table
         self.finder = PathFinder(options.root or source.parent)
         self.problems: list[str] = []

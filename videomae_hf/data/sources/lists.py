@@ -190,7 +190,7 @@ def _read_columns(path: Path, text: str, kind: str) -> Table:
     rows, names_videos = [], any(_NAMES_VIDEO.search(line) for _, line, _ in lines)
     for number, line, cells in lines[1:]:
         if delimiter is None:
-            cells = _split_below_header(line, columns, names_videos)
+            cells = _split_below_header(line, columns, has_suffixes=names_videos)
         if len(cells) > len(columns):
             raise ValueError(
                 f"{path}, line {number}: {len(cells)} columns, {len(columns)} in the header: {line[:80]!r}"
@@ -213,7 +213,7 @@ def _split_lines(path: Path, text: str, delimiter: str | None, kind: str) -> Ite
         for number, line in lines:
             # A space before or after may be an empty cell.
             unclear = line[0].isspace() or (line[-1].isspace() and not _PATH_IN_LINE.match(line))
-            cells = [] if unclear else split_at_spaces(line.strip(), kind, names_videos and not numbered)
+            cells = [] if unclear else split_at_spaces(line.strip(), kind, has_suffixes=names_videos and not numbered)
             yield number, line, cells
         return
     all_lines, before = text.split("\n"), 0
@@ -346,7 +346,7 @@ def _cells(line: str, delimiter: str) -> list[str]:
         return [line]
 
 
-def split_at_spaces(line: str, kind: str, has_suffixes: bool) -> list[str]:
+def split_at_spaces(line: str, kind: str, *, has_suffixes: bool) -> list[str]:
     """The path, which may contain spaces, and the columns after it; [] if the end of the path is unclear.
 
     Args:
@@ -378,7 +378,7 @@ def split_at_spaces(line: str, kind: str, has_suffixes: bool) -> list[str]:
     return [line] if kind == "nothing" and (len(words) == 1 or not has_suffixes) else []
 
 
-def _split_below_header(line: str, columns: list[str], has_suffixes: bool) -> list[str]:
+def _split_below_header(line: str, columns: list[str], *, has_suffixes: bool) -> list[str]:
     """The cells of a line below a header of one or two columns, separated by spaces, which the path may also contain.
 
     Returns:

@@ -79,7 +79,7 @@ class VideoRecords(Sequence):
         messages: how they were read and what was left out, a line each.
     """
 
-    def __init__(self, samples: Iterable[VideoRecord] = (), messages: Sequence[str] = ()):
+    def __init__(self, samples: Iterable[VideoRecord] = (), messages: Sequence[str] = ()) -> None:
         self.messages, self.multi_label = list(messages), False
         paths, labels, numbers, targets, segments = [], [], [], [], {}
         self._contents = {}  # position: bytes, of samples that are no files; they are in memory anyway
@@ -140,7 +140,7 @@ def _optional(value) -> tuple:
 class Relabelled(Sequence):
     """Samples of any kind with another value of some fields: `Relabelled(samples, label=0)`."""
 
-    def __init__(self, samples: Sequence[VideoRecord], **values):
+    def __init__(self, samples: Sequence[VideoRecord], **values) -> None:
         self._samples, self._values = samples, values
 
     def __len__(self) -> int:

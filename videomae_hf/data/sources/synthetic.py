@@ -32,7 +32,7 @@ def synthesise_dataset(
     num_frames: int = 32,
     difficulty: str = "plain",
     workers: int | None = None,
-):
+) -> None:
     """Writes `videos_per_class` synthetic videos of each class to `folder`.
 
     Args:
@@ -146,7 +146,7 @@ def _smooth_noise(rng: np.random.Generator, size: int) -> np.ndarray:
     return noise / np.abs(noise).max()
 
 
-def write_video(path: Path, frames: np.ndarray, fps: int = 25):
+def write_video(path: Path, frames: np.ndarray, fps: int = 25) -> None:
     """Writes uint8 (T, H, W, 3), with even H and W, to a video file (H.264)."""
     import av  # imported here, since only writing videos needs it
 
@@ -162,6 +162,6 @@ def write_video(path: Path, frames: np.ndarray, fps: int = 25):
         container.mux(stream.encode())
 
 
-def _write_video(job, size: int, num_frames: int, difficulty: str):
+def _write_video(job, size: int, num_frames: int, difficulty: str) -> None:
     path, label, seed = job
     write_video(path, synthesise_video(label, np.random.default_rng(seed), size, num_frames, difficulty))

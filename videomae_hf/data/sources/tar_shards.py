@@ -54,7 +54,7 @@ class TarRecord(VideoRecord):
 class TarSamples(Sequence):
     """The videos of tar files, stored in a few arrays; indexing does not read the video."""
 
-    def __init__(self, samples: VideoRecords, shards: list[str], places: np.ndarray):
+    def __init__(self, samples: VideoRecords, shards: list[str], places: np.ndarray) -> None:
         self.shards = shards
         self._samples, self._places = samples, places  # int64 (n, 3): shard, offset, size
 
@@ -142,7 +142,7 @@ def shard_lengths(shards: list[str], index: dict) -> int | None:
 
 
 def read_shards(
-    source: str | Path, class_names: list[str] | None = None, labelled: bool = True
+    source: str | Path, class_names: list[str] | None = None, *, labelled: bool = True
 ) -> tuple[TarSamples, list[str]]:
     """Lists the videos of tar shards, as `read_samples` does for a folder.
 
@@ -182,7 +182,7 @@ def read_shards(
     if not class_names:
         class_names, more = classes_of(set(labels), str(source))
         notes += more
-    samples, more = numbered(found, class_names, str(source), False)
+    samples, more = numbered(found, class_names, str(source), multi_label=False)
     return TarSamples(VideoRecords(samples, notes + more), shards, places), class_names
 
 
@@ -276,7 +276,7 @@ def _of_json(sample: VideoRecord, content, where: str) -> tuple[VideoRecord, str
     return sample, labels[0] if labels else None
 
 
-def stream_shard_rows(shards: Iterable[str], index: dict, labelled: bool):
+def stream_shard_rows(shards: Iterable[str], index: dict, *, labelled: bool):
     """Yields the rows of shards, read sequentially: `video` (bytes and path) and the text of its `label`."""
     for shard in shards:
         videos = list_shard(shard).videos
