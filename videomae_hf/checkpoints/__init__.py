@@ -1,1 +1,2 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""Opens, converts, exports and describes checkpoints."""

@@ -117,7 +117,7 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class ProbeTask:
-    """What a probe predicts, and where it is fitted.
+    """The outputs of a probe, and the device and seed of its fit.
 
     Args:
         num_outputs: number of classes or targets.
@@ -147,7 +147,7 @@ def run_probe(
         kind: one of `PROBES`.
         train_features, eval_features: (N, D) and (M, D); for `"attentive"` (N, L, D) and (M, L, D).
         train_labels: int64 (N,), or float (N, num_outputs) with 0 and 1 or with targets, depending on the problem type.
-        task: what is predicted.
+        task: the outputs, the device and the seed.
 
     Raises:
         ValueError: the kind is unknown, or k-NN is requested for labels other than a single class.
