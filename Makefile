@@ -1,6 +1,7 @@
 # make demo       pretrains, finetunes, scores and ships a small VideoMAE on videos drawn on the spot
 # make test       the tests; make test-slow: those that take minutes each
 # make lint       ruff, as in continuous integration
+# make docs       the documentation, into site/
 #
 # All create .venv on first use. PYTHON names the interpreter it is made with (3.11 or newer).
 
@@ -11,7 +12,7 @@ RECIPES = examples/recipes
 EVALUATE = $(PY) train.py evaluate --checkpoint demo/finetune --eval_data demo/data/val --num_clips 2 --num_crops 1 \
 	--use_cpu true --per_device_eval_batch_size 16
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow lint docs clean
 
 demo: $(VENV)/installed
 	rm -rf demo/pretrain demo/finetune demo/evaluation demo/evaluation_shuffled demo/bundle
@@ -21,7 +22,7 @@ demo: $(VENV)/installed
 	$(EVALUATE) --output_dir demo/evaluation_shuffled --shuffle_frames true
 	$(PY) push_to_hub.py demo/finetune me/videomae-demo --dry_run demo/bundle \
 		--metrics demo/evaluation/metrics.json --dataset "drawn motions (videomae_hf.data.sources.synthetic)"
-	$(PY) -m videomae_hf.evaluation.report demo/report.html --pretrain demo/pretrain --finetune demo/finetune \
+	$(PY) -m videomae_hf.cli report demo/report.html --pretrain demo/pretrain --finetune demo/finetune \
 		--evaluation demo/evaluation --shuffled demo/evaluation_shuffled --videos demo/data/val
 
 test: $(VENV)/installed
@@ -40,9 +41,12 @@ $(VENV)/bin/ruff: constraints.txt
 	$(PY) -m pip install -q -c constraints.txt ruff
 	touch $@
 
+docs: $(VENV)/installed
+	$(PY) -m zensical build --clean --strict
+
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install -q -c constraints.txt -e '.[demo,test]'
+	$(PY) -m pip install -q -c constraints.txt -e '.[demo,test,docs]'
 	touch $@
 
 clean:

@@ -1,7 +1,7 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """How much memory a training process needs, before it runs: counted from the shapes, not measured.
 
-What autograd keeps for the backward pass of these models is known exactly; `tests/test_memory.py` compares it with the
+What autograd keeps for the backward pass of these models is known exactly; a test compares it with the
 bytes that are kept. It is that of the sdpa and flash implementations of attention: the eager one keeps all weights.
 """
 

@@ -6,7 +6,7 @@ clip: all frames get the same operations with the same strength. Image statistic
 histogram of `Equalize`, the mean of `Contrast`) are computed per frame, as in PIL.
 
 The results match those of PIL, which the official code applies frame by frame, within the tolerances in
-tests/test_rand_augment.py. For clips that are not RGB, `Color` does nothing, and `Contrast` uses the mean of all
+tests/data/test_rand_augment.py. For clips that are not RGB, `Color` does nothing, and `Contrast` uses the mean of all
 channels.
 """
 

@@ -1,0 +1,27 @@
+"""The benchmarks run, on one small video; their figures are for people to look at."""
+
+import os
+import sys
+
+import pytest
+from helpers.commands import run as run_command
+from helpers.indexed_video import write_indexed_video
+from helpers.shared import REPO
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "options", "row"),
+    [
+        ("loading.py", ["--starts", "2"], "| here, prepared, 4 clips a decoding |"),
+        ("decoding.py", ["--repeats", "2"], "| clip.mp4 | mov h264 | 80 | right |"),
+        ("memory.py", ["--clips", "750"], "| pyav | 750 |"),
+    ],
+)
+def test_benchmarks_of_loading(tmp_path, script, options, row):
+    video = write_indexed_video(tmp_path / "clip.mp4", 80)
+    command = [sys.executable, str(REPO / "benchmarks" / script), str(video), *options]
+    environment = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
+    done = run_command(command, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert row in done.stdout
