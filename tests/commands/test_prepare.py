@@ -388,7 +388,7 @@ def test_wrong_requests(videos, tmp_path):
     (tmp_path / "paths.txt").write_text(f"{videos / 'hug' / 'a.mp4'}\n")
     assert "label" in error(tmp_path / "paths.txt", tmp_path / "new", "--shards", "2")
     (tmp_path / "urls.txt").write_text("http://localhost/a.mp4 1\n")
-    assert "no video file" in error(tmp_path / "urls.txt", tmp_path / "new")
+    assert "is not a video file" in error(tmp_path / "urls.txt", tmp_path / "new")
     # Two lists that would need a.mp4.mp4 both.
     for name in ("a.avi", "a.mp4", "a.avi.mp4"):
         (tmp_path / "clash").mkdir(exist_ok=True)

@@ -181,7 +181,7 @@ def test_no_video_at_all(tmp_path):
     reasons = {
         "empty.mp4": "the file is empty",
         "text.mp4": "Invalid data found when processing input (moov atom not found)",
-        "sound.mp4": "no video stream",
+        "sound.mp4": "it has no video stream",
         "nowhere.mp4": "no such file",
         "a\udcff.mp4": "the file name is not UTF-8 and cannot be written to a list; rename it",
     }

@@ -171,4 +171,4 @@ def test_what_is_wrong_with_shards(tmp_path):
     refused("holds 2 videos, but its index.json says 3", "bare.tar", labelled=False)
     for text in ("[]", '{"shards": [1]}', '{"class_names": {"0": "x"}}', '{"shards": [{"file": "bare.tar"}]}'):
         (tmp_path / "index.json").write_text(text)
-        refused("index.json must be a mapping", "bare.tar")
+        refused("index.json must map", "bare.tar")
