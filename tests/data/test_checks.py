@@ -163,7 +163,7 @@ def test_the_first_three_bad_videos_are_named(folder):
 def test_channels_that_do_not_fit_the_model(folder):
     videos = samples(folder, ("8.mp4", 0), ("images", 0))
     assert len(check_data(videos, ["jump"], [ClipSampler(4, sampling_rate=1, num_channels=1)])) == 3
-    message = "no readable video .*8.mp4 cannot be decoded: .*its frames have 3 channels, and num_channels=4 are asked"
+    message = "no readable video .*8.mp4 cannot be decoded: .*its frames have 3 channels, but num_channels=4 is requested"
     with pytest.raises(ValueError, match=message):
         check_data(videos, ["jump"], [ClipSampler(4, sampling_rate=1, num_channels=4)])
 

@@ -69,7 +69,7 @@ def test_agrees_with_scikit_learn(generator):
         ({"train_features": torch.zeros(3, 2, 2)}, "train_features"),
         ({"eval_labels": torch.zeros(3, dtype=torch.long)}, "eval_labels"),
         ({"eval_features": torch.zeros(0, 2), "eval_labels": torch.zeros(0, dtype=torch.long)}, "at least 1"),
-        ({"eval_features": torch.zeros(2, 3)}, "2 and 3 numbers"),
+        ({"eval_features": torch.zeros(2, 3)}, "differ in size: 2 and 3"),
         ({"train_features": torch.full((2, 2), math.nan)}, "not all finite"),
         ({"k": 0}, "k=0"),
         ({"temperature": 0.0}, "temperature=0.0"),

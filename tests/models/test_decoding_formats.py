@@ -184,7 +184,7 @@ def test_frame_size_that_changes(tmp_path, codec):
     assert len(expected) == 2 * NUM_FRAMES
     for indices in ([3, 39], [79, 40]):
         assert np.array_equal(read_frames(path, indices), np.stack([expected[index] for index in indices]))
-    with pytest.raises(VideoDecodeError, match=r"changes.mkv cannot be decoded: .* same shape"):
+    with pytest.raises(VideoDecodeError, match=r"changes.mkv cannot be decoded: its frames differ in shape"):
         read_frames(path, [39, 40])
 
 
@@ -315,18 +315,18 @@ def test_broken_sound_does_no_harm(tmp_path):
 
 def test_covers_of_music_are_no_video(tmp_path):
     Image.fromarray(pictures(1, 200, 200)[0]).save(tmp_path / "cover.png")
-    with pytest.raises(VideoDecodeError, match="music.mp4 cannot be decoded: ValueError: no video stream"):
+    with pytest.raises(VideoDecodeError, match="music.mp4 cannot be decoded: ValueError: it has no video stream"):
         read_frames(write_with_sound(tmp_path / "music.mp4", None, tmp_path / "cover.png"), [0])
     assert check(write_with_sound(tmp_path / "film.mp4", "mpeg4", tmp_path / "cover.png")) == NUM_FRAMES
     sound = write_with_sound(tmp_path / "sound.mp4", None).read_bytes()
-    with pytest.raises(VideoDecodeError, match=f"<{len(sound)} bytes> cannot be decoded: ValueError: no video stream"):
+    with pytest.raises(VideoDecodeError, match=f"<{len(sound)} bytes> cannot be decoded: ValueError: it has no video stream"):
         read_frames(sound, [0])
 
 
 def test_a_codec_without_decoder(tmp_path):
     path = write_encoded(tmp_path / "unknown.mp4", "libx264")
     path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
-    with pytest.raises(VideoDecodeError, match="unknown.mp4 cannot be decoded: ValueError: no decoder"):
+    with pytest.raises(VideoDecodeError, match="unknown.mp4 cannot be decoded: ValueError: there is no decoder"):
         read_frames(path, [0])
 
 

@@ -154,7 +154,7 @@ def test_kinds_of_indices(videos, indices):
 @pytest.mark.parametrize("indices", [[-1], [0, 60], [], lambda info: [info.num_frames]])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_frames_that_do_not_exist(videos, backend, indices):
-    with pytest.raises(VideoDecodeError, match=r"short_gop.mp4 has 60 frames; frames \["):
+    with pytest.raises(VideoDecodeError, match=r"short_gop.mp4 has 60 frames, but frames \["):
         read_frames(videos["short_gop.mp4"], indices, require(backend))
 
 
