@@ -172,7 +172,7 @@ def test_without_pyav_there_is_no_video_to_try(tmp_path, monkeypatch):
 
 
 def test_backends_are_those_of_the_decoder():
-    assert tuple(BACKENDS) == DECODING_BACKENDS
+    assert tuple(BACKENDS) == tuple(DECODING_BACKENDS)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from contextlib import closing
 from functools import partial
 from io import BytesIO
 from itertools import islice, pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -51,8 +52,6 @@ __all__ = [
     "usable_backend", "video_stream",
 ]  # fmt: skip
 
-BACKENDS = ("pyav", "torchcodec", "decord")  # the order in which "auto" looks for one
-_MODULES = {"pyav": "av", "torchcodec": "torchcodec.decoders", "decord": "decord"}
 # Names of FFmpeg's demuxers for video files, none of which opens other files or addresses
 FORMATS = (
     "amv", "asf", "asf_o", "av1", "avi", "cavsvideo", "dirac", "dv", "flv", "gif", "h261", "h263", "h264", "hevc",
@@ -145,7 +144,7 @@ def _decode(source, pick, backend: str, num_channels: int, max_pixels: int | Non
         for index, frame in read_file(source, pick, num_channels, max_pixels):
             yield index, frame, None
         return
-    read_video = {"pyav": _read_pyav, "torchcodec": read_torchcodec, "decord": read_decord}[usable_backend(backend)]
+    read_video = BACKENDS[usable_backend(backend)].read
     for index, frame, pixel_aspect_ratio in read_video(source, pick, max_pixels):
         yield index, fit_channels(frame, num_channels), pixel_aspect_ratio
 
@@ -217,7 +216,7 @@ def usable_backend(backend: str = "auto") -> str:
     reasons = []
     for candidate in BACKENDS if backend == "auto" else (backend,):
         try:
-            importlib.import_module(_MODULES[candidate])
+            importlib.import_module(BACKENDS[candidate].module)
             return candidate
         # torchcodec raises RuntimeError or OSError if it does not find FFmpeg, or was built for another torch.
         except (ImportError, RuntimeError, OSError) as error:
@@ -486,3 +485,23 @@ def _to_rgb(reformatter, options: dict, max_pixels: int | None, stream, frame) -
         image = np.ascontiguousarray(np.rot90(image, k=turns))
     ratio = float(stream.sample_aspect_ratio or 0) or None
     return image, 1 / ratio if ratio and turns % 2 else ratio
+
+
+class Backend(NamedTuple):
+    """A library that decodes videos.
+
+    Args:
+        module: the module whose import shows whether it works on this machine.
+        read: called with (source, pick, max_pixels); yields (index, uint8 frame (H, W, C), pixel aspect ratio).
+    """
+
+    module: str
+    read: Callable[..., Decoded]
+
+
+# In the order in which "auto" looks for one. A new decoder is a function in other_decoders.py and an entry here.
+BACKENDS = {
+    "pyav": Backend("av", _read_pyav),
+    "torchcodec": Backend("torchcodec.decoders", read_torchcodec),
+    "decord": Backend("decord", read_decord),
+}
