@@ -130,7 +130,7 @@ MISTAKES = {
         "num_frames=7 is not divisible by tubelet_size=2",
     ),
     "recipe typo": (["{tmp}/typo.yaml"], "unknown key 'train_dta'; did you mean 'train_data'?"),
-    "missing recipe": (["{tmp}/none.yaml"], "No recipe"),
+    "missing recipe": (["{tmp}/none.yaml"], "The recipe"),
     "another size": (
         ["--train_data", "{videos}", "--checkpoint", "{pretrained}", "--hidden_size", "48"],
         "does not fit VideoMAEV2ForVideoClassification",
