@@ -224,7 +224,7 @@ def test_settings_are_frozen_and_changed_in_copies():
         run.clips.sampling_rate = 4.0
     changed = run.changed(sampling_rate=8.0, mixup_alpha=0.8)
     assert (run.clips.sampling_rate, changed.clips.sampling_rate, changed.augmentation.mixup_alpha) == (2.0, 8.0, 0.8)
-    with pytest.raises(TypeError, match="no setting sampling_rat"):
+    with pytest.raises(TypeError, match="No group of settings has sampling_rat"):
         run.changed(sampling_rat=1)
 
 
