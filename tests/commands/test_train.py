@@ -140,7 +140,7 @@ MISTAKES = {
     "wrong checkpoint": (["--train_data", "{videos}", "--checkpoint", "{tmp}/empty"], "empty"),
     "clips too long": (
         ["--train_data", "{videos}", "--sampling_rate", "4"],
-        "reaches over 29 frames, more than any of the 16 videos looked at has (the longest: 16)",
+        "spans 29 frames, more than any of the 16 checked videos has (the longest: 16)",
     ),
     "batch too large": (["--train_data", "{videos}", "--per_device_train_batch_size", "64"], "fewer than the 64"),
 }
