@@ -91,7 +91,7 @@ def test_models_of_other_channels(videos, tmp_path, train_here):
     four = ["--num_channels", "4", "--image_mean", "[0.5,0.5,0.5,0.5]", "--image_std", "[0.5,0.5,0.5,0.5]"]
     done = train_here("finetune", *four, *options)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "its frames have 3 channels, and num_channels=4 are asked for" in done.stderr
+    assert "its frames have 3 channels, but num_channels=4 is requested" in done.stderr
 
 
 def test_several_labels_a_video(videos, tmp_path, train_here):

@@ -128,7 +128,7 @@ def test_clips_longer_than_every_video(folder):
     check_data(videos, ["jump"], [ClipSampler(32, frame_sampling="uniform")])
     # At 25 frames a second the last of 20 frames comes after 0.76 seconds.
     check_data(videos, ["jump"], [ClipSampler(4, fps=4)])
-    with pytest.raises(ValueError, match=r"at fps=3.8 reaches over 0.789\d* seconds, .*\(the longest: 0.76\)"):
+    with pytest.raises(ValueError, match=r"at fps=3.8 spans 0.789\d* seconds, .*\(the longest: 0.76\)"):
         check_data(videos, ["jump"], [ClipSampler(4, fps=3.8)])
 
 
@@ -165,7 +165,9 @@ def test_the_first_three_bad_videos_are_named(folder):
 def test_channels_that_do_not_fit_the_model(folder):
     videos = samples(folder, ("8.mp4", 0), ("images", 0))
     assert len(check_data(videos, ["jump"], [ClipSampler(4, sampling_rate=1, num_channels=1)])) == 3
-    message = "no readable video .*8.mp4 cannot be decoded: .*its frames have 3 channels, and num_channels=4 are asked"
+    message = (
+        "no readable video .*8.mp4 cannot be decoded: .*its frames have 3 channels, but num_channels=4 is requested"
+    )
     with pytest.raises(ValueError, match=message):
         check_data(videos, ["jump"], [ClipSampler(4, sampling_rate=1, num_channels=4)])
 
