@@ -250,5 +250,5 @@ def test_mappings_of_merged_data_go_into_the_config(sets):
     run = run_of(overrides=shape, label_mappings=mappings, model_size="small")
     model, _ = classifier_of(run, VideoSource([], classes))
     assert model.config.label_mappings["k6"] == {"Run": 1, "swim": 2}
-    with pytest.raises(ValueError, match="is of 3 classes .jump, run, swim., the data of 2"):
+    with pytest.raises(ValueError, match="has 3 classes .jump, run, swim., but the data have 2"):
         classifier_of(run, VideoSource([], ["jump", "run"]))
