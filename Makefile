@@ -1,9 +1,9 @@
-# make demo       pretrains, finetunes, scores and ships a small VideoMAE on videos drawn on the spot
-# make test       the tests; make test-slow: those that take minutes each
-# make lint       ruff, as in continuous integration
-# make docs       the documentation, into site/
+# make demo       pretrains, finetunes, evaluates and ships a small VideoMAE on synthesised videos
+# make test       runs the fast tests; make test-slow runs those that take minutes each
+# make lint       runs ruff, as in continuous integration
+# make docs       builds the documentation in site/
 #
-# All create .venv on first use. PYTHON names the interpreter it is made with (3.11 or newer).
+# Each creates .venv on first use. PYTHON is the interpreter for it (3.11 or newer).
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -21,7 +21,7 @@ demo: $(VENV)/installed
 	$(EVALUATE) --output_dir demo/evaluation
 	$(EVALUATE) --output_dir demo/evaluation_shuffled --shuffle_frames true
 	$(PY) push_to_hub.py demo/finetune me/videomae-demo --dry_run demo/bundle \
-		--metrics demo/evaluation/metrics.json --dataset "drawn motions (videomae_hf.data.sources.synthetic)"
+		--metrics demo/evaluation/metrics.json --dataset "synthesised motions (videomae_hf.data.sources.synthetic)"
 	$(PY) -m videomae_hf.cli report demo/report.html --pretrain demo/pretrain --finetune demo/finetune \
 		--evaluation demo/evaluation --shuffled demo/evaluation_shuffled --videos demo/data/val
 
@@ -35,7 +35,7 @@ lint: $(VENV)/bin/ruff
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
-# Ruff alone: checking the code needs none of its dependencies.
+# Installs ruff alone: linting the package needs none of its dependencies.
 $(VENV)/bin/ruff: constraints.txt
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install -q -c constraints.txt ruff

@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Ships a checkpoint to the Hub; the same as `videomae push`.
+"""Ships a checkpoint to the Hub, like `videomae push`.
 
 python push_to_hub.py output/finetune me/my-videomae
 python push_to_hub.py output/finetune me/my-videomae --dry_run bundle

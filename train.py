@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Pretrains, finetunes, evaluates and probes VideoMAE; the same as `videomae VERB ...`.
+"""Pretrains, finetunes, evaluates and probes VideoMAE, like `videomae VERB ...`.
 
     python train.py pretrain examples/recipes/smoke.yaml
     python train.py finetune --train_data data/train --eval_data data/val --checkpoint output/pretrain
@@ -7,12 +7,12 @@
     python train.py probe --checkpoint output/pretrain --train_data data/train --eval_data data/val --probe attentive
     python train.py progressive examples/recipes/demo_progressive.yaml
 
-Several processes, on GPUs or (with --use_cpu true) on CPUs:
+With several processes, on GPUs or (with --use_cpu true) on CPUs:
 
     torchrun --nproc_per_node 8 train.py pretrain recipe.yaml
     accelerate launch --multi_gpu --num_processes 8 train.py pretrain recipe.yaml
 
-A recipe is a YAML file of the same keys. All options of a verb: python train.py VERB --help
+A recipe is a YAML file of settings named like the options. `python train.py VERB --help` lists all options of a verb.
 """
 
 import sys

@@ -1,7 +1,7 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""What a `problem_type` means for the labels of videos: as tensors, unreadable, in tables, and how they are scored.
+"""The labels of each `problem_type`: their tensors, the marker of unreadable videos, table cells and metrics.
 
-A new problem type is a class here, an entry in `LABELS`, its loss in the model and its scores in
+A new problem type needs a class here, an entry in `LABELS`, a loss in the model, and metrics in
 `evaluation/metrics.py`.
 """
 
@@ -13,14 +13,14 @@ import torch
 from .messages import did_you_mean
 
 
-UNREADABLE = -100  # label of a video that could not be read in evaluation; cross entropy ignores it too
+UNREADABLE = -100  # label of an unreadable video in evaluation; cross entropy ignores it as well
 
 
 class SingleLabel:
-    """One class a video; labels are int64 (N,)."""
+    """One class per video; labels are int64 (N,)."""
 
     problem_type = "single_label_classification"
-    # What an evaluation reports, without the prefix eval_, and whether more is better
+    # Metrics of an evaluation, without the prefix eval_ -> whether more is better
     metrics = {"top1": True, "top5": True, "mean_class_accuracy": True, "macro_f1": True, "loss": False}
 
     def __init__(self, num_labels: int | None = None) -> None:
@@ -35,37 +35,38 @@ class SingleLabel:
         return torch.stack([torch.as_tensor(self.label(record)) for record in records])
 
     def unreadable(self) -> int | torch.Tensor:
-        """The label that marks a video which could not be read."""
+        """The label that marks an unreadable video."""
         return UNREADABLE
 
     def is_readable(self, labels: np.ndarray) -> np.ndarray:
-        """bool (N,) of labels as the Trainer gathers them."""
+        """bool (N,), False for unreadable videos, of labels as the Trainer gathers them."""
         return ~(labels == UNREADABLE).reshape(len(labels), -1).any(axis=1)
 
     def placeholder(self) -> dict:
-        """Fields of a record without labels that the model's loss accepts; loss and scores then mean nothing."""
+        """Placeholder fields for a record without labels that the model's loss accepts; the loss is meaningless."""
         return {"label": 0}
 
     def header(self, names: list[str]) -> tuple[list[str], list[str]]:
-        """Columns of predictions.csv: of the labels, and of what was predicted."""
+        """Column names of predictions.csv: those of the labels, and those of the predictions."""
         return ["label"], ["predicted", "probability"]
 
     def true_cells(self, record, names: list[str]) -> list[str]:
-        """Cells of the labels."""
+        """Cells with the labels of a record."""
         return [names[record.label]]
 
     def predicted_cells(self, logits: torch.Tensor, names: list[str]) -> list[str]:
-        """Cells of the prediction of logits (num_labels,)."""
+        """Cells with the prediction for logits (num_labels,)."""
         probabilities = logits.softmax(dim=-1)
         best = int(probabilities.argmax())
         return [names[best], f"{probabilities[best]:.4f}"]
 
     def unreadable_cells(self, names: list[str]) -> list[str]:
+        """Cells with the prediction for an unreadable video."""
         return ["unreadable", ""]
 
 
 class MultiLabel(SingleLabel):
-    """Any number of classes a video; labels are float32 (N, num_labels) of 0 and 1."""
+    """Any number of classes per video; labels are float32 (N, num_labels) of 0 and 1."""
 
     problem_type = "multi_label_classification"
     metrics = {"mean_average_precision": True, "micro_f1": True, "macro_f1": True, "loss": False}
@@ -94,7 +95,7 @@ class MultiLabel(SingleLabel):
 
 
 class Targets(SingleLabel):
-    """Numbers to predict; labels are float32 (N, num_labels)."""
+    """Numbers to predict (regression); labels are float32 (N, num_labels)."""
 
     problem_type = "regression"
     metrics = {"mae": False, "rmse": False, "r2": True, "pearson": True, "loss": False}
@@ -129,18 +130,18 @@ _PRETRAINING_METRICS = {"loss": False, "knn_top1": True}
 
 
 def labels_of(problem_type: str | None, num_labels: int | None = None) -> SingleLabel:
-    """The labels of a model's `problem_type`; None, as in a plain configuration, is one label a video."""
+    """The labels of a model's `problem_type`; None, as in a plain configuration, means one label per video."""
     return LABELS[problem_type or SingleLabel.problem_type](num_labels)
 
 
 def label_of(record, num_labels: int | None = None) -> int | torch.Tensor | None:
-    """The label of a record as an item of a batch, by what the record holds; None without one."""
+    """The label of a record as an item of a batch, by the fields that the record has; None without a label."""
     kind = Targets if record.targets is not None else MultiLabel if isinstance(record.label, tuple) else SingleLabel
     return kind(num_labels).label(record)
 
 
 def more_is_better(metric: str) -> bool | None:
-    """Whether more of a metric, with or without the prefix eval_, is better; None for one that is not reported here."""
+    """Whether more of a metric, with or without the prefix eval_, is better; None for unknown metrics."""
     every = dict(_PRETRAINING_METRICS)
     for kind in LABELS.values():
         every.update(kind.metrics)
@@ -148,10 +149,10 @@ def more_is_better(metric: str) -> bool | None:
 
 
 def check_metric(metric: str, problem_type: str | None) -> None:
-    """Raises ValueError for a metric that evaluations do not report; `problem_type` None is a pretraining."""
+    """Raises ValueError for a metric that evaluations do not report; `problem_type` None means pretraining."""
     known = _PRETRAINING_METRICS if problem_type is None else LABELS[problem_type].metrics
     if metric.removeprefix("eval_") not in known:
         raise ValueError(
-            f"metric_for_best_model={metric!r} is not reported; there are {', '.join(known)}"
+            f"metric_for_best_model={metric!r} is not reported; choose from {', '.join(known)}"
             f"{did_you_mean(metric, known)}"
         )

@@ -1,17 +1,17 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Parts of error messages and of lines to print."""
+"""Helpers for the text of error messages and printed messages."""
 
 import difflib
 from collections.abc import Iterable, Sequence
 
 
-_SHOWN = 5  # problems of a list in its message
-# Ratio of difflib below which a suggestion is far-fetched; short names have few letters to agree in.
+_SHOWN = 5  # number of problems that a message lists
+# Ratios of difflib below which names are not suggested; short names have few letters in common.
 _ALIKE, _ALIKE_SHORT, _SHORT = 0.75, 0.6, 4
 
 
 def shorten(names: Sequence[str], limit: int = 8) -> str:
-    """The first names, and how many there are in all.
+    """The first names, and the total number if there are more.
 
     >>> shorten(["a", "b", "c"], 2)
     'a, b, .. (3 in all)'
@@ -20,20 +20,20 @@ def shorten(names: Sequence[str], limit: int = 8) -> str:
 
 
 def several(problems: Sequence[str]) -> str:
-    """The first problems of a list in one line, and the number of the others."""
+    """The first problems in one line, and the number of further problems."""
     more = f" ({len(problems) - _SHOWN} more like these)" if len(problems) > _SHOWN else ""
     return "; ".join(problems[:_SHOWN]) + more
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A question with the known name most like this one; "" where none is alike."""
+    """A question with the closest known name; "" if no known name is similar."""
     cutoff = _ALIKE_SHORT if len(name) <= _SHORT else _ALIKE
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def count(number: int, noun: str) -> str:
-    """A number and its noun, which takes an s.
+    """A number and its noun, in the plural if necessary.
 
     >>> count(1, "video"), count(0, "class")
     ('1 video', '0 classes')

@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Small text files: lists, class names and mappings that people write, tables and records that are written for them."""
+"""Reads and writes small text files: lists, class names and mappings from users, and tables and records for them."""
 
 import codecs
 import csv
@@ -8,11 +8,12 @@ import json
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 
-# How files begin that are given where a text file is needed, and what to do with them
+# First bytes of other files passed as text files -> kind of file, and what to do instead
 _NO_TEXT = {
     b"PAR1": "an Apache Parquet file; give its folder as --dataset_name",
     b"ARROW1": "an Arrow file; give its folder as --dataset_name",
@@ -25,10 +26,10 @@ _ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codec
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a file whole or not at all, as UTF-8; what is no text, as in names of old zip files, with escapes.
+    """Writes a UTF-8 file, whole or not at all; undecodable bytes, as in names from old zip files, are escaped.
 
     Raises:
-        OSError: of the kind that came up, with the file in its message.
+        OSError: the file cannot be written; the message names it.
     """
     partial = Path(f"{path}.partial")
     try:
@@ -40,7 +41,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_csv(path: str | Path, rows: Iterable[Iterable]) -> None:
-    """Writes rows as `write_text` does."""
+    """Writes rows to a CSV file, like `write_text`."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     write_text(path, text.getvalue())
@@ -50,7 +51,7 @@ def read_text(path: str | Path) -> str:
     """The text of a file in UTF-8, or in UTF-16 with a byte order mark, as Excel writes it.
 
     Raises:
-        ValueError: another encoding; the message has the file and the first line that does not decode. Or no text.
+        ValueError: the file has another encoding (the message names the first undecodable line), or is not text.
     """
     content = Path(path).read_bytes()
     kind = next((kind for start, kind in _NO_TEXT.items() if content.startswith(start)), None)
@@ -66,17 +67,17 @@ def read_text(path: str | Path) -> str:
         ) from error
 
 
-def read_json(path: str | Path):
+def read_json(path: str | Path) -> Any:
     """The content of a JSON file.
 
     Raises:
-        ValueError: not JSON, or a key that occurs twice in one object; the message has the file.
+        ValueError: the file is not JSON, or a key occurs twice in an object; the message names the file.
     """
     return parse_json(read_text(path), str(path))
 
 
-def parse_json(text: str, where: str):
-    """The content of JSON text; `where` is what the message of the ValueError names."""
+def parse_json(text: str, where: str) -> Any:
+    """The content of JSON text; raises ValueError like `read_json`, with `where` in the message."""
     try:
         return json.loads(text, object_pairs_hook=_without_repeats)
     except (json.JSONDecodeError, _RepeatedKey) as error:
@@ -89,7 +90,7 @@ def read_yaml(path: str | Path) -> dict:
     """The mapping in a YAML file.
 
     Raises:
-        ValueError: not YAML, or no mapping; the message has the file.
+        ValueError: the file is not YAML, or not a mapping; the message names the file.
     """
     try:
         content = yaml.safe_load(read_text(path))
@@ -116,18 +117,18 @@ def _without_repeats(pairs: list[tuple]) -> dict:
 
 
 def normalized(text: str) -> str:
-    """Text as labels and class names are compared: one encoding of accents (NFC), no spaces around it."""
+    """Text in the form in which labels and class names are compared: Unicode NFC, without surrounding spaces."""
     return unicodedata.normalize("NFC", text).strip()
 
 
 def read_class_names(path: str | Path) -> list[str]:
-    """Class names in order: a text file with one a line, a JSON list, or a JSON object of numbers and names.
+    """Reads class names in order: a text file with one per line, a JSON list, or a JSON object of numbers and names.
 
-    An object may map numbers to names (`{"0": "run"}`) or names to numbers (`{"run": 0}`, as Something-Something V2's
-    labels.json).
+    An object may map numbers to names (`{"0": "run"}`) or names to numbers (`{"run": 0}`, as labels.json of
+    Something-Something V2).
 
     Raises:
-        ValueError: no name, one that occurs twice, or numbers other than 0 to K - 1.
+        ValueError: there is no name, a name occurs twice, or the numbers are not 0 to K - 1.
     """
     text = read_text(path)
     if text.lstrip()[:1] in ("[", "{"):

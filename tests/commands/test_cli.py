@@ -17,7 +17,7 @@ def test_the_list_of_commands(monkeypatch, capsys, arguments, status):
     assert end.value.code == status
     shown = captured.out if status == 0 else captured.err
     assert all(f"  {name} " in shown for name in ("convert", "scan", "prepare", "merge-labels", "doctor"))
-    assert ("no command 'scna'" in captured.err) == (status == 2)
+    assert ("unknown command 'scna'" in captured.err) == (status == 2)
 
 
 def raising(error: BaseException):

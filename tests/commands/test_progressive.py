@@ -87,8 +87,8 @@ def test_finished_stages_are_skipped_and_an_interrupted_one_resumes(tmp_path, re
     run_stages(three(tmp_path, weight_decay=0.1), recorder)
     assert recorder.calls == []
     output = capsys.readouterr().out
-    assert "Stage 1 of 4, first: finished before\n" in output
-    assert "third: finished before, with other settings than these (weight_decay None -> 0.1); to run it" in output
+    assert "Stage 1 of 4, first: already finished\n" in output
+    assert "third: already finished, with different settings (weight_decay None -> 0.1); to run it" in output
 
 
 def test_results_that_do_not_follow_are_refused(tmp_path, recorder):
@@ -106,13 +106,13 @@ def test_mistakes_come_out_before_the_first_stage(tmp_path, recorder):
     first = {"name": "first", "command": "pretrain"}
     refused("must have a list of stages")
     refused("stage 1 must be a mapping with name and command", {"name": "a"})
-    refused("command 'train' of stage a is unknown; choose of pretrain", {"name": "a", "command": "train"})
-    refused("stage 'first' needs a name of its own", first, first)
-    refused("stage 'a/b' needs a name of its own", {"name": "a/b", "command": "pretrain"})
+    refused("command 'train' of stage a is unknown; choose from pretrain", {"name": "a", "command": "train"})
+    refused("stage 'first' must have a unique name", first, first)
+    refused("stage 'a/b' must have a unique name", {"name": "a/b", "command": "pretrain"})
     refused("Stage b: the recipe of stages: unknown key 'train_dta'; did you mean 'train_data'", first,
             {"name": "b", "command": "finetune", "train_dta": "x"})  # fmt: skip
     refused("Stage b: .*num_train_epochs", first, {"name": "b", "command": "finetune", "num_train_epochs": "many"})
-    with pytest.raises(FileNotFoundError, match="No recipe none.yaml"):
+    with pytest.raises(FileNotFoundError, match="The recipe none.yaml does not exist"):
         run_stages(["none.yaml"], recorder)
     assert recorder.calls == []
 
@@ -171,7 +171,7 @@ def test_three_stages_of_the_real_commands(tmp_path, data, capsys):
     assert f"classifier: 4 of 4 rows gathered from the 5 of {tmp_path / 'out' / 'post_pretrain'}\n" in output
     check_results(tmp_path, data)
     videomae("progressive", *recipe(tmp_path, data))
-    assert capsys.readouterr().out.count("finished before\n") == 3
+    assert capsys.readouterr().out.count("already finished\n") == 3
 
 
 @pytest.mark.slow

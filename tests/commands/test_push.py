@@ -91,7 +91,7 @@ def test_dry_run_builds_a_bundle_and_a_card(checkpoints, tmp_path):
     arguments = ["--dry_run", bundle, "--metrics", checkpoints / "metrics.json", "--dataset", "two moves"]
     done = push_to_hub(checkpoints / "finetuned", "me/moves", *arguments)
     assert done.returncode == 0, done.stderr
-    assert "nothing uploaded" in done.stdout
+    assert "nothing was uploaded" in done.stdout
     weights = {"README.md", "config.json", "model.safetensors", "preprocessor_config.json"}
     assert {path.name for path in bundle.iterdir()} == SHIPPED | weights
     config = json.loads((bundle / "config.json").read_text())
@@ -116,7 +116,7 @@ def test_dry_run_builds_a_bundle_and_a_card(checkpoints, tmp_path):
 def test_other_models_are_proved_too(checkpoints, tmp_path, kind):
     done = push_to_hub(checkpoints / kind, f"me/{kind}", "--dry_run", tmp_path / "bundle")
     assert done.returncode == 0, done.stderr
-    assert "agree without videomae_hf" in done.stdout
+    assert "verified without videomae_hf" in done.stdout
 
 
 def test_bundle_that_does_not_load_is_not_shipped(checkpoints, tmp_path, monkeypatch):
@@ -289,7 +289,7 @@ def test_an_untrained_head_is_not_shipped(checkpoints, tmp_path):
     content = json.loads((folder / "config.json").read_text())
     content["architectures"] = ["VideoMAEV2ForVideoClassification"]
     (folder / "config.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="has no trained classifier and fc_norm, and is not shipped"):
+    with pytest.raises(ValueError, match="has no trained classifier and fc_norm and cannot be shipped"):
         push.read_checkpoint(str(folder), None)
 
 

@@ -130,7 +130,7 @@ MISTAKES = {
         "num_frames=7 is not divisible by tubelet_size=2",
     ),
     "recipe typo": (["{tmp}/typo.yaml"], "unknown key 'train_dta'; did you mean 'train_data'?"),
-    "missing recipe": (["{tmp}/none.yaml"], "No recipe"),
+    "missing recipe": (["{tmp}/none.yaml"], "The recipe"),
     "another size": (
         ["--train_data", "{videos}", "--checkpoint", "{pretrained}", "--hidden_size", "48"],
         "does not fit VideoMAEV2ForVideoClassification",
@@ -140,7 +140,7 @@ MISTAKES = {
     "wrong checkpoint": (["--train_data", "{videos}", "--checkpoint", "{tmp}/empty"], "empty"),
     "clips too long": (
         ["--train_data", "{videos}", "--sampling_rate", "4"],
-        "reaches over 29 frames, more than any of the 16 videos looked at has (the longest: 16)",
+        "spans 29 frames, more than any of the 16 checked videos has (the longest: 16)",
     ),
     "batch too large": (["--train_data", "{videos}", "--per_device_train_batch_size", "64"], "fewer than the 64"),
 }

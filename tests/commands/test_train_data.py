@@ -51,8 +51,8 @@ def test_every_augmentation_at_once(videos, tmp_path, train_here):
     accounting = "total batch 4 videos, each as 2 clips = 4 a process x 1 process x 1 accumulation step"
     assert accounting in lines
     assert (
-        "WARNING: half of the clips are mirrored, and 4 classes name a direction (clockwise, counter_clockwise, left, "
-        ".. (4 in all)); consider --horizontal_flip false." in lines
+        "WARNING: half of the clips are flipped horizontally, but 4 classes name a direction (clockwise, "
+        "counter_clockwise, left, .. (4 in all)); consider --horizontal_flip false." in lines
     )
     assert len(losses(output)) == 4 and all(math.isfinite(loss) and loss > 0 for loss in losses(output))
     assert results(tmp_path)["eval_videos"] == 16 and math.isfinite(results(tmp_path)["eval_loss"])
@@ -105,7 +105,7 @@ def test_several_labels_a_video(videos, tmp_path, train_here):
     # Batches of one, of which one has nothing but the missing video
     options = ["--mixup_alpha", "0.8", "--per_device_eval_batch_size", "1", "--output_dir", tmp_path / "ft"]
     output = succeeded(train_here("finetune", *data, *MODEL, *SHORT, *options))
-    assert "16 videos of 10 classes" in output and "videos of a class: 2 (up) to 8 (odd)" in output
+    assert "16 videos of 10 classes" in output and "videos per class: 2 (up) to 8 (odd)" in output
     scores = results(tmp_path / "ft")
     assert (scores["eval_videos"], scores["eval_unreadable"]) == (17, 1)
     assert 0 < scores["eval_mean_average_precision"] <= 1 and 0 <= scores["eval_micro_f1"] <= 1
@@ -165,7 +165,7 @@ def test_folders_of_images(videos, tmp_path, train_here):
     data = ["--train_data", tmp_path / "list.csv", "--data_root", tmp_path / "frames"]
     options = ["--frame_template", "img_{:05}.jpg", "--output_dir", tmp_path / "ft"]
     output = succeeded(train_here("finetune", *data, "--eval_data", tmp_path / "list.csv", *MODEL, *SHORT, *options))
-    assert "8 videos of 4 classes" in output and "frames of the 8 videos looked at: 16 to 16" in output
+    assert "8 videos of 4 classes" in output and "frames of the 8 checked videos: 16 to 16" in output
     assert (results(tmp_path / "ft")["eval_videos"], results(tmp_path / "ft")["eval_unreadable"]) == (8, 0)
     assert len(losses(output)) == 1
     where = ["--checkpoint", tmp_path / "ft", "--output_dir", tmp_path / "ev", "--num_clips", "1", "--num_crops", "1"]
@@ -206,7 +206,7 @@ def test_a_third_of_the_videos_is_broken(broken, tmp_path, workers):
     options += ["--num_train_epochs", "2", "--output_dir", tmp_path]
     done = train("pretrain", "--train_data", path, *MODEL, *SHORT, *options)
     output = succeeded(done)
-    assert "8 of 24 videos looked at cannot be read; the first: " in output
+    assert "8 of 24 checked videos cannot be read; the first: " in output
     assert len(losses(output)) == 12  # 2 epochs of 24 / 4 steps
     assert set(logged(done.stderr)) == names
     if workers == 0:  # with more, two may meet the same one at the same moment

@@ -44,12 +44,12 @@ def test_what_it_says(folder):
     lines = check_data(videos, CLASSES, SAMPLING, batch_size=5)
     assert lines[:3] == [
         "5 videos of 3 classes",
-        "videos of a class: 1 (jump) to 4 (run)",
-        "classes without a video: sit",
+        "videos per class: 1 (jump) to 4 (run)",
+        "classes without videos: sit",
     ]
-    assert lines[3].startswith(f"1 of 5 videos looked at cannot be read; the first: {folder}/bad.mp4 cannot be decoded")
+    assert lines[3].startswith(f"1 of 5 checked videos cannot be read; the first: {folder}/bad.mp4 cannot be decoded")
     assert lines[4] == (
-        "frames of the 4 videos looked at: 4 to 20, median 12; the shortest: "
+        "frames of the 4 checked videos: 4 to 20, median 12; the shortest: "
         f"{folder}/4.mp4 (4), {folder}/8.mp4 (8), {folder}/12.mp4 (12)"
     )
     assert len(lines) == 5
@@ -59,13 +59,13 @@ def test_without_labels_and_with_several(folder):
     lines = check_data(samples(folder, ("8.mp4", None), ("images", None)), [], SAMPLING)
     assert lines == [
         "2 videos",
-        f"frames of the 2 videos looked at: 6 to 8, median 8; the shortest: {folder}/images (6), {folder}/8.mp4 (8)",
+        f"frames of the 2 checked videos: 6 to 8, median 8; the shortest: {folder}/images (6), {folder}/8.mp4 (8)",
     ]
     lines = check_data(samples(folder, ("8.mp4", (0, 2)), ("4.mp4", (2,)), ("12.mp4", ())), CLASSES, SAMPLING)
     assert lines[:3] == [
         "3 videos of 3 classes",
-        "videos of a class: 1 (jump) to 2 (sit)",
-        "classes without a video: run",
+        "videos per class: 1 (jump) to 2 (sit)",
+        "classes without videos: run",
     ]
 
 
@@ -79,7 +79,7 @@ def test_many_videos_are_looked_at_here_and_there(folder, monkeypatch):
     monkeypatch.setattr(checks, "_look", look)
     lines = check_data([VideoRecord(str(number), number % 3) for number in range(1000)], CLASSES, SAMPLING)
     assert sorted(looked_at) == sorted([*range(0, 1000, 5), 0, 1, 2])  # 200 of them, and the first of each class
-    assert lines[-1].startswith("frames of the 200 videos looked at: 8 to 8, median 8; ")
+    assert lines[-1].startswith("frames of the 200 checked videos: 8 to 8, median 8; ")
 
 
 def test_fewer_videos_than_a_step_takes(folder):
@@ -112,7 +112,7 @@ def test_classes_without_a_readable_video(folder, names_labels, message):
 
 def test_a_readable_video_after_19_bad_ones_will_do(folder):
     videos = samples(folder, *[("bad.mp4", 0)] * 19, ("8.mp4", 0))
-    assert "19 of 20 videos looked at cannot be read" in check_data(videos, ["jump"], SAMPLING)[2]
+    assert "19 of 20 checked videos cannot be read" in check_data(videos, ["jump"], SAMPLING)[2]
 
 
 def test_clips_longer_than_every_video(folder):
@@ -120,15 +120,15 @@ def test_clips_longer_than_every_video(folder):
     fits = [ClipSampler(4, sampling_rate=6), ClipSampler(4, sampling_rate=7)]  # 19 and 22 frames
     check_data(videos, ["jump"], fits[:1])
     message = (
-        r"num_frames=4 at sampling_rate=7 reaches over 22 frames, more than any of the 2 videos looked at has "
-        r"\(the longest: 20\); take fewer or closer frames"
+        r"num_frames=4 at sampling_rate=7 spans 22 frames, more than any of the 2 checked videos has "
+        r"\(the longest: 20\); use fewer or closer frames"
     )
     with pytest.raises(ValueError, match=message):
         check_data(videos, ["jump"], fits[1:])
     check_data(videos, ["jump"], [ClipSampler(32, frame_sampling="uniform")])
     # At 25 frames a second the last of 20 frames comes after 0.76 seconds.
     check_data(videos, ["jump"], [ClipSampler(4, fps=4)])
-    with pytest.raises(ValueError, match=r"at fps=3.8 reaches over 0.789\d* seconds, .*\(the longest: 0.76\)"):
+    with pytest.raises(ValueError, match=r"at fps=3.8 spans 0.789\d* seconds, .*\(the longest: 0.76\)"):
         check_data(videos, ["jump"], [ClipSampler(4, fps=3.8)])
 
 
@@ -136,7 +136,7 @@ def test_each_source_has_its_own_limit(folder):
     first, second = samples(folder, ("20.mp4", 0), ("8.mp4", 0))
     sources = [first, VideoRecord(second.path, 0, source=1)]
     check_data(sources, ["jump"], [ClipSampler(4, sampling_rate=6), ClipSampler(4, sampling_rate=2)])
-    with pytest.raises(ValueError, match=r"more than any of the 1 videos looked at has \(the longest: 8\)"):
+    with pytest.raises(ValueError, match=r"more than any of the 1 checked videos has \(the longest: 8\)"):
         check_data(sources, ["jump"], [ClipSampler(4, sampling_rate=2), ClipSampler(4, sampling_rate=6)])
 
 
@@ -155,15 +155,19 @@ def test_the_first_three_bad_videos_are_named(folder):
     for count in (2, 5):
         names = [f"no{number}.mp4" for number in range(count)]
         line = check_data(samples(folder, ("8.mp4", 0), *[(name, 0) for name in names]), ["jump"], SAMPLING)[2]
-        assert line.startswith(f"{count} of {count + 1} videos looked at cannot be read; the first: ")
+        assert line.startswith(f"{count} of {count + 1} checked videos cannot be read; the first: ")
         assert [name for name in names if name in line] == names[:3]
-        assert line.endswith("; `videomae scan DATA --fix_list good.csv` finds all and writes a list without them")
+        assert line.endswith(
+            "; `videomae scan DATA --fix_list good.csv` finds all of them and writes a list without them"
+        )
 
 
 def test_channels_that_do_not_fit_the_model(folder):
     videos = samples(folder, ("8.mp4", 0), ("images", 0))
     assert len(check_data(videos, ["jump"], [ClipSampler(4, sampling_rate=1, num_channels=1)])) == 3
-    message = "no readable video .*8.mp4 cannot be decoded: .*its frames have 3 channels, but num_channels=4 is requested"
+    message = (
+        "no readable video .*8.mp4 cannot be decoded: .*its frames have 3 channels, but num_channels=4 is requested"
+    )
     with pytest.raises(ValueError, match=message):
         check_data(videos, ["jump"], [ClipSampler(4, sampling_rate=1, num_channels=4)])
 

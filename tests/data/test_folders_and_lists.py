@@ -420,7 +420,7 @@ def test_a_video_is_no_list(tmp_path):
 def test_several_labels_need_a_list_with_some(tmp_path):
     with pytest.raises(ValueError, match="multi_label needs a list"):
         read_samples(tmp_path, multi_label=True)
-    with pytest.raises(ValueError, match="list.txt names no class of any of its 2 videos"):
+    with pytest.raises(ValueError, match="list.txt names no class for any of its 2 videos"):
         read_samples(write_list(tmp_path, "a.mp4", "b.mp4"), multi_label=True)
 
 

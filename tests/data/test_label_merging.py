@@ -186,9 +186,9 @@ def test_head_rows_of_a_file_of_numbers(tmp_path):
     path = tmp_path / "label_4to2.json"
     path.write_text("[3, 0]")
     assert head_rows(["a", "b"], HEAD, None, str(path)) == [3, 0]
-    with pytest.raises(ValueError, match="must list a row of the 4 for each of 3 classes"):
+    with pytest.raises(ValueError, match="must list one of the 4 rows for each of 3 classes"):
         head_rows(["a", "b", "c"], HEAD, None, str(path))
-    with pytest.raises(ValueError, match="head_from='k400' is unknown; choose of names, small, none, or a JSON file"):
+    with pytest.raises(ValueError, match="head_from='k400' is unknown; choose from names, small, none, or a JSON file"):
         head_rows(["a"], HEAD, MAPPINGS, "k400")
 
 
@@ -226,9 +226,7 @@ def test_rows_are_gathered_and_others_new(merged_checkpoint):
 
 def test_known_classes_are_named_where_they_are_not_taken(merged_checkpoint):
     _, lines = load_classifier(merged_checkpoint[0], ["swim", "fly"])
-    assert lines[0].endswith(
-        "new, untrained: swim, fly (it has 1 of these classes: --head_from names takes their rows)"
-    )
+    assert lines[0].endswith("new, untrained: swim, fly (it has 1 of these classes; --head_from names uses their rows)")
 
 
 def test_other_classes_of_equal_number_do_not_inherit_the_head(merged_checkpoint):
@@ -252,5 +250,5 @@ def test_mappings_of_merged_data_go_into_the_config(sets):
     run = run_of(overrides=shape, label_mappings=mappings, model_size="small")
     model, _ = classifier_of(run, VideoSource([], classes))
     assert model.config.label_mappings["k6"] == {"Run": 1, "swim": 2}
-    with pytest.raises(ValueError, match="is of 3 classes .jump, run, swim., the data of 2"):
+    with pytest.raises(ValueError, match="has 3 classes .jump, run, swim., but the data have 2"):
         classifier_of(run, VideoSource([], ["jump", "run"]))

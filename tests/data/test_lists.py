@@ -336,7 +336,7 @@ def test_several_labels_in_the_common_forms(tmp_path, text):
         ("path,x,y\na.mp4,1,0\nb.mp4,0,2\nc.mp4,0,1\n", "line 3: y is '2', not 0 or 1"),
         ("path;labels\na.mp4;['x' 'y']\n", r"contains '\[ \]', which separates labels"),
         ("a.mp4,x|y,z\n", "line 1: labels both in columns and separated by"),
-        ("path,duration\na.mp4,2.5\nb.mp4,7\n", "names no class of any of its 2 videos"),
+        ("path,duration\na.mp4,2.5\nb.mp4,7\n", "names no class for any of its 2 videos"),
     ],
 )
 def test_several_labels_that_are_unclear(tmp_path, text, message):

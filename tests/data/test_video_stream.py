@@ -191,13 +191,13 @@ def test_check_stream(tmp_path):
 
     lines = check(1, 3, 12)
     assert lines[0] == "a stream of 12 videos in 3 shards"
-    assert lines[1].startswith("3 of 12 videos looked at cannot be read")
-    assert lines[2].startswith("frames of the 9 videos looked at: 16 to 16") and len(lines) == 3
+    assert lines[1].startswith("3 of 12 checked videos cannot be read")
+    assert lines[2].startswith("frames of the 9 checked videos: 16 to 16") and len(lines) == 3
     assert "3 shards for 4 readers (2 processes x 2 workers)" in check(2, 2, 4)[1]
-    assert "3 shards do not divide among 2 readers" in check(2, 0, 4)[1]
+    assert "3 shards cannot be divided evenly among 2 readers" in check(2, 0, 4)[1]
     with pytest.raises(ValueError, match="There are 12 videos, fewer than the 16 of one step"):
         check(1, 0, 16)
-    with pytest.raises(ValueError, match="reaches over 19 frames, more than any of the 9 videos"):
+    with pytest.raises(ValueError, match="spans 19 frames, more than any of the 9 videos"):
         check(1, 0, 4, sampling_rate=6)
 
 

@@ -319,7 +319,7 @@ def test_covers_of_music_are_no_video(tmp_path):
         read_frames(write_with_sound(tmp_path / "music.mp4", None, tmp_path / "cover.png"), [0])
     assert check(write_with_sound(tmp_path / "film.mp4", "mpeg4", tmp_path / "cover.png")) == NUM_FRAMES
     sound = write_with_sound(tmp_path / "sound.mp4", None).read_bytes()
-    with pytest.raises(VideoDecodeError, match=f"<{len(sound)} bytes> cannot be decoded: ValueError: it has no video stream"):
+    with pytest.raises(VideoDecodeError, match=f"<{len(sound)} bytes> cannot be decoded: .* it has no video stream"):
         read_frames(sound, [0])
 
 

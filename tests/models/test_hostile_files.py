@@ -255,9 +255,9 @@ def test_one_hostile_file_is_replaced(video, tmp_path):
     assert all(dataset[index].shape == (4, 3, 96, 128) for index in range(3))
     assert dataset.bad_videos() == (2, 3)
     line = check_data(samples, [], [sampling])[1]
-    assert line.startswith("2 of 3 videos looked at cannot be read; the first: ")
+    assert line.startswith("2 of 3 checked videos cannot be read; the first: ")
     assert f"{tmp_path}/bomb/1.png cannot be read: Image size" in line and f"; {tmp_path}/ports.mp4 cannot be" in line
-    assert line.endswith("; `videomae scan DATA --fix_list good.csv` finds all and writes a list without them")
+    assert line.endswith("; `videomae scan DATA --fix_list good.csv` finds all of them and writes a list without them")
 
 
 # --------------------------------------------------------------------------------------------------------------- size

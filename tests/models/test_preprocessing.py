@@ -108,7 +108,7 @@ def test_from_pretrained_of_a_transformers_checkpoint(theirs, frames):
 def test_convert_there_and_back(theirs, frames, tmp_path, capsys):
     expected = by_transformers(theirs, frames)
     run_convert(theirs, tmp_path / "ours")
-    assert "pixels are normalised as those of" in capsys.readouterr().out
+    assert "pixels are normalised as in" in capsys.readouterr().out
     assert_same(by_ours(tmp_path / "ours", frames), expected)
     saved = json.loads((tmp_path / "ours" / "preprocessor_config.json").read_text())
     assert {name: saved[name] for name in FLAGS} == FLAGS and saved["num_frames"] == 4
@@ -141,7 +141,7 @@ def test_through_the_commands(theirs, frames, videos, tmp_path, train_here):
     options = ["--learning_rate", "0", "--max_steps", "1", "--per_device_train_batch_size", "2", "--mixup_alpha", "0.8"]
     done = train_here("finetune", "--checkpoint", theirs, *data, *options, "--output_dir", tmp_path / "finetuned")
     assert done.returncode == 0, done.stderr
-    assert f"pixels are normalised as those of {theirs}: mean 0.5, 0.5, 0.5, std 0.5, 0.5, 0.5" in done.stdout
+    assert f"pixels are normalised as in {theirs}: mean 0.5, 0.5, 0.5, std 0.5, 0.5, 0.5" in done.stdout
     assert_same(by_ours(tmp_path / "finetuned", frames), expected)
     saved = json.loads((tmp_path / "finetuned" / "preprocessor_config.json").read_text())
     assert saved["size"] == {"shortest_edge": 36} and saved["sampling_rate"] == 1
@@ -276,7 +276,7 @@ def test_a_folder_without_a_processor(tmp_path):
     model, lines = open_checkpoint(tmp_path)
     processor = checkpoint_processor(tmp_path, model.config)
     assert list(processor.image_mean) == [0.1] * 3 and processor.crop_size.height == 32 and processor.num_frames == 4
-    assert lines == [f"pixels are normalised as those of {tmp_path}: mean 0.1, 0.1, 0.1, std 0.229, 0.224, 0.225"]
+    assert lines == [f"pixels are normalised as in {tmp_path}: mean 0.1, 0.1, 0.1, std 0.229, 0.224, 0.225"]
 
 
 @pytest.mark.parametrize(

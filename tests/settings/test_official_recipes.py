@@ -297,4 +297,4 @@ def test_recipes_pass_the_smoke_test(tmp_path, monkeypatch, capsys):
 def test_every_recipe_passes_the_smoke_test(name, tmp_path, monkeypatch, capsys):
     output = smoke_test(name, tmp_path, monkeypatch, capsys)
     assert output.count("'loss'") == 2
-    assert (tmp_path / "output" / f"{name}_shrunk" / "model.safetensors").is_file()
+    assert (tmp_path / "output" / f"{name}_smoke_test" / "model.safetensors").is_file()

@@ -120,7 +120,7 @@ def test_help_is_a_list_that_can_be_read(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert stopped.value.code == 0
     assert len(lines) < 220 and max(map(len, lines)) <= 110
-    assert "  --mix_mode                What shares one random value: batch, pair or elem. [batch]" in lines
+    assert "  --mix_mode                Clips that share one random mixing value: batch, pair or elem. [batch]" in lines
     options = [line.split()[0] for line in lines if line.startswith("  --")]
     assert len(options) == len(set(options))
     assert {"--help", "--train_data", "--fit", "--smoke_test", "--learning_rate", "--weight_decay"} <= set(options)
@@ -145,12 +145,12 @@ def test_a_total_batch_sets_the_accumulation_steps(tmp_path):
     [
         (
             {"total_batch_size": 6, "per_device_train_batch_size": 4},
-            "total_batch_size=6 is no multiple of per_device_train_batch_size=4 x 1 process; take "
-            "per_device_train_batch_size of 1, 2, 3, 6",
+            "total_batch_size=6 is not a multiple of per_device_train_batch_size=4 x 1 process; choose "
+            "per_device_train_batch_size from 1, 2, 3, 6",
         ),
         (
             {"total_batch_size": 12, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2},
-            r"gradient_accumulation_steps=2 does not make total_batch_size=12.*leave it out \(it would be 3\)",
+            r"gradient_accumulation_steps=2 does not give total_batch_size=12.*leave it out \(it would be 3\)",
         ),
     ],
 )
@@ -224,7 +224,7 @@ def test_settings_are_frozen_and_changed_in_copies():
         run.clips.sampling_rate = 4.0
     changed = run.changed(sampling_rate=8.0, mixup_alpha=0.8)
     assert (run.clips.sampling_rate, changed.clips.sampling_rate, changed.augmentation.mixup_alpha) == (2.0, 8.0, 0.8)
-    with pytest.raises(TypeError, match="no setting sampling_rat"):
+    with pytest.raises(TypeError, match="No group of settings has sampling_rat"):
         run.changed(sampling_rat=1)
 
 

@@ -107,7 +107,7 @@ def clips(number: int, config: VideoMAEV2Config, seed: int = 1) -> torch.Tensor:
 def test_teacher_speaks_of_the_students_classes(tmp_path):
     model = save(tmp_path, id2label={0: "fly", 1: "Swim", 2: "run", 3: "jump"})
     teacher, lines = load_teacher(DistillationSettings(teacher=str(tmp_path)), student_config(), CLASSES)
-    counted = f"{model.num_parameters():,} parameters, beside what is counted for this run"
+    counted = f"{model.num_parameters():,} parameters, not included in the memory estimate"
     assert lines == [f"teacher {tmp_path}: {counted}; 0.5 of the loss at temperature 1"]
     videos = clips(2, model.config)
     logits, pooled = teacher(videos)
@@ -144,7 +144,11 @@ def test_teachers_that_are_refused(tmp_path):
     refused("grey", "image_mean=.* of the student and .0.5, 0.5, 0.5. of the teacher")
     refused("pretrained", "has no classifier: finetune it first")
     refused("several", "has problem_type=multi_label_classification")
-    refused("good", "teacher does not go with problem_type=regression", student_config(problem_type="regression"))
+    refused(
+        "good",
+        "teacher needs one label per video, but problem_type is regression",
+        student_config(problem_type="regression"),
+    )
     refused("good", "distillation_weight=1.5 must be in", distillation_weight=1.5)
     refused("good", "distillation_temperature=0.0 must be positive", distillation_temperature=0.0)
     assert load_teacher(DistillationSettings(), student_config(), CLASSES) == (None, [])
@@ -152,7 +156,9 @@ def test_teachers_that_are_refused(tmp_path):
 
 def test_class_weights_need_labels():
     run = run_of(teacher="some", class_weights="balanced", distillation_weight=1.0)
-    with pytest.raises(ValueError, match="class_weights=balanced does not go with distillation_weight=1"):
+    with pytest.raises(
+        ValueError, match="class_weights=balanced needs labels, which distillation_weight=1 does not use"
+    ):
         set_class_weights(run, None, None)
 
 

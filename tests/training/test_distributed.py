@@ -44,10 +44,10 @@ def test_one_process_that_was_asked_for(alone):
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"WORLD_SIZE": "2", "RANK": "0"}, "WORLD_SIZE=2 processes were started, and each runs alone"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "WORLD_SIZE=2 processes were started, but each runs alone"),
         (
             {"ACCELERATE_MIXED_PRECISION": "no", "MASTER_PORT": "29500", "MASTER_ADDR": "127.0.0.1"},
-            "accelerate launch was asked for several processes and started one",
+            "accelerate launch was asked for several processes but started one",
         ),
         ({"SLURM_STEP_NUM_TASKS": "4"}, "srun started 4 tasks .* and 1 know of each other"),
         ({"OMPI_COMM_WORLD_SIZE": "2"}, "mpirun started 2 tasks"),
@@ -125,10 +125,10 @@ def test_processes_with_other_settings_end_with_a_message(videos, tmp_path):
 @pytest.mark.parametrize(
     ("launcher", "message"),
     [
-        ([*ACCELERATE, "--cpu", "--num_processes", "2"], "asked for several processes and started one"),
+        ([*ACCELERATE, "--cpu", "--num_processes", "2"], "asked for several processes but started one"),
         (
             [*ACCELERATE, "--num_processes", "2", "--use_fsdp", "--fsdp_version", "2"],
-            "FSDP was asked for and is not active: 2 processes on cpu run as MULTI_CPU",
+            "FSDP was requested but is not active: 2 processes on cpu run as MULTI_CPU",
         ),
     ],
     ids=["accelerate --cpu", "fsdp"],
@@ -142,7 +142,7 @@ def test_launchers_that_fall_back_in_silence(videos, tmp_path, launcher, message
 def test_fsdp_of_the_settings_that_is_not_active(videos, tmp_path):
     options = ["--output_dir", tmp_path, "--train_data", videos, "--fsdp", "true"]
     status, output = run(*SMOKE, *options, launcher=TORCHRUN)
-    assert status == 1 and "FSDP was asked for and is not active" in output
+    assert status == 1 and "FSDP was requested but is not active" in output
 
 
 @pytest.mark.slow
@@ -164,7 +164,7 @@ def test_stuck_and_dead_processes_are_named(videos, tmp_path, number):
         assert f"exitcode  : -9 (pid: {second})" in output
         return
     silent = f"pid {second})"
-    for line in ("No progress for ", "error (process 0): Process 0 lost another one in a collective"):
+    for line in ("No progress for ", "error (process 0): Process 0 lost another process in a collective"):
         assert any(
             line in text and "no sign of life: process 1 (" in text and silent in text for text in output.splitlines()
         )

@@ -144,7 +144,7 @@ def test_all_ranks_stop_after_the_same_step(videos, tmp_path, number, whom):
     assert checkpoint == str(tmp_path / "run" / f"checkpoint-{stopped[0][1]}")
     assert (Path(checkpoint) / "rng_state_1.pth").is_file()
     output = finish(start(*arguments(videos, tmp_path / "run", **options), *LAST, launcher=TORCHRUN))
-    assert f"going on from {checkpoint}" in output
+    assert f"resuming from {checkpoint}" in output
     assert_same_run(tmp_path / "run", tmp_path / "unbroken", 12, whole_state=False)
 
 

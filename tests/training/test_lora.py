@@ -144,7 +144,10 @@ def test_accumulation_and_checkpointed_activations_change_nothing(pretrained, tm
     [
         ({"freeze_layers": 1}, "leave out freeze_layers"),
         ({"freeze_encoder": True}, "leave out freeze_layers"),
-        ({"lora_target_modules": ["query", "quary"]}, "'quary' is no linear layer; there are dense, key, query, value"),
+        (
+            {"lora_target_modules": ["query", "quary"]},
+            "'quary' is not a linear layer; choose from dense, key, query, value",
+        ),
     ],
 )
 def test_mistakes(pretrained, tmp_path, options, message):

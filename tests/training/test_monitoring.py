@@ -284,7 +284,7 @@ def test_clips_are_kept_if_they_fit_in_memory(tmp_path, videos, monkeypatch, lim
 def test_probe_data_go_together_and_share_classes(tmp_path, videos):
     run, config = run_of(verb="pretrain"), VideoMAEV2Config(**CONFIG)
     assert make_probe(run, config) is None
-    with pytest.raises(ValueError, match="probe_train_data=None and probe_eval_data=.*val go together"):
+    with pytest.raises(ValueError, match="probe_train_data=None and probe_eval_data=.*val must both be set"):
         make_probe(run.changed(probe_eval_data=str(videos / "val")), config)
     (tmp_path / "sideways").mkdir()
     shutil.copy(next((videos / "val" / "down").iterdir()), tmp_path / "sideways")
@@ -451,5 +451,5 @@ def test_drop_path_grows_with_the_epochs(tmp_path, videos):
 
 
 def test_a_warmup_needs_a_rate():
-    with pytest.raises(ValueError, match="drop_path_warmup_epochs=2 needs a rate to grow to: set drop_path_rate"):
+    with pytest.raises(ValueError, match="drop_path_warmup_epochs=2 needs a final rate: set drop_path_rate"):
         DropPathWarmup(VideoMAEV2ForPreTraining(VideoMAEV2Config(**CONFIG)), 2)

@@ -85,7 +85,7 @@ def test_checkpointing_is_chosen_where_nothing_else_helps():
     [
         ("24GB", 8, "fit='24GB' is neither auto nor a number of GPUs and their memory, such as 1x24GB"),
         ("0x24GB", 8, "neither auto"),
-        ("auto", 8, "there is no GPU to ask"),
+        ("auto", 8, "fit=auto needs a GPU"),
         ("8x24GB", 8, r"for 8 GPUs, but 1 run; start with torchrun --nproc_per_node 8"),
         ("1x1GB", 8, r"one video with activation checkpointing needs \d\.\d GiB"),
     ],
@@ -96,7 +96,7 @@ def test_what_cannot_fit(fit, total, message):
 
 
 def test_a_total_that_the_gpus_cannot_share():
-    with pytest.raises(ValueError, match="total_batch_size=9 does not divide by 2 GPUs"):
+    with pytest.raises(ValueError, match="total_batch_size=9 is not divisible by 2 GPUs"):
         fit_batch(finetuning(arguments(total_batch_size=9, fit="2x24GB")), meta_model("base"), num_gpus=2)
 
 
@@ -222,7 +222,7 @@ def test_the_lines_of_a_run_and_its_pace(dataset, tmp_path, capsys):
     trainer.add_callback(PaceCallback(num_sample=3))
     trainer.train()
     output = capsys.readouterr().out
-    said = re.findall(r"pace: ([\d.]+) videos a second \(([\d.]+) clips\), ([\d.]+) s a step; the 6 steps left", output)
+    said = re.findall(r"pace: ([\d.]+) videos/s \(([\d.]+) clips\), ([\d.]+) s/step; the 6 steps left", output)
     assert len(said) == 1  # after two steps, and once
     videos, clips, seconds = map(float, said[0])
     assert clips == pytest.approx(3 * videos, rel=0.02) and videos * seconds == pytest.approx(4, rel=0.02)

@@ -56,7 +56,7 @@ def test_the_same_run_goes_on(tmp_path):
     assert check_same_run(tmp_path, record(tmp_path / "elsewhere"), allow_changes=False) == []
     assert read_record(tmp_path)["step"] == 4
     assert check_same_run(tmp_path / "no", record(tmp_path), allow_changes=False)[0].endswith(
-        "whether it is of this run is not known"
+        "so that it is unknown whether it belongs to this run"
     )
 
 
@@ -71,7 +71,7 @@ def test_the_same_run_goes_on(tmp_path):
 )
 def test_another_run_is_refused_whatever_is_allowed(tmp_path, changed, message):
     record(tmp_path).write(tmp_path)
-    with pytest.raises(ValueError, match=f"is of another run: {message}. Leave out --resume_from_checkpoint"):
+    with pytest.raises(ValueError, match=f"belongs to another run: {message}. Leave out --resume_from_checkpoint"):
         check_same_run(tmp_path, record(tmp_path, **changed), allow_changes=True)
 
 
@@ -89,9 +89,9 @@ def test_another_run_is_refused_whatever_is_allowed(tmp_path, changed, message):
 def test_other_settings_are_refused_or_said(tmp_path, options, message):
     record(tmp_path).write(tmp_path)
     changed = record(tmp_path, **options)
-    with pytest.raises(ValueError, match=f"was made with other settings: {message}. .*--allow_changes true"):
+    with pytest.raises(ValueError, match=f"was written with different settings: {message}. .*--allow_changes true"):
         check_same_run(tmp_path, changed, allow_changes=False)
-    assert check_same_run(tmp_path, changed, allow_changes=True) == [f"goes on with other settings: {message}"]
+    assert check_same_run(tmp_path, changed, allow_changes=True) == [f"resuming with different settings: {message}"]
 
 
 def test_what_decides_nothing_may_change(tmp_path):
@@ -184,7 +184,7 @@ def test_a_missing_or_cut_file_makes_it_incomplete(checkpoints, tmp_path, name, 
 
 
 def test_no_checkpoint_at_all(tmp_path):
-    with pytest.raises(ValueError, match="nowhere is no folder; `last` takes the last one in output_dir"):
+    with pytest.raises(ValueError, match="nowhere is not a folder; `last` is the last checkpoint in output_dir"):
         check_complete(tmp_path / "nowhere")
 
 
@@ -211,7 +211,7 @@ def test_an_earlier_run_is_set_aside(tmp_path):
         finished_run(folder) if number == 1 else (folder / "run.json").write_text('{"command": "finetune"}')
         lines = claim(folder)
         how = "finetune, 1 checkpoint" if number == 1 else "finetune, 0 checkpoints, not finished"
-        assert lines == [f"{folder} held an earlier run ({how}): its files are in {folder}/earlier-{number} now"]
+        assert lines == [f"{folder} held an earlier run ({how}); its files are now in {folder}/earlier-{number}"]
     assert sorted(path.name for path in folder.iterdir()) == ["earlier-1", "earlier-2", "mine.txt"]
     assert (folder / "earlier-1/checkpoint-8/optimizer.pt").read_text() == "checkpoint-8/optimizer.pt"
 
@@ -224,19 +224,19 @@ def test_a_run_that_goes_on_stays_where_it_is(tmp_path):
 
 def test_folders_that_are_refused(tmp_path):
     finished_run(tmp_path / "pre", "pretrain")
-    with pytest.raises(ValueError, match="pre holds a run of 'pretrain'; give finetune another folder"):
+    with pytest.raises(ValueError, match="pre holds a run of 'pretrain'; choose another folder for finetune"):
         claim(tmp_path / "pre")
     with pytest.raises(ValueError, match="pre is the checkpoint itself, which would be overwritten"):
         claim(tmp_path / "pre", checkpoint=str(tmp_path / "pre"))
-    with pytest.raises(ValueError, match="checkpoint-8 is of the run in output_dir=.*pre; give another"):
+    with pytest.raises(ValueError, match="checkpoint-8 belongs to the run in output_dir=.*pre; choose another"):
         claim(tmp_path / "pre", "pretrain", checkpoint=str(tmp_path / "pre/checkpoint-8"))
     assert claim(tmp_path, checkpoint=str(tmp_path / "pre")) == []  # another folder in it
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign/config.json").write_text("{}")
-    with pytest.raises(ValueError, match="foreign holds a model that is not of a run here"):
+    with pytest.raises(ValueError, match="foreign holds a model that no run of this package wrote"):
         claim(tmp_path / "foreign")
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="file is a file; give a folder"):
+    with pytest.raises(ValueError, match="file is a file; choose a folder"):
         claim(tmp_path / "file")
     with pytest.raises(OSError, match="file/below cannot be written: Not a directory"):
         claim(tmp_path / "file/below")
@@ -267,13 +267,13 @@ def test_one_run_writes_at_a_time(tmp_path):
 def test_what_was_not_trained_is_not_scored(tmp_path):
     config = VideoMAEV2Config(**TINY)
     VideoMAEV2ForPreTraining(config).save_pretrained(tmp_path / "pre")
-    with pytest.raises(ValueError, match="pre is a pretraining, which knows no classes; finetune it first"):
+    with pytest.raises(ValueError, match="pre is a pretrained model without classes; finetune it first"):
         trained_classifier(str(tmp_path / "pre"))
     VideoMAEV2ForVideoClassification(config).save_pretrained(tmp_path / "ft")
     model, lines = trained_classifier(str(tmp_path / "ft"))
     assert lines == [] and model.new_parts == ()
     _, lines = trained_classifier(str(tmp_path / "ft"), num_frames=8)
-    assert lines[0].startswith("clips of 8 frames of (32, 32) in place of 4 of (32, 32): positions are made anew")
+    assert lines[0].startswith("clips have 8 frames of (32, 32) instead of 4 of (32, 32): positions are recomputed")
     content = json.loads((tmp_path / "pre/config.json").read_text())
     content["architectures"] = None
     (tmp_path / "pre/config.json").write_text(json.dumps(content))
@@ -283,7 +283,7 @@ def test_what_was_not_trained_is_not_scored(tmp_path):
 
 def test_an_interrupted_run_names_its_last_checkpoint(checkpoints):
     with pytest.raises(
-        ValueError, match="holds no finished model, its run was interrupted; its last .* is .*checkpoint-2"
+        ValueError, match="has no finished model, because its run was interrupted; its last .* is .*checkpoint-2"
     ):
         trained_classifier(str(checkpoints))
 

@@ -16,10 +16,10 @@ def test_no_run_goes_on_without_the_state_of_its_optimizer(tmp_path):
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
     torch.save(optimizer.state_dict(), tmp_path / "optimizer.pt")
-    with pytest.raises(ValueError, match="is of a run without fsdp2; resume it without, or start from its weights"):
+    with pytest.raises(ValueError, match="is of a run without fsdp2; resume without fsdp2, or start from its weights"):
         load_optimizer(model, optimizer, str(tmp_path), rank=0)
 
 
 def test_a_folder_without_weights_is_named(tmp_path):
-    with pytest.raises(ValueError, match="has no model.safetensors; name a checkpoint-N folder, or say last"):
+    with pytest.raises(ValueError, match="has no model.safetensors; name a checkpoint-N folder, or use last"):
         load_weights(build(), str(tmp_path / "none"), rank=1)

@@ -285,5 +285,5 @@ def test_a_killed_worker_ends_in_a_message(tmp_path):
         os.kill(os.getpid(), signal.SIGKILL)
 
     run = trainer(tmp_path, when={"3": kill}, dataloader_num_workers=1, num_train_epochs=1)
-    with pytest.raises(ChildProcessError, match="A DataLoader worker is gone .* memory ran out"):
+    with pytest.raises(ChildProcessError, match="A DataLoader worker died .* memory ran out"):
         run.train()

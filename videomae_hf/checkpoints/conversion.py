@@ -13,7 +13,12 @@ from ..models.configuration_videomae_v2 import SIZE_FIELDS, SIZES, VideoMAEV2Con
 from ..models.geometry import resize_projection, sinusoid_table
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor, clip_options, normalization_options
 from ..models.loading import our_names
-from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, VideoMAEV2Model
+from ..models.modeling_videomae_v2 import (
+    VideoMAEV2ForPreTraining,
+    VideoMAEV2ForVideoClassification,
+    VideoMAEV2Model,
+    VideoMAEV2PreTrainedModel,
+)
 from ..models.official_checkpoints import to_official
 from .folding import fold_normalization, fold_targets
 
@@ -184,7 +189,7 @@ def _matching_sizes(inferred: dict, size: str | None) -> list[dict]:
     return rows
 
 
-def build_model(weights: dict[str, torch.Tensor], fields: dict):
+def build_model(weights: dict[str, torch.Tensor], fields: dict) -> VideoMAEV2PreTrainedModel:
     """Builds the model for these weights, in their dtype, and loads them.
 
     Raises:

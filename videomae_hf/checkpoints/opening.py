@@ -1,8 +1,8 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""A checkpoint, whatever its layout and kind, as the commands take it: a model, and the processor that goes with it.
+"""Opens a checkpoint of any layout and kind: its model, and the processor for it.
 
-`from_pretrained` reads the weights of all layouts and merges adapters. Here the class of the model is looked up, and
-the preprocessing goes along: `preprocessing.py` has the rule.
+`from_pretrained` reads the weights of all layouts and merges adapters. This module finds the class of the model, and
+keeps the preprocessing of the checkpoint; `models/preprocessing.py` has the rule.
 """
 
 import re
@@ -37,24 +37,25 @@ def open_checkpoint(
     dtype: torch.dtype | str = torch.float32,
     **fields,
 ) -> tuple[VideoMAEV2PreTrainedModel, list[str]]:
-    """The model of a checkpoint, whose configuration has the normalisation that its processor states.
+    """Opens the model of a checkpoint; its configuration gets the normalisation of the checkpoint's processor.
 
     Args:
-        name: folder or Hub id of ours, of transformers' VideoMAE or of OpenGVLab's V2, or of adapters.
-        model_class: None is the one that the checkpoint is of.
-        dtype: of the weights; `"auto"` leaves theirs.
-        fields: of the configuration, to change; `image_mean` and `image_std` override the checkpoint's.
+        name: folder or Hub id of a checkpoint of this package, of transformers' VideoMAE, of OpenGVLab's V2, or of
+            adapters.
+        model_class: class of the model; None is that of the checkpoint.
+        dtype: dtype of the weights; `"auto"` keeps that of the checkpoint.
+        fields: fields of the configuration to change; `image_mean` and `image_std` override those of the checkpoint.
 
     Returns:
-        The model, and lines about its normalisation where that is not the usual one.
+        The model, and messages about its normalisation if that is not the usual one.
 
     Raises:
-        ValueError, OSError: as `from_pretrained`.
+        ValueError, OSError: as in `from_pretrained`.
     """
     config = VideoMAEV2Config.from_pretrained(name)
     model_class = model_class or _class_of(name, config)
     num_channels = fields.get("num_channels", config.num_channels)
-    if num_channels != config.num_channels:  # what the processor says is of other channels
+    if num_channels != config.num_channels:  # the processor's normalisation is for other channels
         return model_class.from_pretrained(name, dtype=dtype, **fields), []
     mean, std = stated_normalization(name, config)
     used = {"image_mean": mean, "image_std": std, **fields}
@@ -63,13 +64,13 @@ def open_checkpoint(
 
 
 def stated_normalization(name: str | Path, config: VideoMAEV2Config) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(mean, std) of the pixels of a checkpoint: its processor's or, without one, those of its configuration."""
+    """(mean, std) for the pixels of a checkpoint: those of its processor or, without one, of its configuration."""
     preprocessing = read_preprocessing(name, {})
     if preprocessing is None:
         return tuple(config.image_mean), tuple(config.image_std)
     mean, std = normalization_of(preprocessing, config.num_channels)
     if not len(mean) == len(std) == config.num_channels:
-        raise ValueError(f"{name} has num_channels={config.num_channels}, and a processor for {len(mean)} channels.")
+        raise ValueError(f"{name} has num_channels={config.num_channels}, but a processor for {len(mean)} channels.")
     return mean, std
 
 
@@ -78,18 +79,18 @@ def _normalization_lines(name: str | Path, stated: tuple, used: tuple) -> list[s
     texts = ["mean {}, std {}".format(*(", ".join(f"{value:.4g}" for value in row) for row in pair))
              for pair in (used, stated)]  # fmt: skip
     if used != stated:
-        return [f"pixels are normalised with {texts[0]}; {name} has {texts[1]}"]
+        return [f"pixels are normalised with {texts[0]}, but {name} has {texts[1]}"]
     usual = ((IMAGENET_MEAN, IMAGENET_STD), ((0.0,) * len(used[0]), (1.0,) * len(used[0])))
-    return [] if used in usual else [f"pixels are normalised as those of {name}: {texts[0]}"]
+    return [] if used in usual else [f"pixels are normalised as in {name}: {texts[0]}"]
 
 
 def checkpoint_processor(name: str | Path, config: VideoMAEV2Config, **options) -> VideoMAEV2ImageProcessor:
     """The processor of a checkpoint, for a model with its weights.
 
     Args:
-        name: folder or Hub id.
-        config: of the model. Where it has another clip or another normalisation than the checkpoint, it decides.
-        options: of the processor, to change.
+        name: folder or Hub id of the checkpoint.
+        config: configuration of the model; its clip shape and normalisation override those of the checkpoint.
+        options: options of the processor to change.
     """
     found, stored = read_preprocessing(name, {}) or {}, VideoMAEV2Config.from_pretrained(name)
     plain = dict(found)
@@ -109,9 +110,9 @@ def checkpoint_processor(name: str | Path, config: VideoMAEV2Config, **options) 
 def _class_of(name: str | Path, config: VideoMAEV2Config) -> type[VideoMAEV2PreTrainedModel]:
     if is_adapter(name):
         return VideoMAEV2ForVideoClassification
-    # OpenGVLab's have a class name for each size; all of them are classifiers, most of them without a head.
+    # OpenGVLab's checkpoints name a class for each size; all of them are classifiers, most of them without a head.
     architecture = (config.architectures or ["VideoMAEForVideoClassification"])[0]
     found = re.sub(r"^VideoMAE(?=For|Model)", "VideoMAEV2", architecture)
     if found not in MODEL_CLASSES:
-        raise ValueError(f"{name} says architecture {architecture!r}; one of {', '.join(MODEL_CLASSES)} is needed.")
+        raise ValueError(f"{name} has architecture {architecture!r}; it must be one of {', '.join(MODEL_CLASSES)}.")
     return MODEL_CLASSES[found]

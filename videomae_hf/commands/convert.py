@@ -6,11 +6,11 @@
     videomae convert OURS DST.pth --to official
 
 SRC is an official V1 or V2 file (.pth, from pretraining or finetuning), a file of mmaction2's VideoMAE, or the folder
-or Hub id of a checkpoint of ours, of transformers' VideoMAE, of OpenGVLab's V2 or of adapters. The preprocessing of
-pixels is converted together with the weights. Width, depth, patch, tubelet, channels, decoder and classes follow from
-the shapes of the tensors. Heads, frames and input size do not: they come from the official size that the tensors match,
-from --size or from options (any field of VideoMAEV2Config), and the report names the source of each. Nothing is written
-unless everything fits.
+or Hub id of a checkpoint of this package, of transformers' VideoMAE, of OpenGVLab's V2 or of adapters. The pixel
+preprocessing is converted together with the weights. Width, depth, patch, tubelet, channels, decoder and classes follow
+from the shapes of the tensors. The number of attention heads, the number of frames and the input size do not: they come
+from the official size that the tensors match, from --size or from options (any field of VideoMAEV2Config), and the
+report names the source of each. Nothing is written unless everything fits.
 """
 
 import argparse
@@ -28,12 +28,16 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, dict]:
     parser = argparse.ArgumentParser(
         prog="videomae convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", metavar="SRC")
+    parser.add_argument("source", metavar="SRC", help="checkpoint to read")
     parser.add_argument("destination", metavar="DST", type=Path, help="new folder, or new file with --to official")
-    parser.add_argument("--to", choices=("ours", "transformers", "official"), default="ours")
+    parser.add_argument(
+        "--to", choices=("ours", "transformers", "official"), default="ours", help="layout to write [ours]"
+    )
     parser.add_argument("--size", help="small, base, large, huge or giant; refused if the tensors do not match")
     parser.add_argument("--id2label", metavar="FILE", help="class names: JSON, or a text file with one per line")
-    parser.add_argument("--label_map", metavar="FILE", help="JSON list of head rows to keep (Kinetics-710 to 400 ..)")
+    parser.add_argument(
+        "--label_map", metavar="FILE", help="JSON list of the head rows to keep, e.g. from Kinetics-710 to 400"
+    )
     options, rest = parser.parse_known_args(arguments)
     return options, config_options(rest, VideoMAEV2Config.__annotations__)
 
@@ -42,24 +46,24 @@ def main(arguments: list[str]) -> None:
     """`videomae convert`."""
     args, fields = parse_arguments(arguments)
     if args.destination.exists():
-        raise ValueError(f"{args.destination} exists already; give a new name.")
+        raise ValueError(f"{args.destination} already exists; choose a new name.")
     if Path(args.source).is_file():
         model, processor, report = convert_official(Path(args.source), args.size, fields)
     elif args.size:
         raise ValueError(f"--size is for official files; the configuration of {args.source} gives the size.")
     else:
-        model, lines = open_checkpoint(args.source, dtype="auto", **fields)
+        model, messages = open_checkpoint(args.source, dtype="auto", **fields)
         model.eval()
         processor = checkpoint_processor(args.source, model.config)
         report = [f"{type(model).__name__} from {args.source}, {len(model.state_dict())} tensors"]
-        report += [f"  {line}" for line in lines]
+        report += [f"  {message}" for message in messages]
     if args.id2label:
         set_labels(model, read_labels(args.id2label))
     if args.label_map:
         gather_head(model, json.loads(Path(args.label_map).read_text(encoding="utf-8")))
     args.destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.destination.parent) as scratch:
-        partial = Path(scratch, args.destination.name)  # a failure leaves no incomplete output
+        partial = Path(scratch, args.destination.name)  # so that a failure leaves no incomplete output
         if args.to == "transformers":
             from ..checkpoints.transformers_export import save_transformers
 

@@ -14,11 +14,11 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="videomae demo-videos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder")
+    parser.add_argument("folder", help="folder to write; each class gets a folder in it")
     parser.add_argument("--videos_per_class", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--size", type=int, default=80)
-    parser.add_argument("--num_frames", type=int, default=32)
+    parser.add_argument("--seed", type=int, default=0, help="seed of the videos")
+    parser.add_argument("--size", type=int, default=80, help="height and width in pixels")
+    parser.add_argument("--num_frames", type=int, default=32, help="frames per video")
     parser.add_argument("--difficulty", choices=DIFFICULTIES, default="plain")
-    parser.add_argument("--workers", type=int)
+    parser.add_argument("--workers", type=int, help="number of processes")
     synthesise_dataset(**vars(parser.parse_args(arguments)))

@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""`videomae evaluate`: scores of a finetuned checkpoint, or predictions for videos without labels."""
+"""`videomae evaluate`: scores a finetuned checkpoint, or predicts videos without labels."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -41,11 +41,11 @@ def evaluate(run: Run) -> None:
     if not run.model.checkpoint:
         raise ValueError("evaluate needs --checkpoint, the folder or Hub id of a finetuned model.")
     args, views = run.training, run.evaluation
-    model, lines = trained_classifier(run.model.checkpoint, **run.config_overrides)
+    model, messages = trained_classifier(run.model.checkpoint, **run.config_overrides)
     config, labelled = model.config, not holds_no_label(run)
     videos = scored_videos(run, config, labelled=labelled)
     processor, more = evaluation_processor(run, config)
-    report(args, [*lines, *videos.messages, *more])
+    report(args, [*messages, *videos.messages, *more])
     transform = EvalTransform(
         processor, views.num_clips, views.num_crops, config.num_labels, run.clips.frame_template, views.shuffle_frames
     )
@@ -65,15 +65,15 @@ def evaluate(run: Run) -> None:
 
 
 def scored_videos(run: Run, config, *, labelled: bool) -> VideoSource:
-    """The videos, with the labels as numbers of the model's classes; without labels, with placeholders."""
+    """The videos to score, labelled with the model's class numbers; if unlabelled, with placeholders for the labels."""
     classes = [config.id2label[number] for number in range(config.num_labels)]
     videos = evaluation_videos(run, classes, config.problem_type, labelled=labelled)
     if videos is None:
-        raise ValueError("eval_data is not set: give a folder of class folders or a list of videos with --eval_data.")
+        raise ValueError("eval_data is not set: pass a folder of class folders or a list of videos as --eval_data.")
     videos = replace(videos, classes=classes)
     if labelled:
         return videos
-    report(run.training, ["no labels: predictions are written, and no scores"])
+    report(run.training, ["no labels: predictions are written, but no scores"])
     return replace(videos, records=with_placeholders(videos.records, config))
 
 

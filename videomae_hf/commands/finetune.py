@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""`videomae finetune`: a classifier or a regression, from a pretrained checkpoint or from random weights."""
+"""`videomae finetune`: trains a classifier or a regression, from a pretrained checkpoint or from random weights."""
 
 from ..data.augmentation.mixing import mixing_of
 from ..data.checks import check_classes, describe_directions
@@ -31,12 +31,12 @@ VERB = Verb(
 
 
 def finetune(run: Run) -> None:
-    """Supervised training of a whole model, of adapters, or of a head."""
+    """Supervised training of the whole model, of adapters, or of the head alone."""
     args, labelled = run.training, run.distillation.needs_labels
     videos = finetuning_videos(run)
-    model, lines = classifier_of(run, videos)
+    model, messages = classifier_of(run, videos)
     teacher, more = load_teacher(run.distillation, model.config, videos.classes)
-    report(args, [*lines, *more, *set_class_weights(run, model, videos)])
+    report(args, [*messages, *more, *set_class_weights(run, model, videos)])
     model = prepare(model, run)
     config, classes = model.config, videos.classes
     samplers = videos.samplers(run.clips, config)
@@ -54,7 +54,7 @@ def finetune(run: Run) -> None:
 
 
 def finetuning_videos(run: Run) -> VideoSource:
-    """The videos to train on, with the classes of the data or, without labels, of the teacher."""
+    """The training videos, with the classes of the data or, if no labels are needed, of the teacher."""
     videos = training_videos(run, labelled=run.distillation.needs_labels)
     videos.classes = videos.classes or teacher_classes(run)
     check_classes(videos.classes, run.problem_type)

@@ -15,6 +15,7 @@ from ..data.sources.label_merging import (
     write_list,
     write_mappings,
 )
+from ..data.sources.records import VideoRecords
 from ..text_files import read_class_names, write_text
 
 
@@ -124,8 +125,8 @@ def _named(arguments: list[str], what: str) -> dict[str, str]:
     return named
 
 
-def _read(name: str, path: str, classes: list[str] | None, reading: Reading):
-    """The samples and class names of a source."""
+def _read(name: str, path: str, classes: list[str] | None, reading: Reading) -> tuple[VideoRecords, list[str]]:
+    """The records and class names of a source."""
     samples, found = read_samples(path, classes, reading=reading)
     print("\n".join(samples.messages), end="\n" * bool(samples.messages))
     if are_numbers(found):

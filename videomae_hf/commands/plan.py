@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""`videomae plan`: what a run would do on given GPUs, without weights, data or GPUs."""
+"""`videomae plan`: batch sizes, schedule and memory of a run on given GPUs, without weights, data or GPUs."""
 
 import torch
 
@@ -13,13 +13,13 @@ from . import finetune, pretrain
 USAGE = """\
 usage: videomae plan pretrain|finetune [recipe.yaml] [--key value ...] [--fit 8x24GB]
 
-Prints batch sizes, schedule and memory of a run for the GPUs that --fit names, one by default.
+Prints batch sizes, schedule and memory of a run on the GPUs that --fit names; the default is one GPU.
 
     videomae plan finetune examples/recipes/v1/finetune_k400_large.yaml --fit 8x24GB
     videomae plan pretrain examples/recipes/v2/pretrain_hybrid_giant.yaml --fit 64x80GB
     videomae plan finetune --model_size base --per_device_train_batch_size 16
 
-Options are those of the two commands; checkpoints count by model_size.
+The options are those of pretrain and finetune. No checkpoint is read: --model_size sets the size of the model.
 """
 _MODELS = {
     "pretrain": (pretrain.VERB, VideoMAEV2ForPreTraining),
@@ -33,17 +33,17 @@ def main(arguments: list[str]) -> None:
         print(USAGE)
         return
     if command not in _MODELS:
-        raise ValueError(f"plan needs pretrain or finetune, not {command!r}.")
+        raise ValueError(f"plan takes pretrain or finetune, not {command!r}.")
     verb, model_class = _MODELS[command]
-    run = parse_command_line([*options, "--use_cpu", "true"], verb)  # no GPU is needed to plan for some
+    run = parse_command_line([*options, "--use_cpu", "true"], verb)  # planning needs no GPU
     args, settings = run.training, run.model
     with torch.device("meta"):
         config = VideoMAEV2Config.from_size(settings.model_size, settings.model_version, **run.config_overrides)
         model = model_class(config)
     num_gpus = gpus_of(args)[0] if args.fit else 1
-    if not args.total_is_given:  # then it is for one process so far
+    if not args.total_is_given:  # the default is computed for this one process
         args.total_batch_size *= num_gpus
         if args.base_learning_rate is not None:
             args.learning_rate = args.effective_learning_rate
-    lines = fit_batch(run, model, num_gpus)
-    print("\n".join(lines + plan_lines(run, model, num_gpus=num_gpus)))
+    messages = fit_batch(run, model, num_gpus)
+    print("\n".join(messages + plan_lines(run, model, num_gpus=num_gpus)))

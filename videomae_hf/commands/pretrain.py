@@ -37,9 +37,9 @@ VERB = Verb(
 
 
 def pretrain(run: Run) -> None:
-    """Masked pretraining, from a checkpoint or, without one, from random weights."""
+    """Masked pretraining, from a checkpoint or, if none is given, from random weights."""
     args = run.training
-    args.label_names, args.prediction_loss_only = ["decoded_ids"], True  # so that an evaluation has a loss
+    args.label_names, args.prediction_loss_only = ["decoded_ids"], True  # evaluations then report a loss
     model = prepare(pretraining_model(run), run)
     config, videos = model.config, training_videos(run, labelled=False)
     samplers = videos.samplers(run.clips, config)
@@ -57,8 +57,8 @@ def pretraining_model(run: Run) -> VideoMAEV2ForPreTraining:
     """The model that a pretraining starts from."""
     settings = run.model
     if settings.checkpoint:
-        model, lines = open_checkpoint(settings.checkpoint, VideoMAEV2ForPreTraining, **run.config_overrides)
-        report(run.training, lines)
+        model, messages = open_checkpoint(settings.checkpoint, VideoMAEV2ForPreTraining, **run.config_overrides)
+        report(run.training, messages)
         return model
     config = VideoMAEV2Config.from_size(settings.model_size, settings.model_version, **run.config_overrides)
     return VideoMAEV2ForPreTraining(config)

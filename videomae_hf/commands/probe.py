@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""`videomae probe`: a linear, an attentive or a k-NN probe on the frozen features of a checkpoint."""
+"""`videomae probe`: fits a linear, an attentive or a k-NN probe to the frozen features of a checkpoint."""
 
 from pathlib import Path
 
@@ -41,19 +41,23 @@ VERB = Verb(
 
 
 def probe(run: Run) -> None:
-    """Scores the frozen encoder of a checkpoint, and writes metrics.json and predictions.csv to the output folder."""
+    """Scores the frozen encoder of a checkpoint, and writes metrics.json and predictions.csv to `output_dir`."""
     check_settings(run)
     problem_type, folder = run.problem_type, Path(run.training.output_dir)
     train = training_videos(run)
     evaluated = evaluation_videos(run, train.classes, problem_type)
     if train.is_stream or evaluated is None:
-        raise ValueError("probe reads labelled videos in the order of a list: set eval_data, and leave out streaming.")
+        raise ValueError(
+            "probe needs eval_data and data sets that are not streamed: set eval_data, and leave out streaming."
+        )
     overrides = {name: value for name, value in run.config_overrides.items() if name != "problem_type"}
-    model, lines = open_checkpoint(run.model.checkpoint, VideoMAEV2Model, **overrides)
+    model, messages = open_checkpoint(run.model.checkpoint, VideoMAEV2Model, **overrides)
     features = [frozen_features(run, model, videos) for videos in (train, evaluated)]
     fitted, scored = (_readable(values) for values in features)
     if not fitted.any() or not scored.any():
-        raise ValueError(f"{fitted.sum()} videos to fit and {scored.sum()} to score can be read; both are needed.")
+        raise ValueError(
+            f"{fitted.sum()} videos to fit and {scored.sum()} videos to score can be read; a probe needs both."
+        )
     kind = labels_of(problem_type, len(train.classes))
     labels, eval_labels = (kind.stacked(videos.records) for videos in (train, evaluated))
     result = run_probe(
@@ -74,24 +78,24 @@ def probe(run: Run) -> None:
     scores = {**result.settings, **counts, **{f"eval_{name}": value for name, value in scores.items()}}
     metrics = {"probe": run.probing.probe, **scores}
     write_predictions(folder, evaluated.records, train.classes, problem_type, Scored(logits, eval_labels, metrics))
-    lines.append(
+    messages.append(
         f"{run.probing.probe} probe of {run.model.checkpoint}: {fitted.sum()} videos fitted, {scored.sum()} scored"
     )
-    report(run.training, [*lines, *(f"{name} = {value}" for name, value in scores.items()), f"Saved to {folder}"])
+    report(run.training, [*messages, *(f"{name} = {value}" for name, value in scores.items()), f"Saved to {folder}"])
 
 
 def check_settings(run: Run) -> None:
-    """Raises ValueError for settings with which no probe can be fitted."""
+    """Raises ValueError if the settings do not allow fitting a probe."""
     if not run.model.checkpoint:
         raise ValueError("probe needs --checkpoint, the folder or Hub id of a model of any stage.")
     if run.probing.probe not in PROBES:
         raise ValueError(f"probe={run.probing.probe!r} is unknown; choose one of {', '.join(PROBES)}.")
     if run.training.world_size > 1:
-        raise ValueError(f"probe runs in one process, and {run.training.world_size} were started.")
+        raise ValueError(f"probe runs in one process, but {run.training.world_size} were started.")
 
 
 def frozen_features(run: Run, model: VideoMAEV2Model, videos: VideoSource) -> np.ndarray:
-    """Features (N, D), or of all tokens (N, L, D) for an attentive probe; NaN for videos that cannot be read."""
+    """Features of all videos: (N, D), or (N, L, D) of all tokens for an attentive probe; NaN for unreadable videos."""
     args = run.training
     processor = training_processor(run, model.config, video_backend=run.clips.video_backend)
     return cached_features(
@@ -111,7 +115,10 @@ def frozen_features(run: Run, model: VideoMAEV2Model, videos: VideoSource) -> np
 def with_unreadable(
     logits: np.ndarray, labels: np.ndarray, scored: np.ndarray, unreadable: int | torch.Tensor
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (N, K) of all videos, 0 for those that were not scored (False in `scored` (N,)), whose labels say so."""
+    """Logits (N, K) and labels of all videos, given the logits of the scored ones.
+
+    Videos that are False in `scored`, bool (N,), get logits of 0 and the label `unreadable`.
+    """
     every = np.zeros((len(scored), logits.shape[1]), dtype=np.float32)
     every[scored] = logits
     labels[~scored] = np.asarray(unreadable)
@@ -119,12 +126,12 @@ def with_unreadable(
 
 
 def _selected(features: np.ndarray, labels: torch.Tensor, chosen: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
-    """Features and labels of the chosen videos; all of them are not copied."""
+    """Features and labels of the chosen videos; if all are chosen, the features are not copied."""
     return features if chosen.all() else features[chosen], labels[torch.from_numpy(chosen)]
 
 
 def _readable(features: np.ndarray) -> np.ndarray:
-    """bool (N,) of (N, ..), where the features of unreadable videos are NaN."""
+    """bool (N,) for features (N, ..): False for unreadable videos, whose features are NaN."""
     return ~np.isnan(features.reshape(len(features), -1)[:, 0])
 
 

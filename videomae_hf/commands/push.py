@@ -1,12 +1,12 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Ships a checkpoint: one folder that loads without this package, proved, then uploaded.
+"""Ships a checkpoint to the Hub as a folder that loads without this package; this is verified before the upload.
 
     videomae push output/finetune me/my-videomae
     videomae push output/finetune me/my-videomae --dry_run bundle
 
-The folder holds weights (safetensors), configuration, processor, the Python files they need and a model card. Before
-anything is uploaded another process, in which `videomae_hf` cannot be imported, loads it with `trust_remote_code=True`
-and must get the same output. The token is the one of `hf auth login`, or HF_TOKEN.
+The folder holds the weights (safetensors), configuration, processor, the Python files they need, and a model card.
+Before anything is uploaded, another process, in which `videomae_hf` cannot be imported, loads the folder with
+`trust_remote_code=True` and must compute the same output. The token is that of `hf auth login`, or HF_TOKEN.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from ..text_files import read_json, read_yaml
 from ..training.run_record import read_record
 
 
-# What the other process does: the package is made impossible to import, and nothing is asked of the network.
+# The program of the other process. The package cannot be imported there, and the network is not used.
 VERIFY = """
 import sys
 sys.modules["videomae_hf"] = None
@@ -50,21 +50,24 @@ torch.testing.assert_close(found, sample["output"], rtol=1e-4, atol=1e-5)
 
 
 def read_checkpoint(source: str, metrics_file: str | None) -> Checkpoint:
-    """The checkpoint, ready to be shipped, and what is known of its training.
+    """Reads a checkpoint to ship, with the records of its training.
 
     Raises:
-        ValueError: a classifier whose head was never trained, or files beside it that are not as training writes them.
-        FileNotFoundError: no such metrics file.
+        ValueError: the head of a classifier was never trained, or files next to the checkpoint are not as training
+            writes them.
+        FileNotFoundError: the metrics file does not exist.
     """
     model, _ = open_checkpoint(source, dtype="auto")
     model.eval()
     if model.new_parts:
         raise ValueError(
-            f"{source} has no trained {' and '.join(model.new_parts)}, and is not shipped: train it first."
+            f"{source} has no trained {' and '.join(model.new_parts)} and cannot be shipped: train it first."
         )
     metrics = Path(metrics_file or Path(source, "all_results.json"))
     if metrics_file and not metrics.is_file():
-        raise FileNotFoundError(f"No metrics file {metrics_file}; `videomae evaluate` writes metrics.json.")
+        raise FileNotFoundError(
+            f"The metrics file {metrics_file} does not exist; `videomae evaluate` writes metrics.json."
+        )
     record = read_record(source) or {}
     return Checkpoint(
         source=source,
@@ -85,12 +88,13 @@ def _mapping(content, file: Path) -> dict:
 def build_bundle(
     checkpoint: Checkpoint, repo_id: str, folder: Path, license_name: str | None, dataset: str | None
 ) -> None:
-    """Everything that the repository will hold."""
+    """Writes all files of the repository to `folder`, which must be empty or new."""
     if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty; give a new folder, so that nothing old is shipped.")
+        raise ValueError(f"{folder} is not empty; choose a new folder, so that no old file is shipped.")
     checkpoint.model.save_pretrained(folder)
     checkpoint.processor.save_pretrained(folder)
-    # `save_pretrained` lists the one class saved; the others load from the same files, heads they lack being new.
+    # `save_pretrained` lists only the saved class. The others load from the same files, with new weights for the heads
+    # that the checkpoint lacks.
     config_file = folder / "config.json"
     config = json.loads(config_file.read_text(encoding="utf-8"))
     file = config["auto_map"][checkpoint.auto_class].split(".")[0]
@@ -101,10 +105,10 @@ def build_bundle(
 
 @torch.no_grad()
 def verify_bundle(checkpoint: Checkpoint, folder: Path) -> None:
-    """Loads the folder in a process without this package and compares its output with ours.
+    """Loads the folder in a process without this package and compares its output with that of the checkpoint.
 
     Raises:
-        ValueError: it does not load there, or gives another output.
+        ValueError: the folder does not load there, or its model computes a different output.
     """
     processor, model = checkpoint.processor, checkpoint.model
     shape = (processor.num_frames, 48, 64, model.config.num_channels)  # (T, H, W, C)
@@ -124,7 +128,7 @@ def verify_bundle(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def upload(folder: Path, repo_id: str, revision: str | None, message: str, *, private: bool, create_pr: bool) -> str:
-    """One commit with all files; returns its address."""
+    """Uploads all files in one commit; returns its URL."""
     api = HfApi()
     repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
     if revision:
@@ -136,24 +140,24 @@ def upload(folder: Path, repo_id: str, revision: str | None, message: str, *, pr
 
 
 def license_hint(checkpoint: Checkpoint) -> str:
-    """A line about the licence that the card does not state."""
+    """A message about the licence that the model card lacks."""
     if (checkpoint.base_model or "").startswith("MCG-NJU/"):
-        return f"No licence is stated; training started from {checkpoint.base_model}, which is cc-by-nc-4.0: --license."
-    return "No licence is stated in the card; --license names one."
+        return f"No licence is stated; training started from {checkpoint.base_model} (cc-by-nc-4.0): set --license."
+    return "The model card states no licence; set one with --license."
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="videomae push", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("checkpoint", help="folder or Hub id of a model of ours or of transformers' VideoMAE")
+    parser.add_argument("checkpoint", help="folder or Hub id of a model of this package or of transformers' VideoMAE")
     parser.add_argument("repo_id", help="user/name on the Hub")
-    parser.add_argument("--dry_run", metavar="DIR", help="build and prove the folder there, upload nothing")
+    parser.add_argument("--dry_run", metavar="DIR", help="build and verify the folder in DIR, without uploading it")
     parser.add_argument("--metrics", metavar="FILE", help="metrics.json of `videomae evaluate`, for the model card")
     parser.add_argument("--dataset", help="name of the data set, for the model card")
-    parser.add_argument("--license", help="of the weights, for the model card: apache-2.0, cc-by-nc-4.0, ...")
-    parser.add_argument("--private", action="store_true", help="if the repository is new")
-    parser.add_argument("--revision", help="branch to push to, made if need be")
+    parser.add_argument("--license", help="licence of the weights, for the model card: apache-2.0, cc-by-nc-4.0, ...")
+    parser.add_argument("--private", action="store_true", help="make the repository private, if it is new")
+    parser.add_argument("--revision", help="branch to push to; created if it does not exist")
     parser.add_argument("--create_pr", action="store_true", help="open a pull request")
     parser.add_argument("--commit_message", default="Upload with videomae_hf")
     return parser.parse_args(arguments)
@@ -170,9 +174,9 @@ def main(arguments: list[str]) -> None:
         size = sum(file.stat().st_size for file in folder.iterdir())
         if args.license is None:
             print(license_hint(checkpoint))
-        print(f"{len(list(folder.iterdir()))} files, {size / 2**20:.1f} MiB; they load and agree without videomae_hf.")
+        print(f"{len(list(folder.iterdir()))} files, {size / 2**20:.1f} MiB; verified without videomae_hf.")
         if args.dry_run:
-            print(f"Dry run: nothing uploaded. Look at {folder}; without --dry_run it goes to {args.repo_id}.")
+            print(f"Dry run: nothing was uploaded. {folder} is ready; without --dry_run it goes to {args.repo_id}.")
         else:
             visibility = {"private": args.private, "create_pr": args.create_pr}
             print(upload(folder, args.repo_id, args.revision, args.commit_message, **visibility))

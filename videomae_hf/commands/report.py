@@ -15,10 +15,15 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="videomae report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("page", type=Path, help="the file to write, .html")
-    for name in ("pretrain", "finetune", "evaluation", "videos"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--shuffled", type=Path)
+    parser.add_argument("page", type=Path, help="HTML file to write")
+    for name, text in (
+        ("pretrain", "output folder of the pretraining"),
+        ("finetune", "output folder of the finetuning"),
+        ("evaluation", "output folder of the evaluation"),
+        ("videos", "folder of the evaluated videos"),
+    ):
+        parser.add_argument(f"--{name}", type=Path, required=True, help=text)
+    parser.add_argument("--shuffled", type=Path, help="output folder of an evaluation with --shuffle_frames true")
     args = parser.parse_args(arguments)
     metrics, shuffled = write_report(**vars(args))
     print(f"Report: {args.page}")

@@ -97,7 +97,7 @@ def scan_file(path: str, alive: Callable[[], None] = lambda: None, max_pixels: i
 
 
 @contextmanager
-def _decoder_messages():
+def _decoder_messages() -> Iterator[list[tuple[int, str, str]]]:
     """FFmpeg's log messages, as (level, name, text): it conceals damage and reports it only there."""
     import av.logging
 

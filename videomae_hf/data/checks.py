@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""A look at the data before hours of training: what there is, and whether it can work at all."""
+"""Checks the data before hours of training: describes them, and refuses data that cannot be trained on."""
 
 import math
 import os
@@ -16,8 +16,8 @@ from .sources.records import VideoRecord
 from .video_dataset import named
 
 
-_LOOKED_AT = 200  # videos of a data set, spread over it
-_TRIES = 20  # videos of a class
+_LOOKED_AT = 200  # number of videos to check, spread over the data set
+_TRIES = 20  # number of videos to try in each class
 
 
 def check_data(
@@ -26,25 +26,25 @@ def check_data(
     """Describes a training set, and refuses one that cannot be trained on.
 
     Args:
-        samples: of `read_samples`.
-        class_names: its classes, [] without labels.
-        samplings: how clips are taken, one for each source.
-        batch_size: videos of one optimizer step, over all processes.
+        samples: the records of the videos, as from `read_samples`.
+        class_names: names of the classes; [] without labels.
+        samplings: one clip sampler for each source.
+        batch_size: videos per optimizer step, over all processes.
 
     Returns:
-        Lines to print: videos, classes and their balance, lengths, unreadable videos among those looked at.
+        Messages to print: number of videos, classes and their balance, lengths, unreadable videos among those checked.
 
     Raises:
-        ValueError: fewer videos than a step takes, a class none of whose first 20 videos can be read (or has as many
-            channels as the model), or clips that reach over more frames than any video looked at has.
+        ValueError: there are fewer videos than a step takes; none of the first 20 videos of a class can be read with
+            the model's number of channels; or clips span more frames than any of the checked videos has.
     """
     if len(samples) < batch_size:
         raise ValueError(
             f"There are {len(samples)} videos, fewer than the {batch_size} of one step; lower "
             f"per_device_train_batch_size or gradient_accumulation_steps."
         )
-    lines = [f"{len(samples)} videos" + (f" of {len(class_names)} classes" if class_names else "")]
-    lines += _class_balance(samples, class_names)
+    messages = [f"{len(samples)} videos" + (f" of {len(class_names)} classes" if class_names else "")]
+    messages += _class_balance(samples, class_names)
     step = max(len(samples) // _LOOKED_AT, 1)
     looked_at = [samples[index] for index in range(0, len(samples), step)][:_LOOKED_AT]
     with ThreadPoolExecutor(4) as pool:
@@ -52,17 +52,17 @@ def check_data(
     _check_each_class(samples, class_names, samplings)
     readable = [(sample, info) for sample, info in zip(looked_at, looks) if isinstance(info, VideoInfo)]
     bad = [(sample, str(error)) for sample, error in zip(looked_at, looks) if not isinstance(error, VideoInfo)]
-    return lines + _bad_videos(bad, len(looked_at)) + _check_lengths(readable, samplings)
+    return messages + _bad_videos(bad, len(looked_at)) + _check_lengths(readable, samplings)
 
 
 def _bad_videos(bad: list[tuple[VideoRecord, str]], looked_at: int) -> list[str]:
-    """A line that names the first three, and the tool that finds all where they are files."""
+    """A message that names the first three bad videos and, if they are files, the command that finds all of them."""
     if not bad:
         return []
     shown = [error.removesuffix(".") for _, error in bad[:3]]
-    line = f"{len(bad)} of {looked_at} videos looked at cannot be read; the first: {'; '.join(shown)}"
+    line = f"{len(bad)} of {looked_at} checked videos cannot be read; the first: {'; '.join(shown)}"
     if all(sample.content is None for sample, _ in bad):
-        line += "; `videomae scan DATA --fix_list good.csv` finds all and writes a list without them"
+        line += "; `videomae scan DATA --fix_list good.csv` finds all of them and writes a list without them"
     return [line]
 
 
@@ -74,17 +74,17 @@ def _class_balance(samples: Sequence[VideoRecord], class_names: list[str]) -> li
         counts.update(sample.label if isinstance(sample.label, tuple) else (sample.label,))
     ranked = counts.most_common()
     (most, largest), (least, smallest) = ranked[0], ranked[-1]
-    lines = [f"videos of a class: {smallest} ({class_names[least]}) to {largest} ({class_names[most]})"]
+    messages = [f"videos per class: {smallest} ({class_names[least]}) to {largest} ({class_names[most]})"]
     if smallest == largest:
-        lines = [f"videos of a class: {smallest}"]
+        messages = [f"videos per class: {smallest}"]
     empty = [name for number, name in enumerate(class_names) if number not in counts]
     if empty:
-        lines.append(f"classes without a video: {shorten(empty)}")
-    return lines
+        messages.append(f"classes without videos: {shorten(empty)}")
+    return messages
 
 
 def _look(sample: VideoRecord, sampling: ClipSampler) -> VideoInfo | Exception:
-    """What is known of a video after decoding its first frame, or the error."""
+    """Decodes the first frame of a video; returns the information about the video, or the error."""
     seen = []
 
     def first(info: VideoInfo) -> list[int]:
@@ -101,7 +101,7 @@ def _look(sample: VideoRecord, sampling: ClipSampler) -> VideoInfo | Exception:
 
 
 def _check_each_class(samples: Sequence[VideoRecord], class_names: list[str], samplings: Sequence[ClipSampler]) -> None:
-    """Raises ValueError if none of the first videos of a class (of all, without classes) can be read."""
+    """Raises ValueError if none of the first videos of a class (or, without classes, of the set) can be read."""
     tried, fine = {}, set()
     for sample in samples:
         labels = sample.label if isinstance(sample.label, tuple) else (sample.label,)
@@ -121,7 +121,7 @@ def _check_each_class(samples: Sequence[VideoRecord], class_names: list[str], sa
 
 
 def _check_lengths(readable: list[tuple[VideoRecord, VideoInfo]], samplings: Sequence[ClipSampler]) -> list[str]:
-    """A line on the lengths; raises ValueError where every video of a source is shorter than its clips."""
+    """A message about the lengths; raises ValueError if all videos of a source are shorter than its clips."""
     for source, sampling in enumerate(samplings):
         lengths = [_length(info, sampling) for sample, info in readable if sample.source == source]
         span = sampling.span()
@@ -129,28 +129,28 @@ def _check_lengths(readable: list[tuple[VideoRecord, VideoInfo]], samplings: Seq
             raise ValueError(
                 f"A clip of num_frames={sampling.num_frames} at "
                 + (f"fps={sampling.fps}" if sampling.fps else f"sampling_rate={sampling.sampling_rate}")
-                + f" reaches over {span:g} {'seconds' if sampling.fps else 'frames'}, more than any of the "
-                f"{len(lengths)} videos looked at has (the longest: {max(lengths):g}); take fewer or closer frames."
+                + f" spans {span:g} {'seconds' if sampling.fps else 'frames'}, more than any of the "
+                f"{len(lengths)} checked videos has (the longest: {max(lengths):g}); use fewer or closer frames."
             )
     if not readable:
         return []
     ranked = sorted(readable, key=lambda entry: entry[1].num_frames)
     names = ", ".join(f"{sample.path} ({info.num_frames})" for sample, info in ranked[:3])
     return [
-        f"frames of the {len(readable)} videos looked at: {ranked[0][1].num_frames} to {ranked[-1][1].num_frames}, "
+        f"frames of the {len(readable)} checked videos: {ranked[0][1].num_frames} to {ranked[-1][1].num_frames}, "
         f"median {ranked[len(ranked) // 2][1].num_frames}; the shortest: {names}"
     ]
 
 
 def _length(info: VideoInfo, sampling: ClipSampler) -> float:
-    """In the unit of `ClipSampler.span`: frames, or seconds where clips are taken by time."""
+    """The length of a video in the unit of `ClipSampler.span`: frames, or seconds with `fps`."""
     if not sampling.fps:
         return info.num_frames
     return info.timestamps[-1] if info.timestamps else info.num_frames / (info.fps or 1)
 
 
 def describe_overlap(train: Sequence[VideoRecord], evaluated: Sequence[VideoRecord]) -> list[str]:
-    """A warning where videos that are evaluated on are trained on as well; parts of one video count if they overlap."""
+    """Warns if evaluation videos are also training videos; parts of the same video count only if they overlap."""
     seen = {}
     for sample in train:
         seen.setdefault(_file_of(sample), []).append(sample)
@@ -160,13 +160,13 @@ def describe_overlap(train: Sequence[VideoRecord], evaluated: Sequence[VideoReco
     if not shared:
         return []
     return [
-        f"WARNING: {len(shared)} of {len(evaluated)} videos of the evaluation are in the training data too, such as "
+        f"WARNING: {len(shared)} of {len(evaluated)} evaluation videos are also in the training data, such as "
         f"{shared[0].name}: the scores say little about new videos"
     ]
 
 
 def _file_of(sample: VideoRecord) -> str:
-    """What tells that two samples are of one file; links are followed."""
+    """A key that is equal for records of the same file; symbolic links are resolved."""
     return sample.path if sample.content is not None or "://" in sample.path else os.path.realpath(sample.path)
 
 
@@ -182,18 +182,18 @@ def _overlap(one: VideoRecord, other: VideoRecord) -> bool:
 
 
 def describe_directions(classes: list[str], *, horizontal_flip: bool) -> list[str]:
-    """A warning where clips are mirrored although classes name a direction."""
+    """Warns if clips are flipped although classes name a direction."""
     directions = direction_sensitive(classes)
     if not (horizontal_flip and directions):
         return []
-    warning = f"WARNING: half of the clips are mirrored, and {len(directions)} classes name a direction"
+    warning = f"WARNING: half of the clips are flipped horizontally, but {len(directions)} classes name a direction"
     return [f"{warning} ({shorten(directions, 3)}); consider --horizontal_flip false."]
 
 
 def check_classes(classes: list[str], problem_type: str) -> None:
-    """Raises ValueError for a single class, of which a classifier would learn nothing."""
+    """Raises ValueError for a single class, with which a classifier learns nothing."""
     if problem_type == "single_label_classification" and len(classes) < 2:
         raise ValueError(
-            f"The training data have one class alone, {shorten(classes)}; a classifier needs two. Is the folder one "
-            f"level too low, or too high?"
+            f"The training data have a single class, {shorten(classes)}, but a classifier needs at least two. Is the "
+            f"folder one level too low, or too high?"
         )

@@ -1,11 +1,11 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Clip loaders: from a sample to what the model takes, one for pretraining, finetuning and evaluation each.
+"""Transforms from a video record to the inputs of the model, for pretraining, finetuning and evaluation.
 
-Every loader is called with a `VideoRecord` and the `torch.Generator` of this sample. It gives a dictionary, or, with
-`num_sample` > 1 (repeated augmentation), a list of that many: views of the same frames, each with a crop, an
-augmentation and masks of its own, of which each becomes an item of the batch. In training each says its `path`.
+Each transform is called with a `VideoRecord` and the `torch.Generator` of this item, and returns a dictionary. With
+`num_sample` > 1 (repeated augmentation) it returns a list of as many dictionaries: views of the same frames, each with
+its own crop, augmentation and masks. Each view becomes an item of the batch. Training items include their `path`.
 
-In training everything random about the views is sampled as soon as the size of the frames is known, and then applied to
+In training, all random parameters of the views are sampled once the size of the frames is known, and then applied to
 the frames as they are decoded, a few at a time: a clip of a large video is never in memory at full size.
 """
 
@@ -36,7 +36,7 @@ from .sources.records import VideoRecord
 
 @dataclass
 class ClipSampler:
-    """How training takes a clip from a video; see `random_clip_indices` and `read_frames`."""
+    """Samples training clips from videos; the fields are those of `FrameSampling` and `read_frames`."""
 
     num_frames: int
     frame_sampling: str = "dense"
@@ -46,11 +46,11 @@ class ClipSampler:
     official_sampling: bool = False
     video_backend: str = "auto"
     square_pixels: bool = True
-    frame_template: str | None = None  # names the images of a video that is a folder of them
+    frame_template: str | None = None  # pattern of the file names in a folder of images
     max_pixels: int | None = MAX_PIXELS
-    num_channels: int = 3  # of the model, as num_frames
+    num_channels: int = 3  # of the model, like num_frames
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_template(self.frame_template)
         if self.frame_sampling not in ("dense", "uniform"):
             raise ValueError(f"frame_sampling={self.frame_sampling!r} is unknown; choose dense or uniform.")
@@ -67,10 +67,10 @@ class ClipSampler:
         *,
         pretraining: bool = False,
     ) -> torch.Tensor:
-        """uint8 (T, C, H, W): a window at a random place, or a random frame of each segment ("uniform").
+        """Reads a clip, uint8 (T, C, H, W): a window at a random position, or a random frame per segment ("uniform").
 
-        `transform` maps some of its frames, uint8 (n, C, H, W), to a tensor (n, ...), see `read_frames`; the clip is
-        then (T, ...). `pretraining` matters to `official_sampling` alone, see `random_clip_indices`.
+        `transform` maps several frames, uint8 (n, C, H, W), to a tensor (n, ...), see `read_frames`; the clip is then
+        (T, ...). `pretraining` is only used with `official_sampling`, see `random_clip_indices`.
         """
 
         def indices(info: VideoInfo) -> list[int]:
@@ -88,7 +88,7 @@ class ClipSampler:
         return self.read(sample, indices, channels_first)
 
     def read(self, sample: VideoRecord, indices: Callable, transform: Callable | None = None) -> torch.Tensor:
-        """The frames of a sample, see `read_frames`."""
+        """Reads frames of a record, see `read_frames`."""
         return read_frames(
             sample.video(self.frame_template),
             indices,
@@ -100,7 +100,7 @@ class ClipSampler:
         )
 
     def span(self) -> float | None:
-        """What a dense clip reaches over: frames, or seconds with `fps`; None for uniform clips."""
+        """The extent of a dense clip, in frames, or in seconds with `fps`; None for uniform clips."""
         if self.frame_sampling == "uniform":
             return None
         steps = self.num_frames - 1
@@ -109,12 +109,12 @@ class ClipSampler:
 
 @dataclass
 class PretrainTransform:
-    """Clip loader of pretraining: multi-scale crop, no flip, and the masks as token ids.
+    """The transform of pretraining: a multi-scale crop without flip, and masks as token ids.
 
     Args:
-        config: of the model.
-        sampling: one, or one for each source of the samples.
-        num_sample: views of a clip; V2's recipes take 4.
+        config: configuration of the model.
+        sampling: a clip sampler, or one for each source of the records.
+        num_sample: number of views per clip; V2's recipes use 4.
     """
 
     config: VideoMAEV2Config
@@ -127,7 +127,7 @@ class PretrainTransform:
         return views.items(clip, {"path": sample.path})
 
     def _sample_view(self, height: int, width: int, generator: torch.Generator) -> "_View":
-        """A view of frames of this size: its box, and its masks."""
+        """Samples a view of frames of this size: its crop box and its masks."""
         size = self.config.image_hw
         box = multi_scale_box(height, width, size, generator)
         masked, decoded = sample_masks(self.config, 1, generator)
@@ -138,22 +138,21 @@ class PretrainTransform:
 
 @dataclass
 class FinetuneTransform:
-    """Clip loader of finetuning, in the official order: RandAugment on whole frames, random resized crop, flip.
+    """The transform of finetuning, in the official order: RandAugment on whole frames, random resized crop, flip.
 
-    Random erasing and mixing, which come last, need normalised clips and are done by the collator; `seed` in an item is
-    for them.
+    Random erasing and mixing follow, but need normalised clips; the collator applies them with the `seed` of each item.
 
     Args:
-        config: of the model.
-        sampling: one, or one for each source of the samples.
-        crop_scale: part of the area that is cropped, from and to.
-        horizontal_flip: mirror half of the clips.
-        rand_augment: policy such as `"rand-m7-n4-mstd0.5-inc1"`, the official one; None for none.
-        color_jitter: how much brightness, contrast and saturation change; the official code has the option and does
-            not use it.
-        grayscale: part of the clips that lose their colours; not in the official code.
-        num_sample: views of a clip; the official recipes take 2.
-        antialias: antialias where crops are made smaller; the official code does not.
+        config: configuration of the model.
+        sampling: a clip sampler, or one for each source of the records.
+        crop_scale: smallest and largest area of the crop, as fractions of the frame.
+        horizontal_flip: flip half of the clips.
+        rand_augment: policy of RandAugment; the official one is `"rand-m7-n4-mstd0.5-inc1"`. None disables it.
+        color_jitter: strength of random changes in brightness, contrast and saturation; the official code has this
+            option but does not use it.
+        grayscale: probability that a clip is converted to grayscale; not in the official code.
+        num_sample: number of views per clip; the official recipes use 2.
+        antialias: antialias crops that are downscaled; the official code does not.
     """
 
     config: VideoMAEV2Config
@@ -166,19 +165,19 @@ class FinetuneTransform:
     num_sample: int = 1
     antialias: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._augment = RandAugment.from_string(self.rand_augment) if self.rand_augment else None
 
     def __call__(self, sample: VideoRecord, generator: torch.Generator) -> dict | list[dict]:
         views = _Views(self.num_sample, lambda height, width: self._sample_view(height, width, generator))
         clip = _sampling_of(sample, self.sampling).random_clip(sample, generator, views)
         labels, more = label_of(sample, self.config.num_labels), {"path": sample.path}
-        if labels is not None:  # a student may learn from its teacher alone
+        if labels is not None:  # distillation may do without labels
             more["labels"] = labels
         return views.items(clip, more)
 
     def _sample_view(self, height: int, width: int, generator: torch.Generator) -> "_View":
-        """All that is random about a view of frames of this size."""
+        """Samples all random parameters of a view of frames of this size."""
         operations = self._augment.sample_operations(generator) if self._augment is not None else []
         box = random_resized_box(height, width, generator, self.crop_scale)
         flip = self.horizontal_flip and random_float(0, 1, generator) < 0.5
@@ -193,7 +192,7 @@ class FinetuneTransform:
 
 @dataclass
 class _View:
-    """One view of a clip, with everything random about it: applied to any of its frames, it does the same to each."""
+    """One view of a clip, with all of its random parameters; it transforms every frame of the clip in the same way."""
 
     box: Box
     size: tuple[int, int]
@@ -201,7 +200,7 @@ class _View:
     flip: bool = False
     colors: Sequence[tuple[str, float]] = ()
     antialias: bool = True
-    more: dict = field(default_factory=dict)  # of its item, beside the pixels
+    more: dict = field(default_factory=dict)  # other entries of its item
 
     def __call__(self, frames: torch.Tensor) -> torch.Tensor:
         """uint8 (n, C, H, W) -> (n, C, *size)"""
@@ -211,7 +210,7 @@ class _View:
 
 
 class _Views:
-    """The views of one clip: sampled when the first frames show their size, applied to these and all that follow."""
+    """The views of one clip, sampled when the size of the frames is known, and applied to all of its frames."""
 
     def __init__(self, number: int, sample_view: Callable[[int, int], _View]) -> None:
         self.number, self.sample_view = number, sample_view
@@ -233,14 +232,14 @@ class _Views:
 
 @dataclass
 class EvalTransform:
-    """Clip loader of evaluation: what the image processor makes of the video, all views of it."""
+    """The transform of evaluation: all views of a video, prepared by the image processor."""
 
     processor: VideoMAEV2ImageProcessor
     num_clips: int = 1
     num_crops: int = 1
-    num_labels: int | None = None  # for samples with several labels
+    num_labels: int | None = None  # for records with several labels
     frame_template: str | None = None
-    shuffle_frames: bool = False  # in each view, to see how much a model lives on motion
+    shuffle_frames: bool = False  # in each view, to measure how much the model relies on motion
 
     def __call__(self, sample: VideoRecord, generator: torch.Generator) -> dict:
         options = {"num_clips": self.num_clips, "num_crops": self.num_crops, "return_tensors": "pt"}
@@ -257,7 +256,7 @@ def _sampling_of(sample: VideoRecord, sampling: ClipSampler | Sequence[ClipSampl
 
 
 def finetune_transform(run: Run, config: VideoMAEV2Config, samplers: Sequence["ClipSampler"]) -> "FinetuneTransform":
-    """The transform that the settings of a run say."""
+    """The transform of finetuning with the settings of a run."""
     settings = run.augmentation
     return FinetuneTransform(
         config,

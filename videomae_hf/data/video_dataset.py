@@ -1,12 +1,12 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""From a list of videos to batches.
+"""The data set of a list of videos, and the collator of its batches.
 
-The road: `VideoDataset` asks a clip loader (`clips.py`) for each sample, `ClipCollator` stacks. Clips stay uint8 all
-along; the model makes the floats. Whatever is random in a sample comes from a generator seeded with (seed, epoch,
-index), so that the number of workers, processes and resumes changes nothing.
+`VideoDataset` calls a transform (`clips.py`) for each record, and `ClipCollator` stacks the items. Clips stay uint8;
+the model converts them to floats. All randomness of an item comes from a generator seeded with (seed, epoch, index), so
+that it does not depend on the number of workers or processes, or on resuming.
 
-Deviation: the official code samples from the global generators of each worker, crops floats in finetuning where these
-crops are rounded to uint8, and stops at a bad video (V1) or tries others without a limit (V2).
+Deviation: the official code samples from the global generators of each worker. In finetuning it crops floats, while
+crops are rounded to uint8 here. At a bad video it stops (V1), or tries others without a limit (V2).
 """
 
 import logging
@@ -26,30 +26,30 @@ from .sources.records import VideoRecord, VideoRecords
 
 logger = logging.getLogger(__name__)
 
-TRIES = 64  # videos in a row that turn out bad before it is no accident
+TRIES = 64  # number of bad videos in a row that is no accident
 
 
 class BadVideosError(RuntimeError):
-    """More videos could not be read than `max_bad_fraction` allows."""
+    """More videos are unreadable than `max_bad_fraction` allows."""
 
 
 def generator_of(*numbers: int) -> torch.Generator:
-    """The generator that belongs to these numbers, such as (seed, epoch, index)."""
+    """A generator seeded with several numbers, such as (seed, epoch, index)."""
     state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
 
 class VideoDataset(torch.utils.data.Dataset):
-    """Videos by index. A bad one is logged once, counted, and another one takes its place.
+    """A data set of videos. A bad video is logged once, counted, and replaced by another.
 
     Args:
-        samples: of `read_samples`, or any sequence of `VideoRecord`s.
-        load: clip loader, called with a sample and the generator of (seed, epoch, index).
-        seed: of the generators.
-        replace_bad: give another video in place of one that cannot be read. False, for evaluation, gives an empty clip
-            with the label `UNREADABLE`.
-        weights: how often an epoch has each video of a source, one number for each source; the records of a source
-            must follow each other. 0.5 takes another half of them in each epoch, 2 each of them twice.
+        samples: the records of the videos, as from `read_samples`, or any sequence of `VideoRecord`s.
+        load: transform, called with a record and the generator of (seed, epoch, index).
+        seed: seed of the generators.
+        replace_bad: return another video instead of one that cannot be read. False, for evaluation, returns an item
+            without a clip and with the label `UNREADABLE`.
+        weights: for each source, how often an epoch has each of its videos; the records of a source must be
+            consecutive. With 0.5, each epoch has a different half of the videos; with 2, it has each video twice.
     """
 
     def __init__(
@@ -63,16 +63,17 @@ class VideoDataset(torch.utils.data.Dataset):
     ) -> None:
         self.samples = VideoRecords(samples) if isinstance(samples, list | tuple) else samples
         self.load, self.seed, self.replace_bad = load, seed, replace_bad
-        # In shared memory: workers see the epoch that the main process sets, which sees the videos that they find bad.
+        # In shared memory: workers read the epoch that the main process sets, which reads the bad videos they find.
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self.bad = torch.zeros(len(samples), dtype=torch.bool).share_memory_()
         self._blocks = _weighted_blocks(self.samples, weights) if weights is not None else None
-        self._orders = {}  # source: (epoch, order of its samples)
+        self._orders = {}  # source: (epoch, order of its records)
 
     def __len__(self) -> int:
         return len(self.samples) if self._blocks is None else sum(length for _, _, length in self._blocks)
 
     def set_epoch(self, epoch: int) -> None:
+        """Sets the epoch, which all generators depend on, in all workers."""
         self.epoch.fill_(epoch)
 
     def __getitem__(self, index: int) -> dict | list[dict]:
@@ -81,8 +82,8 @@ class VideoDataset(torch.utils.data.Dataset):
             return {"pixel_values": None, "labels": UNREADABLE}
         if item is not None:
             return item
-        # A walk over the set that stays the same when repeated, whatever is known to be bad: each step has its own
-        # generator, which a bad video may have drawn from or not.
+        # Tries the videos in a random order that does not depend on the videos known to be bad. Each step has its own
+        # generator, because a bad video may or may not have used the previous one.
         tries = 0
         order = torch.randperm(len(self.samples), generator=self._generator(index))
         for step, position in enumerate(order.tolist(), start=1):
@@ -97,7 +98,7 @@ class VideoDataset(torch.utils.data.Dataset):
         raise BadVideosError(f"No readable video among {len(self.samples)}: {int(self.bad.sum())} are known to be bad.")
 
     def _position(self, index: int) -> int:
-        """The sample at this place of the epoch."""
+        """The position of the record for an index of the epoch."""
         if self._blocks is None:
             return index
         source = 0
@@ -105,7 +106,7 @@ class VideoDataset(torch.utils.data.Dataset):
             index -= self._blocks[source][2]
             source += 1
         start, count, places = self._blocks[source]
-        if index < places // count * count:  # a whole round
+        if index < places // count * count:  # a complete pass over the source
             return start + index % count
         epoch = int(self.epoch)
         if self._orders.get(source, (None,))[0] != epoch:
@@ -117,7 +118,7 @@ class VideoDataset(torch.utils.data.Dataset):
         return generator_of(self.seed, int(self.epoch), index, step)
 
     def bad_videos(self) -> tuple[int, int]:
-        """Videos known to be bad, and videos of the set."""
+        """(number of videos known to be bad, number of videos)."""
         return int(self.bad.sum()), len(self.bad)
 
     def _load(self, position: int, generator: torch.Generator) -> dict | list[dict] | None:
@@ -132,12 +133,12 @@ class VideoDataset(torch.utils.data.Dataset):
 
 
 def named(sample: VideoRecord, error: Exception) -> str:
-    """The error with the name of the video, which it does not have where the video was read from bytes."""
+    """The text of an error with the name of the video, which is missing if the video was read from bytes."""
     return str(error) if sample.path in str(error) else f"{sample.path}: {error}"
 
 
 def _weighted_blocks(samples: VideoRecords, weights: Sequence[float]) -> list[tuple[int, int, int]]:
-    """(first sample, number of samples, places in an epoch) of each source."""
+    """(first position, number of records, number of items in an epoch) of each source."""
     sources = np.array([sample.source for sample in samples])
     blocks = []
     for source, weight in enumerate(weights):
@@ -150,17 +151,16 @@ def _weighted_blocks(samples: VideoRecords, weights: Sequence[float]) -> list[tu
 
 @dataclass
 class ClipCollator:
-    """Stacks items, and the views of repeated augmentation as items of their own.
+    """Stacks items; with repeated augmentation, each view counts as an item.
 
-    Clips stay uint8, and the model normalises what it looks at: a quarter of the memory travels to it. Erasing and
-    mixing work on normalised clips, so that with them the batch is float32. They are for training alone: a clip of
-    evaluation has no `seed`, and is left as it is. The `path` of an
-    item is left out.
+    Clips stay uint8, a quarter of the memory of float32, and the model normalises them. Random erasing and mixing need
+    normalised clips, so that with them the batch is float32. Both apply to training items only: evaluation items have
+    no `seed`, and are not changed. The `path` of an item is left out.
 
     Args:
-        config: of the model.
+        config: configuration of the model.
         mixing: Mixup and CutMix, for finetuning.
-        erasing: part of the clips that get a box of noise, for finetuning.
+        erasing: probability of random erasing for each clip, for finetuning.
     """
 
     config: VideoMAEV2Config
@@ -178,7 +178,7 @@ class ClipCollator:
         return batch
 
     def _fill_unreadable(self, items: list[dict]) -> None:
-        """Gives videos that could not be read an empty clip, and labels of the form that the others have."""
+        """Gives unreadable videos a clip of zeros, and the unreadable marker in the form of the other labels."""
         readable = next((item for item in items if item["pixel_values"] is not None), None)
         if readable is None:
             clip = torch.zeros(self.config.num_frames, self.config.num_channels, *self.config.image_hw)

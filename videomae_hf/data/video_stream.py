@@ -1,10 +1,10 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Training on videos that come one after the other, such as a data set on the Hub that is too large to store.
+"""Training on a stream of videos, such as a data set on the Hub that is too large to store.
 
-Processes share the shards of a stream, and so do their workers. Where there are too few shards for that, they share
-its videos, and each reads more than its own. Shards are shuffled, and the videos in a buffer. What an epoch has follows
-from the seed, the epoch and the numbers of processes and workers alone, so that a run resumed with the same numbers
-goes on as if it had not stopped.
+The shards of a stream are divided among processes, and then among their workers. If there are too few shards, the
+videos are divided instead, and each worker also reads videos of others. The order of the shards is shuffled, and videos
+are shuffled in a buffer. The items of an epoch depend only on the seed, the epoch, and the numbers of processes and
+workers, so that a run resumed with the same numbers equals an uninterrupted one.
 """
 
 import logging
@@ -29,19 +29,19 @@ from .video_dataset import TRIES, BadVideosError, generator_of, named
 
 logger = logging.getLogger(__name__)
 
-_LOOKED_AT = 20  # videos
+_LOOKED_AT = 20  # number of videos to check
 
 
 @dataclass(frozen=True)
 class Share:
-    """The part of a stream that one process takes.
+    """The part of a stream that one process reads.
 
     Args:
-        batch_size: videos of a batch of this process. Workers take turns by the batch, so that it is needed here.
-        process_index, num_processes: of this process.
-        batches_per_step: batches of this process that make an optimizer step.
-        drop_last: leave out the videos that do not fill the batches of a whole optimizer step in every process;
-            otherwise more of the stream fill the last batches.
+        batch_size: videos per batch of this process; needed because workers take turns by the batch.
+        process_index, num_processes: index of this process, and number of processes.
+        batches_per_step: batches of this process per optimizer step.
+        drop_last: leave out the videos that do not fill the batches of a complete optimizer step in every process;
+            otherwise further videos of the stream fill the last batches.
     """
 
     batch_size: int
@@ -52,25 +52,25 @@ class Share:
 
 
 class VideoStream(IterableDataset):
-    """Items of a stream, the same number of batches in every process.
+    """The items of a stream, with the same number of batches in every process.
 
-    An epoch takes `num_videos` from the stream, shared evenly. A worker whose shards have fewer than its part goes
-    round again, in another order; of one whose shards have more, the rest waits for an epoch in which the shards are
-    shared otherwise. So where shards are shared out that are unequal, or do not divide, an epoch has some videos twice
-    and some not; otherwise it has each of them once (but for an incomplete last step).
+    An epoch has `num_videos` items, divided evenly among all workers. A worker whose shards have fewer videos than its
+    part repeats them in another order; if they have more, the rest is left for an epoch with another division of the
+    shards. If shards are unequal or cannot be divided evenly, an epoch therefore has some videos twice and others not
+    at all. Otherwise it has each video once, except for an incomplete last step.
 
-    A bad video is logged once, counted, and the one behind it is taken in its place (and comes again in its own).
+    A bad video is logged once, counted, and replaced by the next video, which also keeps its own position.
 
     Args:
-        source: of `stream_rows`.
-        load: clip loader, called with a sample and the generator of (seed, epoch, process, worker, place in the
-            epoch).
+        source: the rows, as from `stream_rows`.
+        load: transform, called with a record and the generator of (seed, epoch, process, worker, position in the
+            worker's epoch).
         share: the part of this process.
-        seed: of the order and of the generators.
-        shuffle_buffer: encoded videos that each worker holds to sample from. 1 keeps the order within a shard.
+        seed: seed of the order and of the generators.
+        shuffle_buffer: number of encoded videos in each worker's shuffle buffer; 1 keeps the order within a shard.
 
     Raises:
-        ValueError: fewer videos than a step of all processes takes.
+        ValueError: the videos do not fill one step of all processes.
     """
 
     def __init__(self, source, load: Callable, share: "Share", seed: int = 0, shuffle_buffer: int = 100) -> None:
@@ -90,34 +90,35 @@ class VideoStream(IterableDataset):
                 f"{f'{batches_per_step} batches' if several else 'a batch'} of {batch_size} in each of {num_processes} "
                 f"processes; lower per_device_train_batch_size{' or gradient_accumulation_steps' if several else ''}."
             )
-        # In shared memory: workers see what the main process sets, which sees what they count.
+        # In shared memory: workers read the values that the main process sets, which reads the bad videos they find.
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self.skipped_batches = torch.zeros((), dtype=torch.int64).share_memory_()
-        # Marks of the bad videos by a hash of the name: a stream has no places to keep a list by.
+        # Bad videos are marked by a hash of their names, because the videos of a stream have no index.
         self.bad = torch.zeros(2**20, dtype=torch.bool).share_memory_()
 
     def __len__(self) -> int:
-        """Videos of an epoch in this process."""
+        """Number of videos per epoch in this process."""
         return self.num_batches * self.batch_size
 
     def set_epoch(self, epoch: int) -> None:
+        """Sets the epoch, which the order and all generators depend on, in all workers."""
         self.epoch.fill_(epoch)
 
     def skip_batches(self, number: int) -> None:
-        """Makes the first batches of the following epochs None, without decoding: a resumed run drops them."""
+        """Yields None for the first batches of the following epochs, without decoding: a resumed run skips them."""
         self.skipped_batches.fill_(number)
 
     def bad_videos(self) -> tuple[int, int]:
-        """Videos known to be bad, and videos of an epoch over all processes."""
+        """(number of videos known to be bad, number of videos per epoch over all processes)."""
         return int(self.bad.sum()), self.source.num_videos
 
     def __iter__(self) -> Iterator[dict | list[dict] | None]:
         info = get_worker_info()
         worker, num_workers = (0, 1) if info is None else (info.id, info.num_workers)
         if info is not None:
-            fsspec.asyn.reset_lock()  # a lock of the parent that a forked worker would wait for, on remote files
+            fsspec.asyn.reset_lock()  # for remote files, a forked worker would wait for a lock of its parent
         epoch = int(self.epoch)
-        batches = range(worker, self.num_batches, num_workers)  # DataLoader has its workers take turns
+        batches = range(worker, self.num_batches, num_workers)  # the workers of a DataLoader take turns
         skipped = sum(batch < int(self.skipped_batches) for batch in batches) * self.batch_size
         samples = self._samples(epoch, worker, num_workers)
         ahead = deque()
@@ -129,7 +130,7 @@ class VideoStream(IterableDataset):
                 yield self._item(samples, ahead, (self.seed, epoch, self.process_index, worker, place))
 
     def _samples(self, epoch: int, worker: int, num_workers: int) -> Iterator[VideoRecord]:
-        """This worker's samples of an epoch, round after round without end."""
+        """This worker's records of an epoch, in endless passes over its part of the stream."""
         for number in count():
             seed = generator_of(self.seed, epoch, number).initial_seed()
             rows = self.source.rows.shuffle(seed=seed % 2**32, buffer_size=self.shuffle_buffer)
@@ -138,13 +139,13 @@ class VideoStream(IterableDataset):
                 empty = False
                 yield self.source.sample(row)
             if empty:
-                raise ValueError("A worker's part of the stream has no video; use fewer dataloader_num_workers.")
+                raise ValueError("A worker's part of the stream has no video; lower dataloader_num_workers.")
 
     def _share(self, rows, worker: int, num_workers: int) -> Iterator[dict]:
-        """The rows of one worker: of its own shards, or its own of all rows, where all go over the same order."""
+        """The rows of one worker: those of its own shards, or its part of all rows, which all workers then read."""
         process, readers = (self.process_index, self.num_processes), self.num_processes * num_workers
         if rows.num_shards < readers and rows.num_shards % self.num_processes:
-            # To processes one by one; to workers by the batch, as DataLoader takes them.
+            # Dealt to processes row by row, and to workers by the batch, the order in which DataLoader reads them.
             return _every(_every(_rows(rows), *process, 1), worker, num_workers, self.batch_size)
         rows = rows.shard(process[1], process[0], contiguous=False)
         if rows.num_shards < num_workers:
@@ -152,10 +153,10 @@ class VideoStream(IterableDataset):
         return _rows(rows.shard(num_workers, worker, contiguous=False))
 
     def _item(self, samples: Iterator[VideoRecord], ahead: deque, key: tuple[int, ...]) -> dict | list[dict]:
-        """The item of the next sample, or of the first one behind it that can be read.
+        """The item of the next record, or of the first readable record after it.
 
-        `ahead` holds samples already taken from the stream, None for one found bad. The samples used up do not depend
-        on which of them are bad, so that a skipped place is a sample skipped.
+        `ahead` holds records already read from the stream, None for bad ones. The number of records consumed does not
+        depend on which of them are bad, so that skipping a position skips exactly one record.
         """
         item = None
         for step in range(TRIES):
@@ -184,7 +185,7 @@ class VideoStream(IterableDataset):
 
 @dataclass
 class SkippingCollator:
-    """A collator that lets the batches through which `VideoStream.skip_batches` leaves empty."""
+    """A collator that returns an empty batch for the positions that `VideoStream.skip_batches` skips."""
 
     collate: Callable
 
@@ -195,9 +196,9 @@ class SkippingCollator:
 def check_stream(
     source, samplings: Sequence[ClipSampler], num_processes: int, num_workers: int, batch_size: int
 ) -> list[str]:
-    """Describes a stream, and refuses one that cannot be trained on, as `check_data` does for videos in files.
+    """Describes a stream, and refuses one that cannot be trained on, like `check_data` for videos in files.
 
-    Looks at a few videos. Classes and their balance are not known before all has been read.
+    It checks a few videos. The balance of the classes is unknown until the whole stream has been read.
     """
     if source.num_videos < batch_size:
         raise ValueError(
@@ -208,29 +209,32 @@ def check_stream(
     readers = num_processes * num_workers
     shards = f"{num_shards} shard{'s' * (num_shards > 1)}"
     classes = f" of {len(source.class_names)} classes ({shorten(source.class_names, 4)})" if source.class_names else ""
-    lines = [f"a stream of {source.num_videos} videos{classes} in {shards}"]
+    messages = [f"a stream of {source.num_videos} videos{classes} in {shards}"]
     if num_shards < readers:
-        lines.append(
-            f"{shards} for {readers} readers ({num_processes} processes x {num_workers} workers): they share videos, "
-            f"and each reads more than its own; {readers} shards or more read faster"
+        messages.append(
+            f"{shards} for {readers} readers ({num_processes} processes x {num_workers} workers): each also reads "
+            f"videos of others; {readers} shards or more are faster"
         )
     elif num_shards % readers:
-        lines.append(f"{shards} do not divide among {readers} readers: an epoch has some videos twice and some not")
+        messages.append(
+            f"{shards} cannot be divided evenly among {readers} readers: an epoch has some videos twice and others not "
+            f"at all"
+        )
     some = source.rows.shuffle(seed=0, buffer_size=_LOOKED_AT).take(_LOOKED_AT)
     looked_at = [replace(source.sample(row), label=None) for row in _rows(some)]
-    return lines + check_data(looked_at, [], samplings)[1:]  # the first line tells how many there are
+    return messages + check_data(looked_at, [], samplings)[1:]  # without the number of videos
 
 
 def _rows(rows) -> Iterator[dict]:
-    """The rows of a `datasets.IterableDataset`, all of them in a worker process as well.
+    """All rows of a `datasets.IterableDataset`, also in a worker process.
 
-    Its own iteration splits the shards over workers once more, and leaves out the workers beyond them; `iter` by the
-    batch does not.
+    Plain iteration would divide the shards among the workers again, and leave workers without a shard empty; `iter`
+    with a batch size does not.
     """
     for batch in rows.iter(batch_size=1):
         yield {name: values[0] for name, values in batch.items()}
 
 
 def _every(items: Iterator, index: int, parts: int, block: int) -> Iterator:
-    """Of blocks of items dealt out to so many parts in turn, those of one part."""
+    """The items of part `index`, if blocks of `block` items are dealt to `parts` parts in turn."""
     return (item for number, item in enumerate(items) if number // block % parts == index)

@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""`open_videos`: the one door to the videos of a data set, whatever it is stored as."""
+"""`open_videos` opens the videos of any data set, however they are stored."""
 
 import dataclasses
 import hashlib
@@ -29,7 +29,7 @@ from .video_dataset import VideoDataset
 from .video_stream import Share, VideoStream, check_stream
 
 
-HUB_URL = "hf://datasets/"  # names a data set of the Hub where a folder or list is expected
+HUB_URL = "hf://datasets/"  # prefix of data sets of the Hub where a folder or list is expected
 
 
 @dataclass
@@ -38,9 +38,9 @@ class VideoSource:
 
     Args:
         records: the videos, or the rows of a stream.
-        classes: their names, or those of the targets in regression; [] without labels.
-        overrides: settings of clips that differ, for each of several sources.
-        weights: how often an epoch has each video, for each of several sources; None: once.
+        classes: names of the classes, or of the targets in regression; [] without labels.
+        overrides: for each source, the clip settings that differ from those of the run.
+        weights: for each source, how often an epoch has each of its videos; None is once.
     """
 
     records: Sequence[VideoRecord] | StreamedRows
@@ -50,19 +50,20 @@ class VideoSource:
 
     @property
     def is_stream(self) -> bool:
+        """Whether the videos are read sequentially, without being stored."""
         return isinstance(self.records, StreamedRows)
 
     @property
     def messages(self) -> list[str]:
-        """How the videos were read and what was left out, a line each."""
+        """Messages about how the videos were read, and about videos that were left out."""
         return self.records.messages
 
     def samplers(self, clips: ClipSettings, config: VideoMAEV2Config) -> list[ClipSampler]:
-        """How clips are taken from the videos of each source, for a model of this configuration."""
+        """A clip sampler for each source, for a model of this configuration."""
         return [clip_sampler(clips, config, **overrides) for overrides in self.overrides]
 
     def dataset(self, transform, run: Run) -> VideoDataset | VideoStream:
-        """What the Trainer reads: the videos as `transform` makes items of them."""
+        """The training set of a Trainer, whose items `transform` creates from the records."""
         args = run.training
         if not self.is_stream:
             return VideoDataset(self.records, transform, args.seed, weights=self.weights)
@@ -75,38 +76,41 @@ class VideoSource:
         )
         return VideoStream(self.records, transform, share, args.seed, run.data.shuffle_buffer)
 
-    def evaluation_dataset(self, transform, args: VideoMAETrainingArguments, *, replace_bad: bool = False):
-        """The videos to evaluate on: an unreadable one is marked, or with `replace_bad` replaced by another."""
+    def evaluation_dataset(
+        self, transform, args: VideoMAETrainingArguments, *, replace_bad: bool = False
+    ) -> VideoDataset:
+        """The videos as an evaluation set: unreadable ones are marked, or replaced by others with `replace_bad`."""
         return VideoDataset(self.records, transform, args.seed, replace_bad=replace_bad)
 
     def describe(
         self, samplers: Sequence[ClipSampler], args: VideoMAETrainingArguments, *, labelled: bool = True
     ) -> list[str]:
-        """Lines about the videos, some of which are looked at; with `labelled` also about their classes.
+        """Messages about the videos, of which a sample is checked; with `labelled` also about their classes.
 
         Raises:
-            ValueError: they cannot be trained on, see `check_data` and `check_stream`.
+            ValueError: the videos cannot be trained on, see `check_data` and `check_stream`.
         """
         if self.is_stream:
             return self.messages + check_stream(
                 self.records, samplers, args.world_size, args.dataloader_num_workers, args.total_batch_size
             )
         regression = self.records[0].targets is not None
-        lines = check_data(
+        messages = check_data(
             self.records, self.classes if labelled and not regression else [], samplers, args.total_batch_size
         )
-        return self.messages + lines + (describe_targets(self.records, self.classes) if regression else [])
+        return self.messages + messages + (describe_targets(self.records, self.classes) if regression else [])
 
     def overlap(self, other: "VideoSource") -> list[str]:
-        """A warning where videos are in both; of a stream nobody knows beforehand."""
+        """Warns about videos that are in both sources; for a stream, this is unknown in advance."""
         return [] if self.is_stream else describe_overlap(self.records, other.records)
 
 
 def training_videos(run: Run, *, labelled: bool = True) -> VideoSource:
-    """The videos to train on, as the settings of data name them.
+    """Opens the training videos that the data settings name.
 
     Raises:
-        ValueError, FileNotFoundError: no such data, or settings that contradict each other.
+        FileNotFoundError: the data do not exist.
+        ValueError: the settings contradict each other, or the data cannot be read.
     """
     data = run.data
     if data.dataset_name and data.train_data:
@@ -120,11 +124,13 @@ def training_videos(run: Run, *, labelled: bool = True) -> VideoSource:
 def evaluation_videos(
     run: Run, classes: list[str] | None = None, problem_type: str | None = None, *, labelled: bool = True
 ) -> VideoSource | None:
-    """The videos to evaluate on; of a list with a column of splits those of its evaluation split. None without any.
+    """Opens the evaluation videos, from the evaluation split of a list with a split column; None if none are set.
 
     Args:
-        classes: of the model.
-        problem_type: of the model.
+        run: the run.
+        classes: class names of the model, in order.
+        problem_type: problem type of the model.
+        labelled: whether the labels are read.
     """
     data = run.data
     if data.eval_data and data.dataset_name and data.eval_split_name:
@@ -133,7 +139,7 @@ def evaluation_videos(
     reading = _reading(data, split, labelled=labelled, multi_label=problem_type == MULTI_LABEL)
     if data.dataset_name and data.eval_split_name:
         return open_videos(None, reading, data, problem_type=problem_type, classes=classes)
-    # One list for all splits need not be named twice.
+    # A list with all splits need not be set as eval_data too.
     source = data.eval_data or (data.train_data if data.eval_split_name else None)
     if source is None and run.monitoring.probe_eval_data and run.verb == "pretrain":
         source = run.monitoring.probe_eval_data
@@ -146,7 +152,7 @@ def evaluation_videos(
 
 
 def labelled_videos(run: Run, source: str, split: tuple[str, ...], classes: list[str] | None = None) -> VideoSource:
-    """Videos with one label each, such as those of a probe."""
+    """Opens videos with one label each, such as those of a probe."""
     data = dataclasses.replace(run.data, dataset_name=None, streaming=False, multi_label=False)
     return open_videos(source, _reading(data, split), data, classes=classes)
 
@@ -164,13 +170,14 @@ def open_videos(
     Args:
         source: a folder, a list, tar shards, hf://datasets/USER/NAME, or several folders and lists (see
             `read_sources`). None is `data.dataset_name`.
-        reading: how folders and lists are read, and which split.
-        data: where data sets of the Hub are, and whether they are streamed.
-        problem_type: of the model; regression reads numbers.
-        classes: names and their order, as in a trained model.
+        reading: options for reading folders and lists, including the split.
+        data: settings of data sets of the Hub, and whether they are streamed.
+        problem_type: problem type of the model; for regression, the targets are read.
+        classes: class names in order, as in a trained model.
 
     Raises:
-        FileNotFoundError: there is no such data. ValueError: they cannot be read as asked for.
+        FileNotFoundError: the data do not exist.
+        ValueError: the data cannot be read as the settings request.
     """
     if isinstance(source, str) and source.startswith(HUB_URL):
         source, data = None, dataclasses.replace(data, dataset_name=source.removeprefix(HUB_URL))
@@ -181,7 +188,7 @@ def open_videos(
     if is_shards(source):
         return _shards(source, reading, data, classes)
     if data.streaming:
-        raise ValueError("streaming takes a dataset_name, or tar shards in train_data.")
+        raise ValueError("streaming needs dataset_name, or tar shards as train_data.")
     return VideoSource(*read_sources(source, classes, reading))
 
 
@@ -198,13 +205,13 @@ def _hub_videos(reading: Reading, data: DataSettings, classes: list[str] | None)
     if data.streaming and split.split == data.train_split_name:
         rows = stream_rows(split, classes, data.videos_per_epoch)
         return VideoSource(rows, rows.class_names)
-    with PartialState().main_process_first():  # which downloads
+    with PartialState().main_process_first():  # the main process downloads
         return VideoSource(*read_rows(split, classes))
 
 
 def _shards(source: str, reading: Reading, data: DataSettings, classes: list[str] | None) -> VideoSource:
     if reading.multi_label and reading.labelled:
-        raise ValueError(f"multi_label needs a list or a data set, and {source} names tar shards.")
+        raise ValueError(f"multi_label needs a list or a data set, but {source} names tar shards.")
     if data.streaming:
         rows = stream_shards(source, classes, labelled=reading.labelled, num_videos=data.videos_per_epoch)
         return VideoSource(rows, rows.class_names)
@@ -212,14 +219,14 @@ def _shards(source: str, reading: Reading, data: DataSettings, classes: list[str
 
 
 def _one_list(source, data: DataSettings) -> str:
-    """The list of a regression; raises ValueError for what cannot hold numbers."""
+    """The list of a regression; raises ValueError for sources that cannot hold numbers."""
     if data.streaming or not isinstance(source, str) or is_shards(source):
-        raise ValueError(f"Regression reads one list of videos with numbers, not {source or data.dataset_name!r}.")
+        raise ValueError(f"Regression needs one list of videos with numbers, not {source or data.dataset_name!r}.")
     return source
 
 
 def holds_no_label(run: Run) -> bool:
-    """Whether the videos to evaluate have no labels: where the user says so, or nothing there may be a label."""
+    """Whether the evaluation videos have no labels: `unlabelled` is set, or nothing in the data can be a label."""
     data = run.data
     if data.unlabelled:
         return True
@@ -231,7 +238,7 @@ def holds_no_label(run: Run) -> bool:
 
 
 def stated_classes(run: Run) -> list[str] | None:
-    """The classes and their order where `class_names` or `label_mappings` says them."""
+    """The classes in the order of `class_names` or `label_mappings`; None if neither is set."""
     if run.data.class_names:
         return read_class_names(run.data.class_names)
     return read_mappings(run.model.label_mappings)[0] if run.model.label_mappings else None
@@ -240,15 +247,15 @@ def stated_classes(run: Run) -> list[str] | None:
 def _reading(
     data: DataSettings, split: tuple[str, ...], *, labelled: bool = True, multi_label: bool | None = None
 ) -> Reading:
-    """How folders and lists are read."""
+    """The options for reading folders and lists."""
     several = (data.multi_label if multi_label is None else multi_label) and labelled
     return Reading(data.data_root, labelled, several, split, data.video_column_name, data.label_column_name)
 
 
 def _require(data: DataSettings, which: str, source, videos_per_class: int, seed: int) -> None:
-    """Raises ValueError if a source is not set; with `demo_videos` synthesises it if it does not exist."""
+    """Raises ValueError if a source is not set; with `demo_videos`, synthesises it if it does not exist."""
     if not source:
-        raise ValueError(f"{which} is not set: give a folder of class folders or a list of videos with --{which}.")
+        raise ValueError(f"{which} is not set: pass a folder of class folders or a list of videos as --{which}.")
     if data.demo_videos:
         with PartialState().main_process_first():
             if not Path(source).exists():
@@ -256,7 +263,7 @@ def _require(data: DataSettings, which: str, source, videos_per_class: int, seed
 
 
 def with_smoke_test_videos(run: Run) -> Run:
-    """The run with the paths of videos that are synthesised in its output folder, as long as its clips reach."""
+    """For a smoke test, synthesises videos in `output_dir` that are long enough for the clips, and sets their paths."""
     if not run.smoke.smoke_test:
         return run
     sources = run.data.train_data
@@ -278,31 +285,35 @@ def with_smoke_test_videos(run: Run) -> Run:
 
 
 def clip_sampler(clips: ClipSettings, config: VideoMAEV2Config, **overrides) -> ClipSampler:
-    """How clips are taken for a model of this configuration; `overrides` are those of one source of several."""
+    """The clip sampler for a model of this configuration; `overrides` are the settings of one source.
+
+    Raises:
+        ValueError: an override is not a clip setting.
+    """
     of_model = {"num_frames": config.num_frames, "num_channels": config.num_channels}
     names = [spec.name for spec in dataclasses.fields(ClipSampler) if spec.name not in of_model]
     unknown = sorted(set(overrides) - set(names))
     if unknown:
-        raise ValueError(f"Unknown key {unknown[0]!r} of a source in train_data; choose of {', '.join(names)}.")
+        raise ValueError(f"Unknown key {unknown[0]!r} of a source in train_data; choose from {', '.join(names)}.")
     return ClipSampler(**of_model, **{**{name: getattr(clips, name) for name in names}, **overrides})
 
 
 def data_facts(dataset: VideoDataset | VideoStream) -> dict:
-    """What all processes and a resumed run must have in common: how many videos, which, and in which order.
+    """Facts that must be equal in all processes and after a resume: number of videos, and a digest of their order.
 
-    Of a path its last two parts count: the folder of the data may be another one on each machine.
+    Only the last two parts of each path count, because the data may be in different folders on different machines.
     """
     if isinstance(dataset, VideoStream):
         return {"videos": dataset.source.num_videos, "classes": fingerprint(dataset.source.class_names)}
-    lines = (
+    rows = (
         f"{Path(record.path).parts[-2:]} {record.label} {record.source} {record.segment} {record.targets}"
         for record in dataset.samples
     )
-    return {"videos": f"{len(dataset.samples)} ({fingerprint(lines)})"}
+    return {"videos": f"{len(dataset.samples)} ({fingerprint(rows)})"}
 
 
 def fingerprint(lines: Iterable[str]) -> str:
-    """Eight hexadecimal digits that differ where a line does, or their order."""
+    """A digest of lines and their order, eight hexadecimal digits."""
     digest = hashlib.sha256()
     for line in lines:
         digest.update(line.encode("utf-8", "surrogateescape") + b"\n")

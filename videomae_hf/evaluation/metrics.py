@@ -1,11 +1,12 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Metrics of classification and regression as `evaluate.Metric` classes, without the network (`evaluate.load` always
-asks the Hub).
+"""Metrics of classification and regression as `evaluate.Metric` classes, without network access.
 
-Several processes each add their own part, in evaluate's way: `TopKAccuracy(num_process=2, process_id=rank,
-experiment_id="run")`; `compute` gives the result in process 0 and None in the others. In the Trainer the labels and
-logits are gathered already, without the videos that fill up the last batch.
+`evaluate.load` would always ask the Hub. Several processes can each add their part, as usual with evaluate:
+`TopKAccuracy(num_process=2, process_id=rank, experiment_id="run")`; `compute` returns the result in process 0 and None
+in the others. The Trainer has already gathered logits and labels, without the videos that pad the last batch.
 """
+
+from collections.abc import Callable
 
 import datasets
 import evaluate
@@ -15,15 +16,15 @@ from ..labels import labels_of
 
 
 class _ScoresMetric(evaluate.Metric):
-    """A metric of `predictions` (N, num_labels), scores of any scale, and `references` (N,), class numbers."""
+    """A metric of `predictions` (N, num_labels), scores on any scale, and `references` (N,), class numbers."""
 
     references = datasets.Value("int64")
 
     def __init__(self, **kwargs) -> None:
-        # Several processes exchange files, one needs none.
+        # Several processes exchange results through files, a single process does not need them.
         super().__init__(**{"keep_in_memory": kwargs.get("num_process", 1) == 1, **kwargs})
 
-    def _info(self):
+    def _info(self) -> evaluate.MetricInfo:
         scores = datasets.Sequence(datasets.Value("float32"))
         return evaluate.MetricInfo(
             description=type(self).__doc__,
@@ -34,22 +35,21 @@ class _ScoresMetric(evaluate.Metric):
 
 
 class _LabelsMetric(_ScoresMetric):
-    """A metric of `predictions` (N, num_labels), logits, and `references` (N, num_labels), 1 for each label of a video
-    and 0 for the others."""
+    """A metric of `predictions` (N, num_labels), logits, and `references` (N, num_labels), 0 or 1 for each label."""
 
     references = datasets.Sequence(datasets.Value("int64"))
 
 
 class TopKAccuracy(_ScoresMetric):
-    """Part of the videos whose class is among the k with the highest scores: {"top1": .., "top5": ..}.
+    """Fraction of videos whose class is among the k with the highest scores: {"top1": .., "top5": ..}.
 
-    `topk` is (1, 5), and (1,) for up to five classes, whose top 5 are all of them.
+    `topk` is (1, 5) by default, and (1,) for up to five classes, where the top 5 would include all of them.
     """
 
-    def _compute(self, predictions, references, topk=None):
+    def _compute(self, predictions, references, topk=None) -> dict[str, float]:
         scores, references = np.asarray(predictions), np.asarray(references)
         topk = topk or ((1, 5) if scores.shape[1] > 5 else (1,))
-        # The number of classes that score higher; of equal scores the lower class number goes first.
+        # The number of classes ranked higher; with equal scores, the lower class number is ranked higher.
         own = scores[np.arange(len(references)), references][:, None]
         before = np.arange(scores.shape[1])[None] < references[:, None]
         rank = ((scores > own) | ((scores == own) & before)).sum(axis=1)
@@ -59,7 +59,7 @@ class TopKAccuracy(_ScoresMetric):
 class MeanClassAccuracy(_ScoresMetric):
     """Top-1 accuracy of each class that occurs, averaged over these classes: {"mean_class_accuracy": ..}."""
 
-    def _compute(self, predictions, references):
+    def _compute(self, predictions, references) -> dict[str, float]:
         correct = np.asarray(predictions).argmax(axis=1) == np.asarray(references)
         classes = np.unique(references)
         return {"mean_class_accuracy": float(np.mean([correct[references == label].mean() for label in classes]))}
@@ -68,11 +68,12 @@ class MeanClassAccuracy(_ScoresMetric):
 class MeanAveragePrecision(_LabelsMetric):
     """Average precision of each class that occurs, averaged over these classes: {"mean_average_precision": ..}.
 
-    The mean of the precisions at the places of a class's videos, of all videos ranked by their score for it. Videos of
-    equal scores share the last place of them, as in scikit-learn, so that a model that says nothing gains nothing.
+    The average precision of a class is the mean of the precisions at the ranks of its videos, with all videos ranked by
+    their score for the class. Videos with equal scores share the lowest of their ranks, as in scikit-learn, so that a
+    constant prediction gains nothing.
     """
 
-    def _compute(self, predictions, references):
+    def _compute(self, predictions, references) -> dict[str, float]:
         scores, positive = np.asarray(predictions), np.asarray(references) == 1
         occurring = np.flatnonzero(positive.any(axis=0))
         values = [average_precision(scores[:, label], positive[:, label]) for label in occurring]
@@ -82,10 +83,10 @@ class MeanAveragePrecision(_LabelsMetric):
 class F1(_ScoresMetric):
     """F1 of each class that occurs or is predicted, averaged over these: {"macro_f1": ..}.
 
-    The F1 over all videos together is top-1 accuracy here, as each video has one class and one prediction.
+    The F1 over all videos together equals the top-1 accuracy, because each video has one class and one prediction.
     """
 
-    def _compute(self, predictions, references):
+    def _compute(self, predictions, references) -> dict[str, float]:
         matrix = confusion_matrix(np.asarray(predictions), np.asarray(references))
         found = matrix.sum(axis=0) + matrix.sum(axis=1)
         return {"macro_f1": float((2 * matrix.diagonal()[found > 0] / found[found > 0]).mean())}
@@ -94,11 +95,11 @@ class F1(_ScoresMetric):
 class MultiLabelF1(_LabelsMetric):
     """F1 over all videos and labels together, and of each label, averaged: {"micro_f1": .., "macro_f1": ..}.
 
-    Predicted is what has a probability above 1/2. A label that neither occurs nor is predicted has an F1 of 0, as in
-    scikit-learn.
+    A label is predicted if its probability is above 1/2. A label that neither occurs nor is predicted has an F1 of 0,
+    as in scikit-learn.
     """
 
-    def _compute(self, predictions, references):
+    def _compute(self, predictions, references) -> dict[str, float]:
         predicted, positive = np.asarray(predictions) > 0, np.asarray(references) == 1
         right, found = (predicted & positive).sum(axis=0), predicted.sum(axis=0) + positive.sum(axis=0)
         return {
@@ -108,28 +109,28 @@ class MultiLabelF1(_LabelsMetric):
 
 
 class ConfusionMatrix(_ScoresMetric):
-    """{"confusion_matrix": counts (true class, predicted class), a list of lists}."""
+    """Counts by true class (rows) and predicted class (columns): {"confusion_matrix": a list of lists}."""
 
-    def _compute(self, predictions, references):
+    def _compute(self, predictions, references) -> dict[str, list[list[int]]]:
         return {"confusion_matrix": confusion_matrix(np.asarray(predictions), np.asarray(references)).tolist()}
 
 
 class RegressionErrors(_ScoresMetric):
     """{"mae", "rmse", "r2", "pearson"} of `predictions` and `references` (N, num_labels), each averaged over targets.
 
-    r2 is 1 minus the squared error as a part of the variance: 0 for a model that always says the mean. Of a target that
-    never changes r2 and pearson are not defined, and 0 here.
+    r2 is 1 minus the ratio of squared error to variance; it is 0 for a model that always predicts the mean. For a
+    constant target, r2 and pearson are undefined, and reported as 0.
     """
 
     references = datasets.Sequence(datasets.Value("float64"))
 
-    def _compute(self, predictions, references):
+    def _compute(self, predictions, references) -> dict[str, float]:
         columns = target_errors(np.asarray(predictions), np.asarray(references))
         return {name: float(np.mean([column[name] for column in columns])) for name in columns[0]}
 
 
 def target_errors(predictions: np.ndarray, references: np.ndarray) -> list[dict[str, float]]:
-    """mae, rmse, r2 and pearson of each column of (N, num_labels)."""
+    """mae, rmse, r2 and pearson of each column of predictions and references (N, num_labels)."""
     columns = []
     for predicted, true in zip(predictions.astype(np.float64).T, references.astype(np.float64).T):
         error, spread = predicted - true, np.square(true - true.mean()).sum()
@@ -147,9 +148,9 @@ def target_errors(predictions: np.ndarray, references: np.ndarray) -> list[dict[
 
 
 def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Of scores (N,), where `positive` (N,), not all False, are the ones to find."""
+    """Average precision of scores (N,) for the videos in `positive`, bool (N,), of which at least one is True."""
     found = np.sort(scores[positive])
-    # For each one to find: how many score at least as much, and how many of these are to be found themselves.
+    # For each positive video: the number of videos that score at least as high, and the positive ones among them.
     ranks = len(scores) - np.searchsorted(np.sort(scores), found)
     return float(((len(found) - np.searchsorted(found, found)) / ranks).mean())
 
@@ -162,10 +163,10 @@ def confusion_matrix(predictions: np.ndarray, references: np.ndarray) -> np.ndar
 
 
 def classification_metrics(prediction) -> dict[str, float]:
-    """`compute_metrics` of the Trainer for classification: all of the above for a `transformers.EvalPrediction`, of one
-    or several labels a video, as its labels are.
+    """`compute_metrics` of the Trainer for classification: the metrics of a `transformers.EvalPrediction`.
 
-    Videos that could not be read carry the label `UNREADABLE`; they count in "unreadable" and nowhere else.
+    The shape of its labels determines whether videos have one or several labels. Unreadable videos have the label
+    `UNREADABLE`; they count only in "unreadable".
     """
     several = np.ndim(prediction.label_ids) == 2
     metrics = (MeanAveragePrecision, MultiLabelF1) if several else (TopKAccuracy, MeanClassAccuracy, F1)
@@ -173,12 +174,12 @@ def classification_metrics(prediction) -> dict[str, float]:
 
 
 def regression_metrics(prediction) -> dict[str, float]:
-    """`compute_metrics` of the Trainer for regression; targets are (N, num_labels), NaN for unreadable videos."""
+    """`compute_metrics` of the Trainer for regression; labels are (N, num_labels), NaN for unreadable videos."""
     return _scores((RegressionErrors,), prediction, labels_of("regression"))
 
 
-def metrics_of(problem_type: str | None):
-    """The `compute_metrics` that belongs to a model's `problem_type`."""
+def metrics_of(problem_type: str | None) -> Callable[..., dict[str, float]]:
+    """The `compute_metrics` function for a model's `problem_type`."""
     return regression_metrics if problem_type == "regression" else classification_metrics
 
 

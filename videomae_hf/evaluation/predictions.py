@@ -1,8 +1,8 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""metrics.json and predictions.csv of a scored model.
+"""Writes metrics.json and predictions.csv of a scored model.
 
-Deviation: a video is its path. The official test (v1/engine_for_finetuning.py) collects the views of a video by the
-stem of its file, and mixes videos of equal names.
+Deviation: videos are identified by their paths. The official test (v1/engine_for_finetuning.py) collects the views of a
+video by its file stem, and mixes up videos with equal names.
 """
 
 import json
@@ -21,12 +21,12 @@ from .metrics import ConfusionMatrix, target_errors
 
 @dataclass(frozen=True)
 class Scored:
-    """What a model said of some videos.
+    """The predictions of a model for N videos.
 
     Args:
         logits: (N, num_labels).
-        labels: (N,) or (N, num_labels), as the model takes them; those of unreadable videos say so.
-        metrics: for metrics.json.
+        labels: (N,) or (N, num_labels), in the form that the model takes, with markers for unreadable videos.
+        metrics: the metrics for metrics.json.
     """
 
     logits: np.ndarray
@@ -35,12 +35,12 @@ class Scored:
 
 
 def with_placeholders(records: Sequence[VideoRecord], config) -> Relabelled:
-    """Videos without labels as the model's loss takes them; the loss and the scores mean nothing."""
+    """Unlabelled videos with placeholder labels that the model's loss accepts; loss and scores are meaningless."""
     return Relabelled(records, **labels_of(config.problem_type, config.num_labels).placeholder())
 
 
 def counts_alone(metrics: dict) -> dict:
-    """Of metrics, those that do not come from labels."""
+    """The metrics that do not depend on labels."""
     kept = ("videos", "unreadable", "runtime", "samples_per_second", "steps_per_second")
     return {name: value for name, value in metrics.items() if name.removeprefix("eval_") in kept}
 
@@ -54,15 +54,16 @@ def write_predictions(
     *,
     labelled: bool = True,
 ) -> None:
-    """Writes both files.
+    """Writes metrics.json and predictions.csv.
 
     Args:
-        folder: is made where it does not exist.
-        samples: the videos, in the order of `scored`.
-        names: of the classes, or of the targets.
-        problem_type: of the model.
-        scored: metrics.json adds to its metrics the confusion matrix (one label a video) or the errors of each target.
-        labelled: False leaves out all that comes from labels.
+        folder: folder to write to; created if it does not exist.
+        samples: the records of the videos, in the order of `scored`.
+        names: names of the classes or of the targets.
+        problem_type: problem type of the model.
+        scored: predictions and metrics; metrics.json also has the confusion matrix (one label per video) or the errors
+            of each target.
+        labelled: False leaves out everything that depends on labels.
     """
     folder.mkdir(parents=True, exist_ok=True)
     kind, logits, labels = labels_of(problem_type, len(names)), scored.logits, scored.labels
@@ -82,10 +83,10 @@ def write_predictions(
 
 
 def _place_rows(samples: Sequence[VideoRecord]) -> Iterator[list]:
-    """The header and, for each video, its path and, if some are parts of videos, which part."""
+    """The header and, for each video, its path, with columns for the bounds of parts of videos, if there are any."""
     bounds = ("start", "end", "start_frame", "end_frame")
-    bounds = [name for name in bounds if any(getattr(sample, name) is not None for sample in samples)]
+    bounds = [name for name in bounds if any(getattr(record, name) is not None for record in samples)]
     yield ["path", *bounds]
-    for sample in samples:
-        values = [getattr(sample, name) for name in bounds]
-        yield [sample.path, *("" if value is None else f"{value:g}" for value in values)]
+    for record in samples:
+        values = [getattr(record, name) for name in bounds]
+        yield [record.path, *("" if value is None else f"{value:g}" for value in values)]

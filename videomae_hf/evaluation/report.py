@@ -60,7 +60,9 @@ original here, so that only the shapes are predicted{% endif %}.</p>
 """
 
 
-def write_report(page: Path, pretrain: Path, finetune: Path, evaluation: Path, shuffled: Path | None, videos: Path):
+def write_report(
+    page: Path, pretrain: Path, finetune: Path, evaluation: Path, shuffled: Path | None, videos: Path
+) -> tuple[dict, dict | None]:
     """Writes the page and returns the metrics of `evaluation` and of `shuffled` (None if that is None).
 
     Args:

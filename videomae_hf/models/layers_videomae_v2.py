@@ -209,7 +209,9 @@ class VideoMAEV2SelfAttention(nn.Module):
         if config.use_cosine_attention:
             self.scale = nn.Parameter(torch.full((num_attention_heads, 1, 1), math.log(10.0)))
 
-    def forward(self, hidden_states: torch.Tensor, output_attentions: bool = False, num_queries: int | None = None):
+    def forward(
+        self, hidden_states: torch.Tensor, output_attentions: bool = False, num_queries: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(B, N, D) -> (B, Q, D) and weights (B, heads, Q, N) or None; Q is N, or the last `num_queries` tokens."""
         queried = hidden_states if num_queries is None else hidden_states[:, -num_queries:]
         # (B, N, D) -> (B, N, heads, D / heads) -> (B, heads, N, D / heads)

@@ -8,6 +8,7 @@ the meta device, which takes no memory. This file ships with checkpoints and may
 import logging
 import os
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ def _mapped(weights: dict[str, torch.Tensor], key_mapping: dict[str, str] | None
 
 
 @contextmanager
-def _load_report_silenced():
+def _load_report_silenced() -> Iterator[None]:
     """Silences transformers' table of differing keys; `from_pretrained` below reports them in one line or an error."""
     report_logger = logging.getLogger("transformers.modeling_utils")
 

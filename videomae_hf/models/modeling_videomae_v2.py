@@ -275,7 +275,7 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
             bool_decoded_pos=ids_to_mask(decoded_ids, self.config.sequence_length),
         )
 
-    def _encoder_mask(self, pixel_values, bool_masked_pos, visible_ids, generator):
+    def _encoder_mask(self, pixel_values, bool_masked_pos, visible_ids, generator) -> tuple[torch.Tensor, torch.Tensor]:
         """`bool_masked_pos` (B, L) and `visible_ids` (B, N), from whichever of the two is given, or sampled."""
         if visible_ids is not None:
             return ~ids_to_mask(visible_ids, self.config.sequence_length), visible_ids
@@ -291,7 +291,7 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
         bool_masked_pos = bool_masked_pos.to(pixel_values.device)
         return bool_masked_pos, mask_to_ids(~bool_masked_pos, token_counts(self.config)[0])
 
-    def _decoded_ids(self, bool_masked_pos, bool_decoded_pos, num_visible, generator):
+    def _decoded_ids(self, bool_masked_pos, bool_decoded_pos, num_visible, generator) -> torch.Tensor:
         """`decoded_ids` (B, N): from the mask if given, otherwise all masked tokens in V1 and sampled ones in V2."""
         device = bool_masked_pos.device
         if bool_decoded_pos is not None:
@@ -415,7 +415,7 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
         loss = None if labels is None else self._classification_loss(logits, labels)
         return ImageClassifierOutput(loss=loss, logits=logits, hidden_states=hidden_states, attentions=attentions)
 
-    def _classify(self, pixel_values, **kwargs):
+    def _classify(self, pixel_values, **kwargs) -> tuple[torch.Tensor, BaseModelOutput]:
         outputs = self.videomae(pixel_values, **kwargs)
         tokens = outputs.last_hidden_state  # (B, L, D)
         pooled = tokens[:, 0] if self.fc_norm is None else self.fc_norm(tokens.mean(dim=1))  # (B, D)

@@ -9,7 +9,7 @@ with checkpoints and may import only its siblings.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 
@@ -65,7 +65,7 @@ def from_official(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return ours
 
 
-def _from_official(name: str, value: torch.Tensor):
+def _from_official(name: str, value: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
     block = _BLOCK.match(name)
     if block is None:
         yield _rename(_rename(name.removeprefix("encoder."), _MMACTION_NAMES), _NAMES), value

@@ -26,7 +26,7 @@ from contextlib import closing
 from functools import partial
 from io import BytesIO
 from itertools import islice, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -287,7 +287,7 @@ def _read_pyav(source, pick, max_pixels: int | None) -> Decoded:
     yield from _decode_from_the_start(av, source, pick, to_rgb, max_pixels)
 
 
-def open_container(av, source: str | bytes):
+def open_container(av, source: str | bytes) -> Any:
     """Opens a file or bytes in one of `FORMATS`; nothing but the file itself is opened.
 
     Raises:
@@ -306,7 +306,7 @@ def _release(av) -> int:
     return int(av.__version__.split(".")[0])
 
 
-def video_stream(container, max_pixels: int | None = None):
+def video_stream(container, max_pixels: int | None = None) -> Any:
     """The best video stream of a container, set up for decoding on one thread.
 
     Raises:
@@ -419,7 +419,7 @@ def _seek_and_decode(
         raise _IndexNotConfirmed
 
 
-def _decode_group(container, stream, key: int, group: dict[int, int]):
+def _decode_group(container, stream, key: int, group: dict[int, int]) -> Iterator[tuple]:
     """Decodes frames from the key frame on, until all timestamps in `group` have been decoded.
 
     Frames that are neither wanted nor referenced are skipped if the codec marks them. The decoder is flushed after the

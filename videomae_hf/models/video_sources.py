@@ -213,7 +213,7 @@ def _not_empty(source: str | bytes, size: int, name: str) -> str | bytes:
 class _HttpRedirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects to http and https only; urllib would also follow them to ftp."""
 
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
+    def redirect_request(self, req, fp, code, msg, headers, newurl) -> urllib.request.Request | None:
         if not newurl.lower().startswith(URL_SCHEMES):
             raise OSError(f"it redirects to {newurl}, which is neither http nor https")
         return super().redirect_request(req, fp, code, msg, headers, newurl)

@@ -1,8 +1,8 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""The settings of a command, in groups by purpose. Frozen: a command reads them and never writes them.
+"""The settings of a command, grouped by purpose. The groups are frozen: commands read settings and never change them.
 
-Each field is an option of the command line (`--sampling_rate 2`) and a key of a recipe. Training itself is set by
-`VideoMAETrainingArguments`, the model by its configuration class.
+Each field is an option of the command line (`--sampling_rate 2`) and a key of recipes. Training itself is configured by
+`VideoMAETrainingArguments`, and the model by its configuration class.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ MULTI_LABEL = "multi_label_classification"
 
 
 def setting(default: Any, help: str) -> Any:
-    """A field with this default and its line of `--help`."""
+    """A dataclass field with a default and the text that `--help` shows for it."""
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata={"help": help})
     return field(default=default, metadata={"help": help})
@@ -32,24 +32,28 @@ class DataSettings:
         "Folder of class folders, list of videos, tar shards ('shards/*.tar'), or hf://datasets/USER/NAME; a recipe "
         "may list several folders and lists.",
     )
-    eval_data: str | None = setting(None, "The same, for evaluation.")
+    eval_data: str | None = setting(None, "Videos to evaluate on, in the same forms as train_data.")
     dataset_name: str | None = setting(
-        None, "In place of both: a data set of the Hub, a local one, or a loader such as videofolder with dataset_dir."
+        None,
+        "Data set to use instead of train_data and eval_data: on the Hub, local, or a loader such as videofolder with "
+        "dataset_dir.",
     )
     dataset_config_name: str | None = setting(None, "Configuration of dataset_name.")
     dataset_dir: str | None = setting(None, "Folder that the loader dataset_name reads.")
-    train_split_name: str = setting("train", "Split to train on, of a data set or of a list with a column of splits.")
-    eval_split_name: str | None = setting(None, "Split to evaluate on; in a list, validation or else test by default.")
-    video_column_name: str | None = setting(None, "Column of the videos, where it is not clear.")
-    label_column_name: str | None = setting(None, "Column of the labels, where it is not clear.")
-    streaming: bool = setting(False, "Read training videos from front to back and store nothing.")
-    shuffle_buffer: int = setting(100, "Streaming: encoded videos that each worker holds to sample from.")
-    videos_per_epoch: int | None = setting(None, "Streaming: length of an epoch, where the data set does not tell it.")
-    class_names: str | None = setting(None, "File with one class name a line: the classes and their order.")
-    data_root: str | None = setting(None, "Folder of relative paths in lists.")
+    train_split_name: str = setting("train", "Split to train on, of a data set or of a list that has a split column.")
+    eval_split_name: str | None = setting(
+        None, "Split to evaluate on; the default for lists is validation, or test if there is no validation split."
+    )
+    video_column_name: str | None = setting(None, "Column that holds the videos, if it cannot be inferred.")
+    label_column_name: str | None = setting(None, "Column that holds the labels, if it cannot be inferred.")
+    streaming: bool = setting(False, "Read the training videos sequentially, without storing them.")
+    shuffle_buffer: int = setting(100, "Streaming: number of encoded videos in each worker's shuffle buffer.")
+    videos_per_epoch: int | None = setting(None, "Streaming: videos in an epoch, if the data set does not state it.")
+    class_names: str | None = setting(None, "File with one class name per line; sets the classes and their order.")
+    data_root: str | None = setting(None, "Folder to which relative paths in lists refer.")
     multi_label: bool = setting(False, "A video may have any number of labels (lists and data sets).")
-    unlabelled: bool = setting(False, "evaluate: the videos have no labels; write predictions and no scores.")
-    demo_videos: int = setting(0, "Synthesise demo data, this many videos a class, where train_data does not exist.")
+    unlabelled: bool = setting(False, "The videos have no labels: write predictions, but no scores.")
+    demo_videos: int = setting(0, "If train_data does not exist, synthesise demo data with this many videos per class.")
 
 
 @dataclass(frozen=True)
@@ -58,19 +62,23 @@ class ClipSettings:
 
     _argument_group_name = "clips"
 
-    frame_sampling: str = setting("dense", "dense, or uniform over the whole video.")
-    sampling_rate: float = setting(4.0, "Distance between neighbouring frames of a dense clip.")
+    frame_sampling: str = setting("dense", "How frames are sampled: dense, or uniform over the whole video.")
+    sampling_rate: float = setting(4.0, "Distance between consecutive frames of a dense clip, in frames of the video.")
     fps: float | None = setting(None, "Frames per second of a dense clip; overrides sampling_rate.")
-    short_video: str = setting("repeat_last", "Videos shorter than a clip: repeat_last, loop or error.")
+    short_video: str = setting(
+        "repeat_last", "How videos shorter than a clip are filled: repeat_last or loop; error refuses them."
+    )
     official_sampling: bool = setting(False, "Sample exactly the frames that the official code samples.")
-    num_sample: int = setting(1, "Repeated augmentation: clips from one decoding; the batch size counts videos.")
+    num_sample: int = setting(
+        1, "Repeated augmentation: number of clips from each decoded video; the batch size counts videos."
+    )
     video_backend: str = setting("auto", "Decoder: auto, pyav, torchcodec or decord.")
-    frame_template: str | None = setting(None, "File names in folders of images: img_{:05}.jpg")
+    frame_template: str | None = setting(None, "Pattern of file names in folders of images, such as img_{:05}.jpg")
     square_pixels: bool = setting(True, "Stretch videos whose pixels are not square.")
     max_pixels: int = setting(MAX_PIXELS, "Refuse videos whose frames have more pixels than this.")
     antialias: bool | None = setting(
         None,
-        "Antialias frames made smaller in finetuning and evaluation: by default yes, or as the checkpoint says.",
+        "Antialias when finetuning and evaluation downscale frames; the default is the checkpoint's setting, or true.",
     )
 
 
@@ -81,15 +89,18 @@ class ModelSettings:
     _argument_group_name = "model"
 
     checkpoint: str | None = setting(
-        None, "Folder or Hub id of the weights to start from or to evaluate; none: random."
+        None, "Folder or Hub id of the weights to start from or to evaluate; training without one starts at random."
     )
     model_size: str = setting("base", "Size of a new model: small, base, large, huge or giant.")
-    model_version: int = setting(2, "1, or 2 with dual masking.")
+    model_version: int = setting(2, "VideoMAE version of a new model: 1, or 2 with dual masking.")
     head_from: str | None = setting(
         None,
-        "Rows of the checkpoint's head to start from: a set of label_mappings, names, none, or a JSON file of rows.",
+        "Which rows of the checkpoint's head to start from: a set in label_mappings, names (equal class names), none, "
+        "or a JSON file of rows.",
     )
-    label_mappings: str | None = setting(None, "File of `videomae merge-labels`: the classes of merged data.")
+    label_mappings: str | None = setting(
+        None, "File written by `videomae merge-labels`, with the classes of merged data sets."
+    )
 
 
 @dataclass(frozen=True)
@@ -98,86 +109,94 @@ class AugmentationSettings:
 
     _argument_group_name = "augmentation and loss"
 
-    rand_augment: str | None = setting(None, "Policy of RandAugment; the official one is rand-m7-n4-mstd0.5-inc1.")
-    color_jitter: float = setting(0.0, "Strength of changes in brightness, contrast and saturation.")
-    grayscale: float = setting(0.0, "Fraction of the clips that lose their colours.")
-    random_erasing: float = setting(0.0, "Fraction of the clips that get a box of noise.")
-    mixup_alpha: float = setting(0.0, "Mixup with Beta(alpha, alpha); 0 turns it off.")
-    cutmix_alpha: float = setting(0.0, "CutMix with Beta(alpha, alpha); 0 turns it off.")
-    mix_probability: float = setting(1.0, "Probability of either of the two, where one is on.")
-    mix_switch_probability: float = setting(0.5, "Probability of CutMix where both are on.")
-    mix_mode: str = setting("batch", "What shares one random value: batch, pair or elem.")
-    label_smoothing: float = setting(0.0, "Fraction of a label that is spread over all classes.")
+    rand_augment: str | None = setting(None, "RandAugment policy; the official one is rand-m7-n4-mstd0.5-inc1.")
+    color_jitter: float = setting(0.0, "Strength of random changes in brightness, contrast and saturation.")
+    grayscale: float = setting(0.0, "Probability that a clip is converted to grayscale.")
+    random_erasing: float = setting(0.0, "Probability that a box of a clip is replaced by noise.")
+    mixup_alpha: float = setting(0.0, "Mixup with Beta(alpha, alpha); 0 disables it.")
+    cutmix_alpha: float = setting(0.0, "CutMix with Beta(alpha, alpha); 0 disables it.")
+    mix_probability: float = setting(1.0, "Probability of Mixup or CutMix, if either is enabled.")
+    mix_switch_probability: float = setting(0.5, "Probability of CutMix rather than Mixup, if both are enabled.")
+    mix_mode: str = setting("batch", "Clips that share one random mixing value: batch, pair or elem.")
+    label_smoothing: float = setting(0.0, "Fraction of each label that is spread over all classes.")
     class_weights: str | None = setting(
-        None, "balanced, or a YAML or JSON file (in a recipe: a mapping) of class names and weights."
+        None, "Weights of the classes in the loss: balanced, or a YAML or JSON file (in a recipe, a mapping) by name."
     )
-    crop_scale: list[float] = setting([0.08, 1.0], "Smallest and largest fraction of the area that is cropped.")
-    horizontal_flip: bool = setting(True, "Mirror half of the clips.")
+    crop_scale: list[float] = setting(
+        [0.08, 1.0], "Smallest and largest area of random crops, as fractions of the frame."
+    )
+    horizontal_flip: bool = setting(True, "Flip half of the clips horizontally.")
 
     @property
     def mixes(self) -> bool:
-        """Whether labels are mixed or smoothed, which needs normalised clips in the collator."""
+        """Whether labels are mixed or smoothed; the collator then needs normalised clips."""
         return self.mixup_alpha > 0 or self.cutmix_alpha > 0 or self.label_smoothing > 0
 
 
 @dataclass(frozen=True)
 class DistillationSettings:
-    """A finetuned model to learn from."""
+    """A finetuned teacher, and its part in the loss."""
 
     _argument_group_name = "distillation"
 
     teacher: str | None = setting(None, "Folder or Hub id of a finetuned model to distil from.")
-    distillation_weight: float = setting(0.5, "Share of the teacher in the loss; 1 needs no labels.")
-    distillation_temperature: float = setting(1.0, "Temperature of both models' probabilities.")
-    distillation_features: float = setting(0.0, "Weight of the cosine distance between pooled features.")
+    distillation_weight: float = setting(0.5, "Share of the teacher in the loss; with 1, no labels are needed.")
+    distillation_temperature: float = setting(1.0, "Softmax temperature of student and teacher.")
+    distillation_features: float = setting(0.0, "Weight of the cosine distance between the models' pooled features.")
 
     @property
     def needs_labels(self) -> bool:
+        """Whether the loss uses the labels of the videos."""
         return self.teacher is None or self.distillation_weight < 1
 
 
 @dataclass(frozen=True)
 class MonitoringSettings:
-    """What a pretraining reports while it runs."""
+    """Reports of a pretraining run while it is running."""
 
     _argument_group_name = "monitoring"
 
     probe_train_data: str | None = setting(
         None,
-        "A few hundred labelled videos, whose features classify those of probe_eval_data at each evaluation (k-NN).",
+        "A few hundred labelled videos; at each evaluation, a k-NN probe on their features classifies probe_eval_data.",
     )
     probe_eval_data: str | None = setting(
-        None, "Labelled videos of the same classes; also eval_data where that is unset."
+        None, "Labelled videos of the same classes; also serves as eval_data if that is unset."
     )
     reconstruction_videos: int = setting(
-        3, "Videos whose reconstructions are saved in output_dir/reconstructions at each evaluation and save."
+        3,
+        "Number of videos whose reconstructions are saved in output_dir/reconstructions, at each evaluation and save.",
     )
 
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """The views of a video that are averaged."""
+    """The views of a video whose logits are averaged."""
 
     _argument_group_name = "evaluation"
 
-    num_clips: int = setting(5, "Clips of each video.")
-    num_crops: int = setting(3, "Crops of each clip.")
-    shuffle_frames: bool = setting(False, "Shuffle the frames of each clip: what is left without motion?")
+    num_clips: int = setting(5, "Number of clips per video.")
+    num_crops: int = setting(3, "Number of crops per clip.")
+    shuffle_frames: bool = setting(
+        False, "Shuffle the frames of each clip, to measure what the model gains from motion."
+    )
 
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """A probe on frozen features."""
+    """The probe on frozen features."""
 
     _argument_group_name = "probe"
 
-    probe: str = setting("linear", "linear, attentive or knn.")
-    feature_cache: str | None = setting(None, "Folder that keeps the features; features in output_dir by default.")
+    probe: str = setting("linear", "Type of probe: linear, attentive or knn.")
+    feature_cache: str | None = setting(
+        None, "Folder in which the features are cached; the default is features in output_dir."
+    )
 
 
 @dataclass(frozen=True)
 class SmokeTestSettings:
-    """Whether a recipe runs at all."""
+    """The smoke test of a recipe."""
 
     _argument_group_name = "smoke test"
 
@@ -186,7 +205,7 @@ class SmokeTestSettings:
     )
 
 
-# The settings that decide what is learned. Paths are not among them: the data themselves are compared.
+# Settings that affect the trained weights. Paths are left out, because the data themselves are compared.
 LEARNING_SETTINGS = (
     "distillation_weight", "distillation_temperature", "distillation_features", "frame_sampling", "sampling_rate",
     "fps", "short_video", "official_sampling", "square_pixels", "max_pixels", "antialias", "num_sample", "rand_augment",
@@ -194,7 +213,7 @@ LEARNING_SETTINGS = (
     "mix_switch_probability", "mix_mode", "label_smoothing", "crop_scale", "horizontal_flip", "class_weights",
     "streaming", "shuffle_buffer",
 )  # fmt: skip
-# Those among `VideoMAETrainingArguments`
+# Fields of `VideoMAETrainingArguments` that affect the trained weights
 LEARNING_ARGUMENTS = (
     "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_epochs", "warmup_steps", "num_train_epochs",
     "max_steps", "total_batch_size", "weight_decay", "layer_decay", "max_grad_norm", "optim", "adam_beta1",

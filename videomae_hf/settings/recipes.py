@@ -1,9 +1,9 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""From the command line and a recipe (YAML) to a `Run`.
+"""Builds a `Run` from the command line and a recipe (YAML).
 
-Keys are flat. A key is a setting of one of the groups, of `VideoMAETrainingArguments` (and so of transformers'
-TrainingArguments), or a field of the model's configuration class. The command line overrides the recipe. Unknown keys
-are refused.
+Recipes are flat mappings. Each key is a setting of one of the groups or of `VideoMAETrainingArguments` (which includes
+transformers' TrainingArguments), or a field of the model's configuration class. The command line overrides the recipe.
+Unknown keys are refused.
 """
 
 import argparse
@@ -26,12 +26,12 @@ from .smoke_test import smoke_test_recipe
 from .training_arguments import VideoMAETrainingArguments, join_processes
 
 
-# Of the settings of training, those that commands without training use
+# The training settings that commands without training use
 _WITHOUT_TRAINING = (
     "output_dir", "per_device_eval_batch_size", "dataloader_num_workers", "bf16", "max_bad_fraction", "num_processes",
     "seed", "use_cpu",
 )  # fmt: skip
-# Of transformers' settings, those that --help explains
+# The settings of transformers that --help explains
 _COMMON = (
     "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "per_device_eval_batch_size",
     "gradient_accumulation_steps", "max_grad_norm", "lr_scheduler_type", "eval_strategy", "save_strategy",
@@ -41,16 +41,16 @@ _COMMON = (
 
 @dataclass(frozen=True)
 class Verb:
-    """A command as its --help and its parser know it.
+    """The description of a command, for its parser and its --help.
 
     Args:
-        name: as it is typed.
-        summary: what it does, in a sentence.
-        examples: command lines that run.
-        groups: attributes of `Run` whose settings it uses.
-        unused: settings of these groups that it does not use.
-        config_class: of the model.
-        trains: whether it uses all settings of training, or those of devices, batches and output alone.
+        name: the verb as typed on the command line.
+        summary: the purpose of the command, in one sentence.
+        examples: command lines that run, without the program's name.
+        groups: attributes of `Run` whose settings the command uses.
+        unused: settings of these groups that the command does not use.
+        config_class: configuration class of the model.
+        trains: whether the command uses all training settings; False leaves those of devices, batches and output.
     """
 
     name: str
@@ -63,13 +63,13 @@ class Verb:
 
     @property
     def settings(self) -> set[str]:
-        """Names of the settings that the command uses, those of training apart."""
+        """Names of the settings that the command uses, without those of training."""
         names = {spec.name for group in self.groups for spec in dataclasses.fields(GROUPS[group])}
         return names - set(self.unused)
 
     @property
     def config_fields(self) -> frozenset[str]:
-        """Fields of the configuration that can be set from the command line."""
+        """Fields of the model configuration that recipes and the command line can set."""
         return frozenset(self.config_class.__annotations__) - {"label_mappings"} | {"problem_type"}
 
 
@@ -79,17 +79,18 @@ def parse_command_line(
     """Reads `[RECIPE.yaml] [--key value ...]`.
 
     Args:
-        arguments: of the command line, after the verb.
+        arguments: command-line arguments after the verb.
         verb: the command.
-        overrides: settings that override the recipe, and are overridden by the command line.
-        skip_unused: accept options that the command does not use, as for the stages of a progressive training.
+        overrides: settings that override the recipe and are overridden by the command line.
+        skip_unused: accept options that the command does not use, as needed for the stages of progressive training.
 
     Raises:
-        ValueError, FileNotFoundError: a recipe that is missing or no mapping, an unknown key (with the nearest known
-            one), a value of another type, an option that the command does not use.
+        FileNotFoundError: the recipe does not exist.
+        ValueError: the recipe is not a mapping, a key is unknown (the message suggests the closest known key), a value
+            has the wrong type, or the command does not use an option.
     """
     parser, file = _parser(verb), None
-    if arguments and not arguments[0].startswith("-"):  # left to argparse, the values of model options would be taken
+    if arguments and not arguments[0].startswith("-"):  # argparse would take the values of model options for a recipe
         file, *arguments = arguments
     actions = {action.dest: action for action in parser._actions if action.option_strings}
     try:
@@ -129,20 +130,25 @@ def _parser(verb: Verb) -> HfArgumentParser:
         [*GROUPS.values(), VideoMAETrainingArguments],
         prog=f"{program} {verb.name}",
         usage=f"{program} {verb.name} [recipe.yaml] [--key value ...]",
-        description=f"{verb.summary}\n\n{examples}\n\nrecipe.yaml has settings, which options override.",
+        description=f"{verb.summary}\n\n{examples}\n\nOptions override the settings in recipe.yaml.",
         formatter_class=_Help,
         allow_abbrev=False,
         exit_on_error=False,
     )
     for action in parser._actions:
-        if action.type is str and action.default is None and action.dest != "head_from":  # where none is a choice
+        # "none" unsets an option, except head_from, where it is one of the choices
+        if action.type is str and action.default is None and action.dest != "head_from":
             action.type = _text_or_none
     parser.epilog = _shorten_help(parser, verb)
     return parser
 
 
 def _unused(verb: Verb, given: set[str], recipe: set[str], *, skip_unused: bool) -> tuple[str, ...]:
-    """Names of the recipe's settings that the command does not use; refuses such options of the command line."""
+    """Returns the recipe's settings that the command does not use.
+
+    Raises:
+        ValueError: the command line has an option that the command does not use.
+    """
     every = {spec.name for group in GROUPS.values() for spec in dataclasses.fields(group)}
     unused = every - verb.settings - {"smoke_test"}
     wrong = sorted(given & unused)
@@ -152,38 +158,38 @@ def _unused(verb: Verb, given: set[str], recipe: set[str], *, skip_unused: bool)
 
 
 def _with_aliases(run: Run) -> Run:
-    """The run with transformers' `label_smoothing_factor` as `label_smoothing`, and contradictions refused."""
+    """Moves transformers' `label_smoothing_factor` to `label_smoothing`, and refuses contradictory settings."""
     factor = run.training.label_smoothing_factor
     if factor:
         if run.augmentation.label_smoothing not in (0, factor):
             raise ValueError(
-                "label_smoothing and label_smoothing_factor are both set, to other values; keep the first."
+                "label_smoothing and label_smoothing_factor are set to different values; keep label_smoothing."
             )
-        # transformers' own would bypass class weights, mixed labels and the teacher.
+        # The label smoothing of transformers would bypass class weights, mixed labels and the teacher.
         run.training.label_smoothing_factor = 0.0
         run = run.changed(label_smoothing=factor)
     problem_type = run.problem_type
     if run.augmentation.label_smoothing and problem_type == MULTI_LABEL:
         raise ValueError(
-            f"label_smoothing={run.augmentation.label_smoothing} is for one label a video, and multi_label is set."
+            f"label_smoothing={run.augmentation.label_smoothing} needs one label per video, but multi_label is set."
         )
     if problem_type == "regression":
         classes_only = ("mixup_alpha", "cutmix_alpha", "label_smoothing", "class_weights")
         wrong = next((name for name in classes_only if getattr(run.augmentation, name)), None)
         if wrong:
             raise ValueError(
-                f"{wrong}={getattr(run.augmentation, wrong)} is for classes, and problem_type is regression."
+                f"{wrong}={getattr(run.augmentation, wrong)} needs classes, but problem_type is regression."
             )
     return run.changed(multi_label=problem_type == MULTI_LABEL)
 
 
 def _text_or_none(text: str) -> str | None:
-    """A text, or None where it says so: `--checkpoint none` takes out that of a recipe."""
+    """The text, or None if it reads "none": `--checkpoint none` removes the checkpoint of a recipe."""
     return None if text.strip().lower() in ("", "none", "null") else text
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """`--help` with one spelling of each option, and its default where it has one."""
+    """Formats `--help` with one spelling of each option, and its default if it has one."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=28, width=110)
@@ -198,8 +204,11 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 
 def _shorten_help(parser: HfArgumentParser, verb: Verb) -> str:
-    """Leaves options of other commands, of transformers and of the model out of the list; returns the names of the
-    latter two, for the end of it."""
+    """Hides the options of other commands, of transformers and of the model in the list of options.
+
+    Returns:
+        The names of the hidden options of transformers and of the model, as text for the end of the help.
+    """
     training = {spec.name for spec in dataclasses.fields(VideoMAETrainingArguments)}
     explained = set(VideoMAETrainingArguments.__annotations__) | set(_COMMON) if verb.trains else set(_WITHOUT_TRAINING)
     shown, others = {"help", *verb.settings, *explained}, []
@@ -219,31 +228,31 @@ def _shorten_help(parser: HfArgumentParser, verb: Verb) -> str:
 
 
 def read_recipe(path: str | Path, actions: dict[str, argparse.Action], verb: Verb) -> dict:
-    """The keys and values of a recipe; refuses keys that neither `actions` nor the configuration has."""
+    """Reads the settings of a recipe, and refuses keys that neither `actions` nor the model configuration has."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"No recipe {path}.")
+        raise FileNotFoundError(f"The recipe {path} does not exist.")
     return checked_settings(read_yaml(path), path, actions, verb)
 
 
 def checked_settings(settings: dict, path: str | Path, actions: dict[str, argparse.Action], verb: Verb) -> dict:
-    """Settings read from YAML as the parser takes them; `path` is what messages name."""
+    """Settings read from YAML in the form that the parser takes; error messages name `path`."""
     checked = {}
     for name, value in settings.items():
         _require_known(str(name), {*actions, *verb.config_fields}, f"{path}: unknown key {str(name)!r}")
         if name not in actions:
             checked[name] = _number_if_text(value)
-        elif name == "train_data" and isinstance(value, list):  # several sources
+        elif name == "train_data" and isinstance(value, list):  # a list of sources
             checked[name] = value
         elif isinstance(value, list) and actions[name].nargs is None:
             raise ValueError(f"{path}: {name} takes one value, not {value}.")
-        else:  # as text, so that argparse converts and checks it like one from the command line
+        else:  # as text, so that argparse converts and checks it like a value from the command line
             checked[name] = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
     return checked
 
 
 def _without_base_rate(recipe: dict, given: Iterable[str]) -> dict:
-    """A recipe without its base rates where a learning rate is given that goes before it."""
+    """The recipe, without its base learning rates if `given` has a learning rate, which overrides them."""
     if "learning_rate" not in given:
         return recipe
     return {
@@ -252,7 +261,7 @@ def _without_base_rate(recipe: dict, given: Iterable[str]) -> dict:
 
 
 def config_options(rest: list[str], config_fields: Iterable[str], known: Iterable[str] = ()) -> dict:
-    """`--field value` pairs of the model configuration, values written as in YAML; `known` are other options."""
+    """Parses `--field value` pairs of the model configuration, with values as in YAML; `known` are other options."""
     fields, rest = {}, list(rest)
     while rest:
         option = rest.pop(0)
@@ -269,8 +278,8 @@ def config_options(rest: list[str], config_fields: Iterable[str], known: Iterabl
     return fields
 
 
-def _number_if_text(value):
-    """YAML reads 1e-6, without a dot, as text; a number is meant."""
+def _number_if_text(value: object) -> object:
+    """Converts text to a number if possible: YAML reads 1e-6, which has no decimal point, as text."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -281,4 +290,4 @@ def _number_if_text(value):
 
 def _require_known(name: str, known: Iterable[str], problem: str) -> None:
     if name not in known:
-        raise ValueError(problem + (did_you_mean(name, sorted(known)) or "; see --help for all."))
+        raise ValueError(problem + (did_you_mean(name, sorted(known)) or "; --help lists all options."))

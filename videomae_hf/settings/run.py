@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""`Run`: one command with all of its settings, and what follows from them."""
+"""`Run`: one command with all of its settings, and the values derived from them."""
 
 import dataclasses
 import enum
@@ -22,11 +22,11 @@ from .groups import (
 from .training_arguments import VideoMAETrainingArguments
 
 
-_PLAIN = str | int | float | bool | list | dict  # what YAML can say
-# A secret; derived from others; of one run only
+_PLAIN = str | int | float | bool | list | dict  # types that YAML can represent
+# Settings that `as_recipe` leaves out: a secret, derived settings, and settings of a single run
 _NOT_KEPT = {"hub_token", "dataloader_pin_memory", "label_names", "prediction_loss_only", "resume_from_checkpoint"}
-_NOT_KEPT |= {"gradient_checkpointing", "gradient_checkpointing_kwargs"}  # activation_checkpointing says it
-_NOT_KEPT |= {"fit", "smoke_test"}  # what follows from them is kept
+_NOT_KEPT |= {"gradient_checkpointing", "gradient_checkpointing_kwargs"}  # set by activation_checkpointing
+_NOT_KEPT |= {"fit", "smoke_test"}  # the settings that they change are kept
 # Settings that may differ between machines
 _PATHS = {
     "train_data", "eval_data", "probe_train_data", "probe_eval_data", "data_root", "dataset_dir", "class_names",
@@ -42,9 +42,9 @@ class Run:
         training: batch size, schedule, precision and the other settings of the Trainer.
         verb: name of the command.
         data, clips, model, augmentation, distillation, monitoring, evaluation, probing, smoke: groups of settings.
-        config_overrides: fields of the model's configuration.
-        given: names of the settings that the command line or the recipe set.
-        unused: those of the recipe that this command does not use.
+        config_overrides: fields of the model's configuration, by name.
+        given: names of the settings that the command line or the recipe sets.
+        unused: names of the recipe's settings that this command does not use.
     """
 
     training: VideoMAETrainingArguments
@@ -64,19 +64,19 @@ class Run:
 
     @property
     def groups(self) -> dict:
-        """The groups of settings by the name of their attribute, without `training`."""
+        """The groups of settings by attribute name, without `training`."""
         values = {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, tuple(GROUPS.values()))}
 
     def settings(self) -> dict:
-        """All settings by name, those of `training` apart."""
+        """All settings by name, without those of `training`."""
         return {name: value for group in self.groups.values() for name, value in vars(group).items()}
 
     def changed(self, **settings) -> "Run":
-        """A copy with other values of these settings, of whichever group.
+        """Returns a copy with new values for these settings, which may belong to any group.
 
         Raises:
-            TypeError: there is no such setting.
+            TypeError: no group has a setting of that name.
         """
         groups, rest = {}, dict(settings)
         for attribute, group in self.groups.items():
@@ -84,15 +84,15 @@ class Run:
             if own:
                 groups[attribute] = dataclasses.replace(group, **own)
         if rest:
-            raise TypeError(f"There is no setting {', '.join(rest)}.")
+            raise TypeError(f"No group of settings has {', '.join(rest)}.")
         return dataclasses.replace(self, **groups)
 
     @property
     def problem_type(self) -> str | None:
-        """The `problem_type` of a model that is trained, None for a pretraining. `multi_label` is another name of one.
+        """The `problem_type` of the model; None for pretraining. `multi_label` is short for multi-label classification.
 
         Raises:
-            ValueError: the two contradict each other.
+            ValueError: `multi_label` and `problem_type` contradict each other.
         """
         if self.verb == "pretrain":
             return None
@@ -102,9 +102,9 @@ class Run:
         return MULTI_LABEL if self.data.multi_label else given or "single_label_classification"
 
     def as_recipe(self) -> dict:
-        """The recipe that repeats the run: what differs from the defaults. It is saved with the results."""
+        """The recipe that repeats the run: all settings that differ from the defaults. It is saved with the results."""
         recipe, training = dict(self.config_overrides), self.training
-        # Arguments set up the devices when they are made, also these: for the same kind of device, then.
+        # Creating arguments initialises the devices, so that the defaults must be for the same kind of device.
         training_default = VideoMAETrainingArguments(use_cpu=training.use_cpu)
         training_default.use_cpu = False
         for settings, default in [(group, type(group)()) for group in self.groups.values()] + [
@@ -115,19 +115,20 @@ class Run:
                 value = value.value if isinstance(value, enum.Enum) else value
                 if value != getattr(default, name) and isinstance(value, _PLAIN) and name not in _NOT_KEPT:
                     recipe[name] = value
-        recipe.pop("gradient_accumulation_steps" if training.total_is_given else "total_batch_size", None)  # it follows
-        if training.base_learning_rate is not None:  # which says these
+        # Each of the two follows from the other.
+        recipe.pop("gradient_accumulation_steps" if training.total_is_given else "total_batch_size", None)
+        if training.base_learning_rate is not None:  # sets these
             for name in ("learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs"):
                 recipe.pop(name, None)
         return recipe
 
     def shared_settings(self) -> dict:
-        """What all processes must agree on: everything but paths, which may differ between machines."""
+        """The settings on which all processes must agree: all but paths, which may differ between machines."""
         settings = {**self.settings(), **vars(self.training), **self.config_overrides}
         return {name: value for name, value in settings.items() if isinstance(value, _PLAIN) and name not in _PATHS}
 
     def learning_settings(self) -> dict:
-        """The settings that decide what is learned."""
+        """The settings that affect the trained weights."""
         settings, training = self.settings(), vars(self.training)
         return {name: settings[name] for name in LEARNING_SETTINGS} | {
             name: training[name] for name in LEARNING_ARGUMENTS

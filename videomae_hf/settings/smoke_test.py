@@ -1,17 +1,18 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Any recipe in seconds on a CPU: `--smoke_test true`.
+"""`--smoke_test true` runs any recipe within seconds on a CPU.
 
-The model becomes tiny, the data a few drawn videos of eight classes, the run two steps. What the recipe says about
-training stays: masks, frames and their distance, augmentation, `num_sample`, schedule, layer decay, precision.
+The model becomes tiny, a few synthesised videos of eight classes replace the data, and the run takes two steps. The
+recipe's training settings stay: masks, number of frames and their distance, augmentation, `num_sample`, schedule, layer
+decay, precision.
 """
 
 from pathlib import Path
 
 
-SYNTHETIC = "synthetic"  # stands for a path until the output folder is known, see `with_smoke_test_videos`
+SYNTHETIC = "synthetic"  # placeholder for a path until the output folder is known, see `with_smoke_test_videos`
 
 _SETTINGS = {
-    # A grid of 4 x 4, in which tubes of 0.9 leave two places visible, and running cells fit
+    # A grid of 4 x 4 patches: tube masks of ratio 0.9 leave two positions visible, and running cells fit
     "image_size": 32,
     "patch_size": 8,
     "hidden_size": 32,
@@ -23,14 +24,14 @@ _SETTINGS = {
     "decoder_num_attention_heads": 2,
     "decoder_intermediate_size": 32,
     "per_device_train_batch_size": "2",
-    "total_batch_size": "4",  # so that one process accumulates, too
+    "total_batch_size": "4",  # so that a single process accumulates gradients
     "max_steps": "2",
     "logging_steps": "1",
     "save_strategy": "no",
     "dataloader_num_workers": "0",
     "use_cpu": True,
 }
-# Of data that are not read, and what goes with them; accumulation follows from the batch
+# Settings of the data that are not read, and settings that depend on them; accumulation follows from the batch size
 _LEFT_OUT = (
     "dataset_name", "dataset_config_name", "dataset_dir", "train_split_name", "video_column_name", "label_column_name",
     "streaming", "videos_per_epoch", "class_names", "data_root", "frame_template", "multi_label", "problem_type",
@@ -40,10 +41,10 @@ _LEFT_OUT = (
 
 
 def smoke_test_recipe(recipe: dict) -> dict:
-    """The recipe of the same run, tiny.
+    """The recipe of a tiny version of the same run.
 
-    Results go to the recipe's `output_dir` with `_smoke_test` behind it, and so for the checkpoint it starts from: the
-    smoke test of that recipe, if there is one, otherwise fresh weights.
+    Results go to the recipe's `output_dir` with the suffix `_smoke_test`. The run starts from the recipe's checkpoint
+    with the same suffix, the result of an earlier smoke test, if that exists; otherwise from random weights.
     """
     shrunk = {name: value for name, value in recipe.items() if name not in _LEFT_OUT} | _SETTINGS
     sources = recipe.get("train_data")

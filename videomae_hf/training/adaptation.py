@@ -1,11 +1,10 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Parts of a model that stay as they are: fewer parameters to learn from few videos, less memory, faster steps.
+"""Training a part of a model: frozen layers, and low-rank adapters (LoRA, https://arxiv.org/abs/2106.09685) with peft.
 
-Low-rank adapters (LoRA, https://arxiv.org/abs/2106.09685) through peft.
-
-A run's checkpoints hold the adapters and the head alone, a few megabytes. At its end `output_dir` holds the merged
-model, and `output_dir/adapter` what `peft.PeftModel.from_pretrained` takes. All three load like any other checkpoint:
-`from_pretrained` merges adapters into the checkpoint that they name, which has to stay where it is.
+Fewer trained parameters need fewer videos, less memory and less time per step. The checkpoints of a run with adapters
+hold only the adapters and the head, a few megabytes. At the end of the run, `output_dir` holds the merged model, and
+`output_dir/adapter` holds the adapters for `peft.PeftModel.from_pretrained`. All three load like any other checkpoint:
+`from_pretrained` merges adapters into the checkpoint that they name, which must not be moved.
 """
 
 import copy
@@ -23,28 +22,30 @@ from .trainer import VideoMAETrainer
 
 
 def freeze(model: nn.Module, freeze_layers: int = 0, *, freeze_encoder: bool = False) -> list[str]:
-    """Freezes the first blocks of the encoder, or all of it, in place.
+    """Freezes the first blocks of the encoder, or the whole encoder, in place.
 
-    What is frozen gets no gradient (and none is carried through it: everything below the first trained block costs
-    what inference costs), no optimizer state, and stays in evaluation mode, without dropout and drop path, whatever
-    mode the model is put in.
+    Frozen parameters get no gradient and no optimizer state. No gradient flows below the first trained block, so that
+    these layers cost as much as in inference. Frozen modules stay in evaluation mode, without dropout and drop path,
+    whatever mode the model is set to.
 
     Args:
-        model: with an encoder `videomae`, before the optimizer is made.
+        model: a model with an encoder `videomae`, before its optimizer is created.
         freeze_layers: N freezes the embeddings and blocks 0 to N - 1; 0 freezes nothing.
-        freeze_encoder: freezes all of `videomae`; what is left is the head (linear probing with augmentation).
+        freeze_encoder: freezes all of `videomae`, so that only the head is trained (linear probing with augmentation).
 
     Returns:
-        A line that says what is frozen; none if nothing is.
+        A message about the frozen parts; [] if there are none.
 
     Raises:
-        ValueError: more layers than there are, or both are asked for.
+        ValueError: the encoder has fewer layers, or both options are set.
     """
     encoder, depth = model.videomae, model.config.num_hidden_layers
     if not 0 <= freeze_layers <= depth:
         raise ValueError(f"freeze_layers={freeze_layers} must be 0 to {depth}, the blocks of this encoder.")
     if freeze_layers and freeze_encoder:
-        raise ValueError(f"freeze_layers={freeze_layers} and freeze_encoder are both set; the second freezes all.")
+        raise ValueError(
+            f"freeze_layers={freeze_layers} and freeze_encoder are both set; freeze_encoder alone freezes all."
+        )
     if freeze_encoder:
         parts, what = [encoder], "the whole encoder"
     elif freeze_layers:
@@ -61,7 +62,10 @@ def freeze(model: nn.Module, freeze_layers: int = 0, *, freeze_encoder: bool = F
 
 
 def _keep_in_eval_mode(module: nn.Module) -> None:
-    """`model.train()`, which the Trainer calls in each step, passes this module and all below it by."""
+    """Keeps a module and its children in evaluation mode, whatever `model.train()` is called with.
+
+    The Trainer calls `model.train()` in each step.
+    """
     module.eval()
     module.train = types.MethodType(_unmoved, module)
 
@@ -74,27 +78,32 @@ ADAPTER_FOLDER = "adapter"
 HEAD = ("fc_norm", "classifier")  # trained whole, and saved with the adapters
 
 
-def add_adapters(model: VideoMAEV2ForVideoClassification, args: VideoMAETrainingArguments):
-    """The model with adapters, all else but the head frozen; and a line about it.
+def add_adapters(
+    model: VideoMAEV2ForVideoClassification, args: VideoMAETrainingArguments
+) -> tuple[nn.Module, list[str]]:
+    """Adds adapters to the encoder, and freezes all parameters except those of the adapters and the head.
+
+    Returns:
+        The model (a `peft.PeftModel`), and a message about its trained parameters.
 
     Raises:
-        ValueError: peft is not installed, or options that do not go together.
+        ValueError: peft is not installed, or the settings cannot be combined.
     """
     if not isinstance(model, VideoMAEV2ForVideoClassification):
         raise ValueError(f"lora_rank={args.lora_rank} is for finetuning.")
     if args.freeze_layers or args.freeze_encoder:
         raise ValueError(
-            "lora_rank freezes all of the encoder but its adapters; leave out freeze_layers and freeze_encoder."
+            "lora_rank already freezes the encoder except for its adapters; leave out freeze_layers and freeze_encoder."
         )
     if args.fsdp2:
-        raise ValueError("lora_rank does not go with fsdp2: adapters fit on every device, so that DDP does.")
+        raise ValueError("lora_rank cannot be combined with fsdp2; adapters need little memory, so that DDP is enough.")
     if not model.name_or_path:
         raise ValueError("lora_rank adapts a pretrained model; name it with --checkpoint.")
     modules = model.videomae.named_modules()
     known = sorted({name.rsplit(".", 1)[-1] for name, module in modules if isinstance(module, torch.nn.Linear)})
     unknown = [name for name in args.lora_target_modules if name not in known]
-    if unknown:  # peft passes over one of several
-        raise ValueError(f"lora_target_modules: {unknown[0]!r} is no linear layer; there are {', '.join(known)}.")
+    if unknown:  # peft ignores an unknown name among several
+        raise ValueError(f"lora_target_modules: {unknown[0]!r} is not a linear layer; choose from {', '.join(known)}.")
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
@@ -106,7 +115,7 @@ def add_adapters(model: VideoMAEV2ForVideoClassification, args: VideoMAETraining
         target_modules=args.lora_target_modules,
         modules_to_save=[name for name in HEAD if model.get_submodule(name) is not None],
     )
-    with warnings.catch_warnings():  # peft asks the model by a name that transformers has since replaced
+    with warnings.catch_warnings():  # peft uses an attribute that transformers has deprecated
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
         model = get_peft_model(model, options)
     trained, total = model.get_nb_trainable_parameters()
@@ -123,7 +132,7 @@ class SaveConfigCallback(TrainerCallback):
 
 
 def save_merged(trainer: VideoMAETrainer) -> None:
-    """Writes the merged model to `output_dir`, the adapters to its folder `adapter`, and the processor to both."""
+    """Writes the merged model to `output_dir`, the adapters to `output_dir/adapter`, and the processor to both."""
     if not trainer.args.should_save:
         return
     folder = Path(trainer.args.output_dir)
@@ -136,7 +145,7 @@ def save_merged(trainer: VideoMAETrainer) -> None:
 
 
 def _save_config(model, folder: Path) -> None:
-    """config.json of a model with adapters, as `save_pretrained` of the merged one would write it."""
+    """Writes config.json of a model with adapters, as `save_pretrained` of the merged model would."""
     config = copy.deepcopy(model.get_base_model().config)
-    config.architectures = [VideoMAEV2ForVideoClassification.__name__]  # not that of the checkpoint it began with
+    config.architectures = [VideoMAEV2ForVideoClassification.__name__]  # rather than that of the base checkpoint
     config.save_pretrained(folder)

@@ -1,13 +1,13 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Weights of classes that have few videos.
+"""Weights of the classes in the loss, for data sets in which some classes have few videos.
 
-The rule, with one label a video: the loss of a clip counts w[class] times, and the sum is divided by the number of
-clips, where w is scaled so that the clips of an epoch weigh 1 on average. Dividing by a number of clips, and not by the
-weights that happen to be in a batch as `torch.nn.CrossEntropyLoss(weight=...)` does, makes a batch the mean of its
-parts: accumulation and processes change nothing. The mean of 1 keeps the learning rate what it was.
-With soft labels (Mixup, label smoothing) each class's share of the target counts w[class] times.
+With one label per video, the loss of a clip is multiplied by w[class], and the sum is divided by the number of clips; w
+is scaled so that the mean weight over the clips of an epoch is 1. `torch.nn.CrossEntropyLoss(weight=...)` divides by
+the weights in the batch instead. Dividing by the number of clips makes the loss of a batch the mean over its parts, so
+that accumulation and the number of processes do not change it. The mean of 1 preserves the scale of the learning rate.
+With soft labels (Mixup, label smoothing), each class's share of the target is multiplied by w[class].
 
-With several labels a video the weights are `pos_weight`: they multiply the loss of the labels that are present.
+With several labels per video, the weights are `pos_weight`: they multiply the loss of the labels that are present.
 """
 
 from collections.abc import Sequence
@@ -28,28 +28,28 @@ def class_weights(
     class_names: list[str],
     source_weights: Sequence[float] | None = None,
 ) -> torch.Tensor:
-    """float32 (num_labels,) for `VideoMAEV2ForVideoClassification.class_weights`.
+    """Computes float32 (num_labels,) for `VideoMAEV2ForVideoClassification.class_weights`.
 
     Args:
-        setting: `"balanced"`: each class counts equally much in an epoch (N / (classes x videos of the class), as in
-            scikit-learn), or, with several labels a video, absent / present of each label. Otherwise a mapping of class
-            names to weights, or a YAML or JSON file with one; classes that it does not name weigh 1.
+        setting: `"balanced"` gives each class the same total weight in an epoch (N / (classes x videos of the class),
+            as in scikit-learn); with several labels per video, the ratio absent / present of each label. Otherwise a
+            mapping of class names to weights, or a YAML or JSON file with one; classes not named have weight 1.
         samples: the training set.
-        class_names: its classes.
-        source_weights: how often an epoch has the videos of each source.
+        class_names: names of its classes.
+        source_weights: for each source, how often an epoch has each of its videos.
 
     Raises:
-        ValueError: an unknown class, a weight that is not positive, a file that is no mapping.
-        FileNotFoundError: no such file.
+        ValueError: a class is unknown, a weight is not positive, or the file is not a mapping.
+        FileNotFoundError: the file does not exist.
     """
     multi_label = isinstance(samples[0].label, tuple)
     counts, total = torch.zeros(len(class_names), dtype=torch.float64), 0.0
-    for sample in samples:
-        times = 1.0 if source_weights is None else source_weights[sample.source]
-        counts[list(sample.label) if multi_label else sample.label] += times
+    for record in samples:
+        times = 1.0 if source_weights is None else source_weights[record.source]
+        counts[list(record.label) if multi_label else record.label] += times
         total += times
     if setting == "balanced":
-        # A class without a video, whose weight no loss ever uses, weighs 1.
+        # A class without videos gets the weight 1, which no loss uses.
         weights = ((total - counts) if multi_label else counts.new_tensor(total)) / counts
         weights = weights.where((counts > 0) & (weights > 0), 1.0)
     else:
@@ -64,14 +64,14 @@ def _named_weights(setting: str | dict, class_names: list[str]) -> torch.Tensor:
     if not isinstance(setting, dict):
         where = str(setting)
         if not Path(setting).is_file():
-            raise FileNotFoundError(f"class_weights={setting!r} is neither balanced nor a file.")
+            raise FileNotFoundError(f"class_weights={setting!r} is neither balanced nor an existing file.")
         setting = read_yaml(setting)
     numbers = {name: number for number, name in enumerate(class_names)}
     weights = torch.ones(len(class_names), dtype=torch.float64)
     for name, weight in setting.items():
         if str(name) not in numbers:
-            hint = did_you_mean(str(name), class_names) or f"; there are {shorten(class_names)}."
-            raise ValueError(f"{where}: no class {str(name)!r}{hint}")
+            hint = did_you_mean(str(name), class_names) or f"; the classes are {shorten(class_names)}."
+            raise ValueError(f"{where}: unknown class {str(name)!r}{hint}")
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
             raise ValueError(f"{where}: the weight {weight!r} of {name} must be a positive number.")
         weights[numbers[str(name)]] = weight
@@ -79,21 +79,21 @@ def _named_weights(setting: str | dict, class_names: list[str]) -> torch.Tensor:
 
 
 def set_class_weights(run: Run, model, videos: VideoSource) -> list[str]:
-    """Gives the model its `class_weights`, if they are asked for, and returns a line about them."""
+    """Sets the model's `class_weights`, if the settings request them, and returns a message about them."""
     setting = run.augmentation.class_weights
     if not setting:
         return []
     if not run.distillation.needs_labels:
-        raise ValueError(f"class_weights={setting} does not go with distillation_weight=1, without labels.")
+        raise ValueError(f"class_weights={setting} needs labels, which distillation_weight=1 does not use.")
     if videos.is_stream:
-        raise ValueError("class_weights counts the videos of each class, which a stream does not tell beforehand.")
+        raise ValueError("class_weights counts the videos of each class, which are not known in advance for a stream.")
     model.class_weights = class_weights(setting, videos.records, videos.classes, videos.weights)
     return [describe_class_weights(model.class_weights, videos.classes)]
 
 
 def describe_class_weights(weights: torch.Tensor, class_names: list[str]) -> str:
-    """A line with the smallest and the largest weight."""
+    """A message with the smallest and the largest weight."""
     low, high = int(weights.argmin()), int(weights.argmax())
     if weights[low] == weights[high]:
-        return f"class weights: all {weights[low]:.3g}, since every class weighs the same"
+        return f"class weights: {weights[low]:.3g} for every class"
     return f"class weights: {weights[low]:.3g} ({class_names[low]}) to {weights[high]:.3g} ({class_names[high]})"

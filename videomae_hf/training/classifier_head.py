@@ -1,8 +1,8 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""A classifier for given classes from a checkpoint: the encoder, and the rows of its head that are of these classes.
+"""Builds a classifier for given classes from a checkpoint: its encoder, and the rows of its head for these classes.
 
 The official V2 code gathers the rows of K400, K600 or K700 from a head of K710 by lists of row numbers
-(v2/run_class_finetuning.py, misc/label_710to*.json); here class names tell, and such a list works as well.
+(v2/run_class_finetuning.py, misc/label_710to*.json). Here rows are matched by class name; such a list works as well.
 """
 
 from pathlib import Path
@@ -25,17 +25,17 @@ from .safeguards import last_checkpoint
 
 
 def classifier_of(run: Run, videos: VideoSource) -> tuple[VideoMAEV2ForVideoClassification, list[str]]:
-    """The model that a finetuning starts from: its checkpoint with a head for the classes, or a new one.
+    """The model that finetuning starts from: a checkpoint with a head for the classes, or a new model.
 
     Returns:
-        The model, and lines about its head.
+        The model, and messages about its head.
     """
-    classes, settings, lines = videos.classes, run.model, []
+    classes, settings, messages = videos.classes, run.model, []
     label_fields = head_overrides(run.problem_type, videos)
-    # The official finetuning pools the mean of all tokens, whatever the pretraining checkpoint says.
+    # Official finetuning uses mean pooling, whatever the configuration of the pretraining checkpoint.
     fields = {"use_mean_pooling": True, **run.config_overrides, "problem_type": run.problem_type}
     if settings.checkpoint:
-        model, lines = load_classifier(settings.checkpoint, classes, settings.head_from, **fields)
+        model, messages = load_classifier(settings.checkpoint, classes, settings.head_from, **fields)
         model.config.update(label_fields)
     else:
         config = VideoMAEV2Config.from_size(settings.model_size, settings.model_version, **label_fields, **fields)
@@ -44,14 +44,14 @@ def classifier_of(run: Run, videos: VideoSource) -> tuple[VideoMAEV2ForVideoClas
         merged, model.config.label_mappings = read_mappings(settings.label_mappings)
         if merged != classes:
             raise ValueError(
-                f"label_mappings={settings.label_mappings} is of {len(merged)} classes ({shorten(merged, 3)}), the "
-                f"data of {len(classes)} ({shorten(classes, 3)}); take the lists that were written with it."
+                f"label_mappings={settings.label_mappings} has {len(merged)} classes ({shorten(merged, 3)}), but the "
+                f"data have {len(classes)} ({shorten(classes, 3)}); use the lists that were written with it."
             )
-    return model, lines
+    return model, messages
 
 
 def head_overrides(problem_type: str, videos: VideoSource) -> dict:
-    """Fields of the configuration that follow from the data: names of the outputs, and the range of targets."""
+    """Fields of the configuration that follow from the data: names of the outputs, mean and deviation of targets."""
     mean, std = target_range(videos.records) if problem_type == "regression" else (None, None)
     return {
         "id2label": dict(enumerate(videos.classes)),
@@ -62,28 +62,28 @@ def head_overrides(problem_type: str, videos: VideoSource) -> dict:
 
 
 def trained_classifier(checkpoint: str, **fields) -> tuple[VideoMAEV2ForVideoClassification, list[str]]:
-    """A finetuned model, to be scored or used, and lines about it.
+    """Opens a finetuned model for evaluation or inference; also returns messages about it.
 
     Args:
-        checkpoint: folder or Hub id, also of adapters.
-        fields: of the configuration, to change.
+        checkpoint: folder or Hub id of a model or of adapters.
+        fields: fields of the configuration to change.
 
     Raises:
-        ValueError: a pretraining, an interrupted run, or a model whose head was never trained.
+        ValueError: the checkpoint is of a pretraining or of an interrupted run, or its head was never trained.
     """
     _refuse_pretraining(checkpoint)
-    model, lines = open_checkpoint(checkpoint, VideoMAEV2ForVideoClassification, **fields)
+    model, messages = open_checkpoint(checkpoint, VideoMAEV2ForVideoClassification, **fields)
     new = set(model.new_parts) & {"classifier", "fc_norm"}
     if new:
         raise ValueError(f"{checkpoint} has no trained {' and '.join(sorted(new))}: finetune it first.")
     stored, config = VideoMAEV2Config.from_pretrained(checkpoint), model.config
     if stored.grid_size == config.grid_size:
-        return model, lines
-    how = "interpolated" if config.position_grid is not None else "made anew"
+        return model, messages
+    how = "interpolated" if config.position_grid is not None else "recomputed"
     return model, [
-        *lines,
-        f"clips of {config.num_frames} frames of {config.image_hw} in place of {stored.num_frames} of {stored.image_hw}"
-        f": positions are {how}; finetuning on such clips scores better",
+        *messages,
+        f"clips have {config.num_frames} frames of {config.image_hw} instead of {stored.num_frames} of "
+        f"{stored.image_hw}: positions are {how}; finetuning on such clips gives better scores",
     ]
 
 
@@ -94,14 +94,14 @@ def _refuse_pretraining(checkpoint: str) -> None:
         last = last_checkpoint(folder)
         if last is not None:
             raise ValueError(
-                f"{checkpoint} holds no finished model, its run was interrupted; its last checkpoint is {last}."
+                f"{checkpoint} has no finished model, because its run was interrupted; its last checkpoint is {last}."
             )
-    if is_adapter(checkpoint):  # of a classifier, whatever the configuration of its base says
+    if is_adapter(checkpoint):  # adapters are of a classifier, whatever the configuration of their base model says
         return
     architectures = VideoMAEV2Config.from_pretrained(checkpoint).architectures or []
     if command == "pretrain" or any("ForPreTraining" in name for name in architectures):
         raise ValueError(
-            f"{checkpoint} is a pretraining, which knows no classes; finetune it first: videomae finetune --checkpoint "
+            f"{checkpoint} is a pretrained model without classes; finetune it first: videomae finetune --checkpoint "
             f"{checkpoint} --train_data .."
         )
 
@@ -109,34 +109,34 @@ def _refuse_pretraining(checkpoint: str) -> None:
 def load_classifier(
     checkpoint: str, classes: list[str], head_from: str | None = None, **fields
 ) -> tuple[VideoMAEV2ForVideoClassification, list[str]]:
-    """A model of these classes with the weights of a checkpoint.
+    """Loads the weights of a checkpoint into a classifier with a head for these classes.
 
     Args:
-        checkpoint: folder or Hub id; pretrained, or finetuned on whatever classes.
-        classes: names, in the order of the labels.
-        head_from: where the rows of its head come from, see `head_rows`.
-        fields: of the configuration.
+        checkpoint: folder or Hub id of a pretrained model, or of a model finetuned on any classes.
+        classes: class names, in the order of the labels.
+        head_from: where the rows of the head come from, see `head_rows`.
+        fields: fields of the configuration to change.
 
     Returns:
-        The model in float32, and lines about its normalisation, and its head if the checkpoint has one.
+        The model in float32, and messages about its normalisation and, if the checkpoint has a head, about the head.
     """
-    # The targets of a regression go with the labels that are replaced below.
+    # The range of regression targets belongs to the outputs that are replaced below.
     fields = {**fields, "target_mean": None, "target_std": None}
-    model, lines = open_checkpoint(checkpoint, VideoMAEV2ForVideoClassification, **fields)
-    stored, model.config.label_mappings = model.config.label_mappings, None  # of other classes
+    model, messages = open_checkpoint(checkpoint, VideoMAEV2ForVideoClassification, **fields)
+    stored, model.config.label_mappings = model.config.label_mappings, None  # they belong to the checkpoint's classes
     if not isinstance(model.classifier, nn.Linear) or "classifier" in model.new_parts:
         if head_from not in (None, "none"):
             raise ValueError(f"head_from={head_from!r}, but {checkpoint} has no classifier.")
         set_classes(model, classes, [None] * len(classes))
-        return model, lines
+        return model, messages
     names = [model.config.id2label[number] for number in range(model.config.num_labels)]
     rows = head_rows(classes, names, stored, head_from)
     line = describe_rows(classes, rows, len(names), checkpoint)
     known = len(classes) - head_rows(classes, names, stored, "names").count(None)
     if head_from is None and known and None in rows:
-        line += f" (it has {known} of these classes: --head_from names takes their rows)"
+        line += f" (it has {known} of these classes; --head_from names uses their rows)"
     set_classes(model, classes, rows)
-    return model, [*lines, line]
+    return model, [*messages, line]
 
 
 def head_rows(
@@ -145,19 +145,19 @@ def head_rows(
     label_mappings: dict[str, dict[str, int]] | None = None,
     head_from: str | None = None,
 ) -> list[int | None]:
-    """The row of a head for each class; None for a class that it does not have.
+    """The row of a head for each class; None for classes that the head does not have.
 
     Args:
-        classes: names; compared without case and punctuation. Numbers alone stand for the rows, or for the classes of
-            a set, in their order, if there are equally many.
-        head_classes: those of the head's rows.
-        label_mappings: set -> its class names -> row, see `VideoMAEV2Config`.
-        head_from: `"names"` goes by the names of the rows, a set's name by its mapping, the path of a JSON file by the
-            row numbers in it, one a class; `"none"` takes no row. None takes the rows where one of the first two has
-            all of the classes, and none otherwise.
+        classes: class names, compared without case and punctuation. If all are numbers, they match the rows, or the
+            classes of a set, by position, provided that there are equally many.
+        head_classes: class names of the head's rows.
+        label_mappings: set -> class name -> row, see `VideoMAEV2Config`.
+        head_from: `"names"` matches the names of the rows, the name of a set uses its mapping, the path of a JSON file
+            its list of row numbers, one per class; `"none"` uses no row. None uses the first of the names and the
+            mappings that has all of the classes, and no row if there is none.
 
     Raises:
-        ValueError: an unknown `head_from`, or a file with other than one row a class.
+        ValueError: `head_from` is unknown, or the file does not list one row per class.
     """
     spaces = {"names": {name: row for row, name in enumerate(head_classes)}, **(label_mappings or {})}
     if head_from is None:
@@ -171,11 +171,11 @@ def head_rows(
     if head_from in spaces:
         return _rows_in(spaces[head_from], classes)
     if not Path(head_from).is_file():
-        raise ValueError(f"head_from={head_from!r} is unknown; choose of {', '.join(spaces)}, none, or a JSON file.")
+        raise ValueError(f"head_from={head_from!r} is unknown; choose from {', '.join(spaces)}, none, or a JSON file.")
     rows = read_json(head_from)
     if not isinstance(rows, list) or len(rows) != len(classes) or not all(_is_row(row, head_classes) for row in rows):
         raise ValueError(
-            f"head_from={head_from} must list a row of the {len(head_classes)} for each of {len(classes)} classes."
+            f"head_from={head_from} must list one of the {len(head_classes)} rows for each of {len(classes)} classes."
         )
     return rows
 
@@ -192,6 +192,7 @@ def _rows_in(space: dict[str, int], classes: list[str]) -> list[int | None]:
 
 
 def describe_rows(classes: list[str], rows: list[int | None], num_rows: int, checkpoint: str) -> str:
+    """A message about the rows of a head that come from a checkpoint, and those that are new."""
     new = [name for name, row in zip(classes, rows) if row is None]
     line = f"classifier: {len(rows) - len(new)} of {len(rows)} rows gathered from the {num_rows} of {checkpoint}"
     return line + (f"; new, untrained: {shorten(new)}" if new else "")
@@ -199,7 +200,7 @@ def describe_rows(classes: list[str], rows: list[int | None], num_rows: int, che
 
 @torch.no_grad()
 def set_classes(model: VideoMAEV2ForVideoClassification, classes: list[str], rows: list[int | None]) -> None:
-    """Gives a model a head for these classes: the named rows of its present one, new ones for None."""
+    """Replaces the head of a model by one for these classes: copies of its present `rows`, and new rows for None."""
     config, old = model.config, model.classifier
     new = nn.Linear(config.hidden_size, len(classes))
     model.classifier = new

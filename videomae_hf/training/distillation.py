@@ -1,9 +1,9 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Distillation: a student learns from the probabilities, and if wished the features, of a finetuned teacher.
+"""Distillation: a student learns from the probabilities, and optionally the features, of a finetuned teacher.
 
-Hinton et al., Distilling the Knowledge in a Neural Network (https://arxiv.org/abs/1503.02531), for the loss; Beyer et
-al., Knowledge distillation: A good teacher is patient and consistent (https://arxiv.org/abs/2106.05237), for showing
-both models the same augmented and mixed clip. VideoMAE V2 released distilled models, and not how they were made.
+The loss is that of Hinton et al., Distilling the Knowledge in a Neural Network (https://arxiv.org/abs/1503.02531). Both
+models get the same augmented and mixed clips, as in Beyer et al., Knowledge distillation: A good teacher is patient and
+consistent (https://arxiv.org/abs/2106.05237). VideoMAE V2 released distilled models, but not the code for them.
 """
 
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from functools import cache
 
 import torch
 from torch import nn
+from transformers.utils import ModelOutput
 
 from ..checkpoints.opening import open_checkpoint, stated_normalization
 from ..data.videos import stated_classes
@@ -25,20 +26,21 @@ from .trainer import VideoMAETrainer
 
 
 def teacher_classes(run: Run) -> list[str]:
-    """The classes of a student that learns without labels: those of `class_names`, or the teacher's."""
+    """The classes of a student that is trained without labels: those of `class_names`, or of the teacher."""
     return stated_classes(run) or class_names_of(VideoMAEV2Config.from_pretrained(run.distillation.teacher))
 
 
 def class_names_of(config: VideoMAEV2Config) -> list[str]:
+    """The class names of a configuration, in the order of the labels."""
     return [config.id2label[number] for number in range(config.num_labels)]
 
 
 class Teacher:
-    """A finetuned model that says what it thinks of a batch. It is no part of the student: not trained, not saved.
+    """A finetuned model that gives the targets of a batch. It is not a part of the student: neither trained nor saved.
 
     Args:
         model: the finetuned model.
-        rows: its class for each class of the student; other classes of the teacher are left out.
+        rows: the teacher's class number for each class of the student; other classes of the teacher are left out.
     """
 
     def __init__(self, model: VideoMAEV2ForVideoClassification, rows: list[int]) -> None:
@@ -46,27 +48,27 @@ class Teacher:
         self.rows = torch.tensor(rows)
 
     def to(self, device: torch.device) -> None:
-        """Moves it; on a GPU to bfloat16, or float16 where there is none, which is enough for targets."""
+        """Moves the teacher to a device; on a GPU in bfloat16, or float16 if unsupported, enough for targets."""
         if device.type == "cuda":
             self.model.to(torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
         self.model.to(device)
         self.rows = self.rows.to(device)
 
     def __call__(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """float32 logits (B, K) of the student's classes, and pooled features (B, D), of clips (B, T, C, H, W)."""
+        """Logits (B, K) for the student's classes and pooled features (B, D), float32, of clips (B, T, C, H, W)."""
         if pixel_values.is_floating_point():
             pixel_values = pixel_values.to(self.model.dtype)
-        # Not in the student's autocast: the weights have the lower precision already.
+        # Without the student's autocast, because the weights already have the lower precision.
         with torch.inference_mode(), torch.autocast(pixel_values.device.type, enabled=False):
             with pooled_features(self.model) as pooled:
                 logits = self.model(pixel_values).logits
-        # Copies, as autograd takes no tensors of inference mode.
+        # Autograd does not accept inference tensors, hence the copies.
         return logits[:, self.rows].float().clone(), pooled[0].float().clone()
 
 
 @contextmanager
 def pooled_features(model: nn.Module) -> Iterator[list[torch.Tensor]]:
-    """Collects what a model's classifier gets in each forward, before the dropout: (B, D)."""
+    """Collects the pooled features (B, D) that each forward pass gives to the classifier, before dropout."""
     collected = []
     handle = model.dropout.register_forward_pre_hook(lambda module, inputs: collected.append(inputs[0]))
     try:
@@ -78,16 +80,16 @@ def pooled_features(model: nn.Module) -> Iterator[list[torch.Tensor]]:
 def load_teacher(
     settings: DistillationSettings, student: VideoMAEV2Config, classes: list[str]
 ) -> tuple[Teacher | None, list[str]]:
-    """The teacher, if there is one, for a student of this configuration and these classes.
+    """Loads the teacher of the settings, if any, for a student of this configuration and these classes.
 
-    A teacher of other frames or another size gets the student's clips with its positions interpolated.
+    The positions of the teacher are interpolated if its clips have another number of frames or another size.
 
     Returns:
-        The teacher, and lines about it.
+        The teacher, and messages about it.
 
     Raises:
-        ValueError: a teacher without a head or without a class of the student, clips that it cannot take, or settings
-            out of range.
+        ValueError: the teacher has no head or lacks a class of the student, it cannot take the student's clips, or
+            settings are out of range.
     """
     if settings.teacher is None:
         return None, []
@@ -99,21 +101,22 @@ def load_teacher(
     elif stored.position_embedding_type == "sinusoidal":
         shape["position_grid"] = stored.position_grid or stored.grid_size
     stated = stated_normalization(settings.teacher, stored)
-    for name, value in zip(("image_mean", "image_std"), stated):  # of mixed clips, which are normalised for the student
+    for name, value in zip(("image_mean", "image_std"), stated):  # mixed clips are normalised for the student
         if value != tuple(getattr(student, name)):
             raise ValueError(
                 f"{name}={getattr(student, name)} of the student and {value} of the teacher "
-                f"{settings.teacher} differ; both see the same clips, give the student --{name}."
+                f"{settings.teacher} differ, but both get the same clips; set --{name} for the student."
             )
     model, _ = open_checkpoint(settings.teacher, VideoMAEV2ForVideoClassification, **shape)
     if model.config.problem_type not in (None, "single_label_classification"):
         raise ValueError(
-            f"The teacher {settings.teacher} has problem_type={model.config.problem_type}; it needs one label a video."
+            f"The teacher {settings.teacher} has problem_type={model.config.problem_type}; distillation needs one "
+            f"label per video."
         )
     if not isinstance(model.classifier, nn.Linear) or "classifier" in model.new_parts:
         raise ValueError(f"The teacher {settings.teacher} has no classifier: finetune it first.")
     lines = [
-        f"teacher {settings.teacher}: {model.num_parameters():,} parameters, beside what is counted for this run; "
+        f"teacher {settings.teacher}: {model.num_parameters():,} parameters, not included in the memory estimate; "
         f"{settings.distillation_weight:g} of the loss at temperature {settings.distillation_temperature:g}"
     ]
     if shape:
@@ -129,18 +132,18 @@ def _check_settings(settings: DistillationSettings, student: VideoMAEV2Config) -
     if settings.distillation_features < 0:
         raise ValueError(f"distillation_features={settings.distillation_features} must be positive, or 0 for none.")
     if student.problem_type != "single_label_classification":
-        raise ValueError(f"teacher does not go with problem_type={student.problem_type}; it needs one label a video.")
+        raise ValueError(f"teacher needs one label per video, but problem_type is {student.problem_type}.")
 
 
 def teacher_rows(classes: list[str], teacher: VideoMAEV2Config, name: str) -> list[int]:
-    """The teacher's class for each class of the student, by name."""
+    """The teacher's class number for each class of the student, matched by name."""
     rows = head_rows(classes, class_names_of(teacher), teacher.label_mappings)
     if None in rows:
         by_name = head_rows(classes, class_names_of(teacher), teacher.label_mappings, "names")
         missing = [label for label, row in zip(classes, by_name) if row is None]
         raise ValueError(
-            f"The teacher {name} of {teacher.num_labels} classes does not know {shorten(missing)}; a student's classes "
-            f"must all be its own."
+            f"The teacher {name} of {teacher.num_labels} classes does not know {shorten(missing)}; it must have all of "
+            f"the student's classes."
         )
     return rows
 
@@ -150,11 +153,11 @@ def distillation_loss(
 ) -> torch.Tensor:
     """Kullback-Leibler divergence of the teacher's from the student's probabilities, in float32, mean over clips.
 
-    Times the square of the temperature, so that gradients keep their size (Hinton et al., section 2).
+    It is multiplied by the square of the temperature, so that gradients keep their scale (Hinton et al., section 2).
 
     Args:
         student_logits, teacher_logits: (B, K).
-        temperature: divides both.
+        temperature: divides the logits of both models.
     """
     student = (student_logits.float() / temperature).log_softmax(dim=-1)
     teacher = (teacher_logits.float() / temperature).log_softmax(dim=-1)
@@ -162,11 +165,11 @@ def distillation_loss(
 
 
 def feature_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """1 - cosine of pooled features (B, D_student) and (B, D_teacher), in float32, mean over clips.
+    """Cosine distance of pooled features (B, D_student) and (B, D_teacher), in float32, mean over clips.
 
-    Where widths differ, the teacher's features are projected to the student's width, always by the same random
-    orthogonal matrix: angles between clips survive it (Johnson and Lindenstrauss), and there is nothing to train, to
-    save and to resume. A learned projection would be thrown away at the end, and could take over the student's work.
+    If the widths differ, the teacher's features are projected to the student's width by a fixed random orthogonal
+    matrix. It approximately preserves the angles between clips (Johnson and Lindenstrauss), and needs neither training
+    nor saving. A learned projection would be discarded after training, and could do part of the student's work.
     """
     if student.shape[-1] != teacher.shape[-1]:
         teacher = teacher @ orthogonal_projection(teacher.shape[-1], student.shape[-1]).to(teacher)
@@ -175,30 +178,32 @@ def feature_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
 
 @cache
 def orthogonal_projection(rows: int, columns: int) -> torch.Tensor:
-    """float32 (rows, columns) with orthonormal columns, or rows if these are fewer; the same each time."""
+    """float32 (rows, columns) with orthonormal columns, or orthonormal rows if these are fewer; always the same."""
     normal = torch.randn(max(rows, columns), min(rows, columns), generator=torch.Generator().manual_seed(0))
     matrix = torch.linalg.qr(normal)[0]
     return matrix if rows >= columns else matrix.T
 
 
 class DistillationTrainer(VideoMAETrainer):
-    """`VideoMAETrainer` whose loss is (1 - weight) x that of the labels + weight x `distillation_loss`, and features.
+    """A `VideoMAETrainer` for distillation.
 
-    All are means over the clips of a micro-batch, so that accumulation and processes change nothing. The log has
-    `teacher_agreement`, the part of this process's clips since the last line with the same most probable class.
+    The loss is (1 - weight) x the loss of the labels + weight x `distillation_loss`, plus `distillation_features` x
+    `feature_loss`. All terms are means over the clips of a micro-batch, so that accumulation and the number of
+    processes do not change them. The log has `teacher_agreement`: the fraction of this process's clips since the last
+    entry for which student and teacher predict the same class.
     """
 
     def __init__(self, *args, teacher: Teacher, settings: DistillationSettings, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if self.args.overfit_check and not settings.needs_labels:
-            raise ValueError(
-                "overfit_check looks at how labels are learned, and distillation_weight=1 has none; leave it out."
-            )
+            raise ValueError("overfit_check needs a loss on labels, but distillation_weight=1 uses none; leave it out.")
         self.teacher, self.settings = teacher, settings
         teacher.to(self.args.device)
         self._agreements = []
 
-    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+    def compute_loss(
+        self, model, inputs, return_outputs=False, **kwargs
+    ) -> torch.Tensor | tuple[torch.Tensor, ModelOutput]:
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs=return_outputs, **kwargs)
         settings = self.settings

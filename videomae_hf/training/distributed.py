@@ -1,15 +1,12 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Several processes: that those run which were asked for, and that they agree on the settings and the data.
+"""Distributed runs: checks that the requested processes run and agree, and finds the process that others wait for.
 
-Launchers and transformers fall back in silence: `accelerate launch --cpu --num_processes 2` starts one process, FSDP on
-CPUs becomes DDP. And processes that read other data, or other numbers of batches, wait for each other for ever.
+Launchers and transformers fall back silently: `accelerate launch --cpu --num_processes 2` starts one process, and FSDP
+on CPUs becomes DDP. Processes that read different data, or different numbers of batches, wait for each other forever.
 
-
-Which process the others wait for.
-
-A collective waits until all processes have come, up to `ddp_timeout`, and then says that it has waited, not for whom.
-Here each process writes down where it is, in the store that the launcher keeps, from a thread of its own, which goes on
-while the process waits, on every backend. A process that is stopped or gone writes no more.
+A collective waits for all processes, up to `ddp_timeout`. The error of a timeout does not say which process was
+missing. Each process therefore records its progress in the launcher's store, from a separate thread that keeps running
+while the process waits, on every backend. A stopped or dead process writes no more.
 """
 
 import logging
@@ -17,7 +14,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -28,62 +25,67 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from ..data.videos import data_facts
 
 
-# What launchers that know no torchrun leave in the environment of each process they start.
+# Environment variables with the number of tasks that launchers other than torchrun have started
 _TASK_COUNTS = {"SLURM_STEP_NUM_TASKS": "srun", "OMPI_COMM_WORLD_SIZE": "mpirun", "PMI_SIZE": "mpirun"}
 
 
 def report(args: TrainingArguments, messages: Iterable[str]) -> None:
-    """Prints lines, in the first process alone."""
+    """Prints messages, one per line, in the first process only."""
     if args.process_index == 0:
         for message in messages:
             print(message, flush=True)
 
 
 def leave_processes() -> None:
-    """Ends the threads of the process group, at the end of a program: some abort a process that ends with them."""
+    """Destroys the process group at the end of a program: threads that are still running can abort the process."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
 def check_processes(args: TrainingArguments, expected: int | None = None) -> None:
-    """Raises ValueError where other processes run than were asked for, by `expected` or else by the launcher."""
+    """Checks that the requested number of processes is running: `expected` or, if None, that of the launcher.
+
+    Raises:
+        ValueError: another number of processes is running.
+    """
     running = args.world_size
     if expected is not None:
         if running != expected:
             raise ValueError(
-                f"num_processes={expected}, and {running} run. torchrun --nproc_per_node {expected} train.py ... "
-                f"starts so many on one machine."
+                f"num_processes={expected}, but {running} run. torchrun --nproc_per_node {expected} train.py ... "
+                f"starts {expected} on one machine."
             )
         return
     started = int(os.environ.get("WORLD_SIZE", 1))
     if started > running:
         raise ValueError(
-            f"WORLD_SIZE={started} processes were started, and each runs alone: LOCAL_RANK is missing. Use torchrun."
+            f"WORLD_SIZE={started} processes were started, but each runs alone: LOCAL_RANK is missing. Use torchrun."
         )
-    # accelerate launch sets the address for more than one process, and for CPUs starts one all the same.
+    # accelerate launch sets the address for more than one process, but starts only one on CPUs.
     if "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ:
         raise ValueError(
-            "accelerate launch was asked for several processes and started one, which it does for CPUs. Use torchrun "
+            "accelerate launch was asked for several processes but started one, as it does for CPUs. Use torchrun "
             "--nproc_per_node N, or accelerate launch --multi_gpu --num_processes N, with --use_cpu true at the end."
         )
-    launched = int(os.environ.get("GROUP_WORLD_SIZE", running))  # by one torchrun each, or directly
+    launched = int(os.environ.get("GROUP_WORLD_SIZE", running))  # launched by one torchrun each, or directly
     for name, launcher in _TASK_COUNTS.items():
         tasks = int(os.environ.get(name, 1))
         if tasks > launched:
             raise ValueError(
-                f"{launcher} started {tasks} tasks ({name}), and {launched} know of each other. Start torchrun in "
+                f"{launcher} started {tasks} tasks ({name}), but {launched} know of each other. Start torchrun in "
                 f"each with --nnodes {tasks} and a common --rdzv_endpoint (examples/accelerate/slurm.sh), or, if they "
-                f"are runs of their own, say --num_processes {running}."
+                f"are independent runs, set --num_processes {running}."
             )
     if args.n_gpu > 1:
         raise ValueError(
-            f"One process sees {args.n_gpu} GPUs, which transformers would use through nn.DataParallel. Start one for "
-            f"each, torchrun --nproc_per_node {args.n_gpu} train.py ..., or show it one: CUDA_VISIBLE_DEVICES=0."
+            f"One process sees {args.n_gpu} GPUs, which transformers would use through nn.DataParallel. Start one "
+            f"process per GPU with torchrun --nproc_per_node {args.n_gpu} train.py ..., or use one GPU with "
+            f"CUDA_VISIBLE_DEVICES=0."
         )
 
 
 def check_sharding(trainer: Trainer) -> None:
-    """Raises ValueError where FSDP or DeepSpeed was asked for and is not active (on CPUs, it silently becomes DDP)."""
+    """Raises ValueError if FSDP or DeepSpeed is requested but not active (on CPUs, both silently become DDP)."""
     args, active = trainer.args, trainer.accelerator.distributed_type
     for name, asked, kind in (
         ("FSDP", args.fsdp or _is_on("ACCELERATE_USE_FSDP"), DistributedType.FSDP),
@@ -91,7 +93,7 @@ def check_sharding(trainer: Trainer) -> None:
     ):
         if asked and active != kind:
             raise ValueError(
-                f"{name} was asked for and is not active: {args.world_size} processes on {args.device.type} run as "
+                f"{name} was requested but is not active: {args.world_size} processes on {args.device.type} run as "
                 f"{active.value}. It needs several GPUs; --fsdp2 true shards on CPUs as well."
             )
 
@@ -101,7 +103,11 @@ def _is_on(name: str) -> bool:
 
 
 def check_agreement(args: TrainingArguments, what: str, facts: dict) -> None:
-    """Raises ValueError, in every process, where their `facts` differ, naming what does and in which processes."""
+    """Compares the `facts` of all processes.
+
+    Raises:
+        ValueError: facts differ. Raised in every process; the message has the fact and two processes that disagree.
+    """
     if args.world_size == 1:
         return
     gathered = [None] * args.world_size
@@ -112,19 +118,19 @@ def check_agreement(args: TrainingArguments, what: str, facts: dict) -> None:
         if other is not None:
             raise ValueError(
                 f"The processes disagree on the {what}. {name}: {values[0]} in process 0, {values[other]} in process "
-                f"{other}. All must be given the same."
+                f"{other}. It must be the same in all processes."
             )
 
 
 logger = logging.getLogger(__name__)
 
-# Words of the errors that gloo and NCCL raise where another process does not come or goes away.
+# Parts of the error messages of gloo and NCCL about a process that is missing or has gone
 _LOST = ("timed out", "timeout", "connection closed by peer", "connection reset", "broken pipe")
-_TICKS = 3  # of a watch that are long enough for every other one to have written
+_TICKS = 3  # intervals of a watch after which every live process has written
 
 
 class Watch(threading.Thread):
-    """Keeps `place`, where this process is, in the store, and reports when the process stays there for long."""
+    """Writes the progress of this process (`place`) to the store, and reports if there is none for a long time."""
 
     running: "Watch | None" = None
 
@@ -133,13 +139,14 @@ class Watch(threading.Thread):
         self.args = args
         self.patience = min(args.ddp_timeout / 2, 300)  # seconds
         self.interval = min(self.patience / 10, 10)  # seconds
-        # A connection of its own: that of the main thread may be waiting.
+        # A separate connection, because that of the main thread may be blocked.
         address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         self.store = torch.distributed.TCPStore(*address, is_master=False, timeout=timedelta(seconds=30))
         self.stopped = threading.Event()
         self.at("before the first step")
 
     def at(self, place: str) -> None:
+        """Sets the progress of this process."""
         self.place, self.since = place, time.monotonic()
 
     def run(self) -> None:
@@ -158,11 +165,11 @@ class Watch(threading.Thread):
                     if waited == _TICKS:
                         self.report(before)
         except torch.distributed.DistError:
-            pass  # the process that keeps the store has gone, and the run with it
+            pass  # the process that hosts the store has gone, which ends the run
 
     @classmethod
-    def end(cls):
-        """Waits for the thread, too: one that is in the middle of a call when Python ends aborts the process."""
+    def end(cls) -> None:
+        """Stops the watch and waits for its thread, which would abort the process if Python ended during a call."""
         if cls.running is not None:
             cls.running.stopped.set()
             cls.running.join(timeout=10)
@@ -175,7 +182,7 @@ class Watch(threading.Thread):
         return [value.split("|") for value in values]
 
     def roll_call(self, before: list[list[str]]) -> tuple[str, set[int]]:
-        """Where each process is, in words, and those that have written nothing since `before`."""
+        """Describes the progress of each process; also returns the ranks that have written nothing since `before`."""
         places, silent = {}, set()
         for rank, (old, (host, pid, place, ticks)) in enumerate(zip(before, self.look())):
             if old[-1] == ticks:
@@ -185,8 +192,9 @@ class Watch(threading.Thread):
         return "; ".join(f"{place}: {', '.join(some)}" for place, some in places.items()), silent
 
     def report(self, before: list[list[str]]) -> None:
+        """Logs the progress of all processes, in the live process with the lowest rank."""
         words, silent = self.roll_call(before)
-        if set(range(self.args.process_index)) <= silent:  # the first that lives speaks for all
+        if set(range(self.args.process_index)) <= silent:  # only the first live process reports
             logger.warning(
                 "No progress for %.0f s; after ddp_timeout=%d s the run ends. %s.",
                 time.monotonic() - self.since,
@@ -196,7 +204,7 @@ class Watch(threading.Thread):
 
 
 class ProcessesCallback(TrainerCallback):
-    """Compares the data of all processes before training, and keeps the watch in it."""
+    """Compares the data of all processes before training, and runs the watch during training."""
 
     def __init__(self, dataset) -> None:
         self.dataset = dataset
@@ -225,8 +233,8 @@ class ProcessesCallback(TrainerCallback):
 
 
 @contextmanager
-def lost_processes_named(args: TrainingArguments):
-    """Around a run: the error of a broken collective becomes a ConnectionError that says which process is missing."""
+def lost_processes_named(args: TrainingArguments) -> Iterator[None]:
+    """Context of a run in which the error of a broken collective becomes a ConnectionError with the missing process."""
     try:
         yield
     except RuntimeError as error:
@@ -236,6 +244,6 @@ def lost_processes_named(args: TrainingArguments):
         before = watch.look()
         time.sleep(_TICKS * watch.interval)
         words, _ = watch.roll_call(before)
-        raise ConnectionError(f"Process {args.process_index} lost another one in a collective. {words}.") from error
+        raise ConnectionError(f"Process {args.process_index} lost another process in a collective. {words}.") from error
     finally:
         Watch.end()

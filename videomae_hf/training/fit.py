@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""A training from its parts to the files it leaves: resumed or started, trained, saved and scored."""
+"""Runs a training: starts or resumes it, trains, saves the model and scores it."""
 
 from functools import partial
 from pathlib import Path
@@ -28,13 +28,13 @@ from .trainer import VideoMAETrainer
 
 
 def prepare(model: torch.nn.Module, run: Run) -> torch.nn.Module:
-    """The model with adapters or frozen parts, if asked for; and, with `fit`, the batch that then fits."""
+    """Adds adapters or freezes parts of the model, as the settings request, and with `fit` sets the batch size."""
     args = run.training
     if args.lora_rank:
-        model, lines = add_adapters(model, args)
+        model, messages = add_adapters(model, args)
     else:
-        lines = freeze(model, args.freeze_layers, freeze_encoder=args.freeze_encoder)
-    report(args, lines + fit_batch(run, model))
+        messages = freeze(model, args.freeze_layers, freeze_encoder=args.freeze_encoder)
+    report(args, messages + fit_batch(run, model))
     return model
 
 
@@ -48,7 +48,7 @@ def fit(
     probe: Probe | None = None,
     teacher: Teacher | None = None,
 ) -> None:
-    """Trains, and saves the model, its processor, the settings and the results in the output folder."""
+    """Trains the model, and saves it with its processor, the settings and the results in `output_dir`."""
     args, record = run.training, RunRecord.of(run, model.config, train_set)
     check_evaluation(args, record.problem_type, eval_set, probe)
     resume = _checkpoint_to_resume(run, record)
@@ -81,13 +81,13 @@ def fit(
 
 
 def _checkpoint_to_resume(run: Run, record: RunRecord) -> str | None:
-    """The checkpoint that the run resumes from, after it was compared with the run."""
+    """The checkpoint that the run resumes from, if any; raises ValueError if it is incomplete or of another run."""
     args = run.training
     resume = resume_path(args)
     if resume is not None:
         check_complete(resume)
         report(args, check_same_run(resume, record, allow_changes=args.allow_changes))
-        report(args, [f"going on from {resume}"])
+        report(args, [f"resuming from {resume}"])
     elif args.resume_from_checkpoint is not None:
         report(args, [f"no checkpoint in {args.output_dir}: starting at step 0"])
     return resume

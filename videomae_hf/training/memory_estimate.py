@@ -1,8 +1,9 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""How much memory a training process needs, before it runs: counted from the shapes, not measured.
+"""Estimates the memory of a training process before it runs, from shapes rather than measurements.
 
-What autograd keeps for the backward pass of these models is known exactly; a test compares it with the
-bytes that are kept. It is that of the sdpa and flash implementations of attention: the eager one keeps all weights.
+The tensors that autograd saves for the backward pass of these models are known exactly; a test compares the estimate
+with the saved bytes. The estimate holds for the sdpa and flash implementations of attention; the eager implementation
+also saves the attention weights.
 """
 
 import math
@@ -21,16 +22,16 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class MemorySettings:
-    """What decides about the memory of a process, beside its model.
+    """The settings that determine the memory of a process, together with the model.
 
     Args:
-        clips: in the batch of a process; videos times `num_sample`.
+        clips: number of clips in the batch of a process, i.e. videos times `num_sample`.
         mixed_precision: bf16 or fp16 autocast; the weights stay float32.
         checkpointing: activation checkpointing of each layer.
-        num_processes: with more than one, DistributedDataParallel keeps the gradients a second time, in its buckets.
-        sharded: FSDP splits weights and states over the processes.
-        averaged: an average of the weights is kept, in float32 (`ema_decay`).
-        float_pixels: the collator made floats of the clips (mixing, random erasing), where uint8 is a quarter.
+        num_processes: with more than one, DistributedDataParallel keeps a second copy of the gradients in its buckets.
+        sharded: FSDP shards weights, gradients and optimizer state over the processes.
+        averaged: a moving average of the weights is kept, in float32 (`ema_decay`).
+        float_pixels: the collator returns float32 clips (mixing, random erasing) rather than uint8, a quarter of that.
     """
 
     clips: int
@@ -43,16 +44,16 @@ class MemorySettings:
 
     @property
     def product_bytes(self) -> int:
-        """Of a number that comes out of a matrix product; residuals, norms and losses are float32."""
+        """Bytes of an element of a matrix product; residuals, norms and losses are float32."""
         return 2 if self.mixed_precision else 4
 
 
 def estimate_memory(model: nn.Module, settings: MemorySettings) -> dict[str, int]:
-    """Bytes of each part, at the end of the forward pass, when all gradients are there (an accumulation step).
+    """Estimates the bytes of each part at the end of a forward pass with all gradients present (an accumulation step).
 
-    Frozen parameters have neither gradients nor states, and frozen layers below the first trained one no activations.
-    AdamW's two states a parameter are float32. Sharded gradients are whole until the last accumulation step, when they
-    are summed over the processes and split.
+    Frozen parameters have neither gradients nor optimizer state, and frozen layers below the first trained layer keep
+    no activations. AdamW has two float32 states per parameter. Sharded gradients are whole until the last accumulation
+    step, in which they are summed over the processes and sharded.
     """
     parameters = sum(parameter.numel() for parameter in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -74,13 +75,13 @@ def estimate_memory(model: nn.Module, settings: MemorySettings) -> dict[str, int
 
 
 def weight_copies(model: nn.Module, settings: MemorySettings) -> int:
-    """Autocast keeps the weights of the linear layers in half precision, too, until the backward pass is done."""
+    """Bytes of the half-precision weights of linear layers, which autocast keeps until the backward pass ends."""
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
     return 2 * sum(module.weight.numel() for module in linear) if settings.mixed_precision else 0
 
 
 def gathered(model: nn.Module, settings: MemorySettings) -> int:
-    """With FSDP: what belongs to no block, and two blocks, as the next one is fetched ahead."""
+    """Bytes that FSDP gathers: the parameters outside of blocks, and two blocks, because the next is prefetched."""
     blocks = [module for module in model.modules() if isinstance(module, VideoMAEV2Layer)]
     sizes = [sum(parameter.numel() for parameter in block.parameters()) for block in blocks]
     rest = sum(parameter.numel() for parameter in model.parameters()) - sum(sizes)
@@ -88,7 +89,7 @@ def gathered(model: nn.Module, settings: MemorySettings) -> int:
 
 
 def trained_layers(model: nn.Module) -> int:
-    """Encoder layers that a gradient goes through: all, or those from the first with a trained parameter on."""
+    """Number of encoder layers through which a gradient flows, counted from the first with a trained parameter."""
     parts = [model.videomae.embeddings, *model.videomae.encoder.layer]
     trained = [any(parameter.requires_grad for parameter in part.parameters()) for part in parts]
     layers = len(parts) - 1
@@ -98,17 +99,17 @@ def trained_layers(model: nn.Module) -> int:
 def activations(
     config: VideoMAEV2Config, *, pretraining: bool, settings: MemorySettings, num_layers: int | None = None
 ) -> dict[str, int]:
-    """Bytes that autograd keeps from the forward pass for the backward pass, by the tokens that they belong to.
+    """Bytes that autograd saves in the forward pass for the backward pass, by the part of the model.
 
     Args:
-        config: of the model.
-        pretraining: masked, with a decoder; otherwise classification of all tokens.
-        settings: of the run.
-        num_layers: of the encoder that a gradient goes through, see `trained_layers`; None is all of them.
+        config: configuration of the model.
+        pretraining: masked pretraining with a decoder; otherwise classification of all tokens.
+        settings: settings of the run.
+        num_layers: encoder layers through which a gradient flows, see `trained_layers`; None is all of them.
     """
     num_layers = config.num_hidden_layers if num_layers is None else num_layers
     length, clips, number = config.sequence_length, settings.clips, settings.product_bytes
-    pixels = config.tubelet_size * math.prod(config.patch_hw) * config.num_channels  # of a token
+    pixels = config.tubelet_size * math.prod(config.patch_hw) * config.num_channels  # per token
     num_visible, num_decoded = token_counts(config) if pretraining else (length, 0)
     embedding = num_visible * pixels * number if num_layers == config.num_hidden_layers else 0
     encoder = num_layers * _layer_kept(settings, num_visible, num_visible, *_encoder_sizes(config))
@@ -116,10 +117,10 @@ def activations(
         return {f"encoder ({length} tokens)": clips * (embedding + encoder)}
     if not config.use_mean_pooling:  # the encoder's last norm
         encoder += num_visible * config.hidden_size * 4
-    encoder += num_visible * config.hidden_size * number  # what encoder_to_decoder reads
+    encoder += num_visible * config.hidden_size * number  # input of encoder_to_decoder
     sizes, both = _decoder_sizes(config), num_visible + num_decoded
     decoder = (config.decoder_num_hidden_layers - 1) * _layer_kept(settings, both, both, *sizes)
-    decoder += _layer_kept(settings, both, num_decoded, *sizes)  # the last layer asks for the decoded tokens alone
+    decoder += _layer_kept(settings, both, num_decoded, *sizes)  # the last layer computes only the decoded tokens
     decoder += num_decoded * config.decoder_hidden_size * (4 + number)  # norm, head
     return {
         f"encoder ({num_visible} of {length} tokens)": clips * (embedding + encoder),
@@ -129,7 +130,7 @@ def activations(
 
 
 def work_space(config: VideoMAEV2Config, *, pretraining: bool, settings: MemorySettings) -> int:
-    """What the backward pass of the largest layer holds for a moment; with checkpointing the layer is made anew."""
+    """Temporary bytes of the backward pass of the largest layer; activation checkpointing also recomputes the layer."""
     num_visible, num_decoded = token_counts(config) if pretraining else (config.sequence_length, 0)
     layers = [layer_bytes(settings, num_visible, num_visible, *_encoder_sizes(config))]
     if pretraining:
@@ -147,30 +148,30 @@ def _decoder_sizes(config: VideoMAEV2Config) -> tuple[int, int, int]:
 
 
 def _layer_kept(settings: MemorySettings, tokens: int, queries: int, width: int, inner: int, heads: int) -> int:
-    """Bytes that a layer keeps of a clip: all of it, or with checkpointing its input."""
+    """Bytes that autograd saves per clip for a layer: all activations, or only the input with checkpointing."""
     if settings.checkpointing:
         return tokens * width * 4
     return layer_bytes(settings, tokens, queries, width, inner, heads)
 
 
 def layer_bytes(settings: MemorySettings, tokens: int, queries: int, width: int, inner: int, heads: int) -> int:
-    """Bytes that autograd keeps of a clip for the backward pass of a transformer layer.
+    """Bytes that autograd saves per clip for the backward pass of a transformer layer.
 
     Args:
-        settings: precision.
-        tokens: N of the layer's input.
-        queries: Q <= N, the last tokens, which alone go on.
-        width, inner, heads: hidden size, size of the MLP, attention heads.
+        settings: the precision is used.
+        tokens: number of input tokens N.
+        queries: number of output tokens Q <= N, which are the last of the N.
+        width, inner, heads: hidden size, hidden size of the MLP, number of attention heads.
     """
     number = settings.product_bytes
-    norms = (tokens + queries) * (width + 2) * 4  # inputs of both norms, and a mean and a deviation a token
-    # The query, key and value projections each read a half-precision copy of the norm's output, or share the output;
-    # the queries of the last tokens are no contiguous part of it, so that they are copied.
+    norms = (tokens + queries) * (width + 2) * 4  # inputs of both norms; mean and deviation per token
+    # The query, key and value projections each save a half-precision copy of the norm's output, or share the output.
+    # The queries of the last tokens are copied, because they are not a contiguous part of it.
     if settings.mixed_precision:
         read = (queries + 2 * tokens) * width * number
     else:
         read = (tokens + (queries if queries < tokens else 0)) * width * number
     attention = (queries + 2 * tokens) * width * number  # query, key, value
-    attention += queries * (width * number + heads * 4)  # their result, and the log of the softmax's denominator
-    mlp = queries * (width + 2 * inner) * number  # read by the MLP; before and after GELU
+    attention += queries * (width * number + heads * 4)  # output, and log of the softmax's denominator
+    mlp = queries * (width + 2 * inner) * number  # input of the MLP; before and after GELU
     return norms + read + attention + mlp

@@ -1,8 +1,8 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""What a pretraining shows of itself: pictures of its reconstructions, and how well its features tell classes apart.
+"""Monitors a pretraining run: pictures of its reconstructions, and the k-NN accuracy of its features.
 
-Both leave the run as it would have been without them, bit for bit. All processes take part in every forward pass, since
-the parameters may be shared out over them.
+Neither changes the run: its weights are bit for bit the same without them. All processes take part in every forward
+pass, because the parameters may be sharded over them.
 """
 
 import math
@@ -33,21 +33,21 @@ from ..settings.run import Run
 from ..settings.training_arguments import VideoMAETrainingArguments
 
 
-_KEPT_BYTES = 2 * 2**30  # of the probe's clips that a process keeps in memory; more are decoded at each evaluation
+_KEPT_BYTES = 2 * 2**30  # largest set of probe clips that a process keeps; a larger one is decoded at each evaluation
 
 
 @contextmanager
-def random_state_kept(device: torch.device):
-    """torch's generators, on the CPU and on this GPU, go on afterwards as if nothing had been drawn."""
+def random_state_kept(device: torch.device) -> Iterator[None]:
+    """Restores the state of torch's global generators, on the CPU and on this GPU, afterwards."""
     with torch.random.fork_rng([device] if device.type == "cuda" else [], device_type="cuda"):
         yield
 
 
 @contextmanager
-def _aside(trainer: Trainer):
-    """A forward pass beside the training: evaluation mode, no gradients, and everything put back.
+def _aside(trainer: Trainer) -> Iterator[None]:
+    """Context of forward passes outside of training: evaluation mode, no gradients; all state is restored afterwards.
 
-    `no_grad` rather than `inference_mode`, whose tensors FSDP could not use again in training.
+    It uses `no_grad`, because FSDP cannot use tensors of `inference_mode` again in training.
     """
     was_training = trainer.model.training
     trainer.model.eval()
@@ -59,9 +59,11 @@ def _aside(trainer: Trainer):
 
 
 @contextmanager
-def _root_put_together(model: torch.nn.Module):
-    """Lets a part of a model be called that FSDP2 has split: what the root holds itself, the final norm among it, is
-    put together only by a call of the root."""
+def _root_put_together(model: torch.nn.Module) -> Iterator[None]:
+    """Context in which submodules of a model sharded by FSDP2 can be called.
+
+    The parameters that the root module holds itself, such as the final norm, are gathered only when the root is called.
+    """
     if not isinstance(model, FSDPModule):
         yield
         return
@@ -73,15 +75,15 @@ def _root_put_together(model: torch.nn.Module):
 
 
 def fixed_clips(dataset: VideoDataset, number: int, config: VideoMAEV2Config) -> dict[str, torch.Tensor]:
-    """Clips and masks of `number` videos, spread over a data set of `PretrainTransform`, as a batch."""
+    """A batch with the clips and masks of `number` videos, spread over a data set with a `PretrainTransform`."""
     videos = VideoDataset(dataset.samples, replace(dataset.load, num_sample=1), dataset.seed)
-    videos.bad = dataset.bad  # a bad video is logged once, and counted
+    videos.bad = dataset.bad  # so that a bad video is logged only once, and counted
     number = min(number, len(videos))
     return ClipCollator(config)([videos[index * len(videos) // number] for index in range(number)])
 
 
 def log_reconstructions(trainer: Trainer, number: int) -> None:
-    """Makes a pretraining draw `number` of the videos it evaluates on, or else trains on; of a stream it draws none."""
+    """Logs reconstructions of `number` evaluation videos, or training videos if there are none; none of a stream."""
     dataset = trainer.train_dataset if trainer.eval_dataset is None else trainer.eval_dataset
     if number > 0 and isinstance(trainer.model, VideoMAEV2ForPreTraining) and isinstance(dataset, VideoDataset):
         clips = fixed_clips(dataset, number, trainer.model.config)
@@ -89,15 +91,15 @@ def log_reconstructions(trainer: Trainer, number: int) -> None:
 
 
 class ReconstructionPictures(TrainerCallback):
-    """Draws a few videos as `reconstruction_strips` when the run evaluates or saves, and after its last step.
+    """Draws a few videos with `reconstruction_strips` when the run evaluates or saves, and after its last step.
 
-    Videos, crops and masks stay the same, so that only the model changes from picture to picture. They are written to
-    `output_dir/reconstructions/video_0/step_00000100.png` and go to TensorBoard, W&B and trackio, whichever of them
+    Videos, crops and masks are fixed, so that only the model changes between pictures. The pictures are written to
+    `output_dir/reconstructions/video_0/step_00000100.png`, and sent to those of TensorBoard, W&B and trackio that
     `report_to` names.
 
     Args:
-        trainer: of a `VideoMAEV2ForPreTraining`.
-        clips: batch of `fixed_clips`.
+        trainer: the trainer of a `VideoMAEV2ForPreTraining`.
+        clips: a batch from `fixed_clips`.
     """
 
     def __init__(self, trainer: Trainer, clips: dict[str, torch.Tensor]) -> None:
@@ -111,7 +113,7 @@ class ReconstructionPictures(TrainerCallback):
         self._draw(args, state)
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
-        if state.global_step >= state.max_steps:  # on_train_end is too late: the trackers are closed
+        if state.global_step >= state.max_steps:  # on_train_end is too late: the trackers are closed by then
             self._draw(args, state)
 
     def _draw(self, args, state) -> None:
@@ -134,7 +136,7 @@ class ReconstructionPictures(TrainerCallback):
 
 
 def log_pictures(callbacks: list[TrainerCallback], pictures: dict[str, Image.Image], step: int) -> None:
-    """Sends pictures to the runs that transformers' own callbacks have opened; other trackers get none."""
+    """Sends pictures to the runs opened by transformers' callbacks for TensorBoard, W&B and trackio."""
     for callback in callbacks:
         if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
             for name, picture in pictures.items():
@@ -153,15 +155,16 @@ def log_pictures(callbacks: list[TrainerCallback], pictures: dict[str, Image.Ima
 
 
 class Probe:
-    """k-NN accuracy of the encoder on labelled videos: the centre clip of each, all tokens visible, their mean.
+    """k-NN accuracy of the encoder on labelled videos.
 
-    The videos are shared out over the processes. Clips are decoded once and kept as uint8 if they fit in 2 GiB a
-    process (800 clips of 16 x 224 x 224).
+    The feature of a video is the mean over the tokens of its centre clip, all of which are visible. The videos are
+    divided among the processes. Clips are decoded once and kept as uint8 if they fit in 2 GiB per process (800 clips of
+    16 x 224 x 224).
 
     Args:
-        train_set, eval_set: give uint8-valued clips and labels; `UNREADABLE` ones are left out.
-        collator: makes batches of them.
-        args: of the run; `per_device_eval_batch_size` clips go through the encoder at a time.
+        train_set, eval_set: data sets of uint8-valued clips and labels; `UNREADABLE` videos are left out.
+        collator: collator for their items.
+        args: arguments of the run; `per_device_eval_batch_size` is the batch size of the encoder.
     """
 
     def __init__(
@@ -175,27 +178,27 @@ class Probe:
         self._sets, self._kept = (train_set, eval_set), {}
 
     def knn_top1(self, trainer: Trainer) -> float:
-        """The accuracy of the model as it is; the same number in every process."""
+        """The accuracy of the current model; every process gets the same number."""
         with _aside(trainer), _root_put_together(trainer.model):
             train, evaluation = (self._features(trainer, number) for number in (0, 1))
         return knn_accuracy(*train, *evaluation)
 
     def _features(self, trainer: Trainer, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features (N, D) in float32 and labels (N,) of the readable videos of a set, from all processes."""
+        """Features (N, D) in float32 and labels (N,) of the readable videos of a set, gathered from all processes."""
         features, labels = [], []
         for batch in self._batches(number):
             tokens = trainer.model.videomae(batch["pixel_values"].to(self.args.device)).last_hidden_state  # (B, L, D)
             features.append(tokens.float().mean(dim=1))
             labels.append(batch["labels"].to(self.args.device))
         gathered = trainer.accelerator.gather((torch.cat(features), torch.cat(labels)))
-        # Process after process, (world * part, ..) -> (world, part, ..) -> (part, world, ..), the order of the videos
+        # Gathered by process: (world * part, ..) -> (world, part, ..) -> (part, world, ..), the order of the videos
         world, length = self.args.world_size, len(self._sets[number])
         features, labels = (x.unflatten(0, (world, -1)).transpose(0, 1).flatten(0, 1)[:length] for x in gathered)
         readable = labels != UNREADABLE
         return features[readable], labels[readable]
 
     def _batches(self, number: int) -> Iterator[dict[str, torch.Tensor]]:
-        """This process's part of a set. Parts are equally long, for which the first videos come again."""
+        """Batches of this process's part of a set. All parts have equal length; the first videos pad the last ones."""
         if number in self._kept:
             yield from self._kept[number]
             return
@@ -218,18 +221,18 @@ class Probe:
 
 
 def make_probe(run: Run, config: VideoMAEV2Config) -> Probe | None:
-    """The probe of `probe_train_data` and `probe_eval_data`; None without them."""
+    """The probe on `probe_train_data` and `probe_eval_data`; None if neither is set."""
     data = run.monitoring
     if not (data.probe_train_data or data.probe_eval_data):
         return None
     if not (data.probe_train_data and data.probe_eval_data):
         raise ValueError(
-            f"probe_train_data={data.probe_train_data} and probe_eval_data={data.probe_eval_data} go together: the "
-            f"labelled videos whose features are the neighbours, and those that are classified by them."
+            f"probe_train_data={data.probe_train_data} and probe_eval_data={data.probe_eval_data} must both be set: "
+            f"the labelled videos whose features are the neighbours, and the labelled videos to classify."
         )
     train = labelled_videos(run, data.probe_train_data, TRAINING)
     evaluated = labelled_videos(run, data.probe_eval_data, EVALUATION, train.classes)
-    # Pixels stay 0 to 255: the model normalises them.
+    # Pixels stay in 0 to 255, because the model normalises them.
     plain = {"do_rescale": False, "do_normalize": False, "video_backend": run.clips.video_backend}
     processor = training_processor(run, config, **plain)
     views = EvalTransform(processor, frame_template=run.clips.frame_template)

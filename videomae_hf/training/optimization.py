@@ -1,9 +1,10 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""A warmup of stochastic depth, for models so young that dropping whole layers only holds them back.
+"""Optimization: parameter groups, the official learning rate schedule, averaging of the weights, drop path warmup.
 
-Exponential moving average of the weights (V1's --model_ema; Polyak averaging).
-
-Parameter groups of the optimizer and the official schedule: v1/optim_factory.py and v1/utils.py."""
+Parameter groups and schedule are those of v1/optim_factory.py and v1/utils.py. The exponential moving average of the
+weights (Polyak averaging) corresponds to V1's --model_ema. The official code has no warmup of stochastic depth, which
+helps models that start from random weights.
+"""
 
 import math
 import re
@@ -19,15 +20,16 @@ from ..models.layers_videomae_v2 import VideoMAEV2DropPath
 
 
 class DropPathWarmup(TrainerCallback):
-    """Lets the drop path rate of each layer grow linearly from 0 to its own in the first `epochs` of a run.
+    """Increases the drop path rate of each layer linearly from 0 to its final value over the first `epochs` of a run.
 
-    The official code has no such schedule. The configuration is not touched: what is saved has the full rate.
+    Deviation: the official code has no such schedule. The configuration does not change, so that saved models have the
+    final rate.
     """
 
     def __init__(self, model: nn.Module, epochs: float) -> None:
         layers = [module for module in model.modules() if isinstance(module, VideoMAEV2DropPath)]
         if not any(layer.rate for layer in layers):
-            raise ValueError(f"drop_path_warmup_epochs={epochs} needs a rate to grow to: set drop_path_rate.")
+            raise ValueError(f"drop_path_warmup_epochs={epochs} needs a final rate: set drop_path_rate.")
         self.rates, self.epochs = {layer: layer.rate for layer in layers}, epochs
 
     def on_step_begin(self, args, state, control, **kwargs) -> None:
@@ -41,13 +43,13 @@ class DropPathWarmup(TrainerCallback):
 
 
 class WeightAverage:
-    """The float32 average of a model's trainable weights over the optimizer steps.
+    """The float32 moving average of a model's trainable weights over the optimizer steps.
 
-    After step n (from 1) `average += (1 - d) * (weights - average)`, where d is `decay`, but no more than
+    After step n (from 1), `average += (1 - d) * (weights - average)`, where d is the smaller of `decay` and
     `(1 + n) / (10 + n)`, as in TensorFlow's ExponentialMovingAverage.
 
-    Deviation: V1 (timm's ModelEma) has the same d in all steps, which leaves short runs with their first weights: after
-    1000 steps of 0.9999 they are still 90 % of the average.
+    Deviation: V1 (timm's ModelEma) uses a constant d. The average of a short run then consists mostly of the initial
+    weights: after 1000 steps with 0.9999, they still make up 90 % of it.
     """
 
     def __init__(self, decay: float) -> None:
@@ -55,21 +57,21 @@ class WeightAverage:
         self.weights: dict[str, torch.Tensor] | None = None
 
     def start(self, model: torch.nn.Module) -> None:
-        """Begins with the weights as they are."""
+        """Initialises the average with the current weights."""
         self.weights = {name: weights.detach().float().clone() for name, weights in _trainable(model)}
 
     @torch.no_grad()
     def update(self, model: torch.nn.Module, step: int) -> None:
-        """To be called after each optimizer step."""
+        """Updates the average after optimizer step `step`, counted from 1."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for name, weights in _trainable(model):
             self.weights[name].lerp_(weights.float(), 1 - decay)
 
     @contextmanager
     def applied(self, model: torch.nn.Module) -> Iterator[None]:
-        """The model has the average as its weights, in place, and its own again afterwards.
+        """Context in which the average replaces the model's weights in place; the weights are restored afterwards.
 
-        Before training the weights are their own average.
+        Before training, the average is the weights themselves.
         """
         if self.weights is None:
             yield
@@ -95,12 +97,12 @@ def _trainable(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Parameter
 def parameter_groups(
     model: torch.nn.Module, learning_rate: float, weight_decay: float, layer_decay: float
 ) -> list[dict]:
-    """Optimizer groups: weight decay as in the official code, and a learning rate for each layer.
+    """Optimizer groups with weight decay as in the official code, and a learning rate for each layer.
 
-    No decay for biases, vectors (norms, layer scale), the mask token and position tables (v1/optim_factory.py), nor
-    for the scale of cosine attention (V2). Layers are numbered 0 for the embeddings, i + 1 for block i, and
-    depth + 1 for all behind, head and decoder; the rate of layer n is that of the head times
-    `layer_decay ** (depth + 1 - n)`. The head comes first: its rate is the one the Trainer logs.
+    Biases, vectors (norms, layer scale), the mask token and position tables (v1/optim_factory.py) and the scale of
+    cosine attention (V2) have no weight decay. Layer numbers are 0 for the embeddings, i + 1 for encoder block i, and
+    depth + 1 for everything after the encoder (head and decoder). The learning rate of layer n is that of the head
+    times `layer_decay ** (depth + 1 - n)`. The group of the head comes first, because the Trainer logs the first rate.
     """
     depth = model.config.num_hidden_layers
     groups = {}
@@ -134,15 +136,15 @@ def official_schedule(
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """The official warmup and cosine, step by step (v1/utils.py, `cosine_scheduler`), as a factor of each group's rate.
 
-    With W steps of warmup, step k of them has k / (W - 1): the first has 0 and the last the whole rate, as does the
-    first of the cosine after it. Deviation: runs with a `learning_rate` of their own have transformers' schedules,
-    where step k has k / W.
+    With W warmup steps, the factor of warmup step k is k / (W - 1): 0 in the first step and 1 in the last, as in the
+    first step of the cosine after it. Deviation: runs that set `learning_rate` use the schedules of transformers, where
+    the factor is k / W.
 
     Args:
-        optimizer: of `parameter_groups`.
+        optimizer: an optimizer over `parameter_groups`.
         num_warmup_steps: W, 0 for none.
-        num_training_steps: of the run, warmup included.
-        lowest: part of the rate that the cosine would have one step after the last one.
+        num_training_steps: number of steps of the run, including warmup.
+        lowest: the factor that the cosine would reach one step after the last step.
     """
     factor = partial(_official_factor, num_warmup_steps, num_training_steps, lowest)
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

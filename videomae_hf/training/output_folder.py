@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""The folder of a run: written by one process at a time, and never over another run or over what is read."""
+"""The output folder of a run: only one run writes to it at a time, and no earlier run or input is overwritten."""
 
 import os
 import platform
@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from accelerate import PartialState
 
@@ -18,7 +19,7 @@ from .safeguards import CannotWriteError
 
 
 _LOCK = "run.lock"
-# What a run here writes into its output_dir
+# Names of the files and folders that a run writes to its output_dir
 _WRITTEN = re.compile(
     r"checkpoint-\d+|ema|adapter|reconstructions|features|runs|.*\.safetensors|.*_results\.json|.*\.safetensors\.index\.json"
     r"|(config|preprocessor_config|processor_config|trainer_state|nonfinite|metrics|run|adapter_config)\.json"
@@ -28,27 +29,28 @@ _WRITTEN = re.compile(
 
 @contextmanager
 def output_claimed(run: Run) -> Iterator[list[str]]:
-    """Around a run that writes to its `output_dir`: no other run writes there meanwhile, and none is overwritten.
+    """Context of a run that writes to its `output_dir`: no other run writes there, and no earlier run is overwritten.
 
-    The files of an earlier run of the same command are moved to a folder `earlier-1` of it, unless this one resumes.
+    Unless the run resumes, the files of an earlier run of the same command are moved to the subfolder `earlier-1`.
 
     Yields:
-        Lines to print.
+        Messages to print.
 
     Raises:
-        ValueError: the folder holds a run of another command, a model of unknown origin, or what this run reads; or
-            another process writes there. OSError: it cannot be written.
+        ValueError: the folder has a run of another command, a model of unknown origin or an input of this run, or
+            another process is writing to it.
+        OSError: the folder cannot be written.
     """
-    args, lines = run.training, []
+    args, messages = run.training, []
     folder = Path(args.output_dir)
     if args.process_index == 0:
         _refuse_inputs(folder, run)
         file = _locked(folder)
         if args.resume_from_checkpoint is None:
-            lines = _make_room(folder, run.verb)
+            messages = _make_room(folder, run.verb)
     PartialState().wait_for_everyone()
     try:
-        yield lines
+        yield messages
     finally:
         if args.process_index == 0:
             file.close()
@@ -57,7 +59,7 @@ def output_claimed(run: Run) -> Iterator[list[str]]:
 
 @contextmanager
 def output_writable(args: VideoMAETrainingArguments) -> Iterator[list[str]]:
-    """Around a command that only adds results to `args.output_dir`; before hours of work it is seen that it can."""
+    """Context of a command that only adds results to `args.output_dir`; checks first that the folder can be written."""
     if args.process_index == 0:
         _locked(Path(args.output_dir)).close()
         Path(args.output_dir, _LOCK).unlink(missing_ok=True)
@@ -68,16 +70,20 @@ def _refuse_inputs(folder: Path, run: Run) -> None:
     for name, source in (("checkpoint", run.model.checkpoint), ("teacher", run.distillation.teacher)):
         if source and Path(source).exists():
             if Path(source).resolve() == folder.resolve():
-                raise ValueError(f"output_dir={folder} is the {name} itself, which would be overwritten; give another.")
+                raise ValueError(
+                    f"output_dir={folder} is the {name} itself, which would be overwritten; choose another output_dir."
+                )
             below = os.path.relpath(Path(source).resolve(), folder.resolve()).split(os.sep)[0]
             if _WRITTEN.fullmatch(below):
-                raise ValueError(f"{name}={source} is of the run in output_dir={folder}; give another output_dir.")
+                raise ValueError(
+                    f"{name}={source} belongs to the run in output_dir={folder}; choose another output_dir."
+                )
 
 
-def _locked(folder: Path):
-    """The lock file of a folder, open; where another process has it open, that one is named."""
+def _locked(folder: Path) -> TextIO:
+    """Opens and locks the lock file of a folder; raises ValueError with the process that holds it, if there is one."""
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"output_dir={folder} is a file; give a folder.")
+        raise ValueError(f"output_dir={folder} is a file; choose a folder.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder / _LOCK, "a+", encoding="utf-8")
@@ -87,7 +93,7 @@ def _locked(folder: Path):
         file.seek(0)
         owner = file.read().strip() or "another process"
         file.close()
-        raise ValueError(f"output_dir={folder} is being written by {owner}; wait for it, or give another folder.")
+        raise ValueError(f"output_dir={folder} is being written by {owner}; wait for it, or choose another folder.")
     try:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}")
@@ -98,7 +104,7 @@ def _locked(folder: Path):
 
 
 def _lock(file) -> bool:
-    """Whether this process has the lock now. The system frees it when the process ends, however it ends."""
+    """Locks a file; False if another process holds the lock. The system releases it however the process ends."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -113,14 +119,14 @@ def _lock(file) -> bool:
 
 
 def _make_room(folder: Path, command: str) -> list[str]:
-    """Moves what an earlier run of this command has left."""
+    """Moves the files of an earlier run of this command to a subfolder."""
     record = read_record(folder)
     names = sorted(path.name for path in folder.iterdir() if _WRITTEN.fullmatch(path.name))
     if record is None and "config.json" in names:
-        raise ValueError(f"output_dir={folder} holds a model that is not of a run here; give another folder.")
+        raise ValueError(f"output_dir={folder} holds a model that no run of this package wrote; choose another folder.")
     if record is not None and record.get("command") != command:
         raise ValueError(
-            f"output_dir={folder} holds a run of {record.get('command')!r}; give {command} another folder."
+            f"output_dir={folder} holds a run of {record.get('command')!r}; choose another folder for {command}."
         )
     if record is None or not names:
         return []
@@ -133,4 +139,4 @@ def _make_room(folder: Path, command: str) -> list[str]:
         (folder / name).rename(earlier / name)
     checkpoints = sum(name.startswith("checkpoint-") for name in names)
     what = f"{command}, {count(checkpoints, 'checkpoint')}" + ("" if record.get("finished") else ", not finished")
-    return [f"{folder} held an earlier run ({what}): its files are in {earlier} now"]
+    return [f"{folder} held an earlier run ({what}); its files are now in {earlier}"]

@@ -1,8 +1,8 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Can this model, at this learning rate, learn one batch by heart? If not, it will not learn the data set either.
+"""Checks that the model can overfit a single batch at the run's learning rate. If not, it cannot learn the data either.
 
-A copy of the model is trained on a few clips that stay the same: no augmentation, no dropout or drop path, no weight
-decay, no warmup, the masks of pretraining fixed. The run itself, its weights and its generators, does not notice.
+A copy of the model is trained on a few fixed clips: without augmentation, dropout, drop path, weight decay and warmup,
+and with fixed masks in pretraining. The weights and random generators of the run itself do not change.
 """
 
 import copy
@@ -21,24 +21,24 @@ from .optimization import parameter_groups
 from .trainer import VideoMAETrainer
 
 
-CLIPS = 8  # at most; and no more than a device takes in a step
+CLIPS = 8  # at most, and no more than the batch of a device
 STEPS = 200
-CLASSIFIED = 0.5  # with all labels right, the part of its start that the loss must fall below
+CLASSIFIED = 0.5  # fraction of its initial value that the loss must fall below, with all labels predicted correctly
 FITTED = 0.1  # the same for the squared error of regression
-RECONSTRUCTED = 0.8  # and for that of pretraining, most of which is detail that takes longer
+RECONSTRUCTED = 0.8  # the same for pretraining, where most of the loss is detail that takes longer
 
 
 class SanityError(ValueError):
-    """The batch was not learnt."""
+    """The model did not overfit the batch."""
 
 
 @dataclass
 class Outcome:
-    """What came of training on the batch: losses before each step, and whether it was learnt."""
+    """The result of training on the batch: the loss before each step, and whether the model overfits the batch."""
 
     losses: list[float]
     learnt: bool
-    right: float | None  # part of the labels that are predicted right, None without classes
+    right: float | None  # fraction of labels predicted correctly; None without classes
 
     def __str__(self) -> str:
         right = "" if self.right is None else f", {self.right:.0%} of the labels right"
@@ -46,19 +46,19 @@ class Outcome:
 
 
 def check_learning(trainer: VideoMAETrainer) -> list[str]:
-    """Trains a copy of `trainer.model` on one batch of its training set.
+    """Trains a copy of `trainer.model` on a single batch of its training set.
 
-    The first process does it, the others wait for its answer.
+    The first process trains; the others wait for the result.
 
     Returns:
-        A line to print.
+        A message to print.
 
     Raises:
-        SanityError: in every process, with what was found; among others whether ten times or a tenth of the learning
-            rate would do.
+        SanityError: the model does not overfit the batch. Raised in every process; the message has the findings, such
+            as whether ten times or a tenth of the learning rate works.
     """
     if trainer.args.fsdp2:
-        raise ValueError("sanity trains a copy on one device, and with fsdp2 none has the whole model.")
+        raise ValueError("overfit_check trains a copy on one device, but with fsdp2 no device has the whole model.")
     answer = [None]
     if trainer.is_world_process_zero():
         cuda = [trainer.args.device] if trainer.args.device.type == "cuda" else []
@@ -73,18 +73,18 @@ def check_learning(trainer: VideoMAETrainer) -> list[str]:
 def _answer(trainer: VideoMAETrainer) -> tuple[bool, str]:
     batch = plain_batch(trainer.train_dataset, trainer.model.config, min(trainer.args.train_batch_size, CLIPS))
     batch = {name: values.to(trainer.args.device) for name, values in batch.items()}
-    what = f"sanity check on {len(batch['pixel_values'])} clips: "
+    what = f"overfit check on {len(batch['pixel_values'])} clips: "
     if not any(parameter.requires_grad for parameter in trainer.model.parameters()):
-        return False, what + "no parameter is trained, everything is frozen."
+        return False, what + "all parameters are frozen, so that nothing is trained."
     outcome = overfit(trainer, batch)
     hints = _hints_on_labels(batch)
     if outcome.learnt:
-        return True, f"{what}{outcome}; it can learn" + "".join(f". But {hint}" for hint in hints)
-    return False, f"{what}{outcome}; it did not learn them. " + " ".join([*_hints(trainer, batch, outcome), *hints])
+        return True, f"{what}{outcome}; passed" + "".join(f". But {hint}" for hint in hints)
+    return False, f"{what}{outcome}; not overfitted. " + " ".join([*_hints(trainer, batch, outcome), *hints])
 
 
 def plain_batch(dataset: VideoDataset | VideoStream, config, num_clips: int) -> dict[str, torch.Tensor]:
-    """Clips spread over the training set, or the first ones of a stream, as they are."""
+    """A batch of clips without augmentation, spread over the training set, or the first clips of a stream."""
     dataset = copy.copy(dataset)
     plain = {"num_sample": 1}
     if isinstance(dataset.load, FinetuneTransform):
@@ -100,7 +100,7 @@ def plain_batch(dataset: VideoDataset | VideoStream, config, num_clips: int) -> 
 
 
 def overfit(trainer: VideoMAETrainer, batch: dict[str, torch.Tensor], factor: float = 1.0) -> Outcome:
-    """Trains a copy of the model until it knows the batch, at `factor` times the run's highest learning rate."""
+    """Trains a copy of the model until it overfits the batch, at `factor` times the run's peak learning rate."""
     args = trainer.args
     model = copy.deepcopy(trainer.model).eval()
     groups = parameter_groups(model, args.learning_rate * factor, 0.0, args.layer_decay)
@@ -137,7 +137,7 @@ def _is_multi_label(labels: torch.Tensor) -> bool:
 
 def _is_learnt(losses: list[float], right: float | None, batch: dict[str, torch.Tensor]) -> bool:
     if right is not None:
-        # A checkpoint that knows the classes already may begin with next to no loss.
+        # The initial loss of a checkpoint trained on these classes may already be close to 0.
         return right == 1 and (losses[-1] < CLASSIFIED * losses[0] or losses[-1] < 0.1)
     return losses[-1] < (FITTED if "labels" in batch else RECONSTRUCTED) * losses[0]
 
@@ -145,17 +145,17 @@ def _is_learnt(losses: list[float], right: float | None, batch: dict[str, torch.
 def _hints(trainer: VideoMAETrainer, batch: dict[str, torch.Tensor], outcome: Outcome) -> list[str]:
     rate = trainer.args.learning_rate
     if not math.isfinite(outcome.losses[0]):
-        return ["The very first loss is not finite: look at the inputs and at the weights."]
+        return ["The very first loss is not finite: check the inputs and the weights."]
     if not math.isfinite(outcome.losses[-1]):
-        return [f"The loss is not finite any more: the learning rate of {rate:.2g} is too high."]
+        return [f"The loss becomes non-finite: the learning rate of {rate:.2g} is too high."]
     others = {factor: overfit(trainer, batch, factor) for factor in (10.0, 0.1)}
     ends = {factor: other.losses[-1] for factor, other in others.items() if math.isfinite(other.losses[-1])}
-    # A rate at which it learns, or else the one at which the loss falls farthest
+    # A rate at which the model overfits the batch, or else the rate with the lowest final loss
     best = min(ends, key=lambda factor: (not others[factor].learnt, ends[factor]), default=None)
     if best is not None and (others[best].learnt or ends[best] < 0.9 * outcome.losses[-1]):
-        what = "it does" if others[best].learnt else f"the loss gets to {ends[best]:.4g}"
+        what = "it overfits" if others[best].learnt else f"the loss falls to {ends[best]:.4g}"
         return [f"At {rate * best:.2g} {what}: the learning rate of {rate:.2g} is too {'low' if best > 1 else 'high'}."]
-    hints = [f"Nor does it at {rate * 10:.2g} and {rate / 10:.2g} (the learning rate is {rate:.2g})."]
+    hints = [f"It fails at {rate * 10:.2g} and {rate / 10:.2g} too (the learning rate is {rate:.2g})."]
     trained = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in trainer.model.parameters())
     if trained < total:
@@ -168,9 +168,9 @@ def _hints_on_labels(batch: dict[str, torch.Tensor]) -> list[str]:
     if labels is None or len(labels) < 2:
         return []
     if (labels == labels[0]).all():
-        return ["all of these clips have the same label, which proves little."]
+        return ["all of these clips have the same label, so that the check proves little."]
     for one in range(len(clips)):
         for other in range(one):
             if torch.equal(clips[one], clips[other]) and not torch.equal(labels[one], labels[other]):
-                return [f"clips {other} and {one} are the same, and their labels differ."]
+                return [f"clips {other} and {one} are identical, but their labels differ."]
     return []

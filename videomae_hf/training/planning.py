@@ -1,7 +1,7 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""What a run will do, said before it starts, and how long it will take, said once that is known.
+"""Plans a run before it starts (batch, schedule, memory), and reports its pace once that is known.
 
-It needs neither weights nor data nor GPUs, so that `videomae plan` runs anywhere.
+Planning needs neither weights nor data nor GPUs, so that `videomae plan` runs on any machine.
 """
 
 import math
@@ -21,29 +21,29 @@ from ..settings.training_arguments import VideoMAETrainingArguments
 from .memory_estimate import GIB, MemorySettings, estimate_memory
 
 
-# Runs of fewer steps are warned about, unless they follow a recipe. Official finetuning takes about as many for one of
-# its 35 to 100 epochs of Kinetics-400 (240,000 videos, 512 a step; v1/FINETUNE.md).
+# Runs with fewer steps get a warning, unless they follow a recipe. Official finetuning takes about this many in each of
+# its 35 to 100 epochs of Kinetics-400 (240,000 videos, 512 per step; v1/FINETUNE.md).
 FEW_STEPS = 500
-# The rest is for CUDA itself, its libraries, and the gaps between tensors.
+# Fraction of the GPU memory for tensors; CUDA, its libraries and fragmentation need the rest.
 USABLE = 0.9
 
 
 def fit_batch(run: Run, model, num_gpus: int | None = None) -> list[str]:
-    """With `fit`, chooses the batch of a GPU, the accumulation steps, and activation checkpointing if it must be.
+    """With `fit`, chooses the batch of each GPU, the accumulation steps and, if necessary, activation checkpointing.
 
-    The largest batch is taken that the memory estimate allows and that divides `total_batch_size`; neither what a step
-    computes nor the learning rate changes.
+    The batch is the largest that the memory estimate allows and that divides `total_batch_size`. Neither the result of
+    a step nor the learning rate changes.
 
     Args:
-        run: batch, accumulation and activation checkpointing are changed in its `training`.
-        model: with frozen layers and adapters as they will be trained.
-        num_gpus: that run; None asks torch.
+        run: batch size, accumulation steps and activation checkpointing are set in its `training`.
+        model: the model, with frozen layers and adapters as in training.
+        num_gpus: number of GPUs of the run; None is the number of its processes.
 
     Returns:
-        Lines to print, [] without `fit`.
+        Messages to print, [] without `fit`.
 
     Raises:
-        ValueError: `fit` is not understood or is for another number of GPUs, or not even one video fits.
+        ValueError: `fit` is malformed or names another number of GPUs, or not even one video fits.
     """
     args = run.training
     if args.fit is None:
@@ -53,11 +53,13 @@ def fit_batch(run: Run, model, num_gpus: int | None = None) -> list[str]:
     if wanted != num_gpus:
         raise ValueError(
             f"fit={args.fit} is for {wanted} GPUs, but {num_gpus} run; start with torchrun --nproc_per_node {wanted}, "
-            f"or write how many there are."
+            f"or set fit to the GPUs that run."
         )
     total = args.total_batch_size
     if total % num_gpus:
-        raise ValueError(f"total_batch_size={total} does not divide by {num_gpus} GPUs; start a number that does.")
+        raise ValueError(
+            f"total_batch_size={total} is not divisible by {num_gpus} GPUs; start a number of GPUs that divides it."
+        )
     share = total // num_gpus
     sizes = [size for size in range(share, 0, -1) if share % size == 0]
     given = bool(args.activation_checkpointing)
@@ -68,7 +70,7 @@ def fit_batch(run: Run, model, num_gpus: int | None = None) -> list[str]:
     else:
         raise ValueError(
             f"fit={args.fit}: one video with activation checkpointing needs {needed / GIB:.1f} GiB by estimate, more "
-            f"than {USABLE:.0%} of {memory / GIB:.1f} GiB; take larger GPUs, --fsdp2 true, or a smaller model."
+            f"than {USABLE:.0%} of {memory / GIB:.1f} GiB; use larger GPUs, --fsdp2 true, or a smaller model."
         )
     args.per_device_train_batch_size, args.gradient_accumulation_steps = size, share // size
     args.activation_checkpointing = args.gradient_checkpointing = checkpointing
@@ -80,10 +82,10 @@ def fit_batch(run: Run, model, num_gpus: int | None = None) -> list[str]:
 
 
 def gpus_of(args: VideoMAETrainingArguments) -> tuple[int, float]:
-    """(GPUs, bytes of the smallest of them) that `fit` names. GB are GiB, as on the boxes of GPUs."""
+    """(number of GPUs, bytes of the smallest of them) that `fit` names. GB means GiB, as in the names of GPUs."""
     if args.fit == "auto":
         if args.device.type != "cuda":
-            raise ValueError("fit=auto: there is no GPU to ask; say which will be there, as in --fit 1x24GB.")
+            raise ValueError("fit=auto needs a GPU; name the GPUs of the run instead, such as --fit 1x24GB.")
         here = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
         return args.world_size, min(properties.total_memory for properties in here)
     read = re.fullmatch(r"(\d+)x(\d+(?:\.\d+)?)GB", args.fit)
@@ -93,7 +95,7 @@ def gpus_of(args: VideoMAETrainingArguments) -> tuple[int, float]:
 
 
 def memory_settings(run: Run, batch: int, num_gpus: int, *, checkpointing: bool) -> MemorySettings:
-    """What the settings of a run say about its memory, for a batch of a process."""
+    """The settings of a run that determine its memory, for a batch of `batch` videos per process."""
     args = run.training
     return MemorySettings(
         clips=batch * run.clips.num_sample,
@@ -107,12 +109,12 @@ def memory_settings(run: Run, batch: int, num_gpus: int, *, checkpointing: bool)
 
 
 def plan_lines(run: Run, model, train_set=None, num_gpus: int | None = None) -> list[str]:
-    """What a run will do, a line each: model, data, batch, learning rate, length, memory.
+    """Describes a run, one line each for model, data, batch, learning rate, length and memory.
 
     Args:
         run: settings, after `fit_batch`.
-        model: to be trained.
-        train_set: data set of the run; None where there is none, and then no steps.
+        model: the model to train.
+        train_set: training set of the run; None if there is none, which leaves out the number of steps.
         num_gpus: as in `fit_batch`.
     """
     args, num_sample = run.training, run.clips.num_sample
@@ -127,7 +129,9 @@ def plan_lines(run: Run, model, train_set=None, num_gpus: int | None = None) -> 
         f"{count(num_gpus, 'process')} x {count(args.gradient_accumulation_steps, 'accumulation step')}"
     )
     if args.per_device_train_batch_size == 1 and (run.augmentation.mixup_alpha or run.augmentation.cutmix_alpha):
-        lines.append("WARNING: clips are mixed within the batch of a process, which here has one video; take two")
+        lines.append(
+            "WARNING: clips are mixed within the batch of a process, which has only one video; use at least two"
+        )
     return [*lines, *_schedule_lines(args, train_set), memory_line(model, settings)]
 
 
@@ -147,7 +151,7 @@ def _model_line(model) -> str:
 def _processes_line(args: VideoMAETrainingArguments, train_set, num_gpus: int) -> str:
     if train_set is None:
         return count(num_gpus, "process")
-    # A stream's length is that of this process.
+    # The length of a stream counts only this process.
     num_videos = train_set.source.num_videos if isinstance(train_set, VideoStream) else len(train_set)
     line = f"{count(num_gpus, 'process')} on {args.device.type}, {count(num_videos, 'video')} an epoch"
     left_over = num_videos - steps_of(args, train_set)[0] * args.videos_per_step
@@ -172,14 +176,14 @@ def _schedule_lines(args: VideoMAETrainingArguments, train_set) -> list[str]:
             return [
                 rate,
                 length,
-                f"WARNING: {total:,} steps at a rate that no recipe set seldom learn anything; begin with one of "
-                f"examples/recipes, or raise num_train_epochs",
+                f"WARNING: {total:,} steps are rarely enough to learn anything at a learning rate that no recipe set; "
+                f"start from one of examples/recipes, or raise num_train_epochs",
             ]
     return [rate, length]
 
 
 def steps_of(args: VideoMAETrainingArguments, train_set) -> tuple[int, int]:
-    """(optimizer steps of an epoch, of the run), as the Trainer will count them."""
+    """(optimizer steps per epoch, optimizer steps of the run), as the Trainer counts them."""
     if isinstance(train_set, VideoStream):
         epoch = math.ceil(train_set.num_batches / args.gradient_accumulation_steps)
     else:
@@ -188,7 +192,7 @@ def steps_of(args: VideoMAETrainingArguments, train_set) -> tuple[int, int]:
 
 
 def memory_line(model, settings: MemorySettings) -> str:
-    """The estimate for one process, largest parts first."""
+    """The memory estimate for one process, as a line with the largest parts first."""
     parts = estimate_memory(model, settings)
     total = sum(parts.values())
     unit, name = (GIB, "GiB") if total >= GIB else (GIB / 1024, "MiB")
@@ -199,9 +203,9 @@ def memory_line(model, settings: MemorySettings) -> str:
 
 
 class PaceCallback(TrainerCallback):
-    """Says, at the first line of the log that comes after two steps, how fast the run is and when it will end.
+    """Prints the pace of the run and its remaining time, at the first log entry after two steps.
 
-    The first step is not counted: it also waits for the first data and for what is compiled.
+    The first step is not counted, because it includes the start of the data loaders and compilation.
     """
 
     def __init__(self, num_sample: int = 1) -> None:
@@ -221,12 +225,12 @@ class PaceCallback(TrainerCallback):
         clips = f" ({videos * self.num_sample:.3g} clips)" if self.num_sample > 1 else ""
         left = state.max_steps - state.global_step
         rest = f"; the {left:,} steps left take about {duration(left * seconds)}, without evaluation" if left else ""
-        tqdm.write(f"pace: {videos:.3g} videos a second{clips}, {seconds:.3g} s a step{rest}")  # above the bar
+        tqdm.write(f"pace: {videos:.3g} videos/s{clips}, {seconds:.3g} s/step{rest}")  # above the progress bar
         self._said = True
 
 
 def duration(seconds: float) -> str:
-    """In the two largest units: "3 d 4 h", "2 h 5 min", "40 s"."""
+    """Formats a duration in its two largest units: "3 d 4 h", "2 h 5 min", "40 s"."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""What can be known to fail before a run begins, said in one line."""
+"""Checks before a run starts, for mistakes that would only surface later."""
 
 from pathlib import Path
 
@@ -12,14 +12,14 @@ from ..settings.training_arguments import VideoMAETrainingArguments
 
 
 def check_checkpoint(checkpoint: str | None) -> None:
-    """Raises OSError for a checkpoint that is not there; the message names the setting, which a recipe may have."""
+    """Raises OSError if a checkpoint does not exist; the message names the setting, which may be in a recipe."""
     if not checkpoint or Path(checkpoint).is_dir():
         return
     try:
         find_config(checkpoint, {})
     except OSError as error:
         raise OSError(
-            f"checkpoint={checkpoint}, of the command line or the recipe: {error} (`--checkpoint none` starts from "
+            f"checkpoint={checkpoint}, set by the command line or the recipe: {error} (`--checkpoint none` starts from "
             f"random weights.)"
         ) from error
 
@@ -29,14 +29,14 @@ def check_trackers(args: VideoMAETrainingArguments) -> None:
     available = get_available_reporting_integrations()
     for name in args.report_to:
         if name in INTEGRATION_TO_CALLBACK and name not in available:
-            raise ValueError(f"report_to={name} needs its package, which is not installed: pip install {name}")
+            raise ValueError(f"report_to={name} needs a package that is not installed: pip install {name}")
 
 
 def check_evaluation(args: VideoMAETrainingArguments, problem_type: str | None, eval_set, probe) -> None:
-    """Raises ValueError where an evaluation is asked for that cannot be, or a metric that it does not report."""
+    """Raises ValueError if an evaluation is requested without data, or a metric that evaluations do not report."""
     strategy = str(getattr(args.eval_strategy, "value", args.eval_strategy))
     if strategy != "no" and eval_set is None:
-        raise ValueError(f"eval_strategy={strategy} needs videos to evaluate on; give --eval_data.")
+        raise ValueError(f"eval_strategy={strategy} needs videos to evaluate on; set --eval_data.")
     if args.metric_for_best_model is not None:
         check_metric(args.metric_for_best_model, problem_type)
         if args.metric_for_best_model.endswith("knn_top1") and probe is None:

@@ -1,7 +1,7 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""What a run is: its command, classes, data and the settings that decide what is learned.
+"""The record of a run: its command, classes and data, and the settings that affect the trained weights.
 
-Each run writes it to run.json in its output_dir and in every checkpoint, and is resumed only by the same run.
+Each run writes its record to run.json, in `output_dir` and in every checkpoint. Only the same run can resume from it.
 """
 
 import dataclasses
@@ -20,15 +20,15 @@ from .safeguards import RECORD, last_checkpoint
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as it is compared.
+    """The facts by which runs are compared.
 
     Args:
         command: pretrain or finetune.
-        problem_type: None for pretraining.
-        classes: names of the classes or targets, [] for pretraining.
-        data: of `data_facts`: how many videos, and a digest of their names, labels and order.
-        model: fields of the configuration.
-        settings: those that decide what is learned.
+        problem_type: problem type of the model; None for pretraining.
+        classes: names of the classes or targets; [] for pretraining.
+        data: the result of `data_facts`: number of videos, and a digest of their names, labels and order.
+        model: fields of the model configuration.
+        settings: settings that affect the trained weights.
     """
 
     command: str
@@ -40,6 +40,7 @@ class RunRecord:
 
     @classmethod
     def of(cls, run: Run, config: VideoMAEV2Config, train_set) -> "RunRecord":
+        """The record of a run with this model configuration and training set."""
         classifies = run.verb != "pretrain"
         fields = [name for name in VideoMAEV2Config.__annotations__ if name != "label_mappings"]
         record = cls(
@@ -50,15 +51,17 @@ class RunRecord:
             model={name: getattr(config, name) for name in fields},
             settings=run.learning_settings(),
         )
-        return cls(**json.loads(json.dumps(dataclasses.asdict(record), default=_plain)))  # as it is read back
+        return cls(
+            **json.loads(json.dumps(dataclasses.asdict(record), default=_plain))
+        )  # equal to the record read back
 
     def write(self, folder: str | Path, **more) -> None:
-        """Writes run.json whole or not at all; `more` stands beside the fields."""
+        """Writes run.json whole or not at all, with `more` as additional fields."""
         content = {**dataclasses.asdict(self), **more}
         write_text(Path(folder, RECORD), json.dumps(content, indent=1))
 
     def differences(self, other: dict, *, settings: bool) -> list[str]:
-        """How this run differs from one read from run.json, a text for each difference; `settings` compares these."""
+        """Describes each difference from a record read from run.json; `settings` also compares the settings."""
         found = []
         for name in ("command", "problem_type", "classes"):
             if other.get(name) != getattr(self, name):
@@ -70,7 +73,7 @@ class RunRecord:
         return found
 
 
-def _plain(value):
+def _plain(value: object) -> object:
     return getattr(value, "value", None) or str(value)
 
 
@@ -80,49 +83,49 @@ def _shown(value) -> str:
 
 
 def read_record(folder: str | Path) -> dict | None:
-    """The content of run.json in a folder; None where there is none."""
+    """The content of run.json in a folder; None if the file does not exist."""
     file = Path(folder, RECORD)
     content = read_json(file) if file.is_file() else None
     if content is not None and not isinstance(content, dict):
-        raise ValueError(f"{file} must be a mapping, as a run here writes it.")
+        raise ValueError(f"{file} must be a mapping, as runs of this package write it.")
     return content
 
 
 def check_same_run(checkpoint: str | Path, record: RunRecord, *, allow_changes: bool) -> list[str]:
-    """Compares a checkpoint with the run that is to go on from it.
+    """Compares a checkpoint with the run that is to resume from it.
 
     Returns:
-        Lines about what differs and is allowed to.
+        Messages about differences that are allowed.
 
     Raises:
-        ValueError: the checkpoint is of another run: another command, model, problem type, classes or data, or, unless
-            `allow_changes`, other settings.
+        ValueError: the checkpoint is of another run: its command, model, problem type, classes or data differ, or,
+            without `allow_changes`, its settings.
     """
     then = read_record(checkpoint)
     if then is None:
-        return [f"{checkpoint} has no {RECORD}: whether it is of this run is not known"]
+        return [f"{checkpoint} has no {RECORD}, so that it is unknown whether it belongs to this run"]
     hard = record.differences(then, settings=False)
     if hard:
         raise ValueError(
-            f"{checkpoint} is of another run: {several(hard)}. Leave out --resume_from_checkpoint to start a run, or "
-            f"take another output_dir."
+            f"{checkpoint} belongs to another run: {several(hard)}. Leave out --resume_from_checkpoint to start a new "
+            f"run, or choose another output_dir."
         )
     soft = record.differences(then, settings=True)
     if soft and not allow_changes:
         raise ValueError(
-            f"{checkpoint} was made with other settings: {several(soft)}. A resumed run would be neither of the two; "
-            f"give the same settings, or --allow_changes true to go on with the new ones."
+            f"{checkpoint} was written with different settings: {several(soft)}. Use the same settings, or "
+            f"--allow_changes true to resume with the new ones."
         )
-    return [f"goes on with other settings: {several(soft)}"] if soft else []
+    return [f"resuming with different settings: {several(soft)}"] if soft else []
 
 
 def hub_id(checkpoint: str | None) -> str | None:
-    """The name of a checkpoint on the Hub; None where it is a folder here, or there is none."""
+    """The Hub id of a checkpoint; None if it is a local folder, or there is none."""
     return None if checkpoint is None or Path(checkpoint).exists() else checkpoint
 
 
 def resume_path(args: VideoMAETrainingArguments) -> str | None:
-    """The checkpoint that `resume_from_checkpoint` means: a folder, or the last complete one for `last` and `true`."""
+    """The checkpoint of `resume_from_checkpoint`: its folder, or the last complete one for `last` and `true`."""
     said = args.resume_from_checkpoint
     if said is None or str(said).lower() == "false":
         return None

@@ -1,13 +1,14 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Checkpoints that are complete or do not count, whatever interrupts their writing: a kill, a crash, a full disk.
+"""Protects a run against interrupted writes, non-finite losses and signals.
 
-The last file of a checkpoint is run.json, which lists all others with their sizes. A checkpoint without it, which is
-not from here, is complete if all that a run needs to go on is there.
+Checkpoints: an interrupted write (a kill, a crash, a full disk) leaves a checkpoint that is recognised as incomplete
+and not used. The last file of a checkpoint is run.json, which lists all others with their sizes. A checkpoint without
+run.json, written by other software, is complete if it has all files that are needed to resume.
 
+Losses: a non-finite loss or gradient ends the run before it reaches the weights, and the videos are named.
 
-A loss or gradient that is not finite ends the run before it reaches the weights, and names the videos.
-
-Signals: a run that is told to end finishes its step, saves a checkpoint and leaves, in all processes alike."""
+Signals: a run that receives SIGTERM or SIGINT finishes its step, saves a checkpoint and ends, in all processes.
+"""
 
 import functools
 import json
@@ -38,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 RECORD = "run.json"
 _STATE = "trainer_state.json"
-# Of checkpoints without a list of their files: one of the patterns of each line must be there
+# Checkpoints without a list of their files must have a file for one of the patterns of each line.
 _NEEDED = (
     ("model.safetensors", "*.safetensors*", "pytorch_model*", "pytorch_model_fsdp*", "global_step*"),
     ("optimizer.pt", "optimizer*", "global_step*"),
@@ -48,11 +49,11 @@ _NEEDED = (
 
 
 class CannotWriteError(OSError):
-    """A folder could not be written: the disk is full, say."""
+    """A folder could not be written, for example because the disk is full."""
 
 
 def last_checkpoint(output_dir: str | Path) -> str | None:
-    """The complete checkpoint of the most steps in a folder; None if there is none."""
+    """The complete checkpoint with the most steps in a folder; None if there is none."""
     found = {int(path.name[11:]): path for path in Path(output_dir).glob("checkpoint-*") if _is_numbered(path)}
     for _, path in sorted(found.items(), reverse=True):
         missing = missing_file(path)
@@ -63,11 +64,12 @@ def last_checkpoint(output_dir: str | Path) -> str | None:
 
 
 def is_complete(checkpoint: Path) -> bool:
+    """Whether a checkpoint has all of its files, with their sizes."""
     return missing_file(checkpoint) is None
 
 
 def missing_file(checkpoint: Path) -> str | None:
-    """The name of a file that is missing, cut short or unreadable in a checkpoint; None if it is complete."""
+    """The name of a file that is missing, truncated or unreadable in a checkpoint; None if it is complete."""
     try:
         TrainerState.load_from_json(str(checkpoint / _STATE))
         files = json.loads((checkpoint / RECORD).read_text(encoding="utf-8")).get("files")
@@ -99,40 +101,42 @@ def list_files(folder: Path) -> dict[str, int]:
 
 
 def check_complete(checkpoint: str | Path) -> None:
-    """Raises ValueError for a checkpoint from which a run cannot go on as if nothing had happened.
+    """Raises ValueError for a checkpoint from which a run cannot resume.
 
-    Its files are opened, and not only counted: the Trainer would not say which of them torch refuses.
+    All of its files are opened, because an error in the Trainer would not name the damaged file.
     """
     checkpoint = Path(checkpoint)
     if not checkpoint.is_dir():
-        raise ValueError(f"resume_from_checkpoint={checkpoint} is no folder; `last` takes the last one in output_dir.")
+        raise ValueError(
+            f"resume_from_checkpoint={checkpoint} is not a folder; `last` is the last checkpoint in output_dir."
+        )
     missing = missing_file(checkpoint)
     if missing is not None:
         other = last_checkpoint(checkpoint.parent)
         raise ValueError(
             f"{checkpoint} is incomplete: {missing} is missing or damaged. "
-            + (f"{other} is complete." if other else "There is no complete one beside it.")
+            + (f"{other} is complete." if other else "No checkpoint next to it is complete.")
         )
     for path in sorted([*checkpoint.iterdir(), *checkpoint.glob("ema/*")]):
         if path.suffix == ".safetensors":
             read_tensors(path)
-        elif path.suffix in (".pt", ".pth", ".bin") and path.name != TRAINING_ARGS_NAME:  # which nobody reads
-            with safe_globals():  # numpy's random state
+        elif path.suffix in (".pt", ".pth", ".bin") and path.name != TRAINING_ARGS_NAME:  # which is never read
+            with safe_globals():  # allows numpy's random state
                 read_pickle(path)
 
 
 @contextmanager
 def checkpoint_written(checkpoint: Path, *, by_this_process: bool) -> Iterator[None]:
-    """Around the writing of a checkpoint. One that fails is removed, and the error names its folder."""
+    """Context in which a checkpoint is written. After an error the checkpoint is removed, and the error names it."""
     if by_this_process:
-        # Of an earlier run: new files beside old ones are incomplete.
+        # From an earlier run: until these files are written again, the checkpoint counts as incomplete.
         (checkpoint / _STATE).unlink(missing_ok=True)
         (checkpoint / RECORD).unlink(missing_ok=True)
     try:
         with folder_named(checkpoint):
             yield
     except CannotWriteError as error:
-        if by_this_process:  # the disk may be full of it
+        if by_this_process:  # frees the space on a full disk
             shutil.rmtree(checkpoint, ignore_errors=True)
         last = last_checkpoint(checkpoint.parent)
         raise CannotWriteError(
@@ -142,12 +146,12 @@ def checkpoint_written(checkpoint: Path, *, by_this_process: bool) -> Iterator[N
 
 @contextmanager
 def folder_named(folder: Path | str) -> Iterator[None]:
-    """Around the writing of files: what their writers raise when they cannot becomes an error that names the folder."""
+    """Context in which files are written: errors of their writers become a `CannotWriteError` that names the folder."""
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
-        # An OSError without a number is none of the system, but of a request to the Hub, say. torch.save tells of a
-        # full disk by a RuntimeError of its archive writer.
+        # An OSError without a number does not come from the system, but for example from a request to the Hub. On a
+        # full disk, torch.save raises a RuntimeError of its archive writer.
         if isinstance(error, OSError) and error.errno is None:
             raise
         if isinstance(error, RuntimeError) and "inline_container.cc" not in str(error):
@@ -157,7 +161,7 @@ def folder_named(folder: Path | str) -> Iterator[None]:
 
 
 def flush_to_disk(folder: Path | str) -> None:
-    """Returns when the files of a folder would outlast a power failure."""
+    """Flushes the files of a folder to the disk, so that they survive a power failure."""
     for path in Path(folder).rglob("*"):
         if path.is_file():
             with open(path, "rb+") as file:
@@ -165,7 +169,7 @@ def flush_to_disk(folder: Path | str) -> None:
 
 
 def check_finite(model: torch.nn.Module, step: int) -> None:
-    """Raises FloatingPointError if a weight is not finite, so that no checkpoint has such weights."""
+    """Raises FloatingPointError if a weight is not finite, so that no checkpoint contains such weights."""
     for name, parameter in model.named_parameters():
         if not parameter.detach().isfinite().all():
             raise FloatingPointError(
@@ -179,7 +183,7 @@ def _is_numbered(path: Path) -> bool:
 
 @dataclass
 class NamingCollator:
-    """A collator that adds `paths`, the names of the videos, to the batch; `StepRecord` takes them out again."""
+    """A collator that adds the names of the videos to the batch, as `paths`; `StepRecord` removes them again."""
 
     collate: Callable
 
@@ -190,28 +194,30 @@ class NamingCollator:
 
 
 class StepRecord:
-    """What an optimizer step has seen in this process: the losses of its batches, and their videos."""
+    """The losses and videos of the batches of an optimizer step in this process."""
 
     def __init__(self) -> None:
         self.paths, self.losses = [], []
 
     def begin(self, batches: list[dict]) -> None:
+        """Starts a step with these batches, and removes their `paths`."""
         self.paths, self.losses = [batch.pop("paths", []) for batch in batches], []
 
     @property
     def num_clips(self) -> int:
-        """Of all batches; several of each video with `num_sample`."""
+        """Number of clips in all batches; with `num_sample`, a video has several."""
         return sum(len(paths) for paths in self.paths)
 
     def check(self, trainer: Trainer, grad_norm: torch.Tensor | float) -> None:
-        """Raises FloatingPointError, in all processes alike, if the gradient is not finite.
+        """Raises FloatingPointError, in all processes, if the gradient is not finite.
 
-        A loss that is not finite makes the gradient so, in all processes: one number tells of all. That costs one wait
-        for the device in a step, and `logging_nan_inf_filter`, which is off, would cost two for each batch.
+        A non-finite loss makes the gradient non-finite in all processes, so that checking one number is enough. It
+        costs one synchronisation with the device per step; `logging_nan_inf_filter`, which is off, would cost two per
+        batch.
         """
         if math.isfinite(grad_norm):
             return
-        scale = trainer.current_gradient_accumulation_steps  # by which the Trainer divides each
+        scale = trainer.current_gradient_accumulation_steps  # the Trainer divides each loss by it
         own = [
             {"rank": trainer.args.process_index, "loss": loss.item() * scale, "videos": paths}
             for loss, paths in zip(self.losses, self.paths)
@@ -219,7 +225,7 @@ class StepRecord:
         batches = gather_object(own)
         bad = [batch for batch in batches if not math.isfinite(batch["loss"])]
         if not bad and trainer.accelerator.scaler is not None:
-            return  # float16: the scaler leaves such steps out, and lowers its scale
+            return  # float16: the gradient scaler skips such steps and lowers its scale
         step, file = trainer.state.global_step + 1, Path(trainer.args.output_dir, "nonfinite.json")
         if trainer.is_world_process_zero():
             report = {"step": step, "grad_norm": _json(float(grad_norm)), "batches": bad or batches}
@@ -243,23 +249,23 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopOnSignal(TrainerCallback):
-    """SIGTERM (of clusters that preempt) and SIGINT (Ctrl-C) end the run after its step, with a checkpoint.
+    """SIGTERM (from clusters that preempt) and SIGINT (Ctrl-C) end the run after the current step, with a checkpoint.
 
-    The exit status is 128 + the signal: 143 or 130. It does not matter which of the processes gets the signal: after
-    every step they agree on it, in a group of their own on the CPUs, which waits for no device. (transformers'
-    `enable_jit_checkpoint` does not ask: processes stop at different steps, and wait for each other for ever.)
+    The exit status is 128 + the signal: 143 or 130. Any of the processes may get the signal: they exchange it after
+    every step, in a separate process group on the CPUs that does not synchronise with devices. (With transformers'
+    `enable_jit_checkpoint`, processes stop at different steps and wait for each other forever.)
     """
 
     def __init__(self) -> None:
         self.received = 0
-        # In shared memory, for the workers of data loaders
+        # In shared memory, because the workers of data loaders read it
         self.is_training = torch.zeros((), dtype=torch.bool).share_memory_()
         self._group = None
 
     @contextmanager
     def catching(self) -> Iterator[None]:
-        """Around training. Signals that were ignored before (nohup) still are."""
-        if threading.current_thread() is not threading.main_thread():  # Python gives signals to that one alone
+        """Context of training. Signals that were ignored before (nohup) stay ignored."""
+        if threading.current_thread() is not threading.main_thread():  # only the main thread can handle signals
             yield
             return
         self.received = 0
@@ -274,11 +280,11 @@ class StopOnSignal(TrainerCallback):
                 signal.signal(number, handler or signal.SIG_DFL)
 
     def _receive(self, number: int, frame) -> None:
-        # Alone, a second Ctrl-C stops at once. Launchers hand the first on to processes that have had it already.
+        # In a single process, a second Ctrl-C stops at once. Launchers send processes the first signal a second time.
         if self.received and number == signal.SIGINT and self._group is None:
             raise KeyboardInterrupt
         if not self.received:
-            # print may be in use by what the signal interrupts
+            # The interrupted code may be inside print, which is not reentrant.
             os.write(2, f"{signal.Signals(number).name}: a checkpoint is saved after this step.\n".encode())
         self.received = number
 
@@ -294,19 +300,19 @@ class StopOnSignal(TrainerCallback):
             self.received = int(received)
         self.stopping = bool(self.received)
         if self.stopping:
-            # Logged, as the checkpoint does not keep the sum of the losses since the last log. Not evaluated: there
-            # may be seconds left.
+            # The loss is logged, because the checkpoint does not keep the sum since the last entry. Evaluation is
+            # skipped, because the process may be killed within seconds.
             control.should_save = control.should_log = True
             control.should_evaluate = False
 
     def leave(self, args: TrainingArguments, state: TrainerState) -> None:
-        """To be called when the step has been saved; raises SystemExit if that was the last one."""
+        """Raises SystemExit if a signal has stopped the run; called after the step has been saved."""
         if not self.stopping:
             return
-        if self._group is not None:  # launchers kill the others when the first one leaves
+        if self._group is not None:  # launchers kill the other processes when the first one ends
             torch.distributed.barrier(group=self._group)
         if args.process_index == 0:
-            way_on = "" if args.save_only_model else "; --resume_from_checkpoint last goes on from there"
+            way_on = "" if args.save_only_model else "; resume with --resume_from_checkpoint last"
             name = signal.Signals(self.received).name
             print(
                 f"{name}: stopped after step {state.global_step}, checkpoint in {args.output_dir}{way_on}.", flush=True
@@ -314,7 +320,7 @@ class StopOnSignal(TrainerCallback):
         raise SystemExit(128 + self.received)
 
     def worker_init_fn(self, then: Callable[[int], None] | None = None) -> Callable[[int], None]:
-        """For a DataLoader: its workers outlive signals sent to all processes of a job, as the step needs them."""
+        """For a DataLoader: its workers survive signals sent to all processes of a job, because the step needs them."""
         return functools.partial(_outlive_signals, is_training=self.is_training, then=then)
 
 

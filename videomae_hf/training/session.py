@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""What surrounds every command that uses the Trainer: settings read, processes checked, the output folder claimed."""
+"""Runs a command that uses the Trainer: reads its settings, checks the processes, and claims the output folder."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from .run_checks import check_checkpoint, check_trackers
 
 
 def execute(verb: Verb, command: Callable[[Run], None], arguments: list[str]) -> None:
-    """Runs a command with the settings of a command line."""
+    """Runs a command with the settings of the command line."""
     try:
         execute_run(command, parse_command_line(arguments, verb))
     finally:
@@ -31,8 +31,8 @@ def execute_run(command: Callable[[Run], None], run: Run) -> None:
     if run.unused:
         report(args, [f"{run.verb} does not use these settings of the recipe: {', '.join(run.unused)}"])
     run = with_smoke_test_videos(run)
-    set_seed(args.seed)  # before the model is made
+    set_seed(args.seed)  # before the model is created
     claimed = output_claimed(run) if run.verb in ("pretrain", "finetune") else output_writable(args)
-    with lost_processes_named(args), claimed as lines:
-        report(args, lines)
+    with lost_processes_named(args), claimed as messages:
+        report(args, messages)
         command(run)

@@ -1,17 +1,21 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""transformers' Trainer with what masked video transformers need: parameter groups, streams, a log, bad videos."""
+"""transformers' Trainer, extended for masked video transformers: parameter groups, streams, throughput, bad videos."""
 
 import logging
 import math
 import time
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
-from huggingface_hub import HfApi
-from torch.utils.data import RandomSampler, Sampler, SequentialSampler
+from huggingface_hub import CommitInfo, HfApi
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader, RandomSampler, Sampler, SequentialSampler
 from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainerCallback
 from transformers.trainer import SCHEDULER_NAME
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from transformers.utils import PushInProgress
 
 from ..checkpoints.model_card import Checkpoint, model_card
@@ -37,7 +41,7 @@ from .sharding import load_optimizer, load_weights, save_optimizer
 
 logger = logging.getLogger(__name__)
 
-# What a checkpoint's folder has for others; not its settings, logs and pictures
+# Files of a checkpoint's folder that are uploaded to the Hub; settings, logs and pictures are not
 PUBLIC_FILES = (
     "*.safetensors",
     "*.safetensors.index.json",
@@ -50,14 +54,16 @@ PUBLIC_FILES = (
 
 
 class VideoMAETrainer(Trainer):
-    """`Trainer` with the official parameter groups, a log that tells what it waits for, a limit on bad videos, an
-    average of the weights, and checkpoints that outlast what ends a run.
+    """A `Trainer` for video models.
+
+    It adds the official parameter groups and schedule, the throughput and the time spent waiting for data in the log, a
+    limit on bad videos, a moving average of the weights, and checkpoints that survive interruptions.
 
     Raises (by `train`):
-        BadVideosError: more bad videos than `max_bad_fraction`.
-        FloatingPointError: a loss or gradient that is not finite; nonfinite.json in `output_dir` names the videos.
+        BadVideosError: the fraction of bad videos is above `max_bad_fraction`.
+        FloatingPointError: a loss or gradient is not finite; nonfinite.json in `output_dir` names the videos.
         ChildProcessError: a worker of a data loader was killed.
-        SystemExit: the run was told to end by a signal, and has saved a checkpoint (see `StopOnSignal`).
+        SystemExit: a signal has ended the run, which has saved a checkpoint (see `StopOnSignal`).
     """
 
     args: VideoMAETrainingArguments
@@ -65,12 +71,12 @@ class VideoMAETrainer(Trainer):
     def __init__(
         self, model=None, args=None, *others, probe: Probe | None = None, record: RunRecord | None = None, **kwargs
     ) -> None:
-        # transformers refuses to save what it cannot resume; here `sharding` saves the optimizer's state.
+        # transformers refuses to save the optimizer's state with FSDP2, which it cannot resume; `sharding` saves it.
         with _replaced(args, "save_only_model", True) if args is not None and args.fsdp2 else nullcontext():
             super().__init__(model, args, *others, **kwargs)
         check_sharding(self)
         self.probe, self.record = probe, record
-        self.scores: dict[str, float] = {}  # of the last evaluation
+        self.scores: dict[str, float] = {}  # scores of the last evaluation
         self._seconds_waiting = self._seconds_computing = 0.0
         self._clips_timed = self._steps_timed = 0
         self._step = StepRecord()
@@ -98,19 +104,19 @@ class VideoMAETrainer(Trainer):
             self.optimizer_cls_and_kwargs = (optimizer_class, options)
         return super().create_optimizer(model)
 
-    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
-        """The official schedule with `base_learning_rate`, otherwise that of transformers which the arguments name."""
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
+        """The official schedule with `base_learning_rate`, otherwise the schedule that `lr_scheduler_type` names."""
         args = self.args
         if self.lr_scheduler is None and args.base_learning_rate is not None:
             lowest = args.base_min_learning_rate / args.base_learning_rate
             warmup = args.get_warmup_steps(num_training_steps)
             optimizer = self.optimizer if optimizer is None else optimizer
             self.lr_scheduler = official_schedule(optimizer, warmup, num_training_steps, lowest)
-            self._created_lr_scheduler = True  # so that another `train` makes another
+            self._created_lr_scheduler = True  # so that another call of `train` creates a new one
         return super().create_scheduler(num_training_steps, optimizer)
 
     def _get_train_sampler(self, train_dataset=None) -> Sampler | None:
-        """As transformers', over the videos that fill whole optimizer steps."""
+        """transformers' sampler, over the videos that fill whole optimizer steps."""
         dataset = self.train_dataset if train_dataset is None else train_dataset
         sampler = super()._get_train_sampler(dataset)
         if sampler is None or not self.args.dataloader_drop_last:
@@ -118,10 +124,10 @@ class VideoMAETrainer(Trainer):
         num_videos = self.args.steps_per_epoch(len(dataset)) * self.args.videos_per_step
         if isinstance(sampler, SequentialSampler):
             return SequentialSampler(range(num_videos))
-        # accelerate replaces it by one of its own, which takes num_samples over. Each epoch leaves out other videos.
+        # accelerate replaces it by a sampler that copies num_samples. Each epoch leaves out different videos.
         return RandomSampler(dataset, num_samples=num_videos)
 
-    def train(self, *args, **kwargs):
+    def train(self, *args, **kwargs) -> TrainOutput:
         try:
             with self._stop.catching():
                 return super().train(*args, **kwargs)
@@ -129,26 +135,30 @@ class VideoMAETrainer(Trainer):
             if not self._is_of_killed_worker(error):
                 raise
             with suppress(RuntimeError):
-                # torch answers the signal of its death with an error of its own, which may come after the closed pipe.
+                # torch raises an error of its own for the worker's death, which may come after that of the closed pipe.
                 time.sleep(1)
             raise ChildProcessError(
-                f"A DataLoader worker is gone ({error}). If it was killed, memory ran out: lower "
+                f"A DataLoader worker died ({error}). If it was killed, memory ran out: lower "
                 f"dataloader_num_workers, dataloader_prefetch_factor or, with streaming, shuffle_buffer."
             ) from error
 
     def _is_of_killed_worker(self, error: Exception) -> bool:
         if isinstance(error, RuntimeError):
             return str(error).startswith("DataLoader worker (pid")
-        # On the way of a batch from the worker; not from within it
+        # The error must come from the transfer of a batch, not from code in the worker.
         return self.args.dataloader_num_workers > 0 and "in DataLoader worker process" not in str(error)
 
-    def get_train_dataloader(self):
-        """A stream goes past accelerate, which would share it out again: it is this process's part already."""
+    def get_train_dataloader(self) -> DataLoader:
+        """The data loader of the training set.
+
+        A stream bypasses accelerate, which would divide it among the processes again: it already is the part of this
+        process.
+        """
         stream, args = self.train_dataset, self.args
         if not isinstance(stream, VideoStream):
             with _replaced(self, "data_collator", NamingCollator(self.data_collator)):
                 return self._with_lasting_workers(super().get_train_dataloader())
-        return torch.utils.data.DataLoader(
+        return DataLoader(
             stream,
             batch_size=stream.batch_size,
             collate_fn=SkippingCollator(NamingCollator(self.data_collator)),
@@ -160,19 +170,20 @@ class VideoMAETrainer(Trainer):
             multiprocessing_context=args.dataloader_multiprocessing_context,
         )
 
-    def get_eval_dataloader(self, *args, **kwargs):
+    def get_eval_dataloader(self, *args, **kwargs) -> DataLoader:
         with _last_batch_kept(self.args):
             return self._with_lasting_workers(super().get_eval_dataloader(*args, **kwargs))
 
-    def get_test_dataloader(self, *args, **kwargs):
+    def get_test_dataloader(self, *args, **kwargs) -> DataLoader:
         with _last_batch_kept(self.args):
             return super().get_test_dataloader(*args, **kwargs)
 
-    def _with_lasting_workers(self, loader):
+    def _with_lasting_workers(self, loader: DataLoader) -> DataLoader:
+        """Lets the workers of a data loader of accelerate survive signals, see `StopOnSignal`."""
         loader.base_dataloader.worker_init_fn = self._stop.worker_init_fn(loader.worker_init_fn)
         return loader
 
-    def get_batch_samples(self, *args, **kwargs):
+    def get_batch_samples(self, *args, **kwargs) -> tuple[list, torch.Tensor | int | None]:
         start = time.perf_counter()
         batches, num_items = super().get_batch_samples(*args, **kwargs)
         self._seconds_waiting += time.perf_counter() - start
@@ -185,14 +196,14 @@ class VideoMAETrainer(Trainer):
         self._step.losses.append(loss)
         return loss
 
-    def _get_grad_norm(self, *args, **kwargs):
+    def _get_grad_norm(self, *args, **kwargs) -> torch.Tensor | float:
         grad_norm = super()._get_grad_norm(*args, **kwargs)
         self._step.check(self, grad_norm)
         return grad_norm
 
     def _maybe_log_save_evaluate(self, *args, **kwargs) -> None:
         super()._maybe_log_save_evaluate(*args, **kwargs)
-        self._stop.leave(self.args, self.state)  # here, as the end of a run may delete what was just saved
+        self._stop.leave(self.args, self.state)  # here, because the end of a run may delete the checkpoint
 
     def _save_checkpoint(self, model, trial) -> None:
         check_finite(self.model, self.state.global_step)
@@ -202,28 +213,28 @@ class VideoMAETrainer(Trainer):
             if self.record is not None and self.args.should_save:
                 self.record.write(folder, step=self.state.global_step, files=list_files(folder))
 
-    def _save_optimizer_and_scheduler(self, output_dir: str):
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if not self.args.fsdp2:
             return super()._save_optimizer_and_scheduler(output_dir)
         save_optimizer(self.model, self.optimizer, output_dir, by_this_process=self.args.should_save)
         if self.args.should_save:
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER_NAME))
 
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None):
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if not self.args.fsdp2 or checkpoint is None:
             return super()._load_optimizer_and_scheduler(checkpoint)
         load_optimizer(self.model, self.optimizer, checkpoint, self.args.process_index)
         self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint, SCHEDULER_NAME), weights_only=True))
 
     def _save_rng_state(self, output_dir: str) -> None:
-        """The last that every process writes: behind it comes trainer_state.json, which says that all is there."""
+        """Saves the last file that every process writes; trainer_state.json, the mark of completion, comes after."""
         super()._save_rng_state(output_dir)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             flush_to_disk(output_dir)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """The model, and its average in the folder `ema`; at the end of a run with `evaluate_ema` the average alone."""
+        """Saves the model, and its average in the folder `ema`; after a run with `evaluate_ema`, only the average."""
         folder = output_dir or self.args.output_dir
         with folder_named(folder):
             if self.average is None:
@@ -244,11 +255,11 @@ class VideoMAETrainer(Trainer):
         revision: str | None = None,
         private: bool | None = None,
         **kwargs,
-    ):
-        """Uploads weights, configuration, processor, their code and a card, in one commit.
+    ) -> CommitInfo | Future[CommitInfo] | None:
+        """Uploads weights, configuration, processor, their code and a model card, in one commit.
 
-        transformers' own would upload the whole output_dir: settings with paths of this machine, logs, and pictures of
-        the videos. `push_to_hub.py` does more: it also proves that the result loads.
+        The method of transformers would upload the whole output_dir: settings with paths of this machine, logs, and
+        pictures of the videos. `push_to_hub.py` also verifies that the result loads.
         """
         if self.hub_model_id is None:
             self.init_hf_repo(token=token, private=private)
@@ -264,7 +275,7 @@ class VideoMAETrainer(Trainer):
         return self._upload(self.args.output_dir, commit_message, token, revision, as_future=not blocking)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """The model of a checkpoint or, with hub_strategy checkpoint and all_checkpoints, all of it."""
+        """Uploads the model of a checkpoint and, with hub_strategy checkpoint or all_checkpoints, all of its files."""
         strategy = str(getattr(self.args.hub_strategy, "value", self.args.hub_strategy))
         if not self.is_world_process_zero() or strategy == "end":
             return
@@ -289,8 +300,8 @@ class VideoMAETrainer(Trainer):
         *,
         as_future: bool = True,
         place: str | None = None,
-    ):
-        """A commit of a folder: of its public files, or, below `place`, of all of them."""
+    ) -> CommitInfo | Future[CommitInfo]:
+        """Uploads a folder in one commit: its public files or, if `place` is given, all files to that folder."""
         return HfApi().upload_folder(
             repo_id=self.hub_model_id,
             folder_path=folder,
@@ -303,33 +314,37 @@ class VideoMAETrainer(Trainer):
             ignore_patterns=["*/*"] if not place else None,
         )
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None):
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         if self.args.fsdp2:
             return load_weights(self.model, resume_from_checkpoint, self.args.process_index)
         self._load_average(resume_from_checkpoint)
         super()._load_from_checkpoint(resume_from_checkpoint, model)
 
-    def _load_best_model(self):
+    def _load_best_model(self) -> None:
         if self.args.fsdp2:
             return load_weights(self.model, self.state.best_model_checkpoint, self.args.process_index)
         self._load_average(self.state.best_model_checkpoint)
         super()._load_best_model()
 
     def _load_average(self, checkpoint: str) -> None:
-        """Through the model, whose own weights are loaded afterwards."""
+        """Loads the average of the weights by way of the model, whose own weights are loaded afterwards."""
         if self.average is None:
             return
         if Path(checkpoint, "ema").is_dir():
             super()._load_from_checkpoint(str(Path(checkpoint, "ema")))
         else:
-            logger.warning("%s has no average of the weights; it begins with the weights themselves.", checkpoint)
+            logger.warning("%s has no average of the weights; the average starts from the weights.", checkpoint)
             super()._load_from_checkpoint(checkpoint)
         self.average.start(self.model)
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
-        """Adds `clips_per_second` (of all processes; with `num_sample` several of one), `data_wait`, the part of the
-        time spent waiting for data, `hours_left`, of training alone, and on a GPU `peak_gpu_memory_gib`, the most that
-        tensors of this process have taken since the start."""
+        """Adds throughput and memory to the log.
+
+        `clips_per_second` counts all processes, and each of the `num_sample` clips of a video. `data_wait` is the
+        fraction of time spent waiting for data, `hours_left` the remaining time without evaluation, `bad_videos` the
+        number of bad videos, if any. On a GPU, `peak_gpu_memory_gib` is the peak memory of this process's tensors since
+        the start.
+        """
         seconds = self._seconds_waiting + self._seconds_computing
         if "loss" in logs and self._steps_timed and seconds > 0:
             logs["clips_per_second"] = round(self._clips_timed * self.args.world_size / seconds, 2)
@@ -348,20 +363,20 @@ class VideoMAETrainer(Trainer):
         super().log(logs, *args, **kwargs)
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
-        with random_state_kept(self.args.device):  # a run that is evaluated is the one that is not
+        with random_state_kept(self.args.device):  # evaluation must not change the random state
             metrics = super().evaluate(*args, **kwargs)
         self.check_readable(metrics, kwargs.get("metric_key_prefix", "eval"))
         self.scores = metrics
         return metrics
 
     def check_readable(self, metrics: dict, prefix: str = "eval") -> None:
-        """Raises BadVideosError where more of the scored videos than allowed could not be read, or all of them."""
+        """Raises BadVideosError if the fraction of unreadable videos is above the limit, or if all are unreadable."""
         bad, good = metrics.get(f"{prefix}_unreadable", 0), metrics.get(f"{prefix}_videos", 0)
         if bad and not good:
             raise BadVideosError(f"None of the {bad} videos can be read; their names are in the log above.")
         self._check_bad_fraction(bad, bad + good)
 
-    def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
+    def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs) -> EvalLoopOutput:
         with self.average.applied(self.model) if self.args.evaluate_ema else nullcontext():
             output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
             if self.probe is not None:
@@ -369,9 +384,9 @@ class VideoMAETrainer(Trainer):
         return output
 
     def _count_bad_videos(self) -> tuple[int, int]:
-        """Videos of the training set that are known to be bad, over all processes, and how many there are.
+        """(known bad videos of the training set over all processes, videos in it).
 
-        Called by every process at the same step. Each then knows the bad videos of all, so that none is tried twice.
+        Every process calls it at the same step. Each then knows the bad videos of all, so that none is tried again.
         """
         dataset = self.train_dataset
         if not hasattr(dataset, "bad_videos"):
@@ -379,25 +394,25 @@ class VideoMAETrainer(Trainer):
         if self.args.world_size > 1:
             bad = dataset.bad.to(self.args.device, torch.uint8)
             torch.distributed.all_reduce(bad, torch.distributed.ReduceOp.MAX)
-            dataset.bad[bad.cpu().bool()] = True  # writes True alone: a worker may have found another one meanwhile
+            dataset.bad[bad.cpu().bool()] = True  # only writes True: a worker may just have found another one
         return dataset.bad_videos()
 
     def _check_bad_fraction(self, bad: int, total: int) -> None:
         if bad > self.args.max_bad_fraction * total:
             raise BadVideosError(
                 f"{bad} of {total} videos cannot be read, more than max_bad_fraction={self.args.max_bad_fraction} "
-                f"allows. Their names are in the log above; mend the data or raise the limit."
+                f"allows. Their names are in the log above; repair the data or raise the limit."
             )
 
 
-def _last_batch_kept(args: VideoMAETrainingArguments):
-    """`dataloader_drop_last` is meant for training; transformers would leave videos out of evaluations too."""
+def _last_batch_kept(args: VideoMAETrainingArguments) -> AbstractContextManager[None]:
+    """Disables `dataloader_drop_last`, which is meant for training: transformers also applies it to evaluations."""
     return _replaced(args, "dataloader_drop_last", False)
 
 
 @contextmanager
-def _replaced(owner, name: str, value):
-    """An attribute that has another value for a while."""
+def _replaced(owner: object, name: str, value: object) -> Iterator[None]:
+    """Context in which an attribute has another value."""
     own = getattr(owner, name)
     setattr(owner, name, value)
     try:
@@ -413,7 +428,7 @@ class _AverageCallback(TrainerCallback):
         self.average = average
 
     def on_train_begin(self, args, state, control, model, **kwargs) -> None:
-        if state.global_step == 0:  # otherwise it came with the checkpoint
+        if state.global_step == 0:  # otherwise it was loaded from the checkpoint
             self.average.start(model)
 
     def on_step_end(self, args, state, control, model, **kwargs) -> None:
@@ -421,21 +436,21 @@ class _AverageCallback(TrainerCallback):
 
 
 class _DataCallback(TrainerCallback):
-    """Tells the data set its epoch, keeps the clock and stops a run on bad data."""
+    """Sets the epoch of the data set and the seed of each step, measures time, and stops a run with bad data."""
 
     def __init__(self, trainer: VideoMAETrainer) -> None:
         self.trainer = trainer
 
     def on_epoch_begin(self, args, state, control, **kwargs) -> None:
-        # The Trainer does this in single-process runs only. A resumed run begins within an epoch.
+        # The Trainer does this in single-process runs only. A resumed run may start within an epoch.
         if hasattr(self.trainer.train_dataset, "set_epoch"):
             self.trainer.train_dataset.set_epoch(int(state.epoch + 1e-6))
 
     def on_step_begin(self, args, state, control, **kwargs) -> None:
-        # Dropout and drop path draw from (seed, step, process), as clips do from (seed, epoch, index). Deviation: the
-        # official code lets the generator run on, and its resumed runs differ from unbroken ones. The Trainer
-        # restores the state of the generators, but whether an epoch draws a seed for its workers from them differs
-        # between a resumed run and an unbroken one (persistent workers do so once); and all its processes drop alike.
+        # Dropout and drop path are seeded with (seed, step, process), as clips are with (seed, epoch, index).
+        # Deviation: the official code never reseeds the generator, so that resumed runs differ from uninterrupted ones.
+        # The Trainer restores the state of the generators, but an epoch may sample a seed for its workers from them,
+        # and does so differently after a resume (persistent workers only once); and all of its processes drop alike.
         numbers = (args.seed, state.global_step, args.process_index, 0, 0, 0)
         torch.manual_seed(generator_of(*numbers).initial_seed())
         self.started = time.perf_counter()
@@ -443,14 +458,14 @@ class _DataCallback(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs) -> None:
         self.trainer._seconds_computing += time.perf_counter() - self.started
         self.trainer._steps_timed += 1
-        if args.world_size == 1:  # several processes agree when they log
+        if args.world_size == 1:  # several processes check when they log
             self.trainer._check_bad_fraction(*self.trainer._count_bad_videos())
 
 
 class _SkipCallback(TrainerCallback):
-    """Tells a stream which batches of a resumed epoch are dropped, so that it does not decode them.
+    """Tells a stream which batches of a resumed epoch the Trainer skips, so that it does not decode them.
 
-    The Trainer reads an iterable data set from the start and drops as many batches as the epoch has had.
+    The Trainer reads an iterable data set from the start, and skips the batches that the epoch already had.
     """
 
     def __init__(self, stream: VideoStream) -> None:

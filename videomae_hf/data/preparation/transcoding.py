@@ -168,7 +168,7 @@ def _write(source: Path, partial: Path, options: TranscodingOptions, note: str, 
             return _encode(converted, writing, rate, time_base, options)
 
 
-def _source_stream(container, source: Path):
+def _source_stream(container, source: Path) -> av.VideoStream:
     try:
         return video_stream(container)
     except ValueError as error:
@@ -313,7 +313,7 @@ def _converted(frames: Iterable[tuple], size: tuple[int, int]) -> Iterator[tuple
         yield time, converted
 
 
-def _rotated(frame, quarter_turns: int):
+def _rotated(frame, quarter_turns: int) -> av.VideoFrame:
     """Rotates a yuv420p frame counter-clockwise."""
     width, height = frame.width, frame.height
     luma, blue, red = np.split(frame.to_ndarray().reshape(-1), [width * height, width * height * 5 // 4])

@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""The videos of a data set and their labels, from class folders and from lists; docs/lists.md has all formats."""
+"""Reads the videos of a data set and their labels from class folders and lists; docs/lists.md has all formats."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,21 +11,21 @@ from .list_records import Listed, ListOptions, holds_labels, read_list
 from .records import VideoRecord, VideoRecords
 
 
-TRAINING = ("train",)  # the splits that training reads, and evaluation, in order of preference
+# The splits that training and evaluation read, in order of preference
+TRAINING = ("train",)
 EVALUATION = ("validation", "test")
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How sources are read.
+    """Options for reading sources.
 
     Args:
-        root: folder of relative paths in lists; None is the folder of each list.
-        labelled: False ignores labels (a folder is then searched at any depth) and allows lists without.
-        multi_label: a video may have any number of labels, lists only.
-        split: names of the wanted split, in order of preference, where a list has a column that says it; () takes all
-            rows.
-        video_column, label_column: names of these columns in lists, where they are none of the usual ones.
+        root: folder to which relative paths in lists refer; None is the folder of each list.
+        labelled: False ignores labels (folders are then searched at any depth) and accepts lists without labels.
+        multi_label: a video may have any number of labels; for lists only.
+        split: names of the split to read, in order of preference, if a list has a split column; () reads all rows.
+        video_column, label_column: names of these columns in lists, if they are not among the usual ones.
     """
 
     root: str | Path | None = None
@@ -37,9 +37,11 @@ class Reading:
 
     @property
     def kind(self) -> str:
+        """What is read with each video: "nothing", "label" or "labels"."""
         return "nothing" if not self.labelled else "labels" if self.multi_label else "label"
 
     def list_options(self, kind: str, known: Sequence[str] | None = None) -> ListOptions:
+        """The options for reading a list; `known` are the class names of a trained model."""
         root = Path(self.root).expanduser() if self.root else None
         return ListOptions(kind, root, self.split, self.video_column, self.label_column, tuple(known or ()))
 
@@ -57,17 +59,17 @@ def read_samples(
 
     Args:
         source: a folder, or a list file.
-        class_names: the classes and their order, as in a trained model; None takes them from the data.
+        class_names: class names in order, as in a trained model; None takes them from the data.
         root, labelled, multi_label: the most used fields of `Reading`.
-        reading: all of them; replaces the three before it.
+        reading: all options; replaces `root`, `labelled` and `multi_label`.
 
     Returns:
-        Samples, whose `messages` say how they were read and what was left out, and the class names ([] if not
+        The records, whose `messages` describe how they were read and what was left out, and the class names ([] if not
         `labelled`).
 
     Raises:
-        FileNotFoundError: no such folder or list. ValueError: no video in it, or what cannot be read in one way alone;
-        the message has the lines.
+        FileNotFoundError: the folder or list does not exist.
+        ValueError: the source has no video, or is invalid or ambiguous; the message names the lines.
     """
     reading = reading or Reading(root, labelled, multi_label)
     return _samples([(Path(source).expanduser(), reading)], class_names)
@@ -76,17 +78,17 @@ def read_samples(
 def read_sources(
     sources: str | list[dict], class_names: list[str] | None = None, reading: Reading | None = None
 ) -> tuple[VideoRecords, list[str], list[dict], list[float]]:
-    """Lists one source, or several that are trained on together (V2's hybrid pretraining).
+    """Lists the videos of one source, or of several sources for joint training (V2's hybrid pretraining).
 
     Args:
-        sources: what `read_samples` takes, or a list of mappings with `data` (that), `root`, `split`, `weight` (how
-            often an epoch has each video, 1 unless given), and how its clips are taken, where it differs: fields of
-            `ClipSampler` such as `sampling_rate` and `frame_template`.
-        class_names: see `read_samples`. Classes of several sources are put together by name.
-        reading: for all sources.
+        sources: a source as for `read_samples`, or a list of mappings. A mapping has the source as `data`, and
+            optionally `root`, `split`, `weight` (how often an epoch has each video, 1 by default) and clip settings of
+            this source: fields of `ClipSampler` such as `sampling_rate` and `frame_template`.
+        class_names: see `read_samples`. Classes of several sources are merged by name.
+        reading: options for all sources.
 
     Returns:
-        Samples with their `source`, class names, the differing sampling of each source, and the weights.
+        The records with their `source`, the class names, and for each source its clip settings and its weight.
     """
     reading = reading or Reading()
     entries = [{"data": sources}] if isinstance(sources, str | Path) else sources
@@ -107,7 +109,7 @@ def read_sources(
 
 
 def holds_any_label(source: str | Path, reading: Reading) -> bool:
-    """Whether a folder has folders that may be classes, or a list a column that may be of labels."""
+    """Whether a folder has subfolders that may be classes, or a list has a column that may hold labels."""
     source = Path(source).expanduser()
     if source.is_dir():
         return any(child.is_dir() and not child.name.startswith(".") for child in source.iterdir())
@@ -115,7 +117,7 @@ def holds_any_label(source: str | Path, reading: Reading) -> bool:
 
 
 def _samples(sources: list[tuple[Path, Reading]], class_names: list[str] | None) -> tuple[VideoRecords, list[str]]:
-    """The samples of all sources together, with class numbers that hold for all, and the class names."""
+    """The records of all sources, with common class numbers, and the class names."""
     found, notes = [], []
     for number, (source, reading) in enumerate(sources):
         listed, more = _list_source(source, reading, class_names)
@@ -136,27 +138,27 @@ def _samples(sources: list[tuple[Path, Reading]], class_names: list[str] | None)
 
 
 def _class_names(sources: list[Path], found: list[list[Listed]]) -> tuple[list[str], list[str]]:
-    """The classes of all sources, and notes.
+    """The classes of all sources, and messages about them.
 
     Raises:
-        ValueError: no label at all, or numbers in one source and names in another.
+        ValueError: there is no label, or one source has numbers and another names.
     """
     labels = [{label for one in listed for label in one.labels} for listed in found]
     every = set().union(*labels)
     if every <= {"-1"}:  # the last column of V2's lists for pretraining
-        raise ValueError(f"{sources[0]} names no class of any of its {sum(map(len, found))} videos.")
+        raise ValueError(f"{sources[0]} names no class for any of its {sum(map(len, found))} videos.")
     are_numbers = [all(class_number(label) is not None for label in some) for some in labels]
     if len(set(are_numbers)) > 1:
         first, second = sources[are_numbers.index(True)], sources[are_numbers.index(False)]
-        raise ValueError(f"The labels of {first} are numbers and those of {second} names; give names in both.")
+        raise ValueError(f"The labels of {first} are numbers, but those of {second} are names; use names in both.")
     return classes_of(every, ", ".join(map(str, sources)))
 
 
 def _list_source(source: Path, reading: Reading, class_names: list[str] | None) -> tuple[list[Listed], list[str]]:
-    """The videos of a folder or a list, at least one, and notes."""
+    """The videos of a folder or a list, at least one, and messages about them."""
     if source.is_dir():
         if reading.kind == "labels":
-            raise ValueError(f"multi_label needs a list, and {source} is a folder.")
+            raise ValueError(f"multi_label needs a list, but {source} is a folder.")
         return list_folder(source, labelled=reading.labelled, class_names=class_names or ())
     if not source.is_file():
         raise FileNotFoundError(f"No folder or list of videos at {source}.")

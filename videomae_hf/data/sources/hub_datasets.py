@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import datasets
 import fsspec
@@ -341,7 +342,7 @@ def _is_text(feature) -> bool:
     return isinstance(feature, datasets.Value) and feature.dtype in ("string", "large_string")
 
 
-def _item_feature(feature):
+def _item_feature(feature) -> Any:
     """The feature of the items in a column of lists; None for any other column."""
     return feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""The videos of a data set, each with its labels, and how many of them are kept in little memory."""
+"""Records of the videos of a data set with their labels, and a memory-efficient sequence of them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,14 +14,14 @@ class VideoRecord:
     """A video of a data set, or a part of one.
 
     Args:
-        path: of the video or of its folder of images; a name, if `content` is given.
-        label: number of its class; a tuple of numbers with several labels a video.
-        first_frame, num_frames: of a folder of images, the number of the first one and how many there are.
-        source: which of several sources it is from, see `read_sources`.
-        content: the bytes of a video that is no file of its own.
+        path: path of the video or of its folder of images; a name, if `content` is given.
+        label: class number; a tuple of class numbers with several labels per video.
+        first_frame, num_frames: for a folder of images, the number of the first image and the number of images.
+        source: index of the source, see `read_sources`.
+        content: the bytes of a video that is not a file of its own.
         targets: the numbers to predict, in regression.
-        start, end: seconds, for a part of the video; None is its beginning and its end.
-        start_frame, end_frame: the same in frames from 0, without the last one.
+        start, end: bounds of a part of the video, in seconds; None is the start or the end of the video.
+        start_frame, end_frame: the same in frames, counted from 0; `end_frame` is exclusive.
     """
 
     path: str
@@ -43,11 +43,12 @@ class VideoRecord:
 
     @property
     def is_segment(self) -> bool:
+        """Whether the record is a part of a video."""
         return any(bound is not None for bound in self.segment)
 
     @property
     def name(self) -> str:
-        """The path and, for a part of a video, which part: "a.mp4 [2 to 4.5 s]"."""
+        """The path, with the bounds of a part: "a.mp4 [2 to 4.5 s]"."""
         if not self.is_segment:
             return self.path
         in_seconds = self.start_frame is None and self.end_frame is None
@@ -55,12 +56,12 @@ class VideoRecord:
         return f"{self.path} [{start or 0:g} to {'the end' if end is None else f'{end:g} {unit}'}]"
 
     def video(self, template: str | None = None) -> "str | bytes | FrameFolder | VideoSegment":
-        """What `read_frames` takes; `template` names the images of a folder."""
+        """The video as an argument of `read_frames`; `template` is the pattern of names in a folder of images."""
         whole = self.whole_video(template)
         return VideoSegment(whole, *self.segment) if self.is_segment else whole
 
     def whole_video(self, template: str | None) -> str | bytes | FrameFolder:
-        """The video that this is, or is a part of."""
+        """The whole video of the record, which may be a part of it."""
         if self.content is not None:
             return self.content
         if template is None and self.num_frames is None:
@@ -69,38 +70,38 @@ class VideoRecord:
 
 
 class VideoRecords(Sequence):
-    """Samples, kept in a few arrays.
+    """A sequence of `VideoRecord`s, stored in a few arrays.
 
-    As Python objects the samples of a large data set would slowly be copied to each worker process: looking at one
-    writes its reference count.
+    As Python objects, the records of a large data set would gradually be copied to each worker process, because every
+    access writes a reference count.
 
     Args:
-        samples: any number of them.
-        messages: how they were read and what was left out, a line each.
+        samples: the records.
+        messages: messages about how they were read, and about records that were left out.
     """
 
     def __init__(self, samples: Iterable[VideoRecord] = (), messages: Sequence[str] = ()) -> None:
         self.messages, self.multi_label = list(messages), False
         paths, labels, numbers, targets, segments = [], [], [], [], {}
-        self._contents = {}  # position: bytes, of samples that are no files; they are in memory anyway
-        for position, sample in enumerate(samples):
-            if sample.content is not None:
-                self._contents[position] = sample.content
-            paths.append(sample.path.encode("utf-8", "surrogateescape"))
-            self.multi_label |= isinstance(sample.label, tuple)
-            labels.append(sample.label if isinstance(sample.label, tuple) else _optional(sample.label))
-            if sample.targets is not None:
-                targets.append(sample.targets)
-            if sample.is_segment:
-                segments[position] = [np.nan if bound is None else bound for bound in sample.segment]
-            num_frames = -1 if sample.num_frames is None else sample.num_frames
-            numbers.append((len(_optional(sample.first_frame)), sample.first_frame or 0, num_frames, sample.source))
+        self._contents = {}  # position: bytes of records that are not files, which are in memory anyway
+        for position, record in enumerate(samples):
+            if record.content is not None:
+                self._contents[position] = record.content
+            paths.append(record.path.encode("utf-8", "surrogateescape"))
+            self.multi_label |= isinstance(record.label, tuple)
+            labels.append(record.label if isinstance(record.label, tuple) else _optional(record.label))
+            if record.targets is not None:
+                targets.append(record.targets)
+            if record.is_segment:
+                segments[position] = [np.nan if bound is None else bound for bound in record.segment]
+            num_frames = -1 if record.num_frames is None else record.num_frames
+            numbers.append((len(_optional(record.first_frame)), record.first_frame or 0, num_frames, record.source))
         self._paths, self._path_ends = np.frombuffer(b"".join(paths), np.uint8), np.cumsum([0, *map(len, paths)])
         self._labels = np.array([number for label in labels for number in label], np.int32)
         self._label_ends = np.cumsum([0, *map(len, labels)])
         self._numbers = np.array(numbers, np.int64).reshape(-1, 4)
-        self._targets = np.array(targets, np.float64) if targets else None  # (N, K), of all samples or of none
-        self._segments = None  # (N, 4) where there are any: seconds and frames are exact in float64
+        self._targets = np.array(targets, np.float64) if targets else None  # (N, K), of all records or of none
+        self._segments = None  # (N, 4) if there are any; float64 represents seconds and frames exactly
         if segments:
             self._segments = np.full((len(paths), 4), np.nan)
             self._segments[list(segments)] = list(segments.values())
@@ -111,7 +112,7 @@ class VideoRecords(Sequence):
     def __getitem__(self, index: int) -> VideoRecord:
         if isinstance(index, slice):
             return [self[position] for position in range(*index.indices(len(self)))]
-        index = range(len(self))[index]  # counts from the end, and raises IndexError
+        index = range(len(self))[index]  # supports negative indices, and raises IndexError
         path = self._paths[self._path_ends[index] : self._path_ends[index + 1]].tobytes()
         labels = tuple(self._labels[self._label_ends[index] : self._label_ends[index + 1]].tolist())
         has_first, first_frame, num_frames, source = self._numbers[index].tolist()
@@ -138,7 +139,7 @@ def _optional(value) -> tuple:
 
 
 class Relabelled(Sequence):
-    """Samples of any kind with another value of some fields: `Relabelled(samples, label=0)`."""
+    """A view of records in which some fields have other values: `Relabelled(samples, label=0)`."""
 
     def __init__(self, samples: Sequence[VideoRecord], **values) -> None:
         self._samples, self._values = samples, values

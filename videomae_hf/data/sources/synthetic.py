@@ -86,7 +86,9 @@ def synthesise_video(
     return video
 
 
-def _trajectory(label: str, rng: np.random.Generator, size: int, num_frames: int):
+def _trajectory(
+    label: str, rng: np.random.Generator, size: int, num_frames: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Centres (num_frames, 2) as (row, column) and radii (num_frames,), in pixels, and angles (num_frames,) in radians.
 
     At each moment all three are uniform over their range, in every class: the frame wraps around (a shape that leaves

@@ -13,7 +13,7 @@ import glob
 import os
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -276,7 +276,7 @@ def _of_json(sample: VideoRecord, content, where: str) -> tuple[VideoRecord, str
     return sample, labels[0] if labels else None
 
 
-def stream_shard_rows(shards: Iterable[str], index: dict, *, labelled: bool):
+def stream_shard_rows(shards: Iterable[str], index: dict, *, labelled: bool) -> Iterator[dict]:
     """Yields the rows of shards, read sequentially: `video` (bytes and path) and the text of its `label`."""
     for shard in shards:
         videos = list_shard(shard).videos
