@@ -175,14 +175,14 @@ def test_three_stages_of_the_real_commands(tmp_path, data, capsys):
 
 
 @pytest.mark.slow
-def test_the_published_stages_shrunk(tmp_path, capsys, monkeypatch):
+def test_the_published_stages_in_the_smoke_test(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(REPO)  # where the recipe looks for those of its stages
     options = ["--smoke_test", "true", "--use_cpu", "true", "--bf16", "false", "--output_dir", str(tmp_path)]
     videomae("progressive", "examples/recipes/v2_progressive.yaml", *options)
     output = capsys.readouterr().out
     assert "Stage 4 of 4, scores: evaluate" in output and "8 of 8 rows gathered from the 8" in output
     assert sorted(folder.name for folder in tmp_path.iterdir() if (folder / MARKER).is_file()) == [
-        f"{name}_shrunk" for name in ("finetune", "post_pretrain", "pretrain", "scores")
+        f"{name}_smoke_test" for name in ("finetune", "post_pretrain", "pretrain", "scores")
     ]
 
 

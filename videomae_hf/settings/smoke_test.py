@@ -46,16 +46,16 @@ def smoke_test_recipe(recipe: dict) -> dict:
     Results go to the recipe's `output_dir` with the suffix `_smoke_test`. The run starts from the recipe's checkpoint
     with the same suffix, the result of an earlier smoke test, if that exists; otherwise from random weights.
     """
-    shrunk = {name: value for name, value in recipe.items() if name not in _LEFT_OUT} | _SETTINGS
+    small = {name: value for name, value in recipe.items() if name not in _LEFT_OUT} | _SETTINGS
     sources = recipe.get("train_data")
     if isinstance(sources, list):
         kept = ("weight", "sampling_rate", "fps")
         sources = [{name: source[name] for name in kept if name in source} | {"data": SYNTHETIC} for source in sources]
-    shrunk["train_data"] = sources if isinstance(sources, list) else SYNTHETIC
-    if shrunk.pop("eval_split_name", None) or "eval_data" in shrunk:
-        shrunk["eval_data"] = SYNTHETIC
-    shrunk["output_dir"] = f"{recipe.get('output_dir', 'output')}_smoke_test"
-    checkpoint = f"{shrunk.pop('checkpoint', None)}_smoke_test"
+    small["train_data"] = sources if isinstance(sources, list) else SYNTHETIC
+    if small.pop("eval_split_name", None) or "eval_data" in small:
+        small["eval_data"] = SYNTHETIC
+    small["output_dir"] = f"{recipe.get('output_dir', 'output')}_smoke_test"
+    checkpoint = f"{small.pop('checkpoint', None)}_smoke_test"
     if Path(checkpoint).is_dir():
-        shrunk["checkpoint"] = checkpoint
-    return shrunk
+        small["checkpoint"] = checkpoint
+    return small
