@@ -191,7 +191,5 @@ def _differences(then: dict, now: dict, folder: Path) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    try:
-        run_stages(arguments)
-    finally:
-        leave_processes()
+    run_stages(arguments)
+    leave_processes()

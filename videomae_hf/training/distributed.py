@@ -9,6 +9,7 @@ missing. Each process therefore records its progress in the launcher's store, fr
 while the process waits, on every backend. A stopped or dead process writes no more.
 """
 
+import gc
 import logging
 import os
 import socket
@@ -39,6 +40,7 @@ def report(args: TrainingArguments, messages: Iterable[str]) -> None:
 def leave_processes() -> None:
     """Destroys the process group at the end of a program: threads that are still running can abort the process."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
+        gc.collect()  # the trainer, whose callbacks refer to it: its DDP keeps the group's threads
         torch.distributed.destroy_process_group()
 
 

@@ -15,10 +15,8 @@ from .run_checks import check_checkpoint, check_trackers
 
 def execute(verb: Verb, command: Callable[[Run], None], arguments: list[str]) -> None:
     """Runs a command with the settings of the command line."""
-    try:
-        execute_run(command, parse_command_line(arguments, verb))
-    finally:
-        leave_processes()
+    execute_run(command, parse_command_line(arguments, verb))
+    leave_processes()
 
 
 def execute_run(command: Callable[[Run], None], run: Run) -> None:
