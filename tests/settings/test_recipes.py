@@ -214,6 +214,8 @@ def test_options_of_other_commands_are_refused_and_those_of_a_recipe_said(tmp_pa
         parse("--checkpoint", "output/finetune", "--mixup_alpha", "0.8", "--use_cpu", "true", command="evaluate")
     with pytest.raises(ValueError, match="^pretrain does not use --multi_label, --rand_augment; leave it out"):
         parse("--rand_augment", "rand-m7", "--multi_label=true", "--use_cpu", "true", command="pretrain")
+    run = parse("--checkpoint", "teacher", "--use_cpu", "true", command="evaluate")  # a value, and no option
+    assert run.model.checkpoint == "teacher" and run.given == {"checkpoint", "use_cpu"}
     run = parse(write(tmp_path, mixup_alpha=0.8, eval_data="val"), "--num_clips", "2", command="evaluate")
     assert run.unused == ("mixup_alpha",) and run.data.eval_data == "val" and run.evaluation.num_clips == 2
 

@@ -96,7 +96,7 @@ def parse_command_line(
     try:
         options, _ = parser.parse_known_args(arguments)
         recipe = read_recipe(file, actions, verb) if file else {}
-        given = [argument.split("=")[0].removeprefix("--").replace("-", "_") for argument in arguments]
+        given = [option.split("=")[0][2:].replace("-", "_") for option in arguments if option.startswith("--")]
         overrides = checked_settings(overrides or {}, "the recipe of stages", actions, verb)
         recipe = {**_without_base_rate(recipe, overrides), **overrides}
         recipe = _without_base_rate(recipe, given)
