@@ -197,7 +197,7 @@ def test_check_stream(tmp_path):
     assert "3 shards cannot be divided evenly among 2 readers" in check(2, 0, 4)[1]
     with pytest.raises(ValueError, match="There are 12 videos, fewer than the 16 of one step"):
         check(1, 0, 16)
-    with pytest.raises(ValueError, match="spans 19 frames, more than any of the 9 videos"):
+    with pytest.raises(ValueError, match="spans 19 frames, more than any of the 9 checked videos"):
         check(1, 0, 4, sampling_rate=6)
 
 

@@ -87,7 +87,7 @@ def test_numbers_of_a_list(sources):
     run = run_of(train_data=sources["list"], overrides={"problem_type": "regression"}, label_column_name="age")
     videos = training_videos(run)
     assert videos.classes == ["age"] and [record.targets for record in videos.records] == [(0,), (1,), (2,), (3,)]
-    with pytest.raises(ValueError, match="Regression reads one list of videos with numbers"):
+    with pytest.raises(ValueError, match="Regression needs one list of videos with numbers"):
         training_videos(run.changed(train_data=sources["shards"]))
 
 
@@ -111,7 +111,7 @@ def test_mistakes_of_the_settings(sources):
         training_videos(run_of())
     with pytest.raises(ValueError, match="dataset_name and train_data are both set"):
         training_videos(run_of(train_data=sources["folder"], dataset_name="x"))
-    with pytest.raises(ValueError, match="streaming takes"):
+    with pytest.raises(ValueError, match="streaming needs"):
         training_videos(run_of(train_data=sources["folder"], streaming=True))
     assert evaluation_videos(run_of(train_data=sources["folder"])) is None
 

@@ -49,7 +49,7 @@ def test_one_process_that_was_asked_for(alone):
             {"ACCELERATE_MIXED_PRECISION": "no", "MASTER_PORT": "29500", "MASTER_ADDR": "127.0.0.1"},
             "accelerate launch was asked for several processes but started one",
         ),
-        ({"SLURM_STEP_NUM_TASKS": "4"}, "srun started 4 tasks .* and 1 know of each other"),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, "srun started 4 tasks .* but 1 know of each other"),
         ({"OMPI_COMM_WORLD_SIZE": "2"}, "mpirun started 2 tasks"),
     ],
 )
@@ -72,7 +72,7 @@ def test_torchrun_in_each_task_of_srun(monkeypatch):
 
 
 def test_expected_number_and_data_parallel(alone):
-    with pytest.raises(ValueError, match="num_processes=8, and 1 run. torchrun --nproc_per_node 8"):
+    with pytest.raises(ValueError, match="num_processes=8, but 1 run. torchrun --nproc_per_node 8"):
         check_processes(alone, expected=8)
     with pytest.raises(ValueError, match="One process sees 4 GPUs"):
         check_processes(SimpleNamespace(world_size=1, n_gpu=4))
