@@ -94,7 +94,9 @@ def test_finished_stages_are_skipped_and_an_interrupted_one_resumes(tmp_path, re
 def test_results_that_do_not_follow_are_refused(tmp_path, recorder):
     run_stages(three(tmp_path), recorder)
     (tmp_path / "out" / "first" / MARKER).unlink()
-    with pytest.raises(ValueError, match="out/second holds results of stage second, but the stage before it, first, is not"):
+    with pytest.raises(
+        ValueError, match="out/second holds results of stage second, but the stage before it, first, is not"
+    ):
         run_stages(three(tmp_path), recorder)
 
 
