@@ -95,7 +95,7 @@ def test_results_that_do_not_follow_are_refused(tmp_path, recorder):
     run_stages(three(tmp_path), recorder)
     (tmp_path / "out" / "first" / MARKER).unlink()
     with pytest.raises(
-        ValueError, match="out/second holds results of stage second, but the stage before it, first, is not"
+        ValueError, match="out/second holds results of stage second, but the stage before it, first, is"
     ):
         run_stages(three(tmp_path), recorder)
 
