@@ -31,12 +31,23 @@ _WITHOUT_TRAINING = (
     "output_dir", "per_device_eval_batch_size", "dataloader_num_workers", "bf16", "max_bad_fraction", "num_processes",
     "seed", "use_cpu",
 )  # fmt: skip
-# The settings of transformers that --help explains
-_COMMON = (
-    "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "per_device_eval_batch_size",
-    "gradient_accumulation_steps", "max_grad_norm", "lr_scheduler_type", "eval_strategy", "save_strategy",
-    "save_total_limit", "resume_from_checkpoint", "dataloader_num_workers", "report_to", "seed", "use_cpu",
-)  # fmt: skip
+# Settings of transformers that --help explains, in one line each
+_COMMON = {
+    "learning_rate": "Peak learning rate; with a recipe's base_learning_rate it follows from that.",
+    "num_train_epochs": "Passes over the training videos.",
+    "max_steps": "Optimizer steps; overrides num_train_epochs where positive.",
+    "per_device_train_batch_size": "Videos of one forward pass on a device, in training.",
+    "per_device_eval_batch_size": "Videos of one forward pass on a device, in evaluation.",
+    "gradient_accumulation_steps": "Forward and backward passes of one optimizer step.",
+    "max_grad_norm": "Norm to which gradients are clipped; 0 clips none.",
+    "lr_scheduler_type": "Schedule of the learning rate, such as linear or cosine.",
+    "eval_strategy": "When to evaluate: no, steps or epoch.",
+    "save_strategy": "When to save a checkpoint: no, steps or epoch.",
+    "save_total_limit": "Checkpoints that are kept; older ones are deleted.",
+    "dataloader_num_workers": "Processes that load videos, for each device; 0 loads in the main process.",
+    "seed": "Seed of everything random.",
+    "use_cpu": "Run on the CPU, also where there is a GPU.",
+}
 
 
 @dataclass(frozen=True)
@@ -215,6 +226,7 @@ def _shorten_help(parser: HfArgumentParser, verb: Verb) -> str:
     if verb.trains:
         shown.add("smoke_test")
     for action in parser._actions:
+        action.help = _COMMON.get(action.dest, action.help)
         is_negation = action.const is False  # --no_x, which HfArgumentParser adds to each --x that is true by default
         if action.dest in training - shown and not is_negation and verb.trains:
             others.append(action.dest)
