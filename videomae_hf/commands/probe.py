@@ -64,13 +64,7 @@ def probe(run: Run) -> None:
         run.probing.probe,
         *_selected(features[0], labels, fitted),
         features[1] if scored.all() else features[1][scored],
-        ProbeTask(
-            num_outputs=len(train.classes),
-            num_heads=model.config.num_attention_heads,
-            problem_type=problem_type,
-            device=run.training.device,
-            seed=run.training.seed,
-        ),
+        probe_task(run, len(train.classes), model.config.num_attention_heads),
     )
     logits, eval_labels = with_unreadable(result.logits, eval_labels.numpy(), scored, kind.unreadable())
     scores = metrics_of(problem_type)(EvalPrediction(predictions=logits, label_ids=eval_labels))
@@ -82,6 +76,12 @@ def probe(run: Run) -> None:
         f"{run.probing.probe} probe of {run.model.checkpoint}: {fitted.sum()} videos fitted, {scored.sum()} scored"
     )
     report(run.training, [*messages, *(f"{name} = {value}" for name, value in scores.items()), f"Saved to {folder}"])
+
+
+def probe_task(run: Run, num_outputs: int, num_heads: int) -> ProbeTask:
+    """The task of the probe, on the device and with the seed of the run."""
+    args = run.training
+    return ProbeTask(num_outputs, num_heads, problem_type=run.problem_type, device=args.device, seed=args.seed)
 
 
 def check_settings(run: Run) -> None:
