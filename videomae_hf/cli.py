@@ -64,7 +64,6 @@ def run_command(program: str, function: Callable[[list[str]], None], arguments: 
 
 def run_verb(verb: str, arguments: list[str], program: str = "videomae") -> None:
     """Runs one command."""
-    os.environ["VIDEOMAE_PROGRAM"] = program  # named by --help
 
     def command(arguments: list[str]) -> None:
         # Commands are imported separately: `prepare` needs PyAV, but `doctor` must run without it.

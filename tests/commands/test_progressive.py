@@ -100,6 +100,23 @@ def test_results_that_do_not_follow_are_refused(tmp_path, recorder):
         run_stages(three(tmp_path), recorder)
 
 
+def test_a_probe_leaves_no_model_for_the_next_stage(tmp_path, recorder):
+    stages = [
+        {"name": "first", "command": "pretrain", "train_data": "videos"},
+        {"name": "probed", "command": "probe", "train_data": "labelled", "eval_data": "val"},
+        {"name": "last", "command": "finetune", "train_data": "labelled"},
+    ]
+    run_stages(write(tmp_path, stages), recorder)
+    assert [run.model.checkpoint for run in recorder.calls] == [None, *[str(tmp_path / "out" / "first")] * 2]
+
+
+def test_options_that_no_stage_uses_are_refused(tmp_path, recorder):
+    with pytest.raises(ValueError, match="^This recipe of stages does not use --feature_cache; leave it out"):
+        run_stages([*three(tmp_path), "--feature_cache", "features"], recorder)
+    run_stages([*three(tmp_path), "--mixup_alpha", "0.8", "--num_clips=2"], recorder)  # each is of a stage
+    assert [run.augmentation.mixup_alpha for run in recorder.calls if run.verb == "finetune"] == [0.8, 0.8]
+
+
 def test_mistakes_come_out_before_the_first_stage(tmp_path, recorder):
     def refused(message: str, *stages: dict, **shared):
         with pytest.raises(ValueError, match=message):

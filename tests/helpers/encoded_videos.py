@@ -7,6 +7,8 @@ import av
 import numpy as np
 import pytest
 
+from videomae_hf.models.video_decoding import read_frames
+
 
 NUM_FRAMES = 40
 
@@ -75,4 +77,36 @@ def write_packets(path: Path, template: Path, packets: list[dict]) -> Path:
             packet.pts, packet.dts, packet.is_keyframe = fields["pts"], fields["dts"], fields["is_keyframe"]
             packet.time_base, packet.stream = source.streams.video[0].time_base, stream
             container.mux(packet)
+    return path
+
+
+def decoded(path: Path) -> tuple[list, list[bool]]:
+    """Times in seconds and whether each frame is a key frame, of a full decode."""
+    with av.open(str(path)) as container:
+        frames = [(float(frame.pts * frame.time_base), frame.key_frame) for frame in container.decode(video=0)]
+    return [time for time, _ in frames], [is_key for _, is_key in frames]
+
+
+def all_frames(path: Path) -> np.ndarray:
+    return read_frames(path, lambda info: range(info.num_frames)).numpy()
+
+
+def write_frames(path: Path, frames: np.ndarray, timestamps: list[int] | None = None, codec="libx264", **attributes):
+    """`timestamps` in milliseconds; `attributes` are those of the stream."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], attributes.pop("pix_fmt", "yuv420p")
+        stream.options = attributes.pop("options", {})
+        for name, value in attributes.items():
+            setattr(stream.codec_context, name, value)
+        if timestamps:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for index, image in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            if "color_range" in attributes:
+                frame = frame.reformat(format=stream.pix_fmt, dst_color_range="JPEG")
+            if timestamps:
+                frame.pts, frame.time_base = timestamps[index], Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
     return path

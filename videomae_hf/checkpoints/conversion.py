@@ -2,7 +2,6 @@
 """Converts checkpoints of other layouts to our models, and our models to official files."""
 
 import argparse
-import json
 import re
 from pathlib import Path
 
@@ -282,22 +281,16 @@ def official_preprocessing(script: dict) -> tuple[dict, list[str]]:
     return options, [line + (f"; not in the file, so by default: {', '.join(unsaid)}" if unsaid else "")]
 
 
-def read_labels(path: str) -> dict[int, str]:
-    """Class names from a JSON object that maps numbers to names, a JSON list, or a text file with one name per line."""
-    text = Path(path).read_text(encoding="utf-8")
-    if not path.endswith(".json"):
-        return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
-    content = json.loads(text)
-    if isinstance(content, list):
-        return dict(enumerate(map(str, content)))
-    return {int(number): str(name) for number, name in content.items()}
+def set_labels(model, names: list[str]) -> None:
+    """Names the classes of a model.
 
-
-def set_labels(model, names: dict[int, str]) -> None:
-    rows = model.config.num_labels
-    if sorted(names) != list(range(rows)):
-        raise ValueError(f"--id2label names {len(names)} classes, 0 to {max(names)}, but the model has {rows}.")
-    model.config.id2label, model.config.label2id = names, {name: number for number, name in names.items()}
+    Raises:
+        ValueError: the model has another number of classes.
+    """
+    if len(names) != model.config.num_labels:
+        raise ValueError(f"--id2label names {len(names)} classes, but the model has {model.config.num_labels}.")
+    model.config.id2label = dict(enumerate(names))
+    model.config.label2id = {name: number for number, name in enumerate(names)}
 
 
 def gather_head(model, rows: list[int]) -> None:

@@ -14,14 +14,14 @@ report names the source of each. Nothing is written unless everything fits.
 """
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
-from ..checkpoints.conversion import convert_official, gather_head, read_labels, save_official, save_ours, set_labels
+from ..checkpoints.conversion import convert_official, gather_head, save_official, save_ours, set_labels
 from ..checkpoints.opening import checkpoint_processor, open_checkpoint
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..settings.recipes import config_options
+from ..text_files import read_class_names, read_json
 
 
 def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, dict]:
@@ -58,9 +58,9 @@ def main(arguments: list[str]) -> None:
         report = [f"{type(model).__name__} from {args.source}, {len(model.state_dict())} tensors"]
         report += [f"  {message}" for message in messages]
     if args.id2label:
-        set_labels(model, read_labels(args.id2label))
+        set_labels(model, read_class_names(args.id2label))
     if args.label_map:
-        gather_head(model, json.loads(Path(args.label_map).read_text(encoding="utf-8")))
+        gather_head(model, read_json(args.label_map))
     args.destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.destination.parent) as scratch:
         partial = Path(scratch, args.destination.name)  # so that a failure leaves no incomplete output

@@ -31,7 +31,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from ..settings.recipes import parse_command_line
+from ..settings.recipes import parse_command_line, refuse_unused
 from ..settings.run import Run
 from ..text_files import read_yaml, write_text
 from ..training.distributed import leave_processes, report
@@ -97,6 +97,8 @@ def run_stages(arguments: list[str], execute: Callable[[Callable, Run], None] = 
     parser.add_argument("--output_dir", help="folder in which each stage has its own folder")
     known, options = parser.parse_known_args(arguments)
     stages = read_stages(known.recipe, options, known.output_dir)
+    used = set().union(*(STAGES[stage.command][0].settings for stage in stages))
+    refuse_unused("This recipe of stages", used, options)
     # A mistake in the last stage must not surface after weeks of training.
     folders = [Path(stage.parse().training.output_dir) for stage in stages]
     # Each process checks before it joins the others in the first stage, and thus before any process writes a file.
@@ -154,7 +156,7 @@ def read_stages(path: str, options: list[str], output_dir: str | None) -> list[S
             settings.setdefault("checkpoint", checkpoint)
         file = [entry["recipe"]] if entry.get("recipe") else []
         stages.append(Stage(name, command, [*file, *options], settings))
-        if command != "evaluate":
+        if command in ("pretrain", "finetune"):  # the others leave no model
             checkpoint = str(folder / name)
     return stages
 

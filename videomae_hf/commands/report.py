@@ -8,7 +8,7 @@
 import argparse
 from pathlib import Path
 
-from ..evaluation.report import _score_rows, write_report
+from ..evaluation.report import score_rows, write_report
 
 
 def main(arguments: list[str]) -> None:
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> None:
     metrics, shuffled = write_report(**vars(args))
     print(f"Report: {args.page}")
     if "eval_top1" not in metrics:
-        print("; ".join(f"{name}: {value}" for name, value in _score_rows(metrics, shuffled)))
+        print("; ".join(f"{name}: {value}" for name, value in score_rows(metrics, shuffled)))
         return
     line = f"Top-1 accuracy {100 * metrics['eval_top1']:.1f} % on {metrics['eval_videos']} held-out videos"
     if shuffled:

@@ -31,6 +31,8 @@ def evaluation_processor(run: Run, config: VideoMAEV2Config) -> tuple[VideoMAEV2
     """The processor of the checkpoint with the settings that were given, and a message about those that change it."""
     checkpoint = run.model.checkpoint
     given = {name: getattr(run.clips, name) for name in ("antialias", *_SETTINGS) if name in run.given}
+    if run.clips.antialias is None:  # leaves it to the checkpoint
+        given.pop("antialias", None)
     processor = checkpoint_processor(checkpoint, config)
     changed = [
         f"{name}={value} instead of {getattr(processor, name)}"
@@ -38,4 +40,5 @@ def evaluation_processor(run: Run, config: VideoMAEV2Config) -> tuple[VideoMAEV2
         if value != getattr(processor, name)
     ]
     messages = [f"clips differ from those that {checkpoint} was trained on: {', '.join(changed)}"] if changed else []
-    return checkpoint_processor(checkpoint, config, video_backend=run.clips.video_backend, **given), messages
+    options = {**processor.to_dict(), "video_backend": run.clips.video_backend, **given}
+    return VideoMAEV2ImageProcessor.from_dict(options), messages

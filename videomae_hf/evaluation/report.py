@@ -86,7 +86,7 @@ def write_report(
         jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
         .from_string(_PAGE)
         .render(
-            scores=_score_rows(metrics, shuffled_metrics),
+            scores=score_rows(metrics, shuffled_metrics),
             curves=_loss_curves(pretrain, finetune),
             confusion=matrix and _confusion_picture(matrix, classes),
             over_time=_over_time(pretrain / "reconstructions"),
@@ -102,7 +102,7 @@ def write_report(
     return metrics, shuffled_metrics
 
 
-def _score_rows(metrics: dict, shuffled: dict | None) -> list[tuple[str, str]]:
+def score_rows(metrics: dict, shuffled: dict | None) -> list[tuple[str, str]]:
     """(name, text) of each score, the main one first."""
     if "eval_top1" in metrics:
         names = {"eval_top1": "top-1", "eval_mean_class_accuracy": "mean class accuracy"}

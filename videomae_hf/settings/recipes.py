@@ -8,7 +8,7 @@ Unknown keys are refused.
 
 import argparse
 import dataclasses
-import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,9 @@ _COMMON = {
     "seed": "Seed of everything random.",
     "use_cpu": "Run on the CPU, also where there is a GPU.",
 }
+
+
+SETTINGS = frozenset(spec.name for group in GROUPS.values() for spec in dataclasses.fields(group))
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def parse_command_line(
     try:
         options, _ = parser.parse_known_args(arguments)
         recipe = read_recipe(file, actions, verb) if file else {}
-        given = [option.split("=")[0][2:].replace("-", "_") for option in arguments if option.startswith("--")]
+        given = given_options(arguments)
         overrides = checked_settings(overrides or {}, "the recipe of stages", actions, verb)
         recipe = {**_without_base_rate(recipe, overrides), **overrides}
         recipe = _without_base_rate(recipe, given)
@@ -122,20 +125,21 @@ def parse_command_line(
         raise ValueError(str(error)) from error
     config_overrides = {name: value for name, value in recipe.items() if name in verb.config_fields}
     config_overrides.update(config_options(rest, verb.config_fields, actions))
-    unused = _unused(verb, {name for name in given if name in actions}, set(recipe), skip_unused=skip_unused)
+    if not skip_unused:
+        refuse_unused(verb.name, verb.settings, arguments)
     run = Run(
         verb=verb.name,
         training=training,
         config_overrides=config_overrides,
         given=frozenset({*given, *recipe}),
-        unused=unused,
+        unused=tuple(sorted({*recipe} & SETTINGS - verb.settings - {"smoke_test", *given})),
         **dict(zip(GROUPS, groups)),
     )
     return _with_aliases(run)
 
 
 def _parser(verb: Verb) -> HfArgumentParser:
-    program = "train.py" if os.environ.get("VIDEOMAE_PROGRAM") == "train.py" else "videomae"
+    program = "train.py" if Path(sys.argv[0]).name == "train.py" else "videomae"
     examples = "\n".join(f"    {program} {example}" for example in verb.examples)
     parser = HfArgumentParser(
         [*GROUPS.values(), VideoMAETrainingArguments],
@@ -154,18 +158,16 @@ def _parser(verb: Verb) -> HfArgumentParser:
     return parser
 
 
-def _unused(verb: Verb, given: set[str], recipe: set[str], *, skip_unused: bool) -> tuple[str, ...]:
-    """Returns the recipe's settings that the command does not use.
+def given_options(arguments: list[str]) -> list[str]:
+    """Names of the options on a command line."""
+    return [option.split("=")[0][2:].replace("-", "_") for option in arguments if option.startswith("--")]
 
-    Raises:
-        ValueError: the command line has an option that the command does not use.
-    """
-    every = {spec.name for group in GROUPS.values() for spec in dataclasses.fields(group)}
-    unused = every - verb.settings - {"smoke_test"}
-    wrong = sorted(given & unused)
-    if wrong and not skip_unused:
-        raise ValueError(f"{verb.name} does not use --{', --'.join(wrong)}; leave it out.")
-    return tuple(sorted(recipe & unused - given))
+
+def refuse_unused(who: str, used: set[str], arguments: list[str]) -> None:
+    """Raises ValueError for an option of another command, that is, a setting that is not in `used`."""
+    unused = sorted({*given_options(arguments)} & SETTINGS - used - {"smoke_test"})
+    if unused:
+        raise ValueError(f"{who} does not use --{', --'.join(unused)}; leave it out.")
 
 
 def _with_aliases(run: Run) -> Run:

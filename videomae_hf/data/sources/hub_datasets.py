@@ -20,7 +20,7 @@ from .classes import class_number, classes_of, numbered
 from .list_columns import COLUMNS, PATHS, column_key
 from .list_records import Listed, cell_labels, segment_of
 from .lists import VIDEO_SUFFIXES
-from .records import VideoRecord, VideoRecords
+from .records import RecordsOnAccess, VideoRecord, VideoRecords
 from .tar_shards import SEGMENT_COLUMNS, find_shards, shard_lengths, stream_shard_rows
 
 
@@ -46,28 +46,15 @@ class RowRecord(VideoRecord):
             return file.read()
 
 
-class RowRecords(Sequence):
-    """The videos of a `datasets.Dataset`; indexing does not read the video."""
+class RowRecords(RecordsOnAccess):
+    """The videos of a `datasets.Dataset`."""
 
-    def __init__(self, rows: datasets.Dataset, column: str, samples: VideoRecords) -> None:
-        self._rows, self._column, self._samples = rows.select_columns([column]), column, samples
+    def __init__(self, rows: datasets.Dataset, column: str, records: VideoRecords) -> None:
+        super().__init__(records)
+        self._rows, self._column = rows.select_columns([column]), column
 
-    @property
-    def multi_label(self) -> bool:
-        return self._samples.multi_label
-
-    @property
-    def messages(self) -> list[str]:
-        return self._samples.messages
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, index: int) -> RowRecord:
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        sample = self._samples[index]
-        return RowRecord(**vars(sample), read=partial(self._read, range(len(self))[index]))
+    def located(self, index: int, record: VideoRecord) -> RowRecord:
+        return RowRecord(**vars(record), read=partial(self._read, index))
 
     def _read(self, index: int) -> dict:
         return self._rows[index][self._column]

@@ -138,6 +138,37 @@ def _optional(value) -> tuple:
     return () if value is None else (value,)
 
 
+class RecordsOnAccess(Sequence):
+    """Records whose videos are stored elsewhere and read on access; indexing does not read the video.
+
+    Subclasses implement `located`, which adds the position of the video to a record.
+    """
+
+    def __init__(self, records: VideoRecords) -> None:
+        self._records = records
+
+    @property
+    def multi_label(self) -> bool:
+        return self._records.multi_label
+
+    @property
+    def messages(self) -> list[str]:
+        return self._records.messages
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> VideoRecord:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        index = range(len(self))[index]  # counts from the end, and raises IndexError
+        return self.located(index, self._records[index])
+
+    def located(self, index: int, record: VideoRecord) -> VideoRecord:
+        """The record at `index`, with the position of its video."""
+        raise NotImplementedError
+
+
 class Relabelled(Sequence):
     """A view of records in which some fields have other values: `Relabelled(samples, label=0)`."""
 

@@ -26,7 +26,7 @@ from .classes import class_number, classes_of, numbered
 from .list_columns import find_roles
 from .list_records import Listed, cell_labels, label_text, segment_of
 from .lists import EXPECTED, VIDEO_SUFFIXES
-from .records import VideoRecord, VideoRecords
+from .records import RecordsOnAccess, VideoRecord, VideoRecords
 
 
 _LABEL_SUFFIXES = (".cls", ".json", ".txt")  # in order of preference
@@ -51,31 +51,17 @@ class TarRecord(VideoRecord):
         return content
 
 
-class TarSamples(Sequence):
-    """The videos of tar files, stored in a few arrays; indexing does not read the video."""
+class TarRecords(RecordsOnAccess):
+    """The videos of tar files, stored in a few arrays."""
 
-    def __init__(self, samples: VideoRecords, shards: list[str], places: np.ndarray) -> None:
-        self.shards = shards
-        self._samples, self._places = samples, places  # int64 (n, 3): shard, offset, size
+    def __init__(self, records: VideoRecords, shards: list[str], places: np.ndarray) -> None:
+        super().__init__(records)
+        self.shards, self._places = shards, places  # int64 (n, 3): shard, offset, size
 
-    @property
-    def multi_label(self) -> bool:
-        return self._samples.multi_label
-
-    @property
-    def messages(self) -> list[str]:
-        return self._samples.messages
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, index: int) -> TarRecord:
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        sample = self._samples[index]
+    def located(self, index: int, record: VideoRecord) -> TarRecord:
         shard, offset, size = self._places[index].tolist()
         shard = self.shards[shard]
-        fields = {**vars(sample), "path": f"{shard}/{sample.path}"}
+        fields = {**vars(record), "path": f"{shard}/{record.path}"}
         return TarRecord(**fields, shard=shard, offset=offset, size=size)
 
 
@@ -143,7 +129,7 @@ def shard_lengths(shards: list[str], index: dict) -> int | None:
 
 def read_shards(
     source: str | Path, class_names: list[str] | None = None, *, labelled: bool = True
-) -> tuple[TarSamples, list[str]]:
+) -> tuple[TarRecords, list[str]]:
     """Lists the videos of tar shards, as `read_samples` does for a folder.
 
     Args:
@@ -170,7 +156,7 @@ def read_shards(
     unused = sum((shard.unused for shard in read), Counter())
     notes = [f"{source}: members not used: {', '.join(f'{n} {suffix}' for suffix, n in unused.items())}"] * bool(unused)
     if not labelled:
-        return TarSamples(VideoRecords((video.sample for _, video in videos), notes), shards, places), []
+        return TarRecords(VideoRecords((video.sample for _, video in videos), notes), shards, places), []
     labels = labels_of([video for _, video in videos], index)
     missing = [f"{shards[n]}/{video.sample.path}" for (n, video), label in zip(videos, labels) if label is None]
     if missing:
@@ -183,7 +169,7 @@ def read_shards(
         class_names, more = classes_of(set(labels), str(source))
         notes += more
     samples, more = numbered(found, class_names, str(source), multi_label=False)
-    return TarSamples(VideoRecords(samples, notes + more), shards, places), class_names
+    return TarRecords(VideoRecords(samples, notes + more), shards, places), class_names
 
 
 def labels_of(videos: Sequence[TarVideo], index: dict) -> list[str | None]:
