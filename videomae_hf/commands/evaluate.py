@@ -45,7 +45,7 @@ def evaluate(run: Run) -> None:
     config, labelled = model.config, not holds_no_label(run)
     videos = scored_videos(run, config, labelled=labelled)
     processor, more = evaluation_processor(run, config)
-    report(args, [*messages, *videos.messages, *more])
+    report(args, [*messages, *more])
     transform = EvalTransform(
         processor, views.num_clips, views.num_crops, config.num_labels, run.clips.frame_template, views.shuffle_frames
     )
@@ -70,6 +70,7 @@ def scored_videos(run: Run, config, *, labelled: bool) -> VideoSource:
     videos = evaluation_videos(run, classes, config.problem_type, labelled=labelled)
     if videos is None:
         raise ValueError("eval_data is not set: pass a folder of class folders or a list of videos as --eval_data.")
+    report(run.training, videos.messages)
     videos = replace(videos, classes=classes)
     if labelled:
         return videos
