@@ -1,10 +1,11 @@
 """A run knows what it is: what it may go on from, which folder it may write to, and what ends it before it begins."""
 
 import json
+import os
 import pickle
+import signal
 import subprocess
 import sys
-import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -244,21 +245,26 @@ def test_folders_that_are_refused(tmp_path):
 
 def test_one_run_writes_at_a_time(tmp_path):
     code = (
-        "import sys, time; sys.path.insert(0, sys.argv[2])\n"
+        "import os, sys, time; sys.path.insert(0, sys.argv[2])\n"
         "from pathlib import Path\n"
         "from videomae_hf.training.output_folder import _locked\n"
-        "file = _locked(Path(sys.argv[1])); print('locked', flush=True); time.sleep(60)"
+        "file = _locked(Path(sys.argv[1]))\n"
+        "worker = os.fork()\n"
+        "print('locked by the parent of', worker, flush=True) if worker else None\n"
+        "time.sleep(60)"
     )
     other = subprocess.Popen([sys.executable, "-c", code, tmp_path, REPO], stdout=subprocess.PIPE, text=True)
     try:
-        assert other.stdout.readline() == "locked\n"
+        worker = int(other.stdout.readline().removeprefix("locked by the parent of "))
         with pytest.raises(ValueError, match=f"is being written by process {other.pid} on .*; wait for it"):
             claim(tmp_path)
     finally:
         other.kill()
         other.wait()
-    time.sleep(0.1)
-    assert claim(tmp_path) == []
+    try:  # a worker that outlives the run holds no lock
+        assert claim(tmp_path) == []
+    finally:
+        os.kill(worker, signal.SIGKILL)
 
 
 # ------------------------------------------------------------------------------------------------------ untrained heads

@@ -103,7 +103,7 @@ def _locked(folder: Path) -> TextIO:
     return file
 
 
-def _lock(file) -> bool:
+def _lock(file: TextIO) -> bool:
     """Locks a file; False if another process holds the lock. The system releases it however the process ends."""
     try:
         import fcntl
@@ -115,6 +115,8 @@ def _lock(file) -> bool:
         return False
     except OSError:  # a file system without locks
         return True
+    # A forked process (a worker of the data loader) shares the lock and may outlive a killed run by seconds
+    os.register_at_fork(after_in_child=file.close)
     return True
 
 
