@@ -144,6 +144,7 @@ def test_to_transformers_and_back(tmp_path, our_class, their_class, fields):
         ({"layer_scale_init_value": 0.1}, "layer scale"),
         ({"use_cosine_attention": True}, "cosine attention"),
         ({"position_embedding_type": "learned"}, "learned positions"),
+        ({"position_embedding_type": "sinusoidal_3d"}, "separate positions for each axis"),
     ],
 )
 def test_what_transformers_cannot_express(tmp_path, fields, message):
@@ -151,6 +152,14 @@ def test_what_transformers_cannot_express(tmp_path, fields, message):
     with pytest.raises(ValueError, match=message):
         run(tmp_path / "ours", tmp_path / "theirs", "--to", "transformers")
     assert not (tmp_path / "theirs").exists()
+
+
+def test_positions_that_the_official_code_cannot_compute(tmp_path):
+    fields = {"position_embedding_type": "sinusoidal_3d"}
+    model_of(VideoMAEV2ForVideoClassification, **fields).save_pretrained(tmp_path / "ours")
+    with pytest.raises(ValueError, match="has no position_embedding_type='sinusoidal_3d'"):
+        run(tmp_path / "ours", tmp_path / "official.pth", "--to", "official")
+    assert not (tmp_path / "official.pth").exists()
 
 
 @pytest.mark.parametrize("size, version", SIZES)

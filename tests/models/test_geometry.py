@@ -11,7 +11,7 @@ from videomae_hf import (
     VideoMAEV2Model,
 )
 from videomae_hf.commands import convert
-from videomae_hf.models.geometry import interpolate_positions, resize_projection, sinusoid_table
+from videomae_hf.models.geometry import interpolate_positions, resize_projection, separable_table, sinusoid_table
 
 
 def saved(folder, model_class=VideoMAEV2ForVideoClassification, **fields):
@@ -48,6 +48,31 @@ def test_fixed_positions_fresh_or_interpolated(tmp_path, fields):
     assert torch.equal(again.videomae.embeddings.position_embeddings, expected)
     height, width = moved.config.image_hw
     assert moved(torch.randn(1, moved.config.num_frames, 3, height, width)).logits.shape == (1, 2)
+
+
+def test_separable_positions():
+    table = separable_table((2, 3, 4), 17)[0].unflatten(0, (2, 3, 4))  # pairs: 2 for the slice, 3 and 3 for the others
+    half_pi = torch.pi / 2
+    for axis, first, number in ((0, 0, 2), (1, 4, 3), (2, 10, 3)):
+        places = torch.arange((2, 3, 4)[axis], dtype=torch.float64)
+        angles = places[:, None] * torch.tensor([half_pi / 50 ** (k / number) for k in range(number)]).double()
+        expected = torch.cat([angles.sin(), angles.cos()], dim=1).float()
+        shape = [1, 1, 1, 2 * number]
+        shape[axis] = len(places)
+        found = table[..., first : first + 2 * number]
+        torch.testing.assert_close(found, expected.reshape(shape).expand_as(found))
+    assert table[..., 16].eq(0).all()
+
+
+def test_models_with_separable_positions(tmp_path):
+    """Both transformers use the table, and a token keeps its code in longer and larger clips."""
+    model = saved(tmp_path, VideoMAEV2ForPreTraining, position_embedding_type="sinusoidal_3d")
+    assert torch.equal(model.videomae.embeddings.position_embeddings, separable_table((2, 4, 4), 24))
+    assert torch.equal(model.position_embeddings, separable_table((2, 4, 4), 16))
+    larger = VideoMAEV2ForPreTraining.from_pretrained(tmp_path, num_frames=8, image_size=48)
+    codes = larger.position_embeddings[0].unflatten(0, (4, 6, 6))[:2, :4, :4].flatten(0, 2)
+    torch.testing.assert_close(codes, model.position_embeddings[0])
+    assert larger(torch.randn(1, 8, 3, 48, 48), seed=0).loss.isfinite()
 
 
 def test_decoder_positions_are_interpolated_too(tmp_path):

@@ -332,7 +332,12 @@ def save_official(model, processor: VideoMAEV2ImageProcessor, destination: Path)
     """Writes an official .pth, with weights under "model" as its loaders expect (v1/utils.py); returns report lines.
 
     The official code always normalises pixels with ImageNet's values, and cannot store the range of targets.
+
+    Raises:
+        ValueError: the model has positions that the official code cannot compute.
     """
+    if model.config.position_embedding_type == "sinusoidal_3d":
+        raise ValueError("The official code has no position_embedding_type='sinusoidal_3d', which this checkpoint uses.")
     weights = model.state_dict()
     if isinstance(model, VideoMAEV2Model):
         weights = {f"videomae.{name}": value for name, value in weights.items()}

@@ -51,6 +51,9 @@ def refuse_inexpressible(config: VideoMAEV2Config) -> None:
         "layer scale (layer_scale_init_value > 0)": config.layer_scale_init_value > 0,
         "cosine attention (use_cosine_attention)": config.use_cosine_attention,
         "learned positions (position_embedding_type='learned')": config.position_embedding_type == "learned",
+        "separate positions for each axis (position_embedding_type='sinusoidal_3d')": (
+            config.position_embedding_type == "sinusoidal_3d"
+        ),
         "interpolated positions (position_grid)": config.position_grid not in (None, list(config.grid_size)),
         "a model without a head (num_labels=0)": config.num_labels == 0,
     }

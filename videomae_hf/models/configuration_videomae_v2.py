@@ -29,7 +29,7 @@ from .preprocessing import normalization_of, read_preprocessing
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-POSITION_EMBEDDING_TYPES = ("sinusoidal", "learned")
+POSITION_EMBEDDING_TYPES = ("sinusoidal", "sinusoidal_3d", "learned")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 # Upper limits, far above any existing model: a hostile configuration must not make loading allocate unbounded memory.
@@ -80,7 +80,9 @@ class VideoMAEV2Config(PreTrainedConfig):
             Stochastic depth rate of the last block; the rate grows linearly from 0 at the first block.
         layer_scale_init_value (`float`, defaults to 0.0): initial value of the layer scale; 0 disables layer scale.
         use_cosine_attention (`bool`, defaults to `False`): cosine attention with a learned scale per head.
-        position_embedding_type (`str`, defaults to `"sinusoidal"`): `"sinusoidal"` (fixed) or `"learned"`.
+        position_embedding_type (`str`, defaults to `"sinusoidal"`):
+            `"sinusoidal"` (fixed, over the flattened tokens; official), `"sinusoidal_3d"` (fixed, over slice, row and
+            column separately; also in the decoder; learns sooner on small grids) or `"learned"`.
         position_grid (`tuple[int, int, int]`, *optional*):
             (slices, rows, columns) of the pretraining grid, from which the fixed position table is interpolated, such
             as (8, 14, 14) for 16 frames of 224 x 224 in patches of 16. `None` computes a new table for this model's
@@ -338,7 +340,7 @@ class VideoMAEV2Config(PreTrainedConfig):
         if self.position_grid is not None and (len(self.position_grid) != 3 or min(self.position_grid) < 1):
             raise ValueError(f"position_grid={self.position_grid} must be (slices, rows, columns).")
         if self.position_grid is not None and self.position_embedding_type == "learned":
-            raise ValueError("position_grid requires position_embedding_type='sinusoidal'; learned tables ignore it.")
+            raise ValueError("position_grid requires a fixed position table; position_embedding_type='learned' has none.")
         for pixels, patch in zip(self.image_hw, self.patch_hw):
             _require_divisible(self, "image_size", pixels, "patch_size", patch)
         for grid in (self.grid_size, self.position_grid or (1,)):

@@ -210,7 +210,7 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
         self.videomae = VideoMAEV2Model(config)
         self.encoder_to_decoder = nn.Linear(config.hidden_size, config.decoder_hidden_size, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.decoder_hidden_size))
-        # Always sinusoidal, whatever the encoder uses, as in the official code.
+        # Always fixed, even where the encoder learns its positions, as in the official code.
         table = position_table(config, config.decoder_hidden_size)
         self.register_buffer("position_embeddings", table, persistent=False)
         self.decoder = VideoMAEV2Decoder(config)
