@@ -65,6 +65,7 @@ class Verb:
         unused: settings of these groups that the command does not use.
         config_class: configuration class of the model.
         trains: whether the command uses all training settings; False leaves those of devices, batches and output.
+        training: training settings that a command with `trains=False` uses as well.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Verb:
     unused: tuple[str, ...] = ()
     config_class: type[PreTrainedConfig] = VideoMAEV2Config
     trains: bool = True
+    training: tuple[str, ...] = ()
 
     @property
     def settings(self) -> set[str]:
@@ -223,7 +225,11 @@ def _shorten_help(parser: HfArgumentParser, verb: Verb) -> str:
         The names of the hidden options of transformers and of the model, as text for the end of the help.
     """
     training = {spec.name for spec in dataclasses.fields(VideoMAETrainingArguments)}
-    explained = set(VideoMAETrainingArguments.__annotations__) | set(_COMMON) if verb.trains else set(_WITHOUT_TRAINING)
+    explained = (
+        set(VideoMAETrainingArguments.__annotations__) | set(_COMMON)
+        if verb.trains
+        else {*_WITHOUT_TRAINING, *verb.training}
+    )
     shown, others = {"help", *verb.settings, *explained}, []
     if verb.trains:
         shown.add("smoke_test")
