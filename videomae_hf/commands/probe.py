@@ -30,15 +30,15 @@ from ..evaluation.few_shot import (
 from ..evaluation.metrics import metrics_of
 from ..evaluation.predictions import Scored, write_predictions
 from ..evaluation.probes import PROBES, ProbeTask, run_probe
-from ..evaluation.vjepa2_fit import FitOptions, VJEPA2Fit
-from ..evaluation.vjepa2_probe import best_head, head_settings
+from ..evaluation.vjepa2_fit import STATE, FitOptions, VJEPA2Fit
+from ..evaluation.vjepa2_probe import head_settings
 from ..labels import labels_of
 from ..messages import count, shorten
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from ..models.modeling_videomae_v2 import VideoMAEV2Model
 from ..settings.recipes import Verb
 from ..settings.run import Run
-from ..training.distributed import report
+from ..training.distributed import check_agreement, report
 from ..training.session import execute
 
 
@@ -109,7 +109,10 @@ def probe(run: Run) -> None:
     fit = {"vjepa2": fit_vjepa2, "few-shot": fit_few_shot}.get(run.probing.probe, fit_cached)
     outcome = fit(run, model.to(run.training.device), train, evaluated)
     report(run.training, [*messages, *outcome.messages])
-    write_outcome(run, outcome, evaluated, train.classes)
+    if run.training.process_index == 0:
+        write_outcome(run, outcome, evaluated, train.classes)
+        if run.probing.probe == "vjepa2":
+            Path(run.training.output_dir, STATE).unlink(missing_ok=True)
 
 
 def write_outcome(run: Run, outcome: Outcome, evaluated: VideoSource, classes: list[str]) -> None:
@@ -152,8 +155,8 @@ def check_settings(run: Run) -> None:
         raise ValueError("probe needs --checkpoint, the folder or Hub id of a model of any stage.")
     if kind not in KINDS:
         raise ValueError(f"probe={kind!r} is unknown; choose one of {', '.join(KINDS)}.")
-    if run.training.world_size > 1:
-        raise ValueError(f"probe runs in one process, but {run.training.world_size} were started.")
+    if run.training.world_size > 1 and kind != "vjepa2":
+        raise ValueError(f"probe={kind} runs in one process, but {run.training.world_size} were started.")
     unused = sorted(name for name, kinds in _USED_BY.items() if name in run.given and kind not in kinds)
     if unused:
         raise ValueError(
@@ -175,7 +178,7 @@ def fit_cached(run: Run, model: VideoMAEV2Model, train: VideoSource, evaluated: 
     """The probes of this package, on cached features."""
     features = [frozen_features(run, model, videos.records) for videos in (train, evaluated)]
     fitted, scored = (_readable(values) for values in features)
-    _check_readable(fitted, scored)
+    _check_readable(fitted.sum(), scored)
     kind = labels_of(run.problem_type, len(train.classes))
     result = run_probe(
         run.probing.probe,
@@ -199,7 +202,7 @@ def fit_few_shot(run: Run, model: VideoMAEV2Model, train: VideoSource, evaluated
         embeddings(frozen_features(run, model, videos, MTEBProcessor), norm) for videos in (records, evaluated.records)
     ]
     fitted, scored = (_readable(values) for values in features)
-    _check_readable(fitted, scored)
+    _check_readable(fitted.sum(), scored)
     readable = [np.searchsorted(used, places) for places in experiments]
     readable = [rows[fitted[rows]] for rows in readable]  # rows of `features`, without the unreadable ones
     results = [
@@ -227,8 +230,7 @@ def _few_shot_messages(labels: np.ndarray, classes: list[str], samples_per_label
 
 def fit_vjepa2(run: Run, model: VideoMAEV2Model, train: VideoSource, evaluated: VideoSource) -> Outcome:
     """The attentive probe of V-JEPA 2, on augmented clips that go through the encoder."""
-    args, folder = run.training, Path(run.training.output_dir)
-    options = fit_options(run)
+    args, options = run.training, fit_options(run)
     augmentation = FinetuneTransform(
         model.config,
         train.samplers(run.clips, model.config),
@@ -238,30 +240,26 @@ def fit_vjepa2(run: Run, model: VideoMAEV2Model, train: VideoSource, evaluated: 
         antialias=run.clips.antialias is not False,
     )
     dataset = train.dataset(SegmentTransform(augmentation, options.num_segments), run)
-    fit = VJEPA2Fit(model, dataset, len(train.classes), options, folder / "vjepa2_probe.pt")
+    fit = VJEPA2Fit(model, dataset, len(train.classes), options, Path(args.output_dir, STATE))
     done = fit.resume()
+    check_agreement(args, "unfinished probe in output_dir", {"epochs": done})
     if done:
         report(args, [f"{fit.file} has {done} of {options.epochs} epochs; the probe continues after them"])
     fit.train()
     processor = training_processor(run, model.config, video_backend=run.clips.video_backend)
-    processor = SegmentProcessor.from_dict(processor.to_dict())
-    template = run.clips.frame_template
+    processor, template = SegmentProcessor.from_dict(processor.to_dict()), run.clips.frame_template
     views = EvalTransform(processor, options.num_segments, options.num_crops, frame_template=template)
-    probabilities, scored = fit.score(evaluated.evaluation_dataset(views, args))
-    bad = dataset.bad_videos()[0]
-    _check_readable(np.ones(len(dataset.samples) - bad, dtype=bool), scored)
-    labels = labels_of(None, len(train.classes)).stacked(evaluated.records).numpy()[scored]
-    top1 = [float((head.argmax(axis=1) == labels).mean()) for head in probabilities]
-    best = best_head(top1)
-    heads = [{**setting._asdict(), "top1": value} for setting, value in zip(options.settings, top1)]
-    details = {**options.settings[best]._asdict(), "selected_on": "evaluation videos", "heads": heads}
+    scores, bad = fit.score(evaluated.evaluation_dataset(views, args)), fit.bad_videos()
+    number = len(train.records) - bad
+    _check_readable(number, scores.readable)
+    heads = [{**setting._asdict(), "top1": top1} for setting, top1 in zip(options.settings, scores.top1)]
+    details = {**options.settings[scores.best]._asdict(), "selected_on": "evaluation videos", "heads": heads}
     messages = [
-        f"the best of {count(len(heads), 'head')} was selected on the evaluation videos (top1 {min(top1):.4f} to "
-        f"{max(top1):.4f}), as in the protocol: its score is optimistic; metrics.json has all of them"
+        f"the best of {count(len(heads), 'head')} (top1 {min(scores.top1):.4f} to {max(scores.top1):.4f}) was selected "
+        f"on the evaluation videos, as in the protocol: its score is optimistic; metrics.json has all of them"
     ]
-    logits = np.log(probabilities[best].clip(min=1e-12))
-    fit.finish()
-    return Outcome([logits], scored, len(dataset.samples) - bad, bad, details, messages)
+    logits = np.log(scores.probabilities.clip(min=1e-12))
+    return Outcome([logits], scores.readable, number, bad, details, messages)
 
 
 def fit_options(run: Run) -> FitOptions:
@@ -288,6 +286,8 @@ def fit_options(run: Run) -> FitOptions:
         num_workers=args.dataloader_num_workers,
         seed=args.seed,
         max_bad_fraction=args.max_bad_fraction,
+        process_index=args.process_index,
+        num_processes=args.world_size,
     )
 
 
@@ -338,11 +338,9 @@ def _encoder_overrides(run: Run) -> dict:
     return {name: value for name, value in run.config_overrides.items() if name != "problem_type"}
 
 
-def _check_readable(fitted: np.ndarray, scored: np.ndarray) -> None:
-    if not fitted.any() or not scored.any():
-        raise ValueError(
-            f"{fitted.sum()} videos to fit and {scored.sum()} videos to score can be read; a probe needs both."
-        )
+def _check_readable(fitted: int, scored: np.ndarray) -> None:
+    if not fitted or not scored.any():
+        raise ValueError(f"{fitted} videos to fit and {scored.sum()} videos to score can be read; a probe needs both.")
 
 
 def _selected(features: np.ndarray, labels: torch.Tensor, chosen: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:

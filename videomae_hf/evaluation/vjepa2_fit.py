@@ -17,7 +17,7 @@ Places in which ours differs from the source, besides those in `vjepa2_probe.py`
 import math
 import os
 import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -32,7 +32,10 @@ from ..data.video_dataset import UNREADABLE, BadVideosError, VideoDataset, gener
 from ..data.videos import data_facts
 from ..models.modeling_videomae_v2 import VideoMAEV2Model
 from .feature_cache import encoder_collator, weights_digest
-from .vjepa2_probe import HeadSetting, ProbeHeads
+from .vjepa2_probe import HeadSetting, ProbeHeads, best_head
+
+
+STATE = "vjepa2_probe.pt"  # in output_dir, until the results are written
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class FitOptions:
         num_workers: processes that load videos.
         seed: seed of the heads, of the order of the videos and of their augmentation.
         max_bad_fraction: fraction of unreadable training videos above which the fit stops.
+        process_index, num_processes: this process and their number; each takes a part of every update.
     """
 
     settings: tuple[HeadSetting, ...]
@@ -66,6 +70,8 @@ class FitOptions:
     num_workers: int = 0
     seed: int = 0
     max_bad_fraction: float = 0.1
+    process_index: int = 0
+    num_processes: int = 1
 
     def num_steps(self, num_videos: int) -> int:
         """The number of updates."""
@@ -109,8 +115,8 @@ class VJEPA2Fit:
         dataset: the training videos, with items of `SegmentTransform`.
         num_classes: number of classes.
         options: how the heads are trained.
-        file: file in which the state is kept after each epoch. Together, 20 heads take 12 bytes for each of their
-            parameters: 7 GB for ViT-B, 12 GB for ViT-L.
+        file: file in which the state is kept after each epoch, at 12 bytes for each parameter of a head: for 20 heads
+            7 GB with ViT-B, 12 GB with ViT-L and 22 GB with ViT-g. The caller deletes it.
     """
 
     def __init__(
@@ -169,33 +175,39 @@ class VJEPA2Fit:
         """
         while self.epoch < self.options.epochs:
             self._train_epoch()
-            bad, number = self.dataset.bad_videos()
+            bad, number = self.bad_videos(), len(self.dataset.samples)
             if bad > self.options.max_bad_fraction * number:
                 raise BadVideosError(
                     f"{bad} of {number} training videos cannot be read, more than max_bad_fraction="
                     f"{self.options.max_bad_fraction:g}; their names are in the log above."
                 )
             self.epoch += 1
-            if self.epoch < self.options.epochs:
+            if self.options.process_index == 0:
                 self._save()
 
+    def bad_videos(self) -> int:
+        """The number of unreadable training videos that the processes have met."""
+        bad = self.dataset.bad.to(self.heads.device, torch.uint8)
+        if self.options.num_processes > 1:
+            torch.distributed.all_reduce(bad, torch.distributed.ReduceOp.MAX)
+        return int(bad.sum())
+
     def _train_epoch(self) -> None:
-        options, number = self.options, len(self.dataset)
+        options = self.options
         self.dataset.set_epoch(self.epoch)
-        order = torch.randperm(number, generator=generator_of(options.seed, self.epoch)).tolist()
+        order = torch.randperm(len(self.dataset), generator=generator_of(options.seed, self.epoch)).tolist()
+        updates = split_updates(order, options)
         loader = DataLoader(
             self.dataset,
-            options.batch_size,
-            sampler=order,
+            batch_sampler=[batch for _, own in updates for batch in own],
             collate_fn=self.train_collator,
             num_workers=options.num_workers,
         )
         batches = self._encoded(loader)
-        starts = tqdm(range(0, number, options.videos_per_step), f"Epoch {self.epoch + 1} of {options.epochs}")
-        for start in starts:
-            num_videos = min(options.videos_per_step, number - start)
-            loss = self.heads.update(islice(batches, math.ceil(num_videos / options.batch_size)), num_videos)
-            starts.set_postfix(lowest_loss=f"{loss:.4f}")
+        name = f"Epoch {self.epoch + 1} of {options.epochs}"
+        for num_videos, own in (progress := tqdm(updates, name, unit="step", disable=options.process_index > 0)):
+            loss = self.heads.update(islice(batches, len(own)), num_videos)
+            progress.set_postfix(lowest_loss=f"{loss:.4f}")
 
     def _encoded(self, loader: Iterable[dict]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Tokens (B, L, D) and labels int64 (B,) of training batches."""
@@ -208,34 +220,83 @@ class VJEPA2Fit:
         torch.save({"facts": self.facts, "epoch": self.epoch, "heads": self.heads.state_dict()}, partial)
         os.replace(partial, self.file)
 
-    def finish(self) -> None:
-        """Deletes the state, after the results have been written."""
-        self.file.unlink(missing_ok=True)
-
-    def score(self, dataset: VideoDataset) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities of the evaluation videos.
+    def score(self, dataset: VideoDataset) -> "Scores":
+        """Scores all heads on the evaluation videos.
 
         Args:
             dataset: the videos, as `num_segments` x `num_crops` views each; unreadable ones are marked.
-
-        Returns:
-            float32 (heads, M, num_classes) of the M readable videos, and bool (N,) that says which these are.
         """
-        options, every, readable = self.options, [], []
-        loader = DataLoader(dataset, options.eval_batch_size, collate_fn=self.collator, num_workers=options.num_workers)
-        for batch in tqdm(loader, desc=f"Scores of {len(dataset)} videos", unit="batch"):
-            known = batch["labels"] != UNREADABLE
-            readable.append(known.numpy())
-            if known.any():
-                views = batch["pixel_values"][known]
+        options, every, labels = self.options, [], []
+        own = range(options.process_index, len(dataset), options.num_processes)
+        loader = DataLoader(
+            dataset,
+            options.eval_batch_size,
+            sampler=own,
+            collate_fn=self.collator,
+            num_workers=options.num_workers,
+        )
+        name = f"Scores of {len(dataset)} videos"
+        for batch in tqdm(loader, name, unit="batch", disable=options.process_index > 0):
+            readable = batch["labels"] != UNREADABLE
+            labels.append(batch["labels"])
+            if readable.any():
+                views = batch["pixel_values"][readable]
                 # (B, num_segments * num_crops, T, C, H, W) -> (B, num_segments, num_crops, T, C, H, W)
                 views = views.reshape(len(views), options.num_segments, options.num_crops, *views.shape[-4:])
                 crops = [self.encoder.tokens(crop.flatten(0, 1)) for crop in views.unbind(dim=2)]
                 every.append(self.heads.probabilities(crops).cpu())
         shape = (len(options.settings), 0, self.heads.heads[0].classifier.out_features)
-        probabilities = torch.cat([torch.zeros(shape), *every], dim=1)  # (heads, M, num_classes)
-        return probabilities.numpy(), np.concatenate(readable)
+        # (heads, M, num_classes) of the M readable videos of this process, and the labels of all of its videos
+        return self._gathered(own, torch.cat([torch.zeros(shape), *every], dim=1), torch.cat(labels), len(dataset))
+
+    def _gathered(self, own: range, probabilities: torch.Tensor, labels: torch.Tensor, number: int) -> "Scores":
+        """The scores over the videos of all processes; only the probabilities of the best head are exchanged."""
+        readable = labels != UNREADABLE
+        right = (probabilities.argmax(dim=-1) == labels[readable]).sum(dim=-1)  # (heads,)
+        counts = torch.cat([right, readable.sum()[None]]).to(self.heads.device)
+        if self.options.num_processes > 1:
+            torch.distributed.all_reduce(counts)
+        *right, total = counts.tolist()
+        best = best_head(right)
+        found = np.full((number, probabilities.shape[-1]), np.nan, dtype=np.float32)
+        found[np.asarray(own)[readable.numpy()]] = probabilities[best].numpy()
+        if self.options.num_processes > 1:
+            parts = [None] * self.options.num_processes
+            torch.distributed.all_gather_object(parts, found[own.start :: own.step])
+            for start, part in enumerate(parts):
+                found[start :: own.step] = part
+        known = ~np.isnan(found[:, 0])
+        return Scores([count / max(total, 1) for count in right], best, found[known], known)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of all heads on N evaluation videos.
+
+    Args:
+        top1: top-1 accuracy of each head.
+        best: number of the best head.
+        probabilities: of the best head, float32 (M, num_classes) for the M readable videos.
+        readable: bool (N,), which videos these are.
+    """
+
+    top1: list[float]
+    best: int
+    probabilities: np.ndarray
+    readable: np.ndarray
+
+
+def split_updates(order: Sequence[int], options: FitOptions) -> list[tuple[int, list[list[int]]]]:
+    """The updates of an epoch: the number of videos of each, and the batches of it that this process takes."""
+    updates = []
+    for start in range(0, len(order), options.videos_per_step):
+        videos = order[start : start + options.videos_per_step]
+        batches = [videos[first : first + options.batch_size] for first in range(0, len(videos), options.batch_size)]
+        updates.append((len(videos), batches[options.process_index :: options.num_processes]))
+    return updates
 
 
 # Options that do not affect the heads
-_MAY_CHANGE = ("batch_size", "eval_batch_size", "num_crops", "num_workers", "max_bad_fraction")
+_MAY_CHANGE = (
+    "batch_size", "eval_batch_size", "num_crops", "num_workers", "max_bad_fraction", "process_index", "num_processes",
+)  # fmt: skip

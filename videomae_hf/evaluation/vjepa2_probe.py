@@ -197,8 +197,9 @@ class ProbeHeads:
         """One update of all heads with the mean loss of `num_videos` videos, whose gradients are accumulated.
 
         Args:
-            batches: tokens (B, L, D) and labels int64 (B,), which together have `num_videos` videos.
-            num_videos: number of videos of the update.
+            batches: tokens (B, L, D) and labels int64 (B,), which together have `num_videos` videos; of several
+                processes, each passes its part.
+            num_videos: number of videos of the update, over all processes.
 
         Returns:
             The smallest loss of a head. A head may diverge, as some learning rates are high; its loss is then not
@@ -211,6 +212,7 @@ class ProbeHeads:
                 loss = nn.functional.cross_entropy(self._logits(head, tokens), labels, reduction="sum") / num_videos
                 loss.backward()
                 losses[number] += loss.detach()
+        self._sum_over_processes(losses)
         self.step += 1
         for optimizer, setting in zip(self.optimizers, self.settings):
             for group in optimizer.param_groups:
@@ -218,6 +220,16 @@ class ProbeHeads:
             optimizer.step()
             optimizer.zero_grad()
         return float(losses.nan_to_num(math.inf).min())
+
+    def _sum_over_processes(self, losses: torch.Tensor) -> None:
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return
+        torch.distributed.all_reduce(losses)
+        for head in self.heads:
+            for parameter in head.parameters():
+                if parameter.grad is None:  # this process has no part of a small update
+                    parameter.grad = torch.zeros_like(parameter)
+                torch.distributed.all_reduce(parameter.grad)
 
     @torch.no_grad()
     def probabilities(self, crops: Sequence[torch.Tensor]) -> torch.Tensor:
