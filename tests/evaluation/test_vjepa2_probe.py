@@ -399,7 +399,7 @@ def test_recipes_have_the_published_settings(name):
     frames = run.config_overrides.get("num_frames", VideoMAEV2Config().num_frames)
     assert (frames, run.clips.sampling_rate, *found) == PUBLISHED[name]
     assert run.probing.probe == "vjepa2" and run.clips.antialias is False and run.unused == ()
-    if name == "diving48":  # its config has three heads, and the tokens of four layers
+    if name in ("diving48", "jester"):  # whose configs have three heads, and the tokens of four layers
         assert options.settings == ((1e-3, 0.8), (3e-4, 0.8), (1e-4, 0.8)) and options.layers == (17, 19, 21, 23)
-    elif name != "jester":
+    else:
         assert options.settings == tuple(head_settings()) and options.layers == ()

@@ -151,6 +151,8 @@ def mean_and_deviation(repetitions: list[dict]) -> dict:
 def check_settings(run: Run) -> None:
     """Raises ValueError if the settings do not allow fitting a probe."""
     kind = run.probing.probe
+    if run.smoke.smoke_test:
+        raise ValueError("probe has no smoke test, because it needs trained weights; leave smoke_test out.")
     if not run.model.checkpoint:
         raise ValueError("probe needs --checkpoint, the folder or Hub id of a model of any stage.")
     if kind not in KINDS:
