@@ -266,9 +266,19 @@ def checked_settings(settings: dict, path: str | Path, actions: dict[str, argpar
             checked[name] = value
         elif isinstance(value, list) and actions[name].nargs is None:
             raise ValueError(f"{path}: {name} takes one value, not {value}.")
+        elif isinstance(value, list):  # a list as default is not converted by argparse
+            checked[name] = [_converted(item, actions[name], path) for item in value]
         else:  # as text, so that argparse converts and checks it like a value from the command line
             checked[name] = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
     return checked
+
+
+def _converted(item: object, action: argparse.Action, path: str | Path) -> object:
+    """An item of a list in the type of its option: YAML reads 1e-3, which has no decimal point, as text."""
+    try:
+        return action.type(str(item))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {action.dest} takes values of type {action.type.__name__}, not {item!r}.") from error
 
 
 def _without_base_rate(recipe: dict, given: Iterable[str]) -> dict:
