@@ -10,15 +10,15 @@ import pytest
 import torch
 from helpers.commands import videomae
 from helpers.runs import parsed
-from helpers.shared import REPO
+from helpers.shared import REPO, TINY
 from helpers.tiny_models import build, videos
 from transformers import VJEPA2Config
 from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2AttentivePooler
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForVideoClassification, VideoMAEV2Model
 from videomae_hf.commands.probe import check_settings, fit_options
-from videomae_hf.data.clips import ClipSampler, FinetuneTransform
-from videomae_hf.data.segments import SegmentTransform
+from videomae_hf.data.clips import ClipSampler, EvalTransform, FinetuneTransform
+from videomae_hf.data.segments import SegmentProcessor, SegmentTransform
 from videomae_hf.data.sources.records import VideoRecord
 from videomae_hf.data.sources.synthetic import synthesise_video, write_video
 from videomae_hf.data.video_dataset import VideoDataset
@@ -31,6 +31,7 @@ from videomae_hf.evaluation.vjepa2_probe import (
     cosine_learning_rate,
     head_settings,
 )
+from videomae_hf.models.image_processing_videomae_v2 import clip_options, normalization_options
 
 
 WIDE = {"hidden_size": 32, "num_attention_heads": 2}  # TINY's 24 is no multiple of 16
@@ -191,6 +192,15 @@ def test_the_softmax_is_averaged_over_crops(generator):
     torch.testing.assert_close(found[1], expected)
 
 
+def test_bfloat16_is_close_to_float32(generator):
+    tokens, labels = tokens_and_labels(generator, 8)
+    plain, half = (ProbeHeads([HeadSetting(1e-3, 0.1)], 32, 3, num_steps=2, bf16=bf16) for bf16 in (False, True))
+    assert half.update([(tokens, labels)], 8) == pytest.approx(plain.update([(tokens, labels)], 8), rel=0.02)
+    found = half.probabilities([tokens])
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, plain.probabilities([tokens]), rtol=0, atol=0.05)
+
+
 def test_a_head_that_diverges_does_not_stop_the_others(generator):
     tokens, labels = tokens_and_labels(generator, 8)
     heads = ProbeHeads([HeadSetting(1e-3, 0.1)] * 2, 32, 3, num_steps=2)
@@ -299,8 +309,19 @@ def _train_in_group(rank: int, folder, place) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{place / 'group'}", rank=rank, world_size=2)
     fit = fit_of(folder, place / "state.pt", epochs=1, batch_size=1, process_index=rank, num_processes=2)
     fit.train()
-    np.save(place / f"{rank}.npy", weights(fit).numpy())
+    scores = fit.score(evaluation_set(folder, place))
+    np.savez(place / f"{rank}.npz", weights=weights(fit).numpy(), **vars(scores))
     torch.distributed.destroy_process_group()
+
+
+def evaluation_set(folder, place) -> VideoDataset:
+    """Four videos, and a second one that cannot be read."""
+    (place / "bad.mp4").write_bytes(b"no video")
+    paths = sorted(folder.rglob("val/*/*.mp4"))
+    records = [VideoRecord(str(path), int("up" in path.parts)) for path in [paths[0], place / "bad.mp4", *paths[1:]]]
+    config = VideoMAEV2Config(**{**TINY, **WIDE})
+    processor = SegmentProcessor(**clip_options(config), **normalization_options(config), sampling_rate=1)
+    return VideoDataset(records, EvalTransform(processor, 2, 3), replace_bad=False)
 
 
 def test_two_processes_train_what_one_does(folder, tmp_path):
@@ -311,11 +332,16 @@ def test_two_processes_train_what_one_does(folder, tmp_path):
     for rank in ranks:
         rank.join(timeout=100)
     assert [rank.exitcode for rank in ranks] == [0, 0]
-    first, second = (torch.from_numpy(np.load(tmp_path / f"{rank}.npy")) for rank in range(2))
-    assert torch.equal(first, second)
+    first, second = (dict(np.load(tmp_path / f"{rank}.npz")) for rank in range(2))
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
     alone = fit_of(folder, tmp_path / "alone.pt", epochs=1)
     alone.train()
-    torch.testing.assert_close(first, weights(alone), rtol=1e-3, atol=1e-4)
+    scores = alone.score(evaluation_set(folder, tmp_path))
+    np.testing.assert_allclose(first["weights"], weights(alone).numpy(), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(first["probabilities"], scores.probabilities, rtol=1e-3)
+    assert first["top1"].tolist() == scores.top1 and first["best"] == scores.best
+    assert first["readable"].tolist() == scores.readable.tolist() == [True, False, True, True, True]
 
 
 # ------------------------------------------------------------------------------------------------------ the command
@@ -364,6 +390,8 @@ def test_the_command(folder, tmp_path, capsys):
         ),
         (f"{SHORT} --feature_cache x", "probe=vjepa2 does not use feature_cache; leave it out"),
         (f"{SHORT} --learning_rate 1e-3 --fps 8", "probe=vjepa2 does not use fps, learning_rate; leave them out"),
+        (f"{SHORT} --optim sgd --max_grad_norm 1", "probe=vjepa2 does not use max_grad_norm, optim; leave them out"),
+        (f"{SHORT} --smoke_test true", "probe has no smoke test"),
         (f"{SHORT} --samples_per_label 4", "probe=vjepa2 does not use samples_per_label"),
         (f"{SHORT} --multi_label true", "defined for one class per video, but problem_type is multi_label"),
         (f"{SHORT} --problem_type regression", "defined for one class per video, but problem_type is regression"),

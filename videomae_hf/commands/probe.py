@@ -36,6 +36,7 @@ from ..labels import labels_of
 from ..messages import count, shorten
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from ..models.modeling_videomae_v2 import VideoMAEV2Model
+from ..settings.groups import LEARNING_ARGUMENTS
 from ..settings.recipes import Verb
 from ..settings.run import Run
 from ..training.distributed import check_agreement, report
@@ -69,10 +70,12 @@ _USED_BY = {
     **dict.fromkeys(
         ("num_clips", "num_crops", "probe_learning_rates", "probe_weight_decays", "probe_layers"), ("vjepa2",)
     ),
-    # Settings of training, which have other values in these two protocols
-    **dict.fromkeys(("learning_rate", "base_learning_rate", "weight_decay", "warmup_epochs", "max_steps"), PROBES),
+    # The protocols of others state how a probe is trained.
+    **dict.fromkeys({*LEARNING_ARGUMENTS, "base_learning_rate"} - {"seed"}, PROBES),
     **dict.fromkeys(("num_train_epochs", "total_batch_size", "per_device_train_batch_size"), (*PROBES, "vjepa2")),
 }  # fmt: skip
+# Clip settings that a source of train_data may override for V-JEPA 2's probe
+_OF_SOURCES = {"sampling_rate", "video_backend", "frame_template", "square_pixels", "max_pixels"}
 _SET_BY_RECIPE = ("num_clips", "num_train_epochs", "total_batch_size")  # by the data set, in V-JEPA 2's protocol
 
 
@@ -233,6 +236,9 @@ def _few_shot_messages(labels: np.ndarray, classes: list[str], samples_per_label
 def fit_vjepa2(run: Run, model: VideoMAEV2Model, train: VideoSource, evaluated: VideoSource) -> Outcome:
     """The attentive probe of V-JEPA 2, on augmented clips that go through the encoder."""
     args, options = run.training, fit_options(run)
+    unused = sorted({name for overrides in train.overrides for name in overrides} - _OF_SOURCES)
+    if unused:
+        raise ValueError(f"probe=vjepa2 does not use {', '.join(unused)} of a source in train_data; leave it out.")
     augmentation = FinetuneTransform(
         model.config,
         train.samplers(run.clips, model.config),

@@ -226,7 +226,7 @@ class VJEPA2Fit:
         Args:
             dataset: the videos, as `num_segments` x `num_crops` views each; unreadable ones are marked.
         """
-        options, every, labels = self.options, [], []
+        options, every, labels = self.options, [], [torch.zeros(0, dtype=torch.int64)]
         own = range(options.process_index, len(dataset), options.num_processes)
         loader = DataLoader(
             dataset,
