@@ -209,6 +209,7 @@ def test_a_head_that_diverges_does_not_stop_the_others(generator):
     assert math.isfinite(heads.update([(tokens, labels)], 8))
     found = heads.probabilities([tokens])
     assert not found[0].any() and found[1].sum(dim=-1) == pytest.approx(1)
+    assert heads.diverged() == [True, False]
 
 
 # ------------------------------------------------------------------------------------------------ videos and epochs
@@ -249,6 +250,10 @@ def test_tokens_of_segments_and_layers():
     assert both.shape == (2, 128, 32)
     first = model.layernorm(output.hidden_states[1])
     torch.testing.assert_close(both[0, :64], torch.cat([first[0], output.last_hidden_state[0]]))
+    with torch.no_grad():
+        next(model.parameters()).fill_(math.nan)
+    with pytest.raises(ValueError, match="tokens of a batch are not finite"):
+        SegmentEncoder(model, options_of()).tokens(clips)
     with pytest.raises(ValueError, match=r"probe_layers=\[2\]: layers of this encoder are 0 to 1"):
         SegmentEncoder(model, options_of(layers=(2,)))
 
@@ -297,6 +302,15 @@ def test_an_interrupted_training_continues_after_its_last_epoch(folder, tmp_path
     assert resumed.resume() == 1
     resumed.train()
     torch.testing.assert_close(weights(resumed), weights(whole), rtol=1e-3, atol=1e-4)
+
+    with torch.no_grad():
+        resumed.heads.heads[0].query.fill_(math.nan)
+    scores = resumed.score(evaluation_set(folder, tmp_path))
+    assert scores.top1[0] == 0 and scores.best == 1
+    with torch.no_grad():
+        resumed.heads.heads[1].query.fill_(math.nan)
+    with pytest.raises(ValueError, match="All 2 heads have diverged; lower probe_learning_rates"):
+        resumed.score(evaluation_set(folder, tmp_path))
 
     with pytest.raises(ValueError, match=r"part.pt is an unfinished probe with epochs=2, not 3; delete .*part.pt"):
         fit_of(folder, tmp_path / "part.pt", epochs=3).resume()
@@ -367,6 +381,8 @@ def test_the_command(folder, tmp_path, capsys):
     metrics = json.loads((out / "metrics.json").read_text())
     assert (metrics["probe"], metrics["train_videos"], metrics["train_unreadable"]) == ("vjepa2", 6, 0)
     assert (metrics["eval_videos"], metrics["eval_unreadable"]) == (4, 1)
+    names = ("num_clips", "num_crops", "num_train_epochs", "total_batch_size", "probe_layers")
+    assert [metrics[name] for name in names] == [2, 2, 1, 4, []]
     heads = metrics["heads"]
     assert [(head["learning_rate"], head["weight_decay"]) for head in heads] == [
         (3e-3, 0.01), (1e-4, 0.01), (3e-3, 0.8), (1e-4, 0.8),
@@ -407,6 +423,17 @@ def test_mistakes(options, message):
     cpu = "" if "--use_cpu" in options else "--use_cpu true"
     with pytest.raises(ValueError, match=message):
         check_settings(parsed("probe", *f"--checkpoint output/pretrain {options} {cpu}".split()))
+
+
+def test_settings_of_a_source_that_the_protocol_has_not_are_refused(folder, tmp_path):
+    build(VideoMAEV2Model, **WIDE).save_pretrained(tmp_path / "model")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"train_data:\n- data: {folder / 'train'}\n  fps: 8\n")
+    with pytest.raises(ValueError, match="probe=vjepa2 does not use fps of a source in train_data"):
+        videomae(
+            *f"probe {recipe} --checkpoint {tmp_path / 'model'} --eval_data {folder / 'val'} {SHORT} --output_dir "
+            f"{tmp_path / 'out'}".split()
+        )
 
 
 PUBLISHED = {

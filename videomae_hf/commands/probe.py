@@ -30,7 +30,7 @@ from ..evaluation.few_shot import (
 from ..evaluation.metrics import metrics_of
 from ..evaluation.predictions import Scored, write_predictions
 from ..evaluation.probes import PROBES, ProbeTask, run_probe
-from ..evaluation.vjepa2_fit import STATE, FitOptions, VJEPA2Fit
+from ..evaluation.vjepa2_fit import STATE, FitOptions, Scores, VJEPA2Fit
 from ..evaluation.vjepa2_probe import head_settings
 from ..labels import labels_of
 from ..messages import count, shorten
@@ -260,14 +260,30 @@ def fit_vjepa2(run: Run, model: VideoMAEV2Model, train: VideoSource, evaluated: 
     scores, bad = fit.score(evaluated.evaluation_dataset(views, args)), fit.bad_videos()
     number = len(train.records) - bad
     _check_readable(number, scores.readable)
-    heads = [{**setting._asdict(), "top1": top1} for setting, top1 in zip(options.settings, scores.top1)]
-    details = {**options.settings[scores.best]._asdict(), "selected_on": "evaluation videos", "heads": heads}
-    messages = [
-        f"the best of {count(len(heads), 'head')} (top1 {min(scores.top1):.4f} to {max(scores.top1):.4f}) was selected "
-        f"on the evaluation videos, as in the protocol: its score is optimistic; metrics.json has all of them"
-    ]
+    details, messages = _vjepa2_details(options, scores)
     logits = np.log(scores.probabilities.clip(min=1e-12))
     return Outcome([logits], scores.readable, number, bad, details, messages)
+
+
+def _vjepa2_details(options: FitOptions, scores: Scores) -> tuple[dict, list[str]]:
+    """For metrics.json the settings that a comparison needs and the score of each head, and messages to print."""
+    heads = [{**setting._asdict(), "top1": top1} for setting, top1 in zip(options.settings, scores.top1)]
+    details = {
+        "num_clips": options.num_segments,
+        "num_crops": options.num_crops,
+        "num_train_epochs": options.epochs,
+        "total_batch_size": options.videos_per_step,
+        "probe_layers": list(options.layers),
+        **options.settings[scores.best]._asdict(),
+        "heads": heads,
+    }
+    if len(heads) == 1:
+        return details, []
+    message = (
+        f"the best of {len(heads)} heads (top1 {min(scores.top1):.4f} to {max(scores.top1):.4f}) was selected on the "
+        f"evaluation videos, as in the protocol: its score is optimistic; metrics.json has all of them"
+    )
+    return {**details, "selected_on": "evaluation videos"}, [message]
 
 
 def fit_options(run: Run) -> FitOptions:

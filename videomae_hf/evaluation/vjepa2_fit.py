@@ -36,6 +36,10 @@ from .vjepa2_probe import HeadSetting, ProbeHeads, best_head
 
 
 STATE = "vjepa2_probe.pt"  # in output_dir, until the results are written
+# Options that do not affect the heads
+_MAY_CHANGE = (
+    "batch_size", "eval_batch_size", "num_crops", "num_workers", "max_bad_fraction", "process_index", "num_processes",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class SegmentEncoder:
     """The frozen encoder, which turns the clips of a video into one sequence of tokens.
 
     Raises:
-        ValueError: a layer does not exist.
+        ValueError: a layer does not exist, or tokens are not finite.
     """
 
     def __init__(self, model: VideoMAEV2Model, options: FitOptions) -> None:
@@ -104,6 +108,8 @@ class SegmentEncoder:
                 found = [output.hidden_states[layer + 1] for layer in options.layers]
                 found = [hidden if self.model.layernorm is None else self.model.layernorm(hidden) for hidden in found]
         tokens = torch.cat(found, dim=1).float()  # (B * num_segments, layers * N, D)
+        if not tokens.isfinite().all():
+            raise ValueError("The encoder's tokens of a batch are not finite; no probe can be fitted to them.")
         return tokens.unflatten(0, (-1, options.num_segments)).flatten(1, 2)  # (B, num_segments * layers * N, D)
 
 
@@ -156,14 +162,16 @@ class VJEPA2Fit:
         way_out = f"delete {self.file} to start again, or choose another output_dir"
         try:
             state = torch.load(self.file, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            facts = state["facts"]
+        except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError) as error:
             raise ValueError(f"{self.file}, an unfinished probe, is damaged; {way_out}.") from error
         for name, value in self.facts.items():
-            stored = state["facts"].get(name)
+            stored = facts.get(name)
             if stored != value:
                 raise ValueError(f"{self.file} is an unfinished probe with {name}={stored}, not {value}; {way_out}.")
         self.heads.load_state_dict(state["heads"])
         self.epoch = state["epoch"]
+        self.dataset.bad[state["bad"]] = True
         return self.epoch
 
     def train(self) -> None:
@@ -186,11 +194,12 @@ class VJEPA2Fit:
                 self._save()
 
     def bad_videos(self) -> int:
-        """The number of unreadable training videos that the processes have met."""
-        bad = self.dataset.bad.to(self.heads.device, torch.uint8)
+        """The number of unreadable training videos that the processes have met; each process learns of them."""
         if self.options.num_processes > 1:
+            bad = self.dataset.bad.to(self.heads.device, torch.uint8)
             torch.distributed.all_reduce(bad, torch.distributed.ReduceOp.MAX)
-        return int(bad.sum())
+            self.dataset.bad[bad.cpu().bool()] = True
+        return self.dataset.bad_videos()[0]
 
     def _train_epoch(self) -> None:
         options = self.options
@@ -216,8 +225,13 @@ class VJEPA2Fit:
             yield self.encoder.tokens(batch["pixel_values"]), labels.to(self.heads.device)
 
     def _save(self) -> None:
-        partial = self.file.with_suffix(".partial")
-        torch.save({"facts": self.facts, "epoch": self.epoch, "heads": self.heads.state_dict()}, partial)
+        partial, bad = self.file.with_suffix(".partial"), self.dataset.bad.nonzero().flatten()
+        state = {"facts": self.facts, "epoch": self.epoch, "bad": bad, "heads": self.heads.state_dict()}
+        try:
+            torch.save(state, partial)
+        except (OSError, RuntimeError) as error:  # torch raises a RuntimeError if the disk is full
+            partial.unlink(missing_ok=True)
+            raise OSError(f"{partial}, the state of the probe, cannot be written: {error}") from error
         os.replace(partial, self.file)
 
     def score(self, dataset: VideoDataset) -> "Scores":
@@ -225,7 +239,14 @@ class VJEPA2Fit:
 
         Args:
             dataset: the videos, as `num_segments` x `num_crops` views each; unreadable ones are marked.
+
+        Raises:
+            ValueError: all heads have diverged.
         """
+        if all(diverged := self.heads.diverged()):
+            raise ValueError(
+                f"All {len(diverged)} heads have diverged; lower probe_learning_rates, or set bf16 to false."
+            )
         options, every, labels = self.options, [], [torch.zeros(0, dtype=torch.int64)]
         own = range(options.process_index, len(dataset), options.num_processes)
         loader = DataLoader(
@@ -253,6 +274,7 @@ class VJEPA2Fit:
         """The scores over the videos of all processes; only the probabilities of the best head are exchanged."""
         readable = labels != UNREADABLE
         right = (probabilities.argmax(dim=-1) == labels[readable]).sum(dim=-1)  # (heads,)
+        right[torch.tensor(self.heads.diverged())] = 0
         counts = torch.cat([right, readable.sum()[None]]).to(self.heads.device)
         if self.options.num_processes > 1:
             torch.distributed.all_reduce(counts)
@@ -274,7 +296,7 @@ class Scores:
     """The scores of all heads on N evaluation videos.
 
     Args:
-        top1: top-1 accuracy of each head.
+        top1: top-1 accuracy of each head; 0 of one that has diverged.
         best: number of the best head.
         probabilities: of the best head, float32 (M, num_classes) for the M readable videos.
         readable: bool (N,), which videos these are.
@@ -294,9 +316,3 @@ def split_updates(order: Sequence[int], options: FitOptions) -> list[tuple[int, 
         batches = [videos[first : first + options.batch_size] for first in range(0, len(videos), options.batch_size)]
         updates.append((len(videos), batches[options.process_index :: options.num_processes]))
     return updates
-
-
-# Options that do not affect the heads
-_MAY_CHANGE = (
-    "batch_size", "eval_batch_size", "num_crops", "num_workers", "max_bad_fraction", "process_index", "num_processes",
-)  # fmt: skip

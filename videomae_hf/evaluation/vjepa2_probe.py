@@ -248,6 +248,10 @@ class ProbeHeads:
             every.append(torch.stack([self._logits(head, tokens).softmax(dim=-1) for tokens in crops]).mean(dim=0))
         return torch.stack(every).nan_to_num(0.0)  # (heads, B, num_outputs)
 
+    def diverged(self) -> list[bool]:
+        """For each head, whether a weight is not finite."""
+        return [not all(weight.isfinite().all() for weight in head.parameters()) for head in self.heads]
+
     def _logits(self, head: VJEPA2Probe, tokens: torch.Tensor) -> torch.Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             logits = head(tokens)
