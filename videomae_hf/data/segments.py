@@ -5,7 +5,7 @@ The rule is that of facebookresearch/vjepa2, `src/datasets/video_dataset.py`, wi
 follows its `evals/video_classification_frozen/utils.py`. All clips of a video are made in one item, each with a crop,
 RandAugment and random erasing of its own.
 
-Deviation: in evaluation, the source samples the window of a segment at random as in training; here it is the middle
+Difference: in evaluation, the source samples the window of a segment at random as in training; here it is the middle
 one, so that a score can be repeated. In training, the source flips no clip, normalises before it crops and works on
 floats; the crops here are rounded to uint8, as in finetuning.
 """

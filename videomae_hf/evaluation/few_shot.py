@@ -16,7 +16,7 @@ The protocol is that of embeddings-benchmark/mteb (`mteb/abstasks/classification
 - The score is the mean over the experiments. MTEB reports the mean alone; the standard deviation here divides by the
   number of experiments.
 
-Deviation: the norm of the head has the epsilon of the checkpoint (MTEB: 1e-5), and unreadable videos are left out.
+Difference: the norm of the head has the epsilon of the checkpoint (MTEB: 1e-5), and unreadable videos are left out.
 """
 
 import warnings

@@ -169,7 +169,7 @@ class ProbeHeads:
         hidden_size, num_outputs: as of `VJEPA2Probe`.
         num_steps: number of updates, which the schedule depends on.
         device: device to compute on.
-        bf16: compute under bfloat16 autocast. Deviation: the source uses float16 with scaled gradients.
+        bf16: compute under bfloat16 autocast. Difference: the source uses float16 with scaled gradients.
         seed: seed of the initial weights, which differ between heads as in the source.
     """
 
