@@ -10,9 +10,9 @@ The protocol is that of Assran et al. (2025, https://arxiv.org/abs/2506.09985) a
   A linear classifier follows.
 - Tokens have no other position than that which the encoder gave them: `use_pos_embed` is false in all configs.
 - Five learning rates times four weight decays give 20 heads (the configs of Diving-48 and Jester: three times one),
-  trained on the same batches with one AdamW each. The
-  weight decay is constant and applies to all parameters, biases and norms included. There is no warmup, and the
-  learning rate follows a cosine to 0, stepped before each update, so that the last one has a learning rate of 0.
+  trained on the same batches with one AdamW each. The weight decay is constant and applies to all parameters, biases
+  and norms included. There is no warmup, and the learning rate follows a cosine to 0, stepped before each update, so
+  that the last one has a learning rate of 0.
 - The head with the best top-1 accuracy on the evaluation videos is reported. The score is therefore selected on
   the videos that it is measured on.
 
