@@ -21,19 +21,26 @@ INTRODUCTION = """\
 A recipe is a YAML file of settings: `videomae VERB RECIPE.yaml`, in the repository also `python train.py VERB
 RECIPE.yaml`. Options on the command line override it (`--train_data my_videos`). The header of each file gives the
 source, the full command, the cost and the expected result. To check a recipe before a long run, `videomae plan VERB
-RECIPE.yaml` prints what it would do, and `--smoke_test true` takes two steps with a tiny model and synthesised videos.
+RECIPE.yaml` prints what it would do, and `--smoke_test true` takes two steps with a tiny model and synthesised videos;
+neither knows probes, which need trained weights.
 
 *Batch* is the number of videos per optimizer step, over all processes. *Published on* gives the GPUs of the official
 script times the videos on each; with fewer GPUs, gradients are accumulated to the same batch. *Memory* is estimated for
 one of these GPUs. *Published result* is the top-1 accuracy (for pretraining: after finetuning) that the authors report
 for the official code; these runs were not repeated here.
 """
-SECTIONS = {".": "Small runs and starting points", "v1": "VideoMAE V1", "v2": "VideoMAE V2"}
+SECTIONS = {
+    ".": "Small runs and starting points",
+    "v1": "VideoMAE V1",
+    "v2": "VideoMAE V2",
+    "probes": "Probes of frozen encoders by the protocols of others",
+}
 HEADINGS = {
     ".": ("Recipe", "Verb", "Description"),
     "v1": ("Recipe", "Verb", "Description", "Batch", "Epochs", "Published on", "Memory", "Published result"),
 }
 HEADINGS["v2"] = HEADINGS["v1"]
+HEADINGS["probes"] = ("Recipe", "Verb", "Description", "Batch", "Epochs", "Published on")
 
 
 def header(text: str) -> dict[str, str]:
@@ -61,11 +68,13 @@ def row(path: Path) -> tuple[str, ...]:
     if path.parent == FOLDER:
         return cells
     gpus = re.search(r"published with (\d+) GPUs of (\d+) videos", parts["Cost"])
+    batch, epochs = str(settings["total_batch_size"]), str(settings["num_train_epochs"])
+    cells = (*cells, batch, epochs, f"{gpus[1]} x {gpus[2]}")
+    if verb[1] == "probe":
+        return cells
     memory = re.search(r"(\d+) GiB a GPU", parts["Cost"])
     result = re.match(r"(\d+\.\d) % top-1", parts["Expected"])
-    batch, epochs = str(settings["total_batch_size"]), str(settings["num_train_epochs"])
-    published = f"{result[1]} %" if result else "none"
-    return (*cells, batch, epochs, f"{gpus[1]} x {gpus[2]}", f"{memory[1]} GiB", published)
+    return (*cells, f"{memory[1]} GiB", f"{result[1]} %" if result else "none")
 
 
 def table(folder: str) -> str:

@@ -76,6 +76,16 @@ def test_numbers_that_yaml_takes_for_text(tmp_path):
     assert run.training.learning_rate == 5e-4 and run.config_overrides == {"layer_norm_eps": 1e-6}
 
 
+def test_lists_in_recipes_have_the_type_of_their_option(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("use_cpu: true\ncrop_scale: [5e-1, 1]\nlora_target_modules: [query, key]\n")
+    run = parse(recipe)
+    assert run.augmentation.crop_scale == [0.5, 1.0] and run.training.lora_target_modules == ["query", "key"]
+    recipe.write_text("use_cpu: true\nprobe: vjepa2\nprobe_layers: [1, 1.5]\n")
+    with pytest.raises(ValueError, match="recipe.yaml: probe_layers takes values of type int, not 1.5"):
+        parse(recipe, command="probe")
+
+
 @pytest.mark.parametrize(
     ("settings", "arguments", "message"),
     [
@@ -203,6 +213,7 @@ def test_shipped_recipes_say_where_they_come_from(recipe):
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: str(path.relative_to(REPO / "examples" / "recipes")))
 def test_shipped_recipes_are_valid(recipe):
     command = "pretrain" if "pretrain" in recipe.stem or recipe.stem == "smoke" else "finetune"
+    command = "probe" if recipe.parent.name == "probes" else command
     run = parse(recipe, "--use_cpu", "true", "--bf16", "false", command=command)
     if not run.model.checkpoint:
         VideoMAEV2Config.from_size(run.model.model_size, run.model.model_version, **run.config_overrides)

@@ -81,6 +81,16 @@ class ClipSampler:
             clip = random_clip_indices(len(frames), FrameSampling(*rule), generator, pretraining=pretraining)
             return [int(frames[index]) for index in clip]
 
+        return self.read_clip(sample, indices, transform)
+
+    def read_clip(
+        self,
+        sample: VideoRecord,
+        indices: Callable[[VideoInfo], list[int]],
+        transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Reads a clip of the frames that `indices` returns; the rest is as in `random_clip`."""
+
         def channels_first(frames: torch.Tensor) -> torch.Tensor:
             frames = frames.permute(0, 3, 1, 2)  # (n, H, W, C) -> (n, C, H, W)
             return frames if transform is None else transform(frames)
@@ -123,7 +133,7 @@ class PretrainTransform:
 
     def __call__(self, sample: VideoRecord, generator: torch.Generator) -> dict | list[dict]:
         views = _Views(self.num_sample, lambda height, width: self._sample_view(height, width, generator))
-        clip = _sampling_of(sample, self.sampling).random_clip(sample, generator, views, pretraining=True)
+        clip = sampling_of(sample, self.sampling).random_clip(sample, generator, views, pretraining=True)
         return views.items(clip, {"path": sample.path})
 
     def _sample_view(self, height: int, width: int, generator: torch.Generator) -> "_View":
@@ -169,8 +179,15 @@ class FinetuneTransform:
         self._augment = RandAugment.from_string(self.rand_augment) if self.rand_augment else None
 
     def __call__(self, sample: VideoRecord, generator: torch.Generator) -> dict | list[dict]:
+        sampling = sampling_of(sample, self.sampling)
+        return self.item(sample, generator, lambda views: sampling.random_clip(sample, generator, views))
+
+    def item(
+        self, sample: VideoRecord, generator: torch.Generator, read: Callable[[Callable], torch.Tensor]
+    ) -> dict | list[dict]:
+        """The item of a clip, or with `num_sample` > 1 a list; `read` reads it, given the transform of its frames."""
         views = _Views(self.num_sample, lambda height, width: self._sample_view(height, width, generator))
-        clip = _sampling_of(sample, self.sampling).random_clip(sample, generator, views)
+        clip = read(views)  # (T, num_sample, C, height, width)
         labels, more = label_of(sample, self.config.num_labels), {"path": sample.path}
         if labels is not None:  # distillation may do without labels
             more["labels"] = labels
@@ -251,7 +268,8 @@ class EvalTransform:
         return {"pixel_values": pixel_values, "labels": label_of(sample, self.num_labels)}
 
 
-def _sampling_of(sample: VideoRecord, sampling: ClipSampler | Sequence[ClipSampler]) -> ClipSampler:
+def sampling_of(sample: VideoRecord, sampling: ClipSampler | Sequence[ClipSampler]) -> ClipSampler:
+    """The clip sampler of the source of a record."""
     return sampling if isinstance(sampling, ClipSampler) else sampling[sample.source]
 
 

@@ -13,6 +13,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from tqdm import tqdm
 from ..data.clips import EvalTransform
 from ..data.sources.records import Relabelled, VideoRecord
 from ..data.video_dataset import UNREADABLE, ClipCollator, VideoDataset
+from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.modeling_videomae_v2 import VideoMAEV2Model
 
 
@@ -79,9 +81,8 @@ def cached_features(
     features = _allocated(partial, dtype, shape)
     # Labels are not used here, except that a special one marks unreadable videos.
     unlabelled = VideoDataset(Relabelled(samples, label=0, targets=None), views, replace_bad=False)
-    loader = DataLoader(
-        unlabelled, options.batch_size, collate_fn=ClipCollator(model.config), num_workers=options.num_workers
-    )
+    collator = encoder_collator(model.config)
+    loader = DataLoader(unlabelled, options.batch_size, collate_fn=collator, num_workers=options.num_workers)
     done = 0
     for batch in tqdm(loader, desc=f"Features of {len(samples)} videos", unit="batch"):
         values = _encode(model, batch["pixel_values"], options).cpu().numpy().astype(dtype)
@@ -130,11 +131,24 @@ def _encode(model: VideoMAEV2Model, pixel_values: torch.Tensor, options: Feature
     return found if options.tokens else found.mean(dim=1)
 
 
-def _key(model: VideoMAEV2Model, samples: Sequence[VideoRecord], views: EvalTransform, options: FeatureOptions) -> str:
+def encoder_collator(config: VideoMAEV2Config, erasing: float = 0.0) -> ClipCollator:
+    """The collator of clips for an encoder alone, with single labels whatever its checkpoint was finetuned for."""
+    config = deepcopy(config)
+    config.problem_type = None
+    return ClipCollator(config, erasing=erasing)
+
+
+def weights_digest(model: VideoMAEV2Model) -> str:
+    """A digest of the names and values of all weights."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _key(model: VideoMAEV2Model, samples: Sequence[VideoRecord], views: EvalTransform, options: FeatureOptions) -> str:
+    digest = hashlib.sha256(weights_digest(model).encode())
     config = model.config.to_dict()
     for name in ("_name_or_path", "id2label", "label2id", "problem_type", "architectures", "transformers_version"):
         config.pop(name, None)

@@ -12,6 +12,9 @@ from ..models.video_decoding import MAX_PIXELS
 
 
 MULTI_LABEL = "multi_label_classification"
+# Hyperparameters of the heads of V-JEPA 2's probe (configs/eval of facebookresearch/vjepa2)
+VJEPA2_LEARNING_RATES = (5e-3, 3e-3, 1e-3, 3e-4, 1e-4)
+VJEPA2_WEIGHT_DECAYS = (0.01, 0.1, 0.4, 0.8)
 
 
 def setting(default: Any, help: str) -> Any:
@@ -188,10 +191,22 @@ class ProbeSettings:
 
     _argument_group_name = "probe"
 
-    probe: str = setting("linear", "Type of probe: linear, attentive or knn.")
-    feature_cache: str | None = setting(
-        None, "Folder in which the features are cached; the default is features in output_dir."
+    probe: str = setting(
+        "linear",
+        "Type of probe: linear, attentive or knn; vjepa2 and few-shot are the protocols of V-JEPA 2 and of MTEB.",
     )
+    feature_cache: str | None = setting(
+        None, "Folder in which the features are cached; the default is features in output_dir. Not for vjepa2."
+    )
+    probe_learning_rates: list[float] = setting(
+        [*VJEPA2_LEARNING_RATES], "vjepa2: learning rates; with each weight decay they give one head."
+    )
+    probe_weight_decays: list[float] = setting([*VJEPA2_WEIGHT_DECAYS], "vjepa2: weight decays of the heads.")
+    probe_layers: list[int] = setting(
+        [], "vjepa2: encoder layers, from 0, whose tokens the heads get; the default is the output of the encoder."
+    )
+    samples_per_label: int = setting(8, "few-shot: labelled training videos of each class.")
+    n_experiments: int = setting(10, "few-shot: number of random choices of the training videos.")
 
 
 @dataclass(frozen=True)

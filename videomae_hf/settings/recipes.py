@@ -65,6 +65,7 @@ class Verb:
         unused: settings of these groups that the command does not use.
         config_class: configuration class of the model.
         trains: whether the command uses all training settings; False leaves those of devices, batches and output.
+        training: training settings that a command with `trains=False` uses as well.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Verb:
     unused: tuple[str, ...] = ()
     config_class: type[PreTrainedConfig] = VideoMAEV2Config
     trains: bool = True
+    training: tuple[str, ...] = ()
 
     @property
     def settings(self) -> set[str]:
@@ -223,7 +225,11 @@ def _shorten_help(parser: HfArgumentParser, verb: Verb) -> str:
         The names of the hidden options of transformers and of the model, as text for the end of the help.
     """
     training = {spec.name for spec in dataclasses.fields(VideoMAETrainingArguments)}
-    explained = set(VideoMAETrainingArguments.__annotations__) | set(_COMMON) if verb.trains else set(_WITHOUT_TRAINING)
+    explained = (
+        set(VideoMAETrainingArguments.__annotations__) | set(_COMMON)
+        if verb.trains
+        else {*_WITHOUT_TRAINING, *verb.training}
+    )
     shown, others = {"help", *verb.settings, *explained}, []
     if verb.trains:
         shown.add("smoke_test")
@@ -260,9 +266,19 @@ def checked_settings(settings: dict, path: str | Path, actions: dict[str, argpar
             checked[name] = value
         elif isinstance(value, list) and actions[name].nargs is None:
             raise ValueError(f"{path}: {name} takes one value, not {value}.")
+        elif isinstance(value, list):  # a list as default is not converted by argparse
+            checked[name] = [_converted(item, actions[name], path) for item in value]
         else:  # as text, so that argparse converts and checks it like a value from the command line
             checked[name] = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
     return checked
+
+
+def _converted(item: object, action: argparse.Action, path: str | Path) -> object:
+    """An item of a list in the type of its option: YAML reads 1e-3, which has no decimal point, as text."""
+    try:
+        return action.type(str(item))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {action.dest} takes values of type {action.type.__name__}, not {item!r}.") from error
 
 
 def _without_base_rate(recipe: dict, given: Iterable[str]) -> dict:
