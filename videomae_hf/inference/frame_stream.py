@@ -265,13 +265,13 @@ def latest(frames: Iterable[tuple], limit: int = 64) -> Iterator[tuple]:
                             pass
                     waiting.put(item)
             waiting.put(None)
-        except (OSError, ValueError, ImportError) as error:
+        except BaseException as error:  # raised again in the reading thread
             waiting.put(error)
 
     threading.Thread(target=read, daemon=True).start()
     try:
         while (item := waiting.get()) is not None:
-            if isinstance(item, Exception):
+            if isinstance(item, BaseException):
                 raise item
             yield item
     finally:

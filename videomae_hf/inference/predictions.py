@@ -3,7 +3,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import torch
 
 from ..labels import labels_of
 from ..messages import printable
-from ..models.video_sources import VideoDecodeError
+from ..models.video_sources import VideoDecodeError, VideoSource
 from ..text_files import write_csv, write_text
 
 
@@ -34,6 +34,11 @@ class Head:
 
     labels: list[str]
     problem_type: str
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of predictions in CSV files, as in predictions.csv of `videomae evaluate`."""
+        return labels_of(self.problem_type, len(self.labels)).header(self.labels)[1]
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """(.., num_labels) -> probabilities of the same shape; the values themselves in regression."""
@@ -95,6 +100,7 @@ class Prediction:
         scores: float32 (num_labels,), the logits of the video, averaged over its views or windows.
         timeline: the predictions for its windows, if these were asked for.
         error: the exception, for a video that cannot be read.
+        video: the video, if it is a file and has a timeline.
     """
 
     name: str
@@ -102,6 +108,7 @@ class Prediction:
     scores: torch.Tensor | None = None
     timeline: Timeline | None = None
     error: Exception | None = None
+    video: VideoSource | None = field(default=None, repr=False)
 
     @property
     def logits(self) -> torch.Tensor:
@@ -166,12 +173,20 @@ class Prediction:
             found += _merged(label, present[:, number].tolist(), probabilities[:, number].tolist(), spans)
         return sorted(found, key=lambda segment: (segment.start, segment.end))
 
-    def to_dict(self, top_k: int = 5) -> dict:
-        """The prediction as JSON: path, and `top` or `values`."""
+    def to_dict(self, top_k: int = _PRINTED, threshold: float = 0.5) -> dict:
+        """The prediction as JSON: `path` and `values` in regression, otherwise `path`, `predicted` and `top`."""
         if self.head.problem_type == REGRESSION:
             return {"path": self.name, "values": {name: _rounded(value) for name, value in self.values.items()}}
         top = [{"label": label, "probability": _rounded(value)} for label, value in self.top(top_k)]
-        return {"path": self.name, "top": top}
+        return {"path": self.name, "predicted": self.labels(threshold), "top": top}
+
+    def cells(self, threshold: float = 0.5) -> list[str]:
+        """The cells of `Head.columns`, as in predictions.csv of `videomae evaluate`."""
+        if self.head.problem_type != MULTI_LABEL or threshold == 0.5:
+            kind = labels_of(self.head.problem_type, len(self.head.labels))
+            return kind.predicted_cells(self.logits, self.head.labels)
+        found, values = self.labels(threshold), self.values
+        return ["|".join(found), "|".join(f"{values[label]:.4f}" for label in found)]
 
     def save(self, path: str | Path, threshold: float = 0.5) -> None:
         """Writes the prediction to a .json or .csv file: with a timeline, the windows (and, in .json, the segments).
@@ -184,7 +199,7 @@ class Prediction:
         if suffix not in (".json", ".csv"):
             raise ValueError(f"{path} must end in .json or .csv.")
         if suffix == ".json":
-            content = self.to_dict(len(self.head.labels))
+            content = self.to_dict(len(self.head.labels), threshold)
             if self.timeline is not None:
                 names = ["start", "end", *self.head.labels]
                 rows = [[float(cell) for cell in row] for row in self.timeline.rows()]
@@ -195,19 +210,19 @@ class Prediction:
         elif self.timeline is not None:
             write_csv(path, [["start", "end", *self.head.labels], *self.timeline.rows()])
         else:
-            kind = labels_of(self.head.problem_type, len(self.head.labels))
-            columns = kind.header(self.head.labels)[1]
-            write_csv(path, [["path", *columns], [self.name, *kind.predicted_cells(self.logits, self.head.labels)]])
+            write_csv(path, [["path", *self.head.columns], [self.name, *self.cells(threshold)]])
 
-    def describe(self, top_k: int = _PRINTED, threshold: float | None = None) -> str:
-        """One line: the video, and its most probable labels; with a threshold, those that exceed it."""
+    def describe(self, top_k: int = _PRINTED, threshold: float = 0.5) -> str:
+        """One line: the video, and its most probable labels; those above the threshold, if it may have several."""
         if self.error is not None:
-            return printable(f"{self.name}: cannot be predicted: {self.error}")
+            # Messages about a video begin with its name already.
+            return printable(str(self.error) if self.name in str(self.error) else f"{self.name}: {self.error}")
         if self.head.problem_type == REGRESSION:
             shown = [f"{name} {value:.4g}" for name, value in self.top()]
         else:
+            several = self.head.problem_type == MULTI_LABEL
             shown = [f"{label} {probability:.1%}" for label, probability in self.top(top_k)
-                     if threshold is None or probability > threshold]  # fmt: skip
+                     if not several or probability > threshold]  # fmt: skip
         return printable(f"{self.name}: {', '.join(shown) or f'no label above {threshold:g}'}")
 
     def __str__(self) -> str:

@@ -231,9 +231,9 @@ class Predictor:
         Raises:
             VideoDecodeError, OSError, ValueError: as in `predict`.
         """
-        how, one = Views(**views), input_of(video)
+        how, one = Views(**{**views, "timeline": True}), input_of(video)
         for start, end, logits in self._windows(one, Windows.of(self.processor, how.window, how.stride), how, group=1):
-            yield start, end, Prediction(one.name, self.head, logits)
+            yield start, end, Prediction(f"{one.name} [{start:.2f} to {end:.2f}]", self.head, logits)
 
     # ------------------------------------------------------------------------------------------------- computation
 
@@ -293,7 +293,9 @@ class Predictor:
         logits = torch.stack(logits)  # (N, num_labels)
         starts, ends = (torch.tensor(times, dtype=torch.float64) for times in (starts, ends))  # (N,) each
         timeline = Timeline(starts, ends, logits, self.head)
-        return Prediction(one.name, self.head, self._averaged(logits), timeline)
+        return Prediction(
+            one.name, self.head, self._averaged(logits), timeline, video=None if one.is_in_memory else one.video
+        )
 
     def _windows(
         self, one: Input, windows: Windows, how: Views, group: int
