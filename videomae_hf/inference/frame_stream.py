@@ -240,7 +240,8 @@ def _from_camera(camera: Camera, reading: FrameReading) -> _Decoded:
         container = av.open(device.format(camera.device), format=kind)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise OSError(f"{camera} cannot be opened ({kind}, {device.format(camera.device)}): {reason}") from error
+        place = f"{kind}, {device.format(camera.device)}"
+        raise VideoDecodeError(f"{camera} cannot be opened ({place}): {reason}") from error
     with container:
         yield from _of_container(av, container, reading)
 

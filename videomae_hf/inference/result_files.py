@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..text_files import parse_json, read_text, write_csv
+from ..text_files import csv_line, parse_json, read_text, write_csv
 from .predictions import REGRESSION, Prediction
 
 
@@ -51,19 +51,17 @@ class ResultFile:
 
     def add(self, name: str, rows: Iterable[dict | list]) -> None:
         """Appends the rows of a video, dictionaries or cells after the path; they are in the file when this returns."""
-        text = io.StringIO()
+        more = [] if self.model is None else [self.model]
         if self.columns is None:
-            for row in rows:
-                row = {"path": name, **row} | ({} if self.model is None else {"model": self.model})
-                text.write(json.dumps(row, ensure_ascii=False) + "\n")
+            rows = ({"path": name, **row} | ({"model": self.model} if more else {}) for row in rows)
+            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         else:
-            writer = csv.writer(text, lineterminator="\n")
-            if not self.path.exists() or not self.path.stat().st_size:
-                writer.writerow(self.columns)
-            writer.writerows([name, *row, *([] if self.model is None else [self.model])] for row in rows)
+            is_new = not self.path.exists() or not self.path.stat().st_size
+            header = [self.columns] if is_new else []
+            text = "".join(map(csv_line, [*header, *([name, *row, *more] for row in rows)]))
         try:
             with open(self.path, "ab") as file:
-                file.write(text.getvalue().encode("utf-8", "backslashreplace"))
+                file.write(text.encode("utf-8", "backslashreplace"))
         except OSError as error:
             raise OSError(error.errno, f"cannot be written: {error.strerror}", str(self.path)) from error
         self.done.add(escaped(name))

@@ -9,7 +9,7 @@ others. A video that is shorter than a window is one window.
 import math
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -67,7 +67,7 @@ class Windows:
             return cls(length, length / 2 if unit == "s" else max(length // 2, 1), unit)
         step, unit_of_stride = _parse("stride", stride)
         if unit_of_stride != unit:
-            given = "" if window is not None else ", the span of a clip of this model"
+            given = "" if window is not None else ", the span of a clip of this model,"
             raise ValueError(
                 f"stride={stride} and the window of {length:g}{unit}{given} differ in their unit; give both in seconds "
                 f"or both in frames, such as window=64f and stride=32f."
@@ -142,7 +142,7 @@ def sliding_windows(frames: Iterable[StreamedFrame], windows: Windows, every: in
             )
     if last is None:
         return
-    seconds = None if last.seconds is None else last.seconds + every * _frame_duration(last)
+    seconds = None if last.seconds is None else last.seconds + _last_duration(kept, windows)
     end = seconds if windows.unit == "s" else last.index + every
     if covered < end - late and number * windows.stride < end:
         start = max(end - windows.length, 0.0)
@@ -156,6 +156,14 @@ def _position(frame: StreamedFrame, windows: Windows) -> float:
     if frame.seconds is None:
         raise VideoDecodeError("its frame rate is unknown; give window and stride in frames, such as 64f")
     return frame.seconds
+
+
+def _last_duration(kept: Sequence[StreamedFrame], windows: Windows) -> float:
+    """How long the last frame of the stream is on display, in seconds: as long as the one before it."""
+    if len(kept) < 2:
+        return USUAL_DURATION
+    duration = kept[-1].seconds - kept[-2].seconds
+    return min(duration, windows.length) if windows.unit == "s" else duration
 
 
 def _frame_duration(frame: StreamedFrame) -> float:
