@@ -42,8 +42,6 @@ def test_a_torn_record_is_removed(tmp_path, columns):
         ResultFile(path, columns).add(name, [{"predicted": "x"} if columns is None else ["x"]])
     whole = path.read_bytes()
     for length in range(len(whole)):
-        if length and whole[length] & 0xC0 == 0x80:
-            continue  # within a character, which is not UTF-8 and is refused
         path.write_bytes(whole[:length])
         file = ResultFile(path, columns)
         assert file.done == set(names[: len(file.done)])
@@ -64,6 +62,12 @@ def test_files_of_others_are_refused(tmp_path):
         ResultFile(path, model="one")
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         ResultFile(tmp_path / "none" / "results")
+    for other in ("notes without a newline", '[{"path": "a.mp4"}]', 'x,"', "\ufeffpath,predicted,model\n", "\xff\n"):
+        for columns in (COLUMNS, None):
+            path.write_bytes(other.encode("latin-1" if other[0] == "\xff" else "utf-8"))
+            with pytest.raises(ValueError, match="results"):
+                ResultFile(path, columns, "one")
+            assert path.read_bytes().decode("latin-1" if other[0] == "\xff" else "utf-8") == other  # nothing is lost
     path.write_text("[1]\n")
     with pytest.raises(ValueError, match="results, line 1: expected an object with a path"):
         ResultFile(path)

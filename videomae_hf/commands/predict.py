@@ -3,7 +3,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 from tqdm import tqdm
@@ -123,7 +123,9 @@ def remaining(args: argparse.Namespace, results: Results) -> tuple[Iterable[Inpu
     return inputs, len(inputs)
 
 
-def predictions(args: argparse.Namespace, predictor: Predictor, inputs: Iterable[Input]) -> Iterator[Prediction]:
+def predictions(
+    args: argparse.Namespace, predictor: Predictor, inputs: Iterable[Input]
+) -> Generator[Prediction, None, None]:
     """The predictions for all inputs; for a camera, one for each window."""
     if args.camera:
         return (prediction for _, _, prediction in predictor.stream(args.inputs[0], **views_of(args)))
@@ -163,8 +165,9 @@ def main(arguments: list[str]) -> None:
     for message in predictor.messages:
         say(message)
     worked = failed = 0
+    found = predictions(args, predictor, inputs)
     try:
-        for prediction in tqdm(predictions(args, predictor, inputs), total=total, unit="video", disable=None):
+        for prediction in tqdm(found, total=total, unit="video", disable=None):
             if prediction.error is not None:
                 failed += 1
                 say(f"failed: {prediction.describe()}")
@@ -177,6 +180,8 @@ def main(arguments: list[str]) -> None:
     except KeyboardInterrupt as interrupt:
         kept = "; the same command continues" if results.files else ""
         raise KeyboardInterrupt(f"{count(worked, 'prediction')} made{kept}") from interrupt
+    finally:
+        found.close()
     if failed:
         say(f"{count(failed, 'video')} of {worked + failed} could not be predicted, for the reasons above")
     some = worked or any(file.done for file in results.files)

@@ -30,7 +30,7 @@ _FILE_SUFFIXES = (*VIDEO_SUFFIXES, *ARRAY_SUFFIXES, *IMAGE_SUFFIXES)
 _SETTLED_SECONDS = 2.0  # a file whose size has not changed for so long is complete
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Input:
     """A video to work on.
 
@@ -106,7 +106,7 @@ def find_inputs(
 
 def is_endless(sources: Iterable[Any]) -> bool:
     """Whether a source may go on for ever, so that the number of its videos is unknown."""
-    return any(isinstance(source, str) and source == STDIN for source in sources)
+    return any(isinstance(source, str) and (source == STDIN or camera_named(source)) for source in sources)
 
 
 def _videos_of(source: Any, number: int, data_root: str | None, note: Callable[[str], None]) -> Iterator[Input]:

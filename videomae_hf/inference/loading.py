@@ -7,6 +7,7 @@ All threads are daemons, so that an interrupted program does not wait for a vide
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from .inputs import Input
 Item = TypeVar("Item")
 # Faults of one video. Others, such as a missing decoder, concern all videos and are raised.
 INPUT_ERRORS = (OSError, ValueError)
+_PATIENCE = 2.0  # seconds to wait for threads at the end
 
 
 def default_workers() -> int:
@@ -59,8 +61,7 @@ def load_ahead(
         except BaseException as error:  # raised again in the main thread
             _put(ordered, _Ended(error), stopped)
         finally:
-            for _ in range(num_workers):
-                jobs.put(None)
+            jobs.put(None)
 
     def work() -> None:
         while (job := jobs.get()) is not None and not stopped.is_set():
@@ -68,9 +69,11 @@ def load_ahead(
                 job[1].set_result(prepare(job[0]))
             except BaseException as error:  # raised again in the main thread, or yielded
                 job[1].set_exception(error)
+        jobs.put(None)  # for the next worker
 
-    for target in (feed, *[work] * num_workers):
-        threading.Thread(target=target, daemon=True).start()
+    workers = [threading.Thread(target=work, daemon=True) for _ in range(num_workers)]
+    for thread in (threading.Thread(target=feed, daemon=True), *workers):
+        thread.start()
     try:
         while not isinstance(entry := (yield from _next(ordered)), _Ended):
             try:
@@ -82,6 +85,8 @@ def load_ahead(
             raise entry.error
     finally:
         stopped.set()
+        jobs.put(None)
+        _join(workers)
 
 
 def _next(ordered: queue.Queue) -> Iterator[None]:
@@ -106,7 +111,8 @@ def run_ahead(items: Iterable[Item], limit: int) -> Iterator[Item]:
         except BaseException as error:  # raised again in the main thread
             _put(waiting, _Ended(error), stopped)
 
-    threading.Thread(target=read, daemon=True).start()
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
     try:
         while not isinstance(item := waiting.get(), _Ended):
             yield item
@@ -114,6 +120,14 @@ def run_ahead(items: Iterable[Item], limit: int) -> Iterator[Item]:
             raise item.error
     finally:
         stopped.set()
+        _join([reader])
+
+
+def _join(threads: list[threading.Thread]) -> None:
+    """Waits a little for threads that were told to stop: a program that ends within a tensor operation may crash."""
+    deadline = time.monotonic() + _PATIENCE
+    for thread in threads:
+        thread.join(max(deadline - time.monotonic(), 0))
 
 
 def _put(waiting: queue.Queue, item: object, stopped: threading.Event) -> bool:

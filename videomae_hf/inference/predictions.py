@@ -47,7 +47,7 @@ class Head:
         return logits.sigmoid() if self.problem_type == MULTI_LABEL else logits.softmax(dim=-1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Timeline:
     """The predictions for the windows of a video.
 
@@ -90,7 +90,7 @@ class Timeline:
             yield [f"{start:.3f}", f"{end:.3f}", *(f"{value:.6g}" for value in values)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """The prediction for a video, or the reason why there is none.
 

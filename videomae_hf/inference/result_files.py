@@ -75,14 +75,21 @@ class ResultFile:
         self.done &= names
 
     def _continue(self) -> None:
-        text = read_text(self.path)
-        complete = _complete_records(text, quoted=self.columns is not None)
-        if len(complete) < len(text):
-            os.truncate(self.path, len(complete.encode()))
-        if self.columns is not None:
-            self._read_csv(complete)
-        else:
-            self._read_json(complete)
+        content = self.path.read_bytes()
+        length = _complete_records(content, quoted=self.columns is not None)
+        try:
+            text = content[:length].decode()
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{self.path} is not a file of this command: it is not UTF-8; give another one."
+            ) from error
+        torn, first = content[length:], (b'{"path": ' if self.columns is None else csv_line(self.columns).encode())
+        self._read_json(text) if self.columns is None else self._read_csv(text)
+        # Only what this class began to write is removed.
+        if torn and (self.columns is None or not text) and not (torn.startswith(first) or first.startswith(torn)):
+            raise ValueError(f"{self.path} is not a file of this command; give another.")
+        if torn:
+            os.truncate(self.path, length)
 
     def _read_csv(self, text: str) -> None:
         rows = csv.reader(io.StringIO(text, newline=""))
@@ -161,13 +168,13 @@ def escaped(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _complete_records(text: str, *, quoted: bool) -> str:
-    """The text up to the end of its last complete record; in CSV, newlines between quotation marks end none."""
+def _complete_records(content: bytes, *, quoted: bool) -> int:
+    """Where the last complete record ends, in bytes; in CSV, newlines between quotation marks end none."""
     place = complete = 0
     inside = False
-    for line in io.StringIO(text, newline="\n"):
+    for line in io.BytesIO(content):
         place += len(line)
-        inside ^= quoted and line.count('"') % 2 == 1
-        if line.endswith("\n") and not inside:
+        inside ^= quoted and line.count(b'"') % 2 == 1
+        if line.endswith(b"\n") and not inside:
             complete = place
-    return text[:complete]
+    return complete

@@ -93,7 +93,7 @@ def _clip_span(processor: VideoMAEV2ImageProcessor) -> tuple[float, str]:
     return float(math.ceil(processor.num_frames * processor.sampling_rate)), "f"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Window:
     """A window of a video.
 
@@ -186,7 +186,7 @@ def _window(members: list[StreamedFrame], windows: Windows, start: float, after:
 # -------------------------------------------------------------------------------------------------------------- clips
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WindowClips:
     """A window as the model takes it: float32 (views, T, C, H, W), normalised."""
 
