@@ -121,6 +121,7 @@ def test_a_camera(command, monkeypatch):
         ("a.mp4 --top_k 0", "--top_k 0 must be at least 1"),
         ("a.mp4 --threshold 2", "--threshold 2.0 must lie in 0 to 1"),
         ("a.mp4 --num_crops 0", "num_crops=0 must be at least 1"),
+        ("a.mp4 --csv out --json ./out", "Two files of results have the same name"),
         ("a.mp4 camera:0", "camera:0 has no end: give it as the only input"),
         ("PLACE/long.mp4 --stride 2", "stride=2 and the window of 8f, the span of a clip of this model, differ"),
         ("PLACE/long.mp4 --csv none/out.csv", "none/out.csv cannot be written: there is no folder"),

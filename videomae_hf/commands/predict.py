@@ -15,6 +15,7 @@ from ..inference.predictions import REGRESSION, Head, Prediction
 from ..inference.predictor import Predictor, Views, load
 from ..inference.result_files import ResultFile, Results
 from ..messages import count, printable
+from ..settings.groups import EvaluationSettings
 
 
 USAGE = """\
@@ -39,6 +40,7 @@ if some were not or the command is wrong, and 2 if none was.
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    views = EvaluationSettings()
     parser = argparse.ArgumentParser(
         usage=USAGE,
         description=DESCRIPTION,
@@ -49,9 +51,11 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--top_k", type=int, metavar="K", default=5, help="classes to show [5]")
     parser.add_argument("--threshold", type=float, metavar="P", default=0.5,
                         help="probability of labels, if videos may have several, and of segments [0.5]")  # fmt: skip
-    parser.add_argument("--num_clips", type=int, metavar="N", help="clips of each video [5], or of each window [1]")
     parser.add_argument(
-        "--num_crops", type=int, metavar="N", help="crops of each clip [3], or of each clip of a window [1]"
+        "--num_clips", type=int, metavar="N", help=f"clips of each video [{views.num_clips}], or of each window [1]"
+    )
+    parser.add_argument(
+        "--num_crops", type=int, metavar="N", help=f"crops of each clip [{views.num_crops}], in windows [1]"
     )
     parser.add_argument("--timeline", action="store_true", help="predict a sliding window over each video")
     parser.add_argument("--window", metavar="S", help="its length: seconds, or frames as 64f [the span of a clip]")
@@ -87,6 +91,10 @@ def check_arguments(args: argparse.Namespace) -> None:
     cameras = [name for name in args.inputs if camera_named(name)]
     if cameras and (len(args.inputs) > 1 or args.picture):
         raise ValueError(f"{cameras[0]} has no end: give it as the only input, and without --picture.")
+    files = [args.csv, args.json, args.output_dir / "timeline.csv", args.output_dir / "segments.json"]
+    files = [file.resolve() for file in files if file is not None]
+    if len(set(files)) < len(files):
+        raise ValueError(f"Two files of results have the same name: {', '.join(map(str, files))}.")
     if args.picture:
         check_matplotlib()
     args.camera = bool(cameras)
@@ -113,12 +121,14 @@ def open_results(args: argparse.Namespace, head: Head) -> Results:
 def remaining(args: argparse.Namespace, results: Results) -> tuple[Iterable[Input], int | None]:
     """The inputs that are not in the files of results yet, and their number; None if they are found one by one."""
     found = find_inputs(args.inputs, args.data_root, watch=args.watch, note=say)
+    files = " and ".join(str(file.path) for file in results.files)
     if args.watch or is_endless(args.inputs):
+        if not args.camera and any(file.done for file in results.files):
+            say(f"videos that are already in {files} are skipped")
         return (one for one in found if not results.hold(one.name)), None
     every = list(found)
     inputs = [one for one in every if not results.hold(one.name)]
     if len(inputs) < len(every):
-        files = " and ".join(str(file.path) for file in results.files)
         say(f"{count(len(every) - len(inputs), 'video')} of {len(every)} skipped: already in {files}")
     return inputs, len(inputs)
 

@@ -6,6 +6,7 @@ else: a file called `camera:0` or `-` is a file.
 """
 
 import io
+import logging
 import os
 import re
 import sys
@@ -24,6 +25,8 @@ from ..models.frame_files import ARRAY_SUFFIXES, IMAGE_SUFFIXES, first_bytes
 from ..models.video_sources import URL_SCHEMES, VideoSource, source_name
 from .frame_stream import Camera, camera_named
 
+
+logger = logging.getLogger(__name__)
 
 STDIN = "-"
 _FILE_SUFFIXES = (*VIDEO_SUFFIXES, *ARRAY_SUFFIXES, *IMAGE_SUFFIXES)
@@ -76,7 +79,7 @@ def find_inputs(
     *,
     watch: bool = False,
     first_number: int = 0,
-    note: Callable[[str], None] = lambda text: None,
+    note: Callable[[str], None] = logger.warning,
 ) -> Iterator[Input]:
     """Yields the videos of all sources, in their order; each is looked at only when its turn comes.
 

@@ -217,9 +217,10 @@ class Predictor:
         windows = Windows.of(self.processor, how.window, how.stride)
         for one in inputs:
             try:
-                yield self._over_time(one, windows, how)
+                prediction = self._over_time(one, windows, how)
             except INPUT_ERRORS as error:
-                yield Prediction(one.name, self.head, error=error)
+                prediction = Prediction(one.name, self.head, error=error)
+            yield prediction
 
     def stream(self, video: Any, **views) -> Iterator[tuple[float, float, Prediction]]:
         """Yields (start, end, prediction) for each window of a video, as soon as it is known; for cameras, endlessly.
@@ -293,9 +294,8 @@ class Predictor:
         logits = torch.stack(logits)  # (N, num_labels)
         starts, ends = (torch.tensor(times, dtype=torch.float64) for times in (starts, ends))  # (N,) each
         timeline = Timeline(starts, ends, logits, self.head)
-        return Prediction(
-            one.name, self.head, self._averaged(logits), timeline, video=None if one.is_in_memory else one.video
-        )
+        video = None if one.is_in_memory else one.video
+        return Prediction(one.name, self.head, self._averaged(logits), timeline, video=video)
 
     def _windows(
         self, one: Input, windows: Windows, how: Views, group: int
