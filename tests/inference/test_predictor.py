@@ -12,6 +12,7 @@ from helpers.commands import videomae
 from helpers.indexed_video import indexed_frames
 from helpers.tiny_models import build, opengvlab_folder
 from helpers.trained_models import CLASSES, save_trained, write_three_motions
+from transformers import VideoMAEForVideoClassification
 
 import videomae_hf
 from videomae_hf import VideoDecodeError, VideoMAEV2ForVideoClassification, VideoSegment
@@ -105,6 +106,29 @@ def test_checkpoints_of_other_layouts(tmp_path):
     frames = indexed_frames(4, 32, 32)
     expected = predictor.processor(frames, return_tensors="pt").pixel_values
     torch.testing.assert_close(predictor.predict(frames, num_crops=1).logits, model(expected).logits[0])
+
+
+def test_adapters_and_models_of_transformers(models, tmp_path):
+    peft = pytest.importorskip("peft")
+    base = models["single_label_classification"]
+    targets = {"target_modules": ["query", "value"], "modules_to_save": ["classifier"]}
+    adapted = peft.get_peft_model(
+        VideoMAEV2ForVideoClassification.from_pretrained(base), peft.LoraConfig(r=2, init_lora_weights=False, **targets)
+    )
+    adapted.save_pretrained(tmp_path / "adapter")
+    adapted.get_base_model().config.save_pretrained(tmp_path / "adapter")
+    videomae("convert", base, tmp_path / "theirs", "--to", "transformers")
+    frames = indexed_frames(4, 32, 32)
+    pixels = videomae_hf.VideoMAEV2ImageProcessor.from_pretrained(base)(frames, return_tensors="pt").pixel_values
+    for name, model in (
+        ("adapter", adapted.eval()),
+        ("theirs", VideoMAEForVideoClassification.from_pretrained(tmp_path / "theirs").eval()),
+    ):
+        with torch.inference_mode():
+            expected = model(pixel_values=pixels).logits[0]
+        predictor = videomae_hf.load(tmp_path / name, device="cpu")
+        assert predictor.head.labels == list(CLASSES)
+        torch.testing.assert_close(predictor.predict(frames, num_crops=1).logits, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_what_load_refuses(models, tmp_path):
