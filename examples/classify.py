@@ -3,26 +3,20 @@
     python examples/classify.py CHECKPOINT VIDEO [VIDEO ...]
 
 CHECKPOINT is a folder or a Hub id: demo/finetune after `make demo`, MCG-NJU/videomae-base-finetuned-kinetics, ...
+`videomae predict` does the same, with more options.
 """
 
 import sys
 
-import torch
-
-from videomae_hf import VideoMAEV2ForVideoClassification, VideoMAEV2ImageProcessor
+import videomae_hf
 
 
 if len(sys.argv) < 3:
     sys.exit(__doc__)
 checkpoint, *videos = sys.argv[1:]
-processor = VideoMAEV2ImageProcessor.from_pretrained(checkpoint)
-model = VideoMAEV2ForVideoClassification.from_pretrained(checkpoint).eval()
+predictor = videomae_hf.load(checkpoint)
 
-for video in videos:
-    # 5 clips over the length, 3 crops of each: (1, 15, T, C, H, W). The model averages the views' probabilities.
-    inputs = processor(video, num_clips=5, num_crops=3, return_tensors="pt")
-    with torch.inference_mode():
-        probabilities = model(**inputs).logits.softmax(dim=-1)[0]
-    print(video)
-    for probability, number in zip(*probabilities.topk(min(5, model.config.num_labels))):
-        print(f"  {probability:6.1%}  {model.config.id2label[number.item()]}")
+for prediction in predictor.predict_many(videos, num_clips=5, num_crops=3):
+    print(prediction.name)
+    for label, probability in prediction.top(5):
+        print(f"  {probability:6.1%}  {label}")

@@ -1,6 +1,8 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """VideoMAE V1 and V2 for Hugging Face Transformers: pretrain, finetune and ship masked video transformers."""
 
+from typing import TYPE_CHECKING
+
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -28,6 +30,9 @@ from .models.video_decoding import read_frames
 from .models.video_sources import FrameFolder, VideoDecodeError, VideoInfo, VideoSegment
 
 
+if TYPE_CHECKING:
+    from .inference.predictor import Predictor, load
+
 __version__ = "0.1.0"
 
 # `register`: the Auto classes find ours wherever this package is imported. `register_for_auto_class`: what is saved
@@ -51,6 +56,7 @@ VideoMAEV2VideoProcessor.register_for_auto_class()
 __all__ = [
     "FrameFolder",
     "FrameSampling",
+    "Predictor",
     "VideoDecodeError",
     "VideoInfo",
     "VideoMAEV2Config",
@@ -62,6 +68,7 @@ __all__ = [
     "VideoMAEV2PreTrainedModel",
     "VideoMAEV2VideoProcessor",
     "VideoSegment",
+    "load",
     "sample_masks",
     "patchify",
     "read_frames",
@@ -69,3 +76,12 @@ __all__ = [
     "token_counts",
     "unpatchify",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Imports `load` and `Predictor` when they are first used: models need nothing of what these import."""
+    if name not in ("Predictor", "load"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .inference import predictor
+
+    return getattr(predictor, name)

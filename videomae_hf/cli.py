@@ -13,6 +13,7 @@ VERBS = {
     "pretrain": "pretrain VideoMAE V1 or V2 on videos without labels",
     "finetune": "train a classifier or a regression on labelled videos",
     "evaluate": "score a finetuned checkpoint, or predict videos without labels",
+    "predict": "label your own videos with a trained model: files, folders, long videos, cameras",
     "probe": "fit a linear, an attentive or a k-NN probe to frozen features",
     "progressive": "run several of the above as stages of one recipe",
     "plan": "print batch sizes, schedule and memory of a run before it starts",

@@ -40,3 +40,12 @@ def count(number: int, noun: str) -> str:
     """
     plural = noun + ("es" if noun.endswith("s") else "s")
     return f"{number:,} {noun if number == 1 else plural}"
+
+
+def printable(text: str) -> str:
+    """Text without control characters and undecodable bytes, which are escaped: file names may hold any of these.
+
+    >>> printable("a\\nb")
+    'a\\\\nb'
+    """
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

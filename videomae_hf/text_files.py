@@ -42,9 +42,17 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_csv(path: str | Path, rows: Iterable[Iterable]) -> None:
     """Writes rows to a CSV file, like `write_text`."""
+    write_text(path, "".join(map(csv_line, rows)))
+
+
+def csv_line(row: Iterable) -> str:
+    """A row of a CSV file, which ends in a newline; a cell with a line break of any kind is quoted.
+
+    Before Python 3.13, the csv module quotes those characters alone that end its own lines.
+    """
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_text(path, text.getvalue())
+    csv.writer(text, lineterminator="\r\n").writerow(row)
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def read_text(path: str | Path) -> str:

@@ -1,6 +1,7 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """Small files are written whole or not at all."""
 
+import csv
 import errno
 from pathlib import Path
 
@@ -15,6 +16,14 @@ def test_a_file_is_written_with_what_is_no_text_escaped(tmp_path):
     write_csv(tmp_path / "a.csv", [["path", "label"], ["a, b.mp4", 'say "hi"']])
     assert (tmp_path / "a.csv").read_text() == 'path,label\n"a, b.mp4","say ""hi"""\n'
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.txt"]
+
+
+def test_every_line_break_in_a_cell_is_quoted(tmp_path):
+    rows = [["carriage\rreturn.mp4", "line\nfeed.mp4", "both\r\n.mp4", "", "x"]]
+    write_csv(tmp_path / "a.csv", rows)
+    assert (tmp_path / "a.csv").read_bytes() == b'"carriage\rreturn.mp4","line\nfeed.mp4","both\r\n.mp4",,x\n'
+    with open(tmp_path / "a.csv", newline="") as file:
+        assert list(csv.reader(file)) == rows
 
 
 @pytest.mark.parametrize(

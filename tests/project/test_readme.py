@@ -66,7 +66,7 @@ def test_every_block_runs_in_order(folder, monkeypatch, capfd):
             assert program == "videomae"
             run_here([*arguments, *(SHORT if arguments[0] in TRAINING else [])], capfd)
             ran.append(arguments[0])
-    assert ran == ["doctor", "python", "finetune", "evaluate", "pretrain", "push", "pipeline"]
+    assert ran == ["predict", "doctor", "python", "finetune", "evaluate", "pretrain", "push", "pipeline"]
 
 
 def test_the_readme_is_a_first_page():

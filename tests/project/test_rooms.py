@@ -18,7 +18,7 @@ FLOORS = (
     ("checkpoints",),
     ("data",),
     ("evaluation",),
-    ("training",),
+    ("training", "inference"),
     ("commands",),
     ("cli",),
 )

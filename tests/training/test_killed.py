@@ -18,8 +18,8 @@ from helpers.shared import REPO
 from helpers.synthetic_clips import saved_state
 from safetensors.torch import load_file
 
+from videomae_hf.checkpoints.run_folders import last_checkpoint
 from videomae_hf.data.sources.synthetic import synthesise_dataset
-from videomae_hf.training.safeguards import last_checkpoint
 
 
 LAST = ["--resume_from_checkpoint", "last"]

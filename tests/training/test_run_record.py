@@ -17,13 +17,14 @@ from helpers.synthetic_clips import trainer
 from transformers import TrainingArguments
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
+from videomae_hf.checkpoints.opening import trained_classifier
+from videomae_hf.checkpoints.run_folders import last_checkpoint
 from videomae_hf.data.sources.records import VideoRecord
 from videomae_hf.data.video_dataset import VideoDataset
 from videomae_hf.evaluation.metrics import classification_metrics, regression_metrics
 from videomae_hf.labels import labels_of, more_is_better
 from videomae_hf.settings.groups import LEARNING_ARGUMENTS, LEARNING_SETTINGS
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
-from videomae_hf.training.classifier_head import trained_classifier
 from videomae_hf.training.output_folder import output_claimed
 from videomae_hf.training.run_record import (
     RunRecord,
@@ -31,7 +32,7 @@ from videomae_hf.training.run_record import (
     read_record,
     resume_path,
 )
-from videomae_hf.training.safeguards import check_complete, last_checkpoint, list_files
+from videomae_hf.training.safeguards import check_complete, list_files
 
 
 def arguments(folder, **options) -> VideoMAETrainingArguments:

@@ -15,9 +15,10 @@ from helpers.synthetic_clips import DrawnClips, losses, saved_state, trainer
 from transformers import TrainerCallback
 
 from videomae_hf import VideoMAEV2Config
+from videomae_hf.checkpoints.run_folders import last_checkpoint
 from videomae_hf.data.sources.hub_datasets import stream_shards
 from videomae_hf.data.video_stream import Share, VideoStream
-from videomae_hf.training.safeguards import CannotWriteError, last_checkpoint
+from videomae_hf.training.safeguards import CannotWriteError
 
 
 WORKERS = {

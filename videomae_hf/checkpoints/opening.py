@@ -20,6 +20,7 @@ from ..models.modeling_videomae_v2 import (
     VideoMAEV2PreTrainedModel,
 )
 from ..models.preprocessing import normalization_of, read_preprocessing
+from .run_folders import last_checkpoint, read_record
 
 
 MODEL_CLASSES = {
@@ -61,6 +62,51 @@ def open_checkpoint(
     used = {"image_mean": mean, "image_std": std, **fields}
     model = model_class.from_pretrained(name, dtype=dtype, **used)
     return model, _normalization_lines(name, (mean, std), (model.config.image_mean, model.config.image_std))
+
+
+def trained_classifier(checkpoint: str, **fields) -> tuple[VideoMAEV2ForVideoClassification, list[str]]:
+    """Opens a finetuned model for evaluation or inference; also returns messages about it.
+
+    Args:
+        checkpoint: folder or Hub id of a model or of adapters.
+        fields: fields of the configuration to change.
+
+    Raises:
+        ValueError: the checkpoint is of a pretraining or of an interrupted run, or its head was never trained.
+    """
+    _refuse_pretraining(checkpoint)
+    model, messages = open_checkpoint(checkpoint, VideoMAEV2ForVideoClassification, **fields)
+    new = set(model.new_parts) & {"classifier", "fc_norm"}
+    if new:
+        raise ValueError(f"{checkpoint} has no trained {' and '.join(sorted(new))}: finetune it first.")
+    stored, config = VideoMAEV2Config.from_pretrained(checkpoint), model.config
+    if stored.grid_size == config.grid_size:
+        return model, messages
+    how = "interpolated" if config.position_grid is not None else "recomputed"
+    return model, [
+        *messages,
+        f"clips have {config.num_frames} frames of {config.image_hw} instead of {stored.num_frames} of "
+        f"{stored.image_hw}: positions are {how}; finetuning on such clips gives better scores",
+    ]
+
+
+def _refuse_pretraining(checkpoint: str) -> None:
+    record, folder = read_record(checkpoint), Path(checkpoint)
+    command = record.get("command") if record else None
+    if folder.is_dir() and not any(folder.glob("*.safetensors*")) and not any(folder.glob("*.bin")):
+        last = last_checkpoint(folder)
+        if last is not None:
+            raise ValueError(
+                f"{checkpoint} has no finished model, because its run was interrupted; its last checkpoint is {last}."
+            )
+    if is_adapter(checkpoint):  # adapters are of a classifier, whatever the configuration of their base model says
+        return
+    architectures = VideoMAEV2Config.from_pretrained(checkpoint).architectures or []
+    if command == "pretrain" or any("ForPreTraining" in name for name in architectures):
+        raise ValueError(
+            f"{checkpoint} is a pretrained model without classes; finetune it first: videomae finetune --checkpoint "
+            f"{checkpoint} --train_data .."
+        )
 
 
 def stated_normalization(name: str | Path, config: VideoMAEV2Config) -> tuple[tuple[float, ...], tuple[float, ...]]:

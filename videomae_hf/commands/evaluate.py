@@ -4,6 +4,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from ..checkpoints.opening import trained_classifier
 from ..data.clips import EvalTransform
 from ..data.processors import evaluation_processor
 from ..data.video_dataset import ClipCollator
@@ -13,7 +14,6 @@ from ..evaluation.predictions import Scored, counts_alone, with_placeholders, wr
 from ..messages import count
 from ..settings.recipes import Verb
 from ..settings.run import Run
-from ..training.classifier_head import trained_classifier
 from ..training.distributed import report
 from ..training.session import execute
 from ..training.trainer import VideoMAETrainer

@@ -24,8 +24,8 @@ from safetensors.torch import save_file
 
 from ..checkpoints.model_card import AUTO_CLASSES, Checkpoint, model_card
 from ..checkpoints.opening import checkpoint_processor, open_checkpoint
+from ..checkpoints.run_folders import read_record
 from ..text_files import read_json, read_yaml
-from ..training.run_record import read_record
 
 
 # The program of the other process. The package cannot be imported there, and the network is not used.

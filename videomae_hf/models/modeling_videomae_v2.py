@@ -404,11 +404,11 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
         """
         hidden_states = attentions = None
         if labels is not None and self.config.problem_type is None:
-            self.config.problem_type = self._problem_type(labels)  # saved with the model, as in transformers
+            self.config.problem_type = self.inferred_problem_type(labels)  # saved with the model, as in transformers
         if pixel_values.ndim == 6:
             # One view at a time: (B, V, T, C, H, W) -> V x (B, num_labels) -> (B, V, num_labels)
             views = [self._classify(view, **kwargs)[0] for view in pixel_values.unbind(1)]
-            logits = _average_views(torch.stack(views, dim=1), self._problem_type(None))
+            logits = average_views(torch.stack(views, dim=1), self.inferred_problem_type(None))
         else:
             logits, outputs = self._classify(pixel_values, **kwargs)
             hidden_states, attentions = outputs.hidden_states, outputs.attentions
@@ -430,7 +430,7 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
         config = self.config
         return ((0.0,), (1.0,)) if config.target_mean is None else (config.target_mean, config.target_std)
 
-    def _problem_type(self, labels: torch.Tensor | None) -> str:
+    def inferred_problem_type(self, labels: torch.Tensor | None) -> str:
         """`config.problem_type`, or else the type that transformers infers from the labels and their number."""
         if self.config.problem_type is not None:
             return self.config.problem_type
@@ -446,7 +446,7 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
         number of clips, so that the loss of a batch is the mean over its equal parts. With several labels per video
         they multiply the terms of the labels that are present, like `pos_weight`.
         """
-        logits, problem_type = logits.float(), self._problem_type(labels)
+        logits, problem_type = logits.float(), self.inferred_problem_type(labels)
         weights = self.class_weights if self.training else None
         if problem_type == "regression":
             return self._regression_loss(logits, labels)
@@ -471,7 +471,7 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
         return errors.sum() / known.sum().clamp(min=1)
 
 
-def _average_views(logits: torch.Tensor, problem_type: str) -> torch.Tensor:
+def average_views(logits: torch.Tensor, problem_type: str) -> torch.Tensor:
     """(B, V, num_labels) -> (B, num_labels): logits whose probabilities are the mean of those of the views."""
     logits = logits.float()
     if problem_type == "regression":

@@ -48,8 +48,8 @@ from .video_sources import (
 
 __all__ = [
     "BACKENDS", "FORMATS", "IMAGE_SUFFIXES", "MAX_PIXELS", "FrameFolder", "VideoDecodeError", "VideoInfo",
-    "VideoSegment", "check_template", "decoding_errors", "image_paths", "open_container", "read_frames",
-    "usable_backend", "video_stream",
+    "VideoSegment", "check_template", "decoding_errors", "image_paths", "naming_errors", "open_container",
+    "read_frames", "rgb_converter", "stretched", "usable_backend", "video_stream",
 ]  # fmt: skip
 
 # Names of FFmpeg's demuxers for video files, none of which opens other files or addresses
@@ -115,7 +115,7 @@ def read_frames(
         return wanted
 
     decoded = _decode(source, pick, backend, num_channels, max_pixels)
-    with closing(_naming_errors(name, decoded)) as frames:
+    with closing(naming_errors(name, decoded)) as frames:
         for index, frame, pixel_aspect_ratio in frames:
             clip.add(index, frame, pixel_aspect_ratio)
     return clip.finish()
@@ -149,7 +149,8 @@ def _decode(source, pick, backend: str, num_channels: int, max_pixels: int | Non
         yield index, fit_channels(frame, num_channels), pixel_aspect_ratio
 
 
-def _naming_errors(name: str, decoded: Decoded) -> Decoded:
+def naming_errors(name: str, decoded: Iterator) -> Iterator:
+    """Passes frames on; errors of the decoding libraries become `VideoDecodeError`s that name the video."""
     try:
         yield from decoded
     except (VideoDecodeError, ImportError):
@@ -194,7 +195,7 @@ class _Clip:
         self.waiting = []
         frames = torch.from_numpy(np.stack(frames) if len(frames) > 1 else frames[0][None])  # (n, H, W, C)
         if self.square_pixels:
-            frames = _stretched(frames, self.pixel_aspect_ratio)
+            frames = stretched(frames, self.pixel_aspect_ratio)
         if self.transform is not None:
             frames = self.transform(frames)
         if self.frames is None:
@@ -241,7 +242,7 @@ def decoding_errors() -> tuple[type[Exception], ...]:
     return (*damaged_file_errors(), ffmpeg_error)
 
 
-def _stretched(frames: torch.Tensor, pixel_aspect_ratio: float | None) -> torch.Tensor:
+def stretched(frames: torch.Tensor, pixel_aspect_ratio: float | None) -> torch.Tensor:
     """(N, H, W, 3) with pixels of this width / height -> (N, H, W', 3) with square ones."""
     width = round(frames.shape[2] * (pixel_aspect_ratio or 1.0))
     # Ratios such as 0:1 or 1:1000 come from broken headers.
@@ -268,9 +269,7 @@ class _IndexNotConfirmed(Exception):
 
 def _read_pyav(source, pick, max_pixels: int | None) -> Decoded:
     av = importlib.import_module("av")
-    reformatter = importlib.import_module("av.video.reformatter").VideoReformatter()
-    # Since PyAV 17, colours are converted on all cores by default.
-    to_rgb = partial(_to_rgb, reformatter, {"threads": 1} if _release(av) >= 17 else {}, max_pixels)
+    to_rgb = rgb_converter(av, max_pixels)
     # Always in a `with` block: a container left open deadlocks the forked workers of the DataLoader.
     with open_container(av, source) as container:
         stream = video_stream(container, max_pixels)
@@ -470,6 +469,13 @@ def _decode_from_the_start(av, source, pick, to_rgb, max_pixels: int | None) -> 
         for index, frame in enumerate(islice(container.decode(stream), max(wanted) + 1)):
             if index in wanted:
                 yield index, *to_rgb(stream, frame)
+
+
+def rgb_converter(av, max_pixels: int | None) -> Callable[..., tuple[np.ndarray, float | None]]:
+    """A function from a stream and one of its frames to uint8 (H, W, 3), upright, and the width / height of a pixel."""
+    reformatter = importlib.import_module("av.video.reformatter").VideoReformatter()
+    # Since PyAV 17, colours are converted on all cores by default.
+    return partial(_to_rgb, reformatter, {"threads": 1} if _release(av) >= 17 else {}, max_pixels)
 
 
 def _to_rgb(reformatter, options: dict, max_pixels: int | None, stream, frame) -> tuple[np.ndarray, float | None]:

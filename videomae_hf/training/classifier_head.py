@@ -15,13 +15,10 @@ from ..data.sources.label_merging import are_numbers, normalized_name, read_mapp
 from ..data.sources.targets import target_range
 from ..data.videos import VideoSource
 from ..messages import shorten
-from ..models.adapters import is_adapter
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.modeling_videomae_v2 import VideoMAEV2ForVideoClassification
 from ..settings.run import Run
 from ..text_files import read_json
-from .run_record import read_record
-from .safeguards import last_checkpoint
 
 
 def classifier_of(run: Run, videos: VideoSource) -> tuple[VideoMAEV2ForVideoClassification, list[str]]:
@@ -59,51 +56,6 @@ def head_overrides(problem_type: str, videos: VideoSource) -> dict:
         "target_mean": mean,
         "target_std": std,
     }
-
-
-def trained_classifier(checkpoint: str, **fields) -> tuple[VideoMAEV2ForVideoClassification, list[str]]:
-    """Opens a finetuned model for evaluation or inference; also returns messages about it.
-
-    Args:
-        checkpoint: folder or Hub id of a model or of adapters.
-        fields: fields of the configuration to change.
-
-    Raises:
-        ValueError: the checkpoint is of a pretraining or of an interrupted run, or its head was never trained.
-    """
-    _refuse_pretraining(checkpoint)
-    model, messages = open_checkpoint(checkpoint, VideoMAEV2ForVideoClassification, **fields)
-    new = set(model.new_parts) & {"classifier", "fc_norm"}
-    if new:
-        raise ValueError(f"{checkpoint} has no trained {' and '.join(sorted(new))}: finetune it first.")
-    stored, config = VideoMAEV2Config.from_pretrained(checkpoint), model.config
-    if stored.grid_size == config.grid_size:
-        return model, messages
-    how = "interpolated" if config.position_grid is not None else "recomputed"
-    return model, [
-        *messages,
-        f"clips have {config.num_frames} frames of {config.image_hw} instead of {stored.num_frames} of "
-        f"{stored.image_hw}: positions are {how}; finetuning on such clips gives better scores",
-    ]
-
-
-def _refuse_pretraining(checkpoint: str) -> None:
-    record, folder = read_record(checkpoint), Path(checkpoint)
-    command = record.get("command") if record else None
-    if folder.is_dir() and not any(folder.glob("*.safetensors*")) and not any(folder.glob("*.bin")):
-        last = last_checkpoint(folder)
-        if last is not None:
-            raise ValueError(
-                f"{checkpoint} has no finished model, because its run was interrupted; its last checkpoint is {last}."
-            )
-    if is_adapter(checkpoint):  # adapters are of a classifier, whatever the configuration of their base model says
-        return
-    architectures = VideoMAEV2Config.from_pretrained(checkpoint).architectures or []
-    if command == "pretrain" or any("ForPreTraining" in name for name in architectures):
-        raise ValueError(
-            f"{checkpoint} is a pretrained model without classes; finetune it first: videomae finetune --checkpoint "
-            f"{checkpoint} --train_data .."
-        )
 
 
 def load_classifier(

@@ -11,10 +11,10 @@ from typing import TextIO
 
 from accelerate import PartialState
 
+from ..checkpoints.run_folders import read_record
 from ..messages import count
 from ..settings.run import Run
 from ..settings.training_arguments import VideoMAETrainingArguments
-from .run_record import read_record
 from .safeguards import CannotWriteError
 
 

@@ -9,13 +9,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..checkpoints.run_folders import RECORD, last_checkpoint, read_record
 from ..data.videos import data_facts
 from ..messages import several
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..settings.run import Run
 from ..settings.training_arguments import VideoMAETrainingArguments
-from ..text_files import read_json, write_text
-from .safeguards import RECORD, last_checkpoint
+from ..text_files import write_text
 
 
 @dataclass(frozen=True)
@@ -80,15 +80,6 @@ def _plain(value: object) -> object:
 def _shown(value) -> str:
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def read_record(folder: str | Path) -> dict | None:
-    """The content of run.json in a folder; None if the file does not exist."""
-    file = Path(folder, RECORD)
-    content = read_json(file) if file.is_file() else None
-    if content is not None and not isinstance(content, dict):
-        raise ValueError(f"{file} must be a mapping, as runs of this package write it.")
-    return content
 
 
 def check_same_run(checkpoint: str | Path, record: RunRecord, *, allow_changes: bool) -> list[str]:

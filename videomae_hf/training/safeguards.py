@@ -2,8 +2,7 @@
 """Protects a run against interrupted writes, non-finite losses and signals.
 
 Checkpoints: an interrupted write (a kill, a crash, a full disk) leaves a checkpoint that is recognised as incomplete
-and not used. The last file of a checkpoint is run.json, which lists all others with their sizes. A checkpoint without
-run.json, written by other software, is complete if it has all files that are needed to resume.
+and not used (`checkpoints/run_folders.py` has the rule).
 
 Losses: a non-finite loss or gradient ends the run before it reaches the weights, and the videos are named.
 
@@ -15,7 +14,6 @@ import json
 import logging
 import math
 import os
-import re
 import shutil
 import signal
 import threading
@@ -31,67 +29,16 @@ from transformers import Trainer, TrainerCallback, TrainerState, TrainingArgumen
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_pt_utils import safe_globals
 
+from ..checkpoints.run_folders import RECORD, STATE, last_checkpoint, missing_file
 from ..models.checkpoint_files import read_pickle, read_tensors
 from ..text_files import write_text
 
 
 logger = logging.getLogger(__name__)
 
-RECORD = "run.json"
-_STATE = "trainer_state.json"
-# Checkpoints without a list of their files must have a file for one of the patterns of each line.
-_NEEDED = (
-    ("model.safetensors", "*.safetensors*", "pytorch_model*", "pytorch_model_fsdp*", "global_step*"),
-    ("optimizer.pt", "optimizer*", "global_step*"),
-    ("scheduler.pt", "scheduler*", "global_step*"),
-    ("rng_state.pth", "rng_state*.pth"),
-)
-
 
 class CannotWriteError(OSError):
     """A folder could not be written, for example because the disk is full."""
-
-
-def last_checkpoint(output_dir: str | Path) -> str | None:
-    """The complete checkpoint with the most steps in a folder; None if there is none."""
-    found = {int(path.name[11:]): path for path in Path(output_dir).glob("checkpoint-*") if _is_numbered(path)}
-    for _, path in sorted(found.items(), reverse=True):
-        missing = missing_file(path)
-        if missing is None:
-            return str(path)
-        logger.warning("%s is incomplete (%s is missing or damaged); it is not used.", path, missing)
-    return None
-
-
-def is_complete(checkpoint: Path) -> bool:
-    """Whether a checkpoint has all of its files, with their sizes."""
-    return missing_file(checkpoint) is None
-
-
-def missing_file(checkpoint: Path) -> str | None:
-    """The name of a file that is missing, truncated or unreadable in a checkpoint; None if it is complete."""
-    try:
-        TrainerState.load_from_json(str(checkpoint / _STATE))
-        files = json.loads((checkpoint / RECORD).read_text(encoding="utf-8")).get("files")
-    except FileNotFoundError as error:
-        files = None
-        if Path(error.filename).name == _STATE:
-            return _STATE
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError):
-        return f"{_STATE} or {RECORD}"
-    wrong = (name for name, size in (files or {}).items() if not _has_size(checkpoint / name, size))
-    changed = next(wrong, None)
-    if changed is not None:
-        return changed
-    return next((alternatives[0] for alternatives in _NEEDED if not _any_of(checkpoint, alternatives)), None)
-
-
-def _has_size(path: Path, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == size
-
-
-def _any_of(checkpoint: Path, patterns: tuple[str, ...]) -> bool:
-    return any(next(checkpoint.glob(pattern), None) is not None for pattern in patterns)
 
 
 def list_files(folder: Path) -> dict[str, int]:
@@ -130,7 +77,7 @@ def checkpoint_written(checkpoint: Path, *, by_this_process: bool) -> Iterator[N
     """Context in which a checkpoint is written. After an error the checkpoint is removed, and the error names it."""
     if by_this_process:
         # From an earlier run: until these files are written again, the checkpoint counts as incomplete.
-        (checkpoint / _STATE).unlink(missing_ok=True)
+        (checkpoint / STATE).unlink(missing_ok=True)
         (checkpoint / RECORD).unlink(missing_ok=True)
     try:
         with folder_named(checkpoint):
@@ -175,10 +122,6 @@ def check_finite(model: torch.nn.Module, step: int) -> None:
             raise FloatingPointError(
                 f"{name} is not finite after step {step}; no checkpoint is written. A lower learning rate may help."
             )
-
-
-def _is_numbered(path: Path) -> bool:
-    return re.fullmatch(r"checkpoint-\d+", path.name) is not None and path.is_dir()
 
 
 @dataclass

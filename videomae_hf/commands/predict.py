@@ -1,0 +1,198 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""`videomae predict`: labels videos with a trained model."""
+
+import argparse
+import sys
+from collections.abc import Generator, Iterable
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..inference.frame_stream import camera_named
+from ..inference.inputs import Input, find_inputs, is_endless
+from ..inference.pictures import check_matplotlib, picture_path, save_timeline_picture, thumbnails
+from ..inference.predictions import REGRESSION, Head, Prediction
+from ..inference.predictor import Predictor, Views, load
+from ..inference.result_files import ResultFile, Results
+from ..messages import count, printable
+from ..settings.groups import EvaluationSettings
+
+
+USAGE = """\
+videomae predict MODEL INPUT [INPUT ...] [options]
+
+  videomae predict output/mine video.mp4
+  videomae predict output/mine new_videos/ --csv predictions.csv
+  videomae predict output/mine match.mp4 --timeline --picture pictures
+"""
+DESCRIPTION = """\
+Labels videos with a finetuned model, on the views that `videomae evaluate` scores, one line for each video. INPUT is a
+video, a folder (searched at any depth), a list in any format that training accepts, an http(s) address, - (paths on
+standard input, one per line) or camera:0.
+
+With --timeline a window slides over each video: timeline.csv has the probabilities of every window, segments.json the
+parts with one label. Files of results grow with each video; the same command continues after an interruption and skips
+the videos that they hold. JSON files have one object per line.
+
+Videos that cannot be read are named on standard error and skipped. The exit status is 0 if all videos were predicted, 1
+if some were not or the command is wrong, and 2 if none was.
+"""
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    views = EvaluationSettings()
+    parser = argparse.ArgumentParser(
+        usage=USAGE,
+        description=DESCRIPTION,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=110),
+    )
+    parser.add_argument("model", metavar="MODEL", help="folder or Hub id of a finetuned model or adapter")
+    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="video, folder, list, address, - or camera:0")
+    parser.add_argument("--top_k", type=int, metavar="K", default=5, help="classes to show [5]")
+    parser.add_argument("--threshold", type=float, metavar="P", default=0.5,
+                        help="probability of labels, if videos may have several, and of segments [0.5]")  # fmt: skip
+    parser.add_argument(
+        "--num_clips", type=int, metavar="N", help=f"clips of each video [{views.num_clips}], or of each window [1]"
+    )
+    parser.add_argument(
+        "--num_crops", type=int, metavar="N", help=f"crops of each clip [{views.num_crops}], in windows [1]"
+    )
+    parser.add_argument("--timeline", action="store_true", help="predict a sliding window over each video")
+    parser.add_argument("--window", metavar="S", help="its length: seconds, or frames as 64f [the span of a clip]")
+    parser.add_argument("--stride", metavar="S", help="distance between windows, in the same unit [half of --window]")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the columns of predictions.csv of evaluate")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the --top_k classes of each video")
+    parser.add_argument(
+        "--output_dir", type=Path, metavar="DIR", default=Path(), help="folder for timeline.csv and segments.json [.]"
+    )
+    parser.add_argument("--picture", type=Path, metavar="DIR", help="write a picture of each timeline to this folder")
+    parser.add_argument("--watch", action="store_true", help="wait for new videos in the folders, until Ctrl-C")
+    parser.add_argument(
+        "--data_root", metavar="DIR", help="folder that relative paths in lists refer to [that of the list]"
+    )
+    parser.add_argument("--device", help="cuda, mps, cpu, .. [the first that is available]")
+    parser.add_argument("--dtype", help="float32, bfloat16 or float16 [bfloat16 on GPUs, otherwise float32]")
+    parser.add_argument(
+        "--batch_size", type=int, metavar="N", default=8, help="clips that the model processes at once [8]"
+    )
+    parser.add_argument("--num_workers", type=int, metavar="N", help="decoding threads [one per core, up to 4]")
+    args = parser.parse_args(arguments)
+    args.timeline |= args.picture is not None or args.window is not None or args.stride is not None
+    return args
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raises ValueError or ImportError for arguments that would otherwise fail only after the model is loaded."""
+    Views(**views_of(args))
+    if args.top_k < 1:
+        raise ValueError(f"--top_k {args.top_k} must be at least 1.")
+    if not 0 <= args.threshold <= 1:
+        raise ValueError(f"--threshold {args.threshold} must lie in 0 to 1.")
+    cameras = [name for name in args.inputs if camera_named(name)]
+    if cameras and (len(args.inputs) > 1 or args.picture):
+        raise ValueError(f"{cameras[0]} has no end: give it as the only input, and without --picture.")
+    files = [args.csv, args.json, args.output_dir / "timeline.csv", args.output_dir / "segments.json"]
+    files = [file.resolve() for file in files if file is not None]
+    if len(set(files)) < len(files):
+        raise ValueError(f"Two files of results have the same name: {', '.join(map(str, files))}.")
+    if args.picture:
+        check_matplotlib()
+    args.camera = bool(cameras)
+
+
+def views_of(args: argparse.Namespace) -> dict:
+    """The fields of `Views` for these arguments."""
+    return {name: getattr(args, name) for name in ("num_clips", "num_crops", "timeline", "window", "stride")}
+
+
+def open_results(args: argparse.Namespace, head: Head) -> Results:
+    """The files of results, with what an earlier run left in them."""
+    timeline = segments = None
+    tables = [ResultFile(args.csv, ["path", *head.columns], args.model)] if args.csv else []
+    tables += [ResultFile(args.json, model=args.model)] if args.json else []
+    if args.timeline and not args.camera:
+        for folder in filter(None, (args.output_dir, args.picture)):
+            folder.mkdir(parents=True, exist_ok=True)
+        timeline = ResultFile(args.output_dir / "timeline.csv", ["path", "start", "end", *head.labels], args.model)
+        segments = ResultFile(args.output_dir / "segments.json", model=args.model)
+    return Results(tables, timeline, segments, args.top_k, args.threshold)
+
+
+def remaining(args: argparse.Namespace, results: Results) -> tuple[Iterable[Input], int | None]:
+    """The inputs that are not in the files of results yet, and their number; None if they are found one by one."""
+    found = find_inputs(args.inputs, args.data_root, watch=args.watch, note=say)
+    files = " and ".join(str(file.path) for file in results.files)
+    if args.watch or is_endless(args.inputs):
+        if not args.camera and any(file.done for file in results.files):
+            say(f"videos that are already in {files} are skipped")
+        return (one for one in found if not results.hold(one.name)), None
+    every = list(found)
+    inputs = [one for one in every if not results.hold(one.name)]
+    if len(inputs) < len(every):
+        say(f"{count(len(every) - len(inputs), 'video')} of {len(every)} skipped: already in {files}")
+    return inputs, len(inputs)
+
+
+def predictions(
+    args: argparse.Namespace, predictor: Predictor, inputs: Iterable[Input]
+) -> Generator[Prediction, None, None]:
+    """The predictions for all inputs; for a camera, one for each window."""
+    if args.camera:
+        return (prediction for _, _, prediction in predictor.stream(args.inputs[0], **views_of(args)))
+    return predictor.predict_many(inputs, **views_of(args))
+
+
+def show(prediction: Prediction, args: argparse.Namespace) -> None:
+    """Prints a prediction and its segments, past the progress bar."""
+    lines = [prediction.describe(args.top_k, args.threshold)]
+    if prediction.timeline is not None and prediction.head.problem_type != REGRESSION:
+        lines += [f"  {start:9.2f} to {end:9.2f}  {printable(label)} {score:.1%}"
+                  for start, end, label, score in prediction.segments(args.threshold)]  # fmt: skip
+    tqdm.write("\n".join(lines), file=sys.stdout)
+    sys.stdout.flush()
+
+
+def save_picture(prediction: Prediction, predictor: Predictor, args: argparse.Namespace) -> None:
+    """Writes the picture of a timeline."""
+    frames = thumbnails(prediction.video, predictor.processor)
+    path = picture_path(args.picture, prediction.name)
+    save_timeline_picture(prediction, frames, path, args.threshold)
+    say(f"Picture: {path}")
+
+
+def say(text: str) -> None:
+    """Prints a message past the progress bar, to standard error."""
+    tqdm.write(printable(text), file=sys.stderr)
+
+
+def main(arguments: list[str]) -> None:
+    args = parse_arguments(arguments)
+    check_arguments(args)
+    options = {name: getattr(args, name) for name in ("device", "dtype", "batch_size", "num_workers")}
+    predictor = load(args.model, **options)
+    results = open_results(args, predictor.head)
+    inputs, total = remaining(args, results)
+    for message in predictor.messages:
+        say(message)
+    worked = failed = 0
+    found = predictions(args, predictor, inputs)
+    try:
+        for prediction in tqdm(found, total=total, unit="video", disable=None):
+            if prediction.error is not None:
+                failed += 1
+                say(f"failed: {prediction.describe()}")
+                continue
+            worked += 1
+            show(prediction, args)
+            results.add(prediction)
+            if args.picture:
+                save_picture(prediction, predictor, args)
+    except KeyboardInterrupt as interrupt:
+        kept = "; the same command continues" if results.files else ""
+        raise KeyboardInterrupt(f"{count(worked, 'prediction')} made{kept}") from interrupt
+    finally:
+        found.close()
+    if failed:
+        say(f"{count(failed, 'video')} of {worked + failed} could not be predicted, for the reasons above")
+    some = worked or any(file.done for file in results.files)
+    sys.exit(0 if not failed else 1 if some else 2)
