@@ -337,7 +337,7 @@ def save_official(model, processor: VideoMAEV2ImageProcessor, destination: Path)
         ValueError: the model has positions that the official code cannot compute.
     """
     if model.config.position_embedding_type == "sinusoidal_3d":
-        raise ValueError("The official code has no position_embedding_type='sinusoidal_3d', which this checkpoint uses.")
+        raise ValueError("The official code has no position_embedding_type='sinusoidal_3d', as this checkpoint does.")
     weights = model.state_dict()
     if isinstance(model, VideoMAEV2Model):
         weights = {f"videomae.{name}": value for name, value in weights.items()}

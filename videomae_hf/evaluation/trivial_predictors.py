@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Reconstructions that need no training: what the loss of a pretraining has to fall below before anything is learned."""
+"""Trivial predictors, which need no training: a pretraining has learned something once its loss is below theirs."""
 
 import torch
 
@@ -18,7 +18,7 @@ def trivial_losses(
     - `patch_mean`: each patch is filled with its own mean colour, which only the target knows. With `norm_pix_loss`,
       where the model does not predict the mean either, this is a prediction of zeros.
     - `background`: the median colour of the visible pixels of the clip; only without `norm_pix_loss`.
-    - `nearest_in_space`, `nearest_in_time`: the pixels of the nearest visible patch, first of the same slice or first of
+    - `nearest_in_space`, `nearest_in_time`: the pixels of the nearest visible patch, if possible of the same slice or of
       the same place. With `norm_pix_loss`, normalised by their own statistics.
 
     Args:
@@ -75,6 +75,7 @@ def nearest_visible(
 def _visible_median(config: VideoMAEV2Config, pixel_values: torch.Tensor, visible_ids: torch.Tensor) -> torch.Tensor:
     """(B, C): the median of the visible pixels of each clip, in [0, 1]."""
     patches = patchify(pixel_values, config.tubelet_size, config.patch_hw, visible_ids).float()
-    pixels = patches.flatten(1).unflatten(1, (-1, config.num_channels))  # (B, N, t * h * w * C) -> (B, N * t * h * w, C)
+    # (B, N, t * h * w * C) -> (B, N * t * h * w, C)
+    pixels = patches.flatten(1).unflatten(1, (-1, config.num_channels))
     mean, std = (channel_values(values, patches.device) for values in pixel_range(config, pixel_values.dtype))
     return torch.addcmul(mean, pixels.median(dim=1).values, std)

@@ -340,7 +340,7 @@ class VideoMAEV2Config(PreTrainedConfig):
         if self.position_grid is not None and (len(self.position_grid) != 3 or min(self.position_grid) < 1):
             raise ValueError(f"position_grid={self.position_grid} must be (slices, rows, columns).")
         if self.position_grid is not None and self.position_embedding_type == "learned":
-            raise ValueError("position_grid requires a fixed position table; position_embedding_type='learned' has none.")
+            raise ValueError("position_grid requires fixed positions, but position_embedding_type is 'learned'.")
         for pixels, patch in zip(self.image_hw, self.patch_hw):
             _require_divisible(self, "image_size", pixels, "patch_size", patch)
         for grid in (self.grid_size, self.position_grid or (1,)):
