@@ -18,8 +18,8 @@ def trivial_losses(
     - `patch_mean`: each patch is filled with its own mean colour, which only the target knows. With `norm_pix_loss`,
       where the model does not predict the mean either, this is a prediction of zeros.
     - `background`: the median colour of the visible pixels of the clip; only without `norm_pix_loss`.
-    - `nearest_in_space`, `nearest_in_time`: the pixels of the nearest visible patch, if possible of the same slice or of
-      the same place. With `norm_pix_loss`, normalised by their own statistics.
+    - `nearest_in_space`, `nearest_in_time`: the pixels of the nearest visible patch, preferably in the same slice or at
+      the same place; with `norm_pix_loss`, normalised by their own statistics.
 
     Args:
         model: the model whose loss, targets and geometry apply; its weights are not used.

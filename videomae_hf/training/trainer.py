@@ -37,6 +37,7 @@ from .safeguards import (
     list_files,
 )
 from .sharding import load_optimizer, load_weights, save_optimizer
+from .trivial_baseline import trivial_baseline
 
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,9 @@ class VideoMAETrainer(Trainer):
         self._step = StepRecord()
         self._stop = StopOnSignal()
         self.average = WeightAverage(self.args.ema_decay) if self.args.ema_decay is not None else None
+        self.trivial = trivial_baseline(self)
+        if self.trivial is not None:
+            self.add_callback(self.trivial)
         self.add_callback(_DataCallback(self))
         self.add_callback(ProcessesCallback(self.train_dataset))
         if self.args.drop_path_warmup_epochs > 0:
@@ -191,9 +195,12 @@ class VideoMAETrainer(Trainer):
         self._clips_timed += self._step.num_clips
         return batches, num_items
 
-    def training_step(self, *args, **kwargs) -> torch.Tensor:
-        loss = super().training_step(*args, **kwargs)
+    def training_step(self, model, inputs: dict, *args, **kwargs) -> torch.Tensor:
+        inputs = self._prepare_inputs(inputs)
+        loss = super().training_step(model, inputs, *args, **kwargs)
         self._step.losses.append(loss)
+        if self.trivial is not None:
+            self.trivial.batch = inputs
         return loss
 
     def _get_grad_norm(self, *args, **kwargs) -> torch.Tensor | float:
@@ -343,7 +350,7 @@ class VideoMAETrainer(Trainer):
         `clips_per_second` counts all processes, and each of the `num_sample` clips of a video. `data_wait` is the
         fraction of time spent waiting for data, `hours_left` the remaining time without evaluation, `bad_videos` the
         number of bad videos, if any. On a GPU, `peak_gpu_memory_gib` is the peak memory of this process's tensors since
-        the start.
+        the start. A pretraining has `trivial` and `explained`, see `TrivialBaseline`.
         """
         seconds = self._seconds_waiting + self._seconds_computing
         if "loss" in logs and self._steps_timed and seconds > 0:
@@ -358,6 +365,10 @@ class VideoMAETrainer(Trainer):
             if bad:
                 logs["bad_videos"] = bad
                 self._check_bad_fraction(bad, total)
+        if "loss" in logs and self.trivial is not None and self._step.losses and self.is_world_process_zero():
+            # The Trainer divides each loss by the number of accumulated ones
+            loss = self._step.losses[-1].item() * self.current_gradient_accumulation_steps
+            logs.update(self.trivial.training_entries(loss))
         if "loss" in logs and self.args.device.type == "cuda":
             logs["peak_gpu_memory_gib"] = round(torch.cuda.max_memory_allocated(self.args.device) / 2**30, 2)
         super().log(logs, *args, **kwargs)
@@ -376,9 +387,18 @@ class VideoMAETrainer(Trainer):
             raise BadVideosError(f"None of the {bad} videos can be read; their names are in the log above.")
         self._check_bad_fraction(bad, bad + good)
 
+    def prediction_step(self, model, inputs: dict, *args, **kwargs) -> tuple:
+        if self.trivial is not None:
+            inputs = self._prepare_inputs(inputs)
+            self.trivial.add_evaluated(inputs)
+        return super().prediction_step(model, inputs, *args, **kwargs)
+
     def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs) -> EvalLoopOutput:
         with self.average.applied(self.model) if self.args.evaluate_ema else nullcontext():
             output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+            if self.trivial is not None and f"{metric_key_prefix}_loss" in output.metrics:
+                loss = output.metrics[f"{metric_key_prefix}_loss"]
+                output.metrics.update(self.trivial.evaluation_entries(self, metric_key_prefix, loss))
             if self.probe is not None:
                 output.metrics[f"{metric_key_prefix}_knn_top1"] = self.probe.knn_top1(self)
         return output
