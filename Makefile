@@ -15,15 +15,18 @@ EVALUATE = $(PY) train.py evaluate --checkpoint demo/finetune --eval_data demo/d
 .PHONY: demo test test-slow lint docs clean
 
 demo: $(VENV)/installed
-	rm -rf demo/pretrain demo/finetune demo/evaluation demo/evaluation_shuffled demo/bundle
+	rm -rf demo/pretrain demo/finetune demo/evaluation demo/evaluation_shuffled demo/few_labels demo/bundle
 	$(PY) train.py pretrain $(RECIPES)/demo_pretrain.yaml
 	$(PY) train.py finetune $(RECIPES)/demo_finetune.yaml
 	$(EVALUATE) --output_dir demo/evaluation
 	$(EVALUATE) --output_dir demo/evaluation_shuffled --shuffle_frames true
+	$(PY) examples/experiments/few_labels.py demo/few_labels --pretrained demo/pretrain \
+		--train_data demo/data/train --eval_data demo/data/val
 	$(PY) push_to_hub.py demo/finetune me/videomae-demo --dry_run demo/bundle \
 		--metrics demo/evaluation/metrics.json --dataset "synthesised motions (videomae_hf.data.sources.synthetic)"
 	$(PY) -m videomae_hf.cli report demo/report.html --pretrain demo/pretrain --finetune demo/finetune \
-		--evaluation demo/evaluation --shuffled demo/evaluation_shuffled --videos demo/data/val
+		--evaluation demo/evaluation --shuffled demo/evaluation_shuffled --videos demo/data/val \
+		--few_labels demo/few_labels/summary.json
 
 test: $(VENV)/installed
 	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder

@@ -24,6 +24,7 @@ def main(arguments: list[str]) -> None:
     ):
         parser.add_argument(f"--{name}", type=Path, required=True, help=text)
     parser.add_argument("--shuffled", type=Path, help="output folder of an evaluation with --shuffle_frames true")
+    parser.add_argument("--few_labels", type=Path, help="summary.json of examples/experiments/few_labels.py")
     args = parser.parse_args(arguments)
     metrics, shuffled = write_report(**vars(args))
     print(f"Report: {args.page}")

@@ -7,6 +7,7 @@ The checkpoints are loaded through the Auto classes, so that a page also shows t
 import base64
 import io
 import json
+import statistics
 from pathlib import Path
 
 import torch
@@ -15,18 +16,28 @@ from transformers import AutoModelForPreTraining, AutoModelForVideoClassificatio
 
 from .. import VideoMAEV2ImageProcessor, __version__
 from ..data.sources.folders_and_lists import read_samples
+from ..models.masking import mask_to_ids, sample_masks, token_counts
 from ..text_files import write_text
 from .reconstruction import STRIP_ROWS, reconstruction_strip, strip_row
+from .trivial_predictors import trivial_losses
 
 
 _CURVES = {
     "loss": "training loss",
     "eval_loss": "evaluation loss",
+    "eval_explained": "explained beyond trivial predictors (evaluation)",
     "eval_knn_top1": "k-NN top-1 of the encoder",
     "eval_top1": "top-1",
     "eval_mean_average_precision": "mean average precision",
 }
 _STEPS_SHOWN = 5
+_CLIPS_COMPARED = 64  # clips whose reconstruction is compared with trivial predictors
+_PREDICTORS = {
+    "patch_mean": "each patch in its own mean colour",
+    "background": "the median colour of the visible pixels",
+    "nearest_in_space": "the nearest visible patch of the same slice",
+    "nearest_in_time": "the nearest visible patch of the same place",
+}
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>VideoMAE report</title>
 <style>
@@ -39,12 +50,22 @@ _PAGE = """<!doctype html>
 <table>
   {% for name, value in scores %}<tr><th>{{ name }}</th><td>{{ value }}</td></tr>{% endfor %}
 </table>
+{% if few_labels %}<h2>Few labels</h2>
+<table><tr><th>{{ few_labels.labels_per_class }} labelled videos a class</th><th>top-1</th><th>each seed</th>
+<th>steps</th></tr>
+{% for name in ("pretrained", "from scratch") %}<tr><td>{{ name }}</td><td>{{ few_labels[name].mean }} %</td>
+<td>{{ few_labels[name].each }}</td><td>{{ few_labels[name].steps }}</td></tr>{% endfor %}</table>
+<p>Pretraining gains {{ few_labels.gain }} points, with a standard error of {{ few_labels.standard_error }} over
+{{ few_labels.seeds }} seeds; a seed chooses the labelled videos. From scratch is the best of the step numbers and
+learning rates that were tried.</p>{% endif %}
 <h2>Training</h2><img src="{{ curves }}" alt="loss curves">
 {% if confusion %}<h2>Confusion matrix</h2><img src="{{ confusion }}" alt="confusion matrix">{% endif %}
 <h2>Masked reconstruction</h2>
 <p>Each column is a tubelet. The third row shows the tokens in the loss, the fourth the reconstruction of every masked
 token{% if norm_pix_loss %}; the model predicts patches without their mean and contrast, which are taken from the
 original here, so that only the shapes are predicted{% endif %}.</p>
+<table><tr><th>predictor of held-out patches</th><th>loss</th></tr>
+{% for name, loss in losses %}<tr><td>{{ name }}</td><td>{{ "%.3f"|format(loss) }}</td></tr>{% endfor %}</table>
 {% for strip in strips %}<img class="strip" src="{{ strip }}" alt="reconstruction">{% endfor %}
 {% if over_time %}<h2>Reconstruction over time</h2>
 <p>All rows show the same clips and masks.</p>
@@ -61,7 +82,13 @@ original here, so that only the shapes are predicted{% endif %}.</p>
 
 
 def write_report(
-    page: Path, pretrain: Path, finetune: Path, evaluation: Path, shuffled: Path | None, videos: Path
+    page: Path,
+    pretrain: Path,
+    finetune: Path,
+    evaluation: Path,
+    shuffled: Path | None,
+    videos: Path,
+    few_labels: Path | None = None,
 ) -> tuple[dict, dict | None]:
     """Writes the page and returns the metrics of `evaluation` and of `shuffled` (None if that is None).
 
@@ -70,6 +97,7 @@ def write_report(
         pretrain, finetune: output folders of the two training runs.
         evaluation, shuffled: output folders of `train.py evaluate`, the latter with shuffled frames.
         videos: the evaluation videos.
+        few_labels: summary.json of examples/experiments/few_labels.py.
 
     Raises:
         FileNotFoundError: an output of a previous step is missing.
@@ -90,6 +118,8 @@ def write_report(
             curves=_loss_curves(pretrain, finetune),
             confusion=matrix and _confusion_picture(matrix, classes),
             over_time=_over_time(pretrain / "reconstructions"),
+            few_labels=few_labels and _few_labels(_read_json(few_labels)),
+            losses=_reconstruction_losses(model, pretrain, samples),
             strips=_strips(model, pretrain, first_of_each[:3]),
             norm_pix_loss=model.config.norm_pix_loss,
             predictions=_predictions(finetune, first_of_each),
@@ -130,6 +160,31 @@ def _strips(model, checkpoint: Path, samples) -> list[str]:
         clip = processor(sample.path, return_tensors="pt").pixel_values
         pictures.append(_data_url(reconstruction_strip(model, clip, torch.Generator().manual_seed(number))))
     return pictures
+
+
+@torch.no_grad()
+def _reconstruction_losses(model, checkpoint: Path, samples) -> list[tuple[str, float]]:
+    """(name, loss) of the model and of each trivial predictor, on clips spread over the videos."""
+    processor = VideoMAEV2ImageProcessor.from_pretrained(checkpoint)
+    number = min(_CLIPS_COMPARED, len(samples))
+    chosen = [samples[index * len(samples) // number] for index in range(number)]
+    clips = torch.cat([processor(sample.path, return_tensors="pt").pixel_values for sample in chosen])
+    masked, decoded = sample_masks(model.config, number, torch.Generator().manual_seed(0))
+    visible, num_decoded = token_counts(model.config)
+    ids = {"visible_ids": mask_to_ids(~masked, visible), "decoded_ids": mask_to_ids(decoded, num_decoded)}
+    trivial = trivial_losses(model, clips, **ids)
+    own = [("the model", model(clips, **ids).loss.item())]
+    return own + [(_PREDICTORS[name], loss) for name, loss in trivial.items()]
+
+
+def _few_labels(found: dict) -> dict:
+    """The texts of the table of few labels."""
+    for name in ("pretrained", "from scratch"):
+        values = list(found[name]["top1"].values())
+        found[name]["mean"] = f"{statistics.mean(values):.1f}"
+        found[name]["each"] = ", ".join(f"{value:.1f}" for value in values)
+    numbers = {name: f"{found[name]:.1f}" for name in ("gain", "standard_error")}
+    return {**found, **numbers, "seeds": len(found["seeds"])}
 
 
 def _over_time(folder: Path) -> list[list[tuple[str, str]]]:

@@ -69,7 +69,8 @@ class TrivialBaseline(TrainerCallback):
             tqdm.write(
                 f"explained = {100 * explained:.1f} % at step {state.global_step:,} of {state.max_steps:,}: the "
                 f"reconstruction is no better than filling patches with one colour, so the encoder has not begun to "
-                f"learn. docs/when_pretraining_pays.md says what to change."
+                f"learn. First try smaller patches, mask_type=random or a lower mask_ratio, a lower learning rate, "
+                f"and more steps (see 'When does pretraining pay?' in the documentation)."
             )
 
     def _trivial(self, batch: dict) -> float:

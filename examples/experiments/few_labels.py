@@ -1,0 +1,164 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""Finetunes a pretrained encoder and models from scratch on a few labelled videos a class, and compares them.
+
+    python examples/experiments/few_labels.py demo/few_labels --pretrained demo/pretrain \\
+        --train_data demo/data/train --eval_data demo/data/val --labels_per_class 1
+
+Every seed chooses other labelled videos, the same for all methods, so that methods are compared within a seed. From
+scratch, the model is trained for as many steps as the pretrained one and for several times as many, with each of
+`--learning_rates`; the best of these on the evaluation videos is what pretraining is compared with, which favours
+training from scratch. A run is `videomae finetune` with `--recipe`, and one line of runs.jsonl in the output folder;
+runs that are there are not run again.
+"""
+
+import argparse
+import csv
+import itertools
+import json
+import os
+import shutil
+import statistics
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+
+# Fields of the pretrained model that the models from scratch share
+MODEL_FIELDS = (
+    "num_frames", "image_size", "patch_size", "tubelet_size", "num_channels", "hidden_size", "num_hidden_layers",
+    "num_attention_heads", "intermediate_size", "position_embedding_type",
+)  # fmt: skip
+
+
+def planned_runs(args: argparse.Namespace) -> list[dict]:
+    """The settings of every run: seed, method, steps, learning rate."""
+    runs = []
+    for seed, rate in itertools.product(range(args.seeds), args.learning_rates):
+        runs.append({"seed": seed, "method": "pretrained", "steps": args.steps, "learning_rate": rate})
+        for factor in args.scratch_factors:
+            steps = factor * args.steps
+            runs.append({"seed": seed, "method": "from scratch", "steps": steps, "learning_rate": rate})
+    return [{"labels_per_class": args.labels_per_class, **run} for run in runs]
+
+
+def run_finetuning(settings: dict, args: argparse.Namespace) -> dict:
+    """One run in a process of its own; the settings, with `top1` on the evaluation videos."""
+    import torch
+
+    from videomae_hf.commands import finetune
+
+    torch.set_num_threads(1)
+    folder = Path(args.output_dir, "runs", "_".join(str(value) for value in settings.values()).replace(" ", "_"))
+    shutil.rmtree(folder, ignore_errors=True)  # of an interrupted run
+    options = {
+        "train_data": write_list(args, settings["seed"]),
+        "eval_data": args.eval_data,
+        "output_dir": folder,
+        "seed": settings["seed"],
+        "max_steps": settings["steps"],
+        "learning_rate": settings["learning_rate"],
+        **{"warmup_epochs": 0, "warmup_steps": settings["steps"] // 10},
+        **{"per_device_train_batch_size": 4, "num_sample": 4, "dataloader_num_workers": 0, "eval_strategy": "no"},
+        **{"save_strategy": "no", "disable_tqdm": "true", "use_cpu": "true", "per_device_eval_batch_size": 50},
+        **{"dataloader_persistent_workers": "false", "layer_decay": 1.0},
+    }
+    if settings["method"] == "pretrained":
+        options["checkpoint"] = args.pretrained
+    else:
+        config = json.loads(Path(args.pretrained, "config.json").read_text(encoding="utf-8"))
+        options |= {"checkpoint": "none", **{name: config[name] for name in MODEL_FIELDS}}
+    finetune.main([args.recipe, *(f"--{name}={value}" for name, value in options.items())])
+    results = json.loads((folder / "all_results.json").read_text(encoding="utf-8"))
+    shutil.rmtree(folder)
+    return {**settings, "top1": results["eval_top1"]}
+
+
+def write_list(args: argparse.Namespace, seed: int) -> Path:
+    """A list of `labels_per_class` random training videos of each class."""
+    import torch
+
+    from videomae_hf.data.sources import read_samples
+
+    samples, classes = read_samples(args.train_data)
+    generator, rows = torch.Generator().manual_seed(seed), []
+    for label, name in enumerate(classes):
+        paths = [os.path.abspath(sample.path) for sample in samples if sample.label == label]
+        order = torch.randperm(len(paths), generator=generator)[: args.labels_per_class]
+        rows += [(paths[index], name) for index in order.tolist()]
+    path = Path(args.output_dir, f"{args.labels_per_class}_labels_seed_{seed}_{os.getpid()}.csv")
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("path", "label"), *rows])
+    return path
+
+
+def summary(runs: list[dict]) -> dict:
+    """Top-1 of each method by its best steps and learning rate, and their paired difference, in percent.
+
+    Each method is the setting with the best mean over the seeds.
+    """
+    best = {}
+    for method in ("pretrained", "from scratch"):
+        scores = {}
+        for run in runs:
+            if run["method"] == method:
+                scores.setdefault((run["steps"], run["learning_rate"]), {})[run["seed"]] = 100 * run["top1"]
+        setting = max(scores, key=lambda setting: statistics.mean(scores[setting].values()))
+        best[method] = {"steps": setting[0], "learning_rate": setting[1], "top1": scores[setting]}
+    seeds = sorted(best["pretrained"]["top1"].keys() & best["from scratch"]["top1"].keys())
+    gains = [best["pretrained"]["top1"][seed] - best["from scratch"]["top1"][seed] for seed in seeds]
+    error = statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else float("nan")
+    labels = runs[0]["labels_per_class"]
+    return {"labels_per_class": labels, **best, "gain": statistics.mean(gains), "standard_error": error, "seeds": seeds}
+
+
+def describe(found: dict) -> str:
+    lines = []
+    for method in ("pretrained", "from scratch"):
+        values = list(found[method]["top1"].values())
+        lines.append(
+            f"{method}: {statistics.mean(values):.1f} % top-1 ({', '.join(f'{value:.1f}' for value in values)}), "
+            f"{found[method]['steps']} steps at {found[method]['learning_rate']:g}"
+        )
+    lines.append(
+        f"with {found['labels_per_class']} labelled videos a class, pretraining gains {found['gain']:.1f} points "
+        f"(standard error {found['standard_error']:.1f}, {len(found['seeds'])} paired seeds)"
+    )
+    return "\n".join(lines)
+
+
+def read_runs(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output_dir", help="folder of runs.jsonl and summary.json")
+    parser.add_argument("--pretrained", required=True, help="output folder of a pretraining")
+    parser.add_argument("--train_data", required=True, help="labelled videos to choose from")
+    parser.add_argument("--eval_data", required=True, help="labelled videos to score on")
+    parser.add_argument("--recipe", default="examples/recipes/demo_finetune.yaml", help="recipe of videomae finetune")
+    parser.add_argument("--labels_per_class", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds")
+    parser.add_argument("--steps", type=int, default=200, help="finetuning steps of the pretrained model")
+    parser.add_argument(
+        "--scratch_factors", type=int, nargs="+", default=[1, 3], help="multiples of STEPS from scratch"
+    )
+    parser.add_argument("--learning_rates", type=float, nargs="+", default=[1e-3])
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
+    args = parser.parse_args()
+    path = Path(args.output_dir, "runs.jsonl")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done = [{name: value for name, value in run.items() if name != "top1"} for run in read_runs(path)]
+    missing = [run for run in planned_runs(args) if run not in done]
+    with ProcessPoolExecutor(args.processes, mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(run_finetuning, run, args) for run in missing]
+        for job in as_completed(jobs):
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(job.result()) + "\n")
+    found = summary([run for run in read_runs(path) if run["labels_per_class"] == args.labels_per_class])
+    path.with_name("summary.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
+    print(describe(found))
+
+
+if __name__ == "__main__":
+    main()
