@@ -14,6 +14,8 @@ EVALUATE = $(PY) train.py evaluate --checkpoint demo/finetune --eval_data demo/d
 
 .PHONY: demo test test-slow lint docs clean
 
+# One thread: a second one gains little on so small a model, and the data loader needs the other core
+demo: export OMP_NUM_THREADS = 1
 demo: $(VENV)/installed
 	rm -rf demo/pretrain demo/finetune demo/evaluation demo/evaluation_shuffled demo/few_labels demo/bundle
 	$(PY) train.py pretrain $(RECIPES)/demo_pretrain.yaml

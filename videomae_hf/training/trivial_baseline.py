@@ -3,7 +3,7 @@
 
 import torch
 from tqdm import tqdm
-from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from ..evaluation.trivial_predictors import trivial_loss, trivial_losses
 from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining
@@ -17,9 +17,9 @@ _FEWEST_STEPS = 100  # of a run that is checked; shorter ones cannot have learne
 
 
 def trivial_baseline(trainer: Trainer) -> "TrivialBaseline | None":
-    """The baseline of a trainer; None unless its model is a `VideoMAEV2ForPreTraining`, with or without adapters."""
-    model = trainer.model if isinstance(trainer.model, PreTrainedModel) else trainer.model.get_base_model()
-    return TrivialBaseline(model) if isinstance(model, VideoMAEV2ForPreTraining) else None
+    """The baseline of a trainer; None unless its model is a `VideoMAEV2ForPreTraining`, or wraps one (adapters)."""
+    model = next((part for part in trainer.model.modules() if isinstance(part, VideoMAEV2ForPreTraining)), None)
+    return None if model is None else TrivialBaseline(model)
 
 
 class TrivialBaseline(TrainerCallback):
