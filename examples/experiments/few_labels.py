@@ -120,7 +120,7 @@ def describe(found: dict) -> str:
             f"{found[method]['steps']} steps at {found[method]['learning_rate']:g}"
         )
     lines.append(
-        f"with {found['labels_per_class']} labelled videos a class, pretraining gains {found['gain']:.1f} points "
+        f"labelled videos a class: {found['labels_per_class']}; pretraining gains {found['gain']:.1f} points "
         f"(standard error {found['standard_error']:.1f}, {len(found['seeds'])} paired seeds)"
     )
     return "\n".join(lines)

@@ -51,7 +51,7 @@ _PAGE = """<!doctype html>
   {% for name, value in scores %}<tr><th>{{ name }}</th><td>{{ value }}</td></tr>{% endfor %}
 </table>
 {% if few_labels %}<h2>Few labels</h2>
-<table><tr><th>{{ few_labels.labels_per_class }} labelled videos a class</th><th>top-1</th><th>each seed</th>
+<table><tr><th>labelled videos a class: {{ few_labels.labels_per_class }}</th><th>top-1</th><th>each seed</th>
 <th>steps</th></tr>
 {% for name in ("pretrained", "from scratch") %}<tr><td>{{ name }}</td><td>{{ few_labels[name].mean }} %</td>
 <td>{{ few_labels[name].each }}</td><td>{{ few_labels[name].steps }}</td></tr>{% endfor %}</table>
