@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""examples/experiments/compare.py: splits without leaks, the table, and the script from the command line."""
+"""examples/experiments: splits without leaks, tables and summaries, and the scripts from the command line."""
 
 import importlib.util
 import json
@@ -15,15 +15,20 @@ from videomae_hf.data.sources.folders_and_lists import VideoRecord
 from videomae_hf.data.sources.synthetic import CLASSES, synthesise_dataset
 
 
-SCRIPT = REPO / "examples" / "experiments" / "compare.py"
+EXPERIMENTS = REPO / "examples" / "experiments"
+SCRIPT = EXPERIMENTS / "compare.py"
+
+
+def script(name: str):
+    spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
 def compare():
-    spec = importlib.util.spec_from_file_location("compare", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("compare")
 
 
 @pytest.fixture
@@ -137,3 +142,71 @@ def test_groups_in_place_of_a_second_folder(tmp_path):
     execute("--train_data", tmp_path / "videos", *options, "--seconds", 0.5, "--methods", "from scratch")
     runs = [json.loads(line) for line in (tmp_path / "out/runs.jsonl").read_text().splitlines()]
     assert [run["videos"] for run in runs] == [[16, 16, 8]] * 3
+
+
+def test_few_labels_compares_the_best_of_each_within_seeds():
+    few_labels = script("few_labels")
+    scores = {
+        ("pretrained", 200, 1e-3): [0.5, 0.6, 0.4],
+        ("from scratch", 200, 1e-3): [0.2, 0.2, 0.2],
+        ("from scratch", 600, 1e-3): [0.4, 0.3, 0.2],
+    }
+    runs = [
+        {"labels_per_class": 1, "seed": seed, "method": method, "steps": steps, "learning_rate": rate, "top1": top1}
+        for (method, steps, rate), values in scores.items()
+        for seed, top1 in enumerate(values)
+    ]
+    found = few_labels.summary(runs)
+    assert found["from scratch"]["steps"] == 600 and found["seeds"] == [0, 1, 2]
+    assert found["gain"] == pytest.approx(20)  # 10, 30, 20
+    assert found["standard_error"] == pytest.approx(10 / 3**0.5)
+    assert few_labels.describe(found).splitlines()[-1] == (
+        "labelled videos a class: 1; pretraining gains 20.0 points (standard error 5.8, 3 paired seeds)"
+    )
+
+
+def test_the_table_of_the_study():
+    study = script("pretraining_study")
+    values = {"recipe": [(0.1, 0.4), (0.2, 0.5)], "tube 0.75": [(0.05, 0.3)]}
+    runs = [
+        {"variant": name, "steps": 1200, "seed": seed, "curve": [{"eval_explained": e, "eval_knn_top1": k}]}
+        for name, ends in reversed(values.items())
+        for seed, (e, k) in enumerate(ends)
+    ]
+    assert study.table(runs).splitlines()[2:] == [
+        "| recipe | 1,200 | 15.0 ± 7.1 % | 45.0 ± 7.1 % | 2 |",
+        "| tube 0.75 | 1,200 | 5.0 % | 30.0 % | 1 |",
+    ]
+
+
+@pytest.mark.slow
+def test_the_experiments_run_from_the_command_line(tmp_path):
+    for part, seed in (("train", 0), ("val", 1)):
+        synthesise_dataset(tmp_path / part, videos_per_class=2, size=32, num_frames=16, seed=seed)
+    small = [f"{name}: {tmp_path / part}" for name, part in (
+        ("train_data", "train"), ("eval_data", "val"), ("probe_train_data", "train"), ("probe_eval_data", "val")
+    )]  # fmt: skip
+    lines = (REPO / "examples/recipes/demo_pretrain.yaml").read_text().splitlines()
+    kept = [line for line in lines if line.split(":")[0] not in {text.split(":")[0] for text in small}]
+    (tmp_path / "pretrain.yaml").write_text("\n".join([*kept, *small]))
+    options = ["--recipe", tmp_path / "pretrain.yaml", "--variants", "recipe", "plain pixels", "--steps", "4"]
+    run_script("pretraining_study.py", tmp_path / "study", *options)
+    runs = [json.loads(line) for line in (tmp_path / "study/runs.jsonl").read_text().splitlines()]
+    assert {run["variant"] for run in runs} == {"recipe", "plain pixels"}
+    assert all(len(run["curve"]) >= 4 and run["curve"][-1]["step"] == 4 for run in runs)
+    assert "| plain pixels | 4 |" in run_script("pretraining_study.py", tmp_path / "study", "--table")
+    pretrain = [sys.executable, "train.py", "pretrain", tmp_path / "pretrain.yaml", "--max_steps", "2"]
+    subprocess.run([*pretrain, "--output_dir", tmp_path / "pre"], cwd=REPO, check=True, capture_output=True)
+    data = ["--train_data", tmp_path / "train", "--eval_data", tmp_path / "val"]
+    few = [tmp_path / "few", "--pretrained", tmp_path / "pre", *data, "--seeds", "2", "--steps", "2"]
+    assert "2 paired seeds" in run_script("few_labels.py", *few)
+    assert len((tmp_path / "few/runs.jsonl").read_text().splitlines()) == 6
+    run_script("few_labels.py", *few)  # nothing is left to run
+    assert len((tmp_path / "few/runs.jsonl").read_text().splitlines()) == 6
+
+
+def run_script(name: str, *arguments) -> str:
+    command = [sys.executable, str(EXPERIMENTS / name), *map(str, arguments)]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
