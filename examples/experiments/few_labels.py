@@ -13,6 +13,7 @@ runs that are there are not run again.
 
 import argparse
 import csv
+import hashlib
 import itertools
 import json
 import os
@@ -32,13 +33,15 @@ MODEL_FIELDS = (
 
 def planned_runs(args: argparse.Namespace) -> list[dict]:
     """The settings of every run: seed, method, steps, learning rate."""
+    weights = hashlib.sha256(Path(args.pretrained, "model.safetensors").read_bytes()).hexdigest()[:12]
+    common = {"weights": weights, "labels_per_class": args.labels_per_class}
     runs = []
     for seed, rate in itertools.product(range(args.seeds), args.learning_rates):
         runs.append({"seed": seed, "method": "pretrained", "steps": args.steps, "learning_rate": rate})
         for factor in args.scratch_factors:
             steps = factor * args.steps
             runs.append({"seed": seed, "method": "from scratch", "steps": steps, "learning_rate": rate})
-    return [{"labels_per_class": args.labels_per_class, **run} for run in runs]
+    return [{**common, **run} for run in runs]
 
 
 def run_finetuning(settings: dict, args: argparse.Namespace) -> dict:
@@ -51,7 +54,7 @@ def run_finetuning(settings: dict, args: argparse.Namespace) -> dict:
     folder = Path(args.output_dir, "runs", "_".join(str(value) for value in settings.values()).replace(" ", "_"))
     shutil.rmtree(folder, ignore_errors=True)  # of an interrupted run
     options = {
-        "train_data": write_list(args, settings["seed"]),
+        "train_data": list_of(args, settings["seed"]),
         "eval_data": args.eval_data,
         "output_dir": folder,
         "seed": settings["seed"],
@@ -59,7 +62,7 @@ def run_finetuning(settings: dict, args: argparse.Namespace) -> dict:
         "learning_rate": settings["learning_rate"],
         **{"warmup_epochs": 0, "warmup_steps": settings["steps"] // 10},
         **{"per_device_train_batch_size": 4, "num_sample": 4, "dataloader_num_workers": 0, "eval_strategy": "no"},
-        **{"save_strategy": "no", "disable_tqdm": "true", "use_cpu": "true", "per_device_eval_batch_size": 50},
+        **{"save_strategy": "no", "disable_tqdm": "true", "per_device_eval_batch_size": 50},
         **{"dataloader_persistent_workers": "false", "layer_decay": 1.0},
     }
     if settings["method"] == "pretrained":
@@ -73,8 +76,12 @@ def run_finetuning(settings: dict, args: argparse.Namespace) -> dict:
     return {**settings, "top1": results["eval_top1"]}
 
 
-def write_list(args: argparse.Namespace, seed: int) -> Path:
-    """A list of `labels_per_class` random training videos of each class."""
+def list_of(args: argparse.Namespace, seed: int) -> Path:
+    return Path(args.output_dir, f"labels_{args.labels_per_class}_seed_{seed}.csv")
+
+
+def write_list(args: argparse.Namespace, seed: int) -> None:
+    """Writes a list of `labels_per_class` random training videos of each class."""
     import torch
 
     from videomae_hf.data.sources import read_samples
@@ -83,12 +90,12 @@ def write_list(args: argparse.Namespace, seed: int) -> Path:
     generator, rows = torch.Generator().manual_seed(seed), []
     for label, name in enumerate(classes):
         paths = [os.path.abspath(sample.path) for sample in samples if sample.label == label]
+        if len(paths) < args.labels_per_class:
+            raise ValueError(f"labels_per_class={args.labels_per_class}, but class {name} has {len(paths)} videos.")
         order = torch.randperm(len(paths), generator=generator)[: args.labels_per_class]
         rows += [(paths[index], name) for index in order.tolist()]
-    path = Path(args.output_dir, f"{args.labels_per_class}_labels_seed_{seed}_{os.getpid()}.csv")
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with list_of(args, seed).open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("path", "label"), *rows])
-    return path
 
 
 def summary(runs: list[dict]) -> dict:
@@ -106,7 +113,7 @@ def summary(runs: list[dict]) -> dict:
         best[method] = {"steps": setting[0], "learning_rate": setting[1], "top1": scores[setting]}
     seeds = sorted(best["pretrained"]["top1"].keys() & best["from scratch"]["top1"].keys())
     gains = [best["pretrained"]["top1"][seed] - best["from scratch"]["top1"][seed] for seed in seeds]
-    error = statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else float("nan")
+    error = statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else None
     labels = runs[0]["labels_per_class"]
     return {"labels_per_class": labels, **best, "gain": statistics.mean(gains), "standard_error": error, "seeds": seeds}
 
@@ -119,9 +126,10 @@ def describe(found: dict) -> str:
             f"{method}: {statistics.mean(values):.1f} % top-1 ({', '.join(f'{value:.1f}' for value in values)}), "
             f"{found[method]['steps']} steps at {found[method]['learning_rate']:g}"
         )
+    error = "" if found["standard_error"] is None else f"standard error {found['standard_error']:.1f}, "
     lines.append(
         f"labelled videos a class: {found['labels_per_class']}; pretraining gains {found['gain']:.1f} points "
-        f"(standard error {found['standard_error']:.1f}, {len(found['seeds'])} paired seeds)"
+        f"({error}{len(found['seeds'])} paired seeds)"
     )
     return "\n".join(lines)
 
@@ -148,14 +156,20 @@ def main() -> None:
     args = parser.parse_args()
     path = Path(args.output_dir, "runs.jsonl")
     path.parent.mkdir(parents=True, exist_ok=True)
+    planned = planned_runs(args)
     done = [{name: value for name, value in run.items() if name != "top1"} for run in read_runs(path)]
-    missing = [run for run in planned_runs(args) if run not in done]
+    missing = [run for run in planned if run not in done]
+    for seed in range(args.seeds if missing else 0):
+        write_list(args, seed)
     with ProcessPoolExecutor(args.processes, mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(run_finetuning, run, args) for run in missing]
         for job in as_completed(jobs):
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(job.result()) + "\n")
-    found = summary([run for run in read_runs(path) if run["labels_per_class"] == args.labels_per_class])
+            if job.exception() is None:  # results are kept, whatever happens to others
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(job.result()) + "\n")
+    for job in jobs:
+        job.result()  # raises the error of a run that failed
+    found = summary([run for run in read_runs(path) if {key: run[key] for key in planned[0]} in planned])
     path.with_name("summary.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
     print(describe(found))
 

@@ -8,10 +8,11 @@
 
 A run is `videomae pretrain` with `--recipe` and the options of its variant, in a process of its own on one thread, and
 one line of runs.jsonl in the output folder: the curve of its evaluations (`eval_loss`, `eval_trivial`, `eval_explained`
-and the k-NN accuracy of its frozen encoder, `eval_knn_top1`). Runs that are there are not run again.
+and the k-NN accuracy of its frozen encoder, `eval_knn_top1`). Runs of the same recipe that are there are not run again.
 """
 
 import argparse
+import hashlib
 import itertools
 import json
 import os
@@ -109,17 +110,21 @@ def main() -> None:
     args = parser.parse_args()
     path = Path(args.output_dir, "runs.jsonl")
     path.parent.mkdir(parents=True, exist_ok=True)
+    recipe = hashlib.sha256(Path(args.recipe).read_bytes()).hexdigest()[:12]
     if not args.table:
         planned = itertools.product(range(args.seeds), args.variants)
-        planned = [{"variant": name, "steps": args.steps, "seed": seed} for seed, name in planned]
+        planned = [{"recipe": recipe, "variant": name, "steps": args.steps, "seed": seed} for seed, name in planned]
         done = [{name: value for name, value in run.items() if name != "curve"} for run in read_runs(path)]
         missing = [run for run in planned if run not in done]
         with ProcessPoolExecutor(args.processes, mp_context=get_context("spawn")) as pool:
             jobs = [pool.submit(pretrain, run, args) for run in missing]
             for job in as_completed(jobs):
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(job.result()) + "\n")
-    print(table(read_runs(path)))
+                if job.exception() is None:  # results are kept, whatever happens to others
+                    with path.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(job.result()) + "\n")
+        for job in jobs:
+            job.result()  # raises the error of a run that failed
+    print(table([run for run in read_runs(path) if run["recipe"] == recipe]))
 
 
 if __name__ == "__main__":

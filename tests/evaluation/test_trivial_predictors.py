@@ -94,13 +94,26 @@ def test_the_baseline_changes_no_step(tmp_path):
 @pytest.mark.parametrize(
     ("explained", "said"), [([0.0] * 20, [25, 100]), ([0.0] * 10 + [0.3] * 10, [25]), ([0.2] * 20, [])]
 )
-def test_a_run_that_has_not_begun_to_learn_says_so(explained, said, capsys):
-    baseline, state = TrivialBaseline(four_patches()), TrainerState(max_steps=100, is_world_process_zero=True)
+def test_a_run_that_explains_nothing_says_so(explained, said, capsys):
+    assert lines_of(explained, capsys) == said
+
+
+def test_a_resumed_run_is_not_checked_again_midway(capsys):
+    assert lines_of([0.0] * 10, capsys, start=50) == [100]
+
+
+def test_runs_of_few_steps_are_not_judged(capsys):
+    assert lines_of([0.0] * 20, capsys, max_steps=99) == []
+
+
+def lines_of(explained: list[float], capsys, start: int = 0, max_steps: int = 100) -> list[int]:
+    """The steps at which a run with these entries, one every five steps, prints a line."""
+    baseline, state = TrivialBaseline(four_patches()), TrainerState(max_steps=max_steps, global_step=start)
+    baseline.on_train_begin(None, state, TrainerControl())
     lines = []
-    for number, value in enumerate(explained, start=1):
-        state.global_step = 5 * number
+    for value in explained:
+        state.global_step += 5
         baseline.on_log(None, state, TrainerControl(), logs={"explained": value})
-        out = capsys.readouterr().out
-        assert ("no better than" in out) == bool(out)
-        lines += [state.global_step] if out else []
-    assert lines == said
+        lines += [state.global_step] if "no better than" in capsys.readouterr().out else []
+    baseline.on_train_end(None, state, TrainerControl())
+    return lines + ([state.global_step] if "no better than" in capsys.readouterr().out else [])

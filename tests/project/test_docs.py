@@ -108,7 +108,7 @@ def known_options() -> set[str]:
     known = setting_names() | set(VideoMAEV2Config.__annotations__) | OF_LAUNCHERS
     known |= {"pretrain", "finetune", "evaluation", "videos"}  # of report, which adds them in a loop
     known |= {"problem_type", *(spec.name for spec in dataclasses.fields(VideoMAETrainingArguments))}
-    sources = (REPO / "videomae_hf" / "commands").glob("*.py")
+    sources = [*(REPO / "videomae_hf" / "commands").glob("*.py"), *(REPO / "examples" / "experiments").glob("*.py")]
     declared = re.compile(r'add_argument\(\s*f?"--(\w+)"')
     return known | {name for path in sources for name in declared.findall(path.read_text(encoding="utf-8"))} | {"help"}
 

@@ -31,7 +31,7 @@ _CURVES = {
     "eval_mean_average_precision": "mean average precision",
 }
 _STEPS_SHOWN = 5
-_CLIPS_COMPARED = 64  # clips whose reconstruction is compared with trivial predictors
+_CLIPS_COMPARED, _CLIPS_AT_ONCE = 64, 8  # clips whose reconstruction is compared with trivial predictors
 _PREDICTORS = {
     "patch_mean": "each patch in its own mean colour",
     "background": "the median colour of the visible pixels",
@@ -164,17 +164,22 @@ def _strips(model, checkpoint: Path, samples) -> list[str]:
 
 @torch.no_grad()
 def _reconstruction_losses(model, checkpoint: Path, samples) -> list[tuple[str, float]]:
-    """(name, loss) of the model and of each trivial predictor, on clips spread over the videos."""
+    """(name, loss) of the model and of each trivial predictor, means over clips spread over the videos."""
     processor = VideoMAEV2ImageProcessor.from_pretrained(checkpoint)
     number = min(_CLIPS_COMPARED, len(samples))
     chosen = [samples[index * len(samples) // number] for index in range(number)]
-    clips = torch.cat([processor(sample.path, return_tensors="pt").pixel_values for sample in chosen])
-    masked, decoded = sample_masks(model.config, number, torch.Generator().manual_seed(0))
+    generator, sums = torch.Generator().manual_seed(0), {}
     visible, num_decoded = token_counts(model.config)
-    ids = {"visible_ids": mask_to_ids(~masked, visible), "decoded_ids": mask_to_ids(decoded, num_decoded)}
-    trivial = trivial_losses(model, clips, **ids)
-    own = [("the model", model(clips, **ids).loss.item())]
-    return own + [(_PREDICTORS[name], loss) for name, loss in trivial.items()]
+    for first in range(0, number, _CLIPS_AT_ONCE):
+        batch = chosen[first : first + _CLIPS_AT_ONCE]
+        clips = torch.cat([processor(sample.path, return_tensors="pt").pixel_values for sample in batch])
+        masked, decoded = sample_masks(model.config, len(batch), generator)
+        ids = {"visible_ids": mask_to_ids(~masked, visible), "decoded_ids": mask_to_ids(decoded, num_decoded)}
+        losses = {"the model": model(clips, **ids).loss.item()}
+        losses |= {_PREDICTORS[name]: loss for name, loss in trivial_losses(model, clips, **ids).items()}
+        for name, loss in losses.items():
+            sums[name] = sums.get(name, 0.0) + loss * len(batch)
+    return [(name, total / number) for name, total in sums.items()]
 
 
 def _few_labels(found: dict) -> dict:
@@ -183,7 +188,7 @@ def _few_labels(found: dict) -> dict:
         values = list(found[name]["top1"].values())
         found[name]["mean"] = f"{statistics.mean(values):.1f}"
         found[name]["each"] = ", ".join(f"{value:.1f}" for value in values)
-    numbers = {name: f"{found[name]:.1f}" for name in ("gain", "standard_error")}
+    numbers = {name: "-" if found[name] is None else f"{found[name]:.1f}" for name in ("gain", "standard_error")}
     return {**found, **numbers, "seeds": len(found["seeds"])}
 
 
@@ -234,7 +239,7 @@ def _loss_curves(pretrain: Path, finetune: Path) -> str:
             points = [(entry["step"], entry[key]) for entry in history if key in entry]
             if points:
                 axes.plot(*zip(*points), label=name, marker="." if len(points) < 30 else None)
-        axes.set(title=title, xlabel="step", ylim=(0, None))
+        axes.set(title=title, xlabel="step", ylim=(min(axes.dataLim.y0, 0), None))
         axes.legend()
     return _figure_url(figure)
 

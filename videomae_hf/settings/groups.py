@@ -174,7 +174,7 @@ class MonitoringSettings:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """The views of a video whose logits are averaged."""
+    """The views of a video whose probabilities are averaged."""
 
     _argument_group_name = "evaluation"
 

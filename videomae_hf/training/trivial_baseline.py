@@ -9,10 +9,9 @@ from ..evaluation.trivial_predictors import trivial_loss, trivial_losses
 from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining
 
 
-# A pretraining whose loss lies less than this fraction below the trivial one has not begun to learn.
-_PARTED = 0.05
+_LEAST_EXPLAINED = 0.05  # below it, a reconstruction counts as no better than the trivial predictor
 _ENTRIES = 5  # entries of the log that are averaged, since one is a single batch
-_CHECKED_AT = (0.25, 1.0)  # fractions of the run
+_CHECKED_AT = 0.25  # of the run, and again at its end
 _FEWEST_STEPS = 100  # of a run that is checked; shorter ones cannot have learned anything
 
 
@@ -35,8 +34,8 @@ class TrivialBaseline(TrainerCallback):
         self.model = model
         self.batch: dict | None = None  # the last micro-batch
         self._evaluated: list[tuple[float, int]] = []  # (trivial loss, clips) of each batch of an evaluation
-        self._explained: list[float] = []
-        self._checks = list(_CHECKED_AT)
+        self._explained: list[float] = []  # of the last entries of the log
+        self._checked = False
 
     def training_entries(self, loss: float) -> dict[str, float]:
         """`trivial` and `explained` of the last micro-batch, whose loss is given."""
@@ -54,23 +53,32 @@ class TrivialBaseline(TrainerCallback):
         total, clips = trainer.accelerator.reduce(sums, reduction="sum").tolist()
         return _entries(f"{prefix}_", total / clips, loss) if clips else {}
 
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        self._checked = state.global_step >= _CHECKED_AT * state.max_steps  # by the run that this one resumes
+
     def on_log(self, args, state, control, logs: dict | None = None, **kwargs) -> None:
-        if not state.is_world_process_zero or "explained" not in (logs or {}):
-            return
-        if state.max_steps < _FEWEST_STEPS:
+        if "explained" not in (logs or {}):
             return
         self._explained = [*self._explained, logs["explained"]][-_ENTRIES:]
-        due = [fraction for fraction in self._checks if state.global_step >= fraction * state.max_steps]
-        if not due:
+        due = state.global_step >= _CHECKED_AT * state.max_steps and len(self._explained) == _ENTRIES
+        if due and not self._checked:
+            self._checked = True
+            self._warn(state)
+
+    def on_train_end(self, args, state, control, **kwargs) -> None:
+        self._warn(state)
+
+    def _warn(self, state) -> None:
+        """Prints a line if the last entries explain too little."""
+        if not self._explained or state.max_steps < _FEWEST_STEPS:
             return
-        self._checks = [fraction for fraction in self._checks if fraction not in due]
         explained = sum(self._explained) / len(self._explained)
-        if explained < _PARTED:
+        if explained < _LEAST_EXPLAINED:
             tqdm.write(
                 f"explained = {100 * explained:.1f} % at step {state.global_step:,} of {state.max_steps:,}: the "
-                f"reconstruction is no better than filling patches with one colour, so the encoder has not begun to "
-                f"learn. First try smaller patches, mask_type=random or a lower mask_ratio, a lower learning rate, "
-                f"and more steps (see 'When does pretraining pay?' in the documentation)."
+                f"reconstruction is no better than filling patches with one colour. If this lasts, try smaller "
+                f"patches, mask_type=random or a lower mask_ratio, a lower learning rate, or more steps (see 'When "
+                f"does pretraining pay?' in the documentation)."
             )
 
     def _trivial(self, batch: dict) -> float:
