@@ -11,11 +11,11 @@ from importlib import import_module
 # Verb -> summary; each verb is a module of `commands`
 VERBS = {
     "pretrain": "pretrain VideoMAE V1 or V2 on videos without labels",
-    "finetune": "train a classifier or a regression on labelled videos",
+    "finetune": "train a classifier or a regressor on labelled videos",
     "evaluate": "score a finetuned checkpoint, or predict videos without labels",
     "predict": "label your own videos with a trained model: files, folders, long videos, cameras",
-    "probe": "fit a linear, an attentive or a k-NN probe to frozen features",
-    "progressive": "run several of the above as stages of one recipe",
+    "probe": "fit a linear, attentive or k-NN probe to frozen features, or one by the protocol of V-JEPA 2 or MTEB",
+    "progressive": "run pretraining, finetuning, evaluation and probes as stages of one recipe",
     "plan": "print batch sizes, schedule and memory of a run before it starts",
     "scan": "decode every video of a folder or list, report broken ones, and write a list without them",
     "prepare": "re-encode videos so that they are small and fast to decode, and pack tar shards",

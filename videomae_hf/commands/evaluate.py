@@ -37,7 +37,7 @@ VERB = Verb(
 
 
 def evaluate(run: Run) -> None:
-    """Averages the logits of num_clips x num_crops views of each video."""
+    """Averages the probabilities of num_clips x num_crops views of each video."""
     if not run.model.checkpoint:
         raise ValueError("evaluate needs --checkpoint, the folder or Hub id of a finetuned model.")
     args, views = run.training, run.evaluation

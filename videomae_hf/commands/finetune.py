@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""`videomae finetune`: trains a classifier or a regression, from a pretrained checkpoint or from random weights."""
+"""`videomae finetune`: trains a classifier or a regressor, from a pretrained checkpoint or from random weights."""
 
 from ..data.augmentation.mixing import mixing_of
 from ..data.checks import check_classes, describe_directions

@@ -35,7 +35,7 @@ parts with one label. Files of results grow with each video; the same command co
 the videos that they hold. JSON files have one object per line.
 
 Videos that cannot be read are named on standard error and skipped. The exit status is 0 if all videos were predicted, 1
-if some were not or the command is wrong, and 2 if none was.
+if some were not or a value is wrong, and 2 if none was or the command line cannot be parsed.
 """
 
 
@@ -58,7 +58,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--num_crops", type=int, metavar="N", help=f"crops of each clip [{views.num_crops}], in windows [1]"
     )
     parser.add_argument("--timeline", action="store_true", help="predict a sliding window over each video")
-    parser.add_argument("--window", metavar="S", help="its length: seconds, or frames as 64f [the span of a clip]")
+    parser.add_argument(
+        "--window", metavar="S", help="length of the window: seconds, or frames as 64f [the span of a clip]"
+    )
     parser.add_argument("--stride", metavar="S", help="distance between windows, in the same unit [half of --window]")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the columns of predictions.csv of evaluate")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the --top_k classes of each video")

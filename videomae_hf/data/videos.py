@@ -257,6 +257,8 @@ def _require(data: DataSettings, which: str, source, videos_per_class: int, seed
     if not source:
         raise ValueError(f"{which} is not set: pass a folder of class folders or a list of videos as --{which}.")
     if data.demo_videos:
+        if isinstance(source, list | tuple):
+            raise ValueError(f"demo_videos needs one folder as {which}, not several sources.")
         with PartialState().main_process_first():
             if not Path(source).exists():
                 synthesise_dataset(source, videos_per_class=videos_per_class, seed=seed)
