@@ -194,7 +194,7 @@ def test_the_experiments_run_from_the_command_line(tmp_path):
     runs = [json.loads(line) for line in (tmp_path / "study/runs.jsonl").read_text().splitlines()]
     assert {run["variant"] for run in runs} == {"recipe", "plain pixels"}
     assert all(len(run["curve"]) >= 4 and run["curve"][-1]["step"] == 4 for run in runs)
-    assert "| plain pixels | 4 |" in run_script("pretraining_study.py", tmp_path / "study", "--table")
+    assert "| plain pixels | 4 |" in run_script("pretraining_study.py", tmp_path / "study", *options[:2], "--table")
     pretrain = [sys.executable, "train.py", "pretrain", tmp_path / "pretrain.yaml", "--max_steps", "2"]
     subprocess.run([*pretrain, "--output_dir", tmp_path / "pre"], cwd=REPO, check=True, capture_output=True)
     data = ["--train_data", tmp_path / "train", "--eval_data", tmp_path / "val"]
