@@ -19,9 +19,10 @@ import json
 import os
 import shutil
 import statistics
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
+
+from run_lines import add_runs, missing_runs, runs_of
 
 
 # Fields of the pretrained model that the models from scratch share
@@ -134,10 +135,6 @@ def describe(found: dict) -> str:
     return "\n".join(lines)
 
 
-def read_runs(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output_dir", help="folder of runs.jsonl and summary.json")
@@ -157,19 +154,11 @@ def main() -> None:
     path = Path(args.output_dir, "runs.jsonl")
     path.parent.mkdir(parents=True, exist_ok=True)
     planned = planned_runs(args)
-    done = [{name: value for name, value in run.items() if name != "top1"} for run in read_runs(path)]
-    missing = [run for run in planned if run not in done]
+    missing = missing_runs(path, planned)
     for seed in range(args.seeds if missing else 0):
         write_list(args, seed)
-    with ProcessPoolExecutor(args.processes, mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(run_finetuning, run, args) for run in missing]
-        for job in as_completed(jobs):
-            if job.exception() is None:  # results are kept, whatever happens to others
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(job.result()) + "\n")
-    for job in jobs:
-        job.result()  # raises the error of a run that failed
-    found = summary([run for run in read_runs(path) if {key: run[key] for key in planned[0]} in planned])
+    add_runs(path, missing, partial(run_finetuning, args=args), args.processes)
+    found = summary(runs_of(path, planned))
     path.with_name("summary.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
     print(describe(found))
 

@@ -18,9 +18,10 @@ import json
 import os
 import shutil
 import statistics
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
+
+from run_lines import add_runs, missing_runs, read_runs
 
 
 # One factor changed in each, against the recipe: patches of 4 in 24 x 24 pixels, random masks, ratio 0.75
@@ -94,10 +95,6 @@ def _mean(values: list[float]) -> str:
     return f"{statistics.mean(values):.1f}{spread} %"
 
 
-def read_runs(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output_dir", help="folder of runs.jsonl")
@@ -111,19 +108,10 @@ def main() -> None:
     path = Path(args.output_dir, "runs.jsonl")
     path.parent.mkdir(parents=True, exist_ok=True)
     recipe = hashlib.sha256(Path(args.recipe).read_bytes()).hexdigest()[:12]
+    seeds = itertools.product(range(args.seeds), args.variants)
+    planned = [{"recipe": recipe, "variant": name, "steps": args.steps, "seed": seed} for seed, name in seeds]
     if not args.table:
-        planned = itertools.product(range(args.seeds), args.variants)
-        planned = [{"recipe": recipe, "variant": name, "steps": args.steps, "seed": seed} for seed, name in planned]
-        done = [{name: value for name, value in run.items() if name != "curve"} for run in read_runs(path)]
-        missing = [run for run in planned if run not in done]
-        with ProcessPoolExecutor(args.processes, mp_context=get_context("spawn")) as pool:
-            jobs = [pool.submit(pretrain, run, args) for run in missing]
-            for job in as_completed(jobs):
-                if job.exception() is None:  # results are kept, whatever happens to others
-                    with path.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(job.result()) + "\n")
-        for job in jobs:
-            job.result()  # raises the error of a run that failed
+        add_runs(path, missing_runs(path, planned), partial(pretrain, args=args), args.processes)
     print(table([run for run in read_runs(path) if run["recipe"] == recipe]))
 
 

@@ -71,9 +71,11 @@ def test_the_log_of_a_pretraining(tmp_path):
     # Noise: the best prediction of a normalised patch is 0, whose error is the biased variance, 127 / 128
     pixels = 2 * 8 * 8
     assert steps[0]["trivial"] == pytest.approx((pixels - 1) / pixels, abs=1e-3)
-    last = run.trivial.batch
+    last = run._step.last_batch
     loss = run.model.eval()(**last).loss.item()
-    assert run.trivial.training_entries(loss)["explained"] == pytest.approx(1 - loss / steps[1]["trivial"], abs=1e-3)
+    assert run.trivial.training_entries(last, loss)["explained"] == pytest.approx(
+        1 - loss / steps[1]["trivial"], abs=1e-3
+    )
     evaluated = [entry for entry in run.state.log_history if "eval_loss" in entry][-1]
     expected = 1 - evaluated["eval_loss"] / evaluated["eval_trivial"]
     assert evaluated["eval_explained"] == pytest.approx(expected, abs=1e-3)

@@ -22,7 +22,9 @@ SCRIPT = EXPERIMENTS / "compare.py"
 def script(name: str):
     spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(EXPERIMENTS)  # as for a script, which imports its siblings
+        spec.loader.exec_module(module)
     return module
 
 

@@ -140,11 +140,12 @@ class StepRecord:
     """The losses and videos of the batches of an optimizer step in this process."""
 
     def __init__(self) -> None:
-        self.paths, self.losses = [], []
+        self.paths, self.losses, self.last_batch = [], [], {}
 
     def begin(self, batches: list[dict]) -> None:
         """Starts a step with these batches, and removes their `paths`."""
         self.paths, self.losses = [batch.pop("paths", []) for batch in batches], []
+        self.last_batch = batches[-1] if batches else {}
 
     @property
     def num_clips(self) -> int:

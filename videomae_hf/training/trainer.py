@@ -195,12 +195,9 @@ class VideoMAETrainer(Trainer):
         self._clips_timed += self._step.num_clips
         return batches, num_items
 
-    def training_step(self, model, inputs: dict, *args, **kwargs) -> torch.Tensor:
-        inputs = self._prepare_inputs(inputs)
-        loss = super().training_step(model, inputs, *args, **kwargs)
+    def training_step(self, *args, **kwargs) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
         self._step.losses.append(loss)
-        if self.trivial is not None:
-            self.trivial.batch = inputs
         return loss
 
     def _get_grad_norm(self, *args, **kwargs) -> torch.Tensor | float:
@@ -368,7 +365,7 @@ class VideoMAETrainer(Trainer):
         if "loss" in logs and self.trivial is not None and self._step.losses and self.is_world_process_zero():
             # The Trainer divides each loss by the number of accumulated ones
             loss = self._step.losses[-1].item() * self.current_gradient_accumulation_steps
-            logs.update(self.trivial.training_entries(loss))
+            logs.update(self.trivial.training_entries(self._prepare_inputs(self._step.last_batch), loss))
         if "loss" in logs and self.args.device.type == "cuda":
             logs["peak_gpu_memory_gib"] = round(torch.cuda.max_memory_allocated(self.args.device) / 2**30, 2)
         super().log(logs, *args, **kwargs)
@@ -389,7 +386,6 @@ class VideoMAETrainer(Trainer):
 
     def prediction_step(self, model, inputs: dict, *args, **kwargs) -> tuple:
         if self.trivial is not None:
-            inputs = self._prepare_inputs(inputs)
             self.trivial.add_evaluated(inputs)
         return super().prediction_step(model, inputs, *args, **kwargs)
 

@@ -32,14 +32,13 @@ class TrivialBaseline(TrainerCallback):
 
     def __init__(self, model: VideoMAEV2ForPreTraining) -> None:
         self.model = model
-        self.batch: dict | None = None  # the last micro-batch
         self._evaluated: list[tuple[float, int]] = []  # (trivial loss, clips) of each batch of an evaluation
         self._explained: list[float] = []  # of the last entries of the log
         self._checked = False
 
-    def training_entries(self, loss: float) -> dict[str, float]:
-        """`trivial` and `explained` of the last micro-batch, whose loss is given."""
-        return _entries("", self._trivial(self.batch), loss) if _has_ids(self.batch) else {}
+    def training_entries(self, batch: dict, loss: float) -> dict[str, float]:
+        """`trivial` and `explained` of a micro-batch with this loss."""
+        return _entries("", self._trivial(batch), loss) if _has_ids(batch) else {}
 
     def add_evaluated(self, batch: dict) -> None:
         if _has_ids(batch):
@@ -86,9 +85,9 @@ class TrivialBaseline(TrainerCallback):
         return trivial_loss(losses, self.model.config)
 
 
-def _has_ids(batch: dict | None) -> bool:
+def _has_ids(batch: dict) -> bool:
     """Whether a batch has its masks; those of other collators leave sampling them to the model."""
-    return batch is not None and "visible_ids" in batch and "decoded_ids" in batch
+    return "visible_ids" in batch and "decoded_ids" in batch
 
 
 def _entries(prefix: str, trivial: float, loss: float) -> dict[str, float]:
