@@ -21,6 +21,7 @@ import statistics
 from functools import partial
 from pathlib import Path
 
+import yaml
 from run_lines import add_runs, missing_runs, read_runs
 
 
@@ -107,7 +108,8 @@ def main() -> None:
     args = parser.parse_args()
     path = Path(args.output_dir, "runs.jsonl")
     path.parent.mkdir(parents=True, exist_ok=True)
-    recipe = hashlib.sha256(Path(args.recipe).read_bytes()).hexdigest()[:12]
+    settings = yaml.safe_load(Path(args.recipe).read_text(encoding="utf-8"))
+    recipe = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     seeds = itertools.product(range(args.seeds), args.variants)
     planned = [{"recipe": recipe, "variant": name, "steps": args.steps, "seed": seed} for seed, name in seeds]
     if not args.table:
