@@ -1,21 +1,21 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """Pictures of the input, the targets and the reconstructions of a pretrained model."""
 
-import math
-
+import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
+from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.layers_videomae_v2 import patchify, pixel_range, unpatchify
 from ..models.masking import mask_to_ids, sample_masks
 from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining
+from .strips import NAMES_WIDTH, named_rows, tile_grid, titled_columns
 
 
 STRIP_ROWS = ("original", "encoder sees", "decoded in training", "reconstruction")
 _WITH_STATISTICS = "(mean and contrast of\npatches are the original's,\nshapes the model's)"
 _GREY = 0.5
-_NAMES_WIDTH = 136  # pixels to the left of the rows
-_SMALLEST_TILE = 72  # pixels; smaller frames are enlarged, so that row names fit and patches can be seen
+_SMALLEST_PANEL = 168  # pixels, of moving pictures
 
 
 @torch.no_grad()
@@ -68,7 +68,6 @@ def reconstruction_strip(
     return reconstruction_strips(model, pixel_values, *sample_masks(model.config, 1, generator))[0]
 
 
-@torch.no_grad()
 def reconstruction_strips(
     model: VideoMAEV2ForPreTraining,
     pixel_values: torch.Tensor,
@@ -88,23 +87,59 @@ def reconstruction_strips(
     Returns:
         One picture per clip.
     """
+    rows = reconstruction_rows(model, pixel_values, bool_masked_pos, bool_decoded_pos)
+    strips = rows[:, :, :: model.config.tubelet_size]  # (B, 4, T, C, H, W) -> (B, 4, T', C, H, W)
+    return [named_rows(tile_grid(rows), row_names(model.config)) for rows in strips]
+
+
+@torch.no_grad()
+def reconstruction_rows(
+    model: VideoMAEV2ForPreTraining,
+    pixel_values: torch.Tensor,
+    bool_masked_pos: torch.Tensor,
+    bool_decoded_pos: torch.Tensor,
+) -> torch.Tensor:
+    """The `STRIP_ROWS` of clips, all frames of them; the arguments are those of `reconstruction_strips`.
+
+    Returns:
+        (B, 4, T, C, H, W), float32 in [0, 1], on the CPU.
+    """
     config = model.config
     pixel_values, masked, decoded = (x.to(model.device) for x in (pixel_values, bool_masked_pos, bool_decoded_pos))
     pixels = _to_unit_range(model, pixel_values)
     clips = [pixels, _hide(pixels, masked, config), _hide(pixels, ~(masked & decoded), config)]
     clips.append(reconstruct(model, pixel_values, masked))
-    # 4 x (B, T, C, H, W) -> (B, 4, T, C, H, W) -> (B, 4, T', C, H, W)
-    strips = torch.stack(clips, dim=1)[:, :, :: config.tubelet_size].cpu()
+    return torch.stack(clips, dim=1).cpu()  # 4 x (B, T, C, H, W) -> (B, 4, T, C, H, W)
+
+
+def row_names(config: VideoMAEV2Config) -> list[str]:
+    """The `STRIP_ROWS`; with `norm_pix_loss` the last one says what is taken from the original."""
     names = list(STRIP_ROWS)
     if config.norm_pix_loss:
         names[3] += f"\n{_WITH_STATISTICS}"
-    return [_named_rows(_grid(rows), names) for rows in strips]
+    return names
+
+
+def moving_reconstruction(rows: torch.Tensor, config: VideoMAEV2Config) -> np.ndarray:
+    """The rows of one clip as a moving picture, side by side with their names above them.
+
+    Args:
+        rows: (4, T, C, H, W) in [0, 1], from `reconstruction_rows`.
+
+    Returns:
+        uint8 (T, height, width, 3), with even height and width as H.264 needs them.
+    """
+    frames = []
+    for panels in rows.unbind(1):  # (4, C, H, W)
+        picture = titled_columns(tile_grid(panels[None], _SMALLEST_PANEL), row_names(config))
+        frames.append(np.pad(picture, [(0, picture.height % 2), (0, picture.width % 2), (0, 0)], mode="edge"))
+    return np.stack(frames)
 
 
 def strip_row(strip: Image.Image, row: int) -> Image.Image:
     """One of the `STRIP_ROWS` of a picture from `reconstruction_strips`, without its name."""
     height = strip.height // len(STRIP_ROWS)
-    return strip.crop((_NAMES_WIDTH, row * height, strip.width, (row + 1) * height))
+    return strip.crop((NAMES_WIDTH, row * height, strip.width, (row + 1) * height))
 
 
 def _to_unit_range(model, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -119,24 +154,3 @@ def _hide(pixels: torch.Tensor, mask: torch.Tensor, config) -> torch.Tensor:
     patches = patchify(pixels, config.tubelet_size, config.patch_hw)  # (B, L, t * h * w * C)
     patches = torch.where(mask[..., None], _GREY, patches)
     return unpatchify(patches, config.grid_size, config.tubelet_size, config.patch_hw)
-
-
-def _grid(rows: torch.Tensor, border: int = 2) -> Image.Image:
-    """(R, T', C, H, W) in [0, 1] -> a picture of R rows, from the first three channels, or from the first one only."""
-    channels = 3 if rows.shape[2] >= 3 else 1
-    scale = math.ceil(_SMALLEST_TILE / min(rows.shape[-2:]))
-    tiles = rows[:, :, :channels].repeat_interleave(scale, dim=3).repeat_interleave(scale, dim=4)
-    tiles = torch.nn.functional.pad(tiles, (border,) * 4, value=1.0).expand(-1, -1, 3, -1, -1)
-    # (R, T', 3, H, W) -> (R, H, T', W, 3) -> (R * H, T' * W, 3)
-    picture = tiles.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
-    return Image.fromarray((picture * 255).round().byte().numpy())
-
-
-def _named_rows(picture: Image.Image, names: list[str]) -> Image.Image:
-    """The picture with a name to the left of each of its rows, which have equal heights."""
-    named = Image.new("RGB", (_NAMES_WIDTH + picture.width, picture.height), "white")
-    named.paste(picture, (_NAMES_WIDTH, 0))
-    draw, font = ImageDraw.Draw(named), ImageFont.load_default()
-    for row, name in enumerate(names):
-        draw.text((4, picture.height * row // len(names) + 4), name, fill="black", font=font)
-    return named

@@ -417,13 +417,16 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
 
     def _classify(self, pixel_values, **kwargs) -> tuple[torch.Tensor, BaseModelOutput]:
         outputs = self.videomae(pixel_values, **kwargs)
-        tokens = outputs.last_hidden_state  # (B, L, D)
+        return self.classify_tokens(outputs.last_hidden_state), outputs
+
+    def classify_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The encoder's `last_hidden_state` (B, L, D) -> logits (B, num_labels)."""
         pooled = tokens[:, 0] if self.fc_norm is None else self.fc_norm(tokens.mean(dim=1))  # (B, D)
         logits = self.classifier(self.dropout(pooled))  # (B, num_labels)
         if self.config.target_mean is not None:
             mean, std = (logits.new_tensor(v, dtype=torch.float32) for v in self._target_range())
             logits = torch.addcmul(mean, logits.float(), std)
-        return logits, outputs
+        return logits
 
     def _target_range(self) -> tuple:
         """Mean and standard deviation of the regression targets; (0,) and (1,) if they are not normalised."""
