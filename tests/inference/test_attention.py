@@ -55,9 +55,10 @@ def test_evidence_is_that_of_one_backward_pass(fields):
     relevance = torch.eye(32).expand(2, 32, 32)
     for weights, gradient in zip(outputs.attentions, gradients):
         relevance = relevance + (weights * gradient).clamp(min=0).mean(dim=1) @ relevance
+    relevance = relevance - torch.eye(32)
     expected = relevance[:, 0] if fields.get("use_mean_pooling") is False else relevance.mean(dim=1)
     expected = expected / expected.sum(dim=1, keepdim=True)
-    torch.testing.assert_close(class_evidence(model, clips, 1).flatten(1), expected.detach(), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(class_evidence(model, clips, 1).flatten(1), expected.detach(), rtol=1e-3, atol=1e-6)
     assert all(parameter.grad is None for parameter in model.parameters())
     with pytest.raises(ValueError, match="has 3 classes"):
         class_evidence(model, clips, 3)
@@ -95,11 +96,9 @@ def test_evidence_points_to_the_patch_that_decides(place):
     empty = torch.zeros_like(clip)
     assert model(clip).logits[0, 0] > model(empty).logits[0, 0] + 0.5  # it decides
     found = class_evidence(model, clip, 0)[0]
-    others = found.flatten().sort().values[:-1]
-    assert found[place] == found.max() and found[place] > 1.5 * others[-1]
-    assert others[-1] - others[0] < 1e-6  # the others count alike
+    assert found[place] > 0.999 and found.sum() == pytest.approx(1)
     against = class_evidence(model, clip, 1)[0]  # a white patch speaks against this class
-    assert against[place] == against.min()
+    assert against[place] == 0 and against.min() == 0
 
 
 def test_evidence_for_a_class_in_regression_or_uint8():

@@ -36,7 +36,7 @@ def reconstruct(
     """
     config = model.config
     outputs = model(pixel_values, bool_masked_pos=bool_masked_pos, bool_decoded_pos=bool_masked_pos)
-    pixels = _to_unit_range(model, pixel_values)
+    pixels = to_unit_range(pixel_values, config)
     patches = patchify(pixels, config.tubelet_size, config.patch_hw)  # (B, L, t * h * w * C)
     masked_ids = mask_to_ids(bool_masked_pos, int(bool_masked_pos[0].sum()))[..., None].expand_as(outputs.logits)
     # (B, N, t * h * w * C) -> (B, N, t * h * w, C), the axis over which each channel was normalised
@@ -87,9 +87,14 @@ def reconstruction_strips(
     Returns:
         One picture per clip.
     """
-    rows = reconstruction_rows(model, pixel_values, bool_masked_pos, bool_decoded_pos)
-    strips = rows[:, :, :: model.config.tubelet_size]  # (B, 4, T, C, H, W) -> (B, 4, T', C, H, W)
-    return [named_rows(tile_grid(rows), row_names(model.config)) for rows in strips]
+    every = reconstruction_rows(model, pixel_values, bool_masked_pos, bool_decoded_pos)
+    return [strip_of(rows, model.config) for rows in every]
+
+
+def strip_of(rows: torch.Tensor, config: VideoMAEV2Config) -> Image.Image:
+    """The picture of one clip: (4, T, C, H, W) in [0, 1], from `reconstruction_rows`."""
+    first_frames = rows[:, :: config.tubelet_size]  # (4, T, C, H, W) -> (4, T', C, H, W)
+    return named_rows(tile_grid(first_frames), row_names(config))
 
 
 @torch.no_grad()
@@ -106,7 +111,7 @@ def reconstruction_rows(
     """
     config = model.config
     pixel_values, masked, decoded = (x.to(model.device) for x in (pixel_values, bool_masked_pos, bool_decoded_pos))
-    pixels = _to_unit_range(model, pixel_values)
+    pixels = to_unit_range(pixel_values, config)
     clips = [pixels, _hide(pixels, masked, config), _hide(pixels, ~(masked & decoded), config)]
     clips.append(reconstruct(model, pixel_values, masked))
     return torch.stack(clips, dim=1).cpu()  # 4 x (B, T, C, H, W) -> (B, 4, T, C, H, W)
@@ -142,9 +147,9 @@ def strip_row(strip: Image.Image, row: int) -> Image.Image:
     return strip.crop((NAMES_WIDTH, row * height, strip.width, (row + 1) * height))
 
 
-def _to_unit_range(model, pixel_values: torch.Tensor) -> torch.Tensor:
-    """Clips (B, T, C, H, W), uint8 or normalised -> float32 in [0, 1]."""
-    mean, std = pixel_range(model.config, pixel_values.dtype)
+def to_unit_range(pixel_values: torch.Tensor, config: VideoMAEV2Config) -> torch.Tensor:
+    """Clips (.., C, H, W), uint8 or normalised -> float32 in [0, 1]."""
+    mean, std = pixel_range(config, pixel_values.dtype)
     mean, std = (torch.tensor(values, device=pixel_values.device)[:, None, None] for values in (mean, std))
     return (pixel_values.float() * std + mean).clamp(0, 1)
 

@@ -10,6 +10,7 @@ are in memory. Attention is computed eagerly for this purpose alone.
 import torch
 from torch import nn
 
+from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.modeling_videomae_v2 import (
     VideoMAEV2ForVideoClassification,
     VideoMAEV2Model,
@@ -62,12 +63,9 @@ def head_attention(
     Raises:
         ValueError: there is no such layer or head.
     """
-    encoder, config = model.base_model, model.config
+    check_head(model.config, layer, head)
+    encoder = model.base_model
     layers = encoder.encoder.layer
-    if not -len(layers) <= layer < len(layers):
-        raise ValueError(f"layer={layer}: the encoder has {len(layers)} layers, numbered from 0.")
-    if head is not None and not 0 <= head < config.num_attention_heads:
-        raise ValueError(f"head={head}: each layer has {config.num_attention_heads} heads, numbered from 0.")
     state = encoder.embeddings(pixel_values)
     for before in layers[: layer % len(layers)]:
         state = before(state)
@@ -76,13 +74,22 @@ def head_attention(
     return _map_of((_output_row(model, state)[:, None] @ weights)[:, 0], model)
 
 
+def check_head(config: VideoMAEV2Config, layer: int, head: int | None = None) -> None:
+    """Raises ValueError if the encoder has no such layer or head."""
+    depth, heads = config.num_hidden_layers, config.num_attention_heads
+    if not -depth <= layer < depth:
+        raise ValueError(f"layer={layer}: the encoder has {depth} layers, numbered from 0.")
+    if head is not None and not 0 <= head < heads:
+        raise ValueError(f"head={head}: each layer has {heads} heads, numbered from 0.")
+
+
 def class_evidence(model: VideoMAEV2ForVideoClassification, pixel_values: torch.Tensor, label: int) -> torch.Tensor:
     """Which input tokens speak for a class, by gradient x attention.
 
     Attention weights are multiplied by the gradient of the class's logit with respect to them, negative products are
     dropped, the mean over the heads is added to the identity, and the layers are multiplied (rule 5 of Chefer, Gur and
-    Wolf, 2021, https://arxiv.org/abs/2103.15679). Tokens that reach the output without attention to them, through
-    residual connections alone, all count alike. Only the row of the product that belongs to the output is computed.
+    Wolf, 2021, https://arxiv.org/abs/2103.15679). Only the row of the product that belongs to the output is computed.
+    The path through residual connections alone, which counts for all tokens alike, is left out of the result.
 
     Args:
         model: a classifier.
@@ -90,7 +97,7 @@ def class_evidence(model: VideoMAEV2ForVideoClassification, pixel_values: torch.
         label: number of the class.
 
     Returns:
-        float32 (B, T', H', W'), not negative, for each clip with the sum 1.
+        float32 (B, T', H', W'), not negative, for each clip with the sum 1; all 0 without any evidence.
 
     Raises:
         ValueError: there is no such class.
@@ -104,11 +111,12 @@ def class_evidence(model: VideoMAEV2ForVideoClassification, pixel_values: torch.
         tokens = states[-1].requires_grad_()
         last = tokens if encoder.layernorm is None else encoder.layernorm(tokens)
         (gradient,) = torch.autograd.grad(model.classify_tokens(last)[:, label].sum(), tokens)
-    row = _output_row(model, states[-1])
+    start = _output_row(model, states[-1])
+    row = torch.zeros_like(start)
     for layer, state in zip(reversed(encoder.encoder.layer), reversed(states[:-1])):
         relevance, gradient = _layer_relevance(layer, state, gradient)
-        row = row + (row[:, None] @ relevance)[:, 0]
-    return _map_of(row / row.sum(dim=1, keepdim=True), model)
+        row = row + ((start + row)[:, None] @ relevance)[:, 0]
+    return _map_of(row / row.sum(dim=1, keepdim=True).clamp(min=torch.finfo(row.dtype).tiny), model)
 
 
 def _layer_relevance(

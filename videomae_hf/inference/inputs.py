@@ -127,7 +127,7 @@ def _videos_of(source: Any, number: int, data_root: str | None, note: Callable[[
 def _on_disk(path: Path, data_root: str | None, note: Callable[[str], None]) -> Iterator[Input]:
     """The videos of a file, a list or a folder."""
     is_folder = path.is_dir()
-    if (is_folder and _is_folder_of_images(path)) or (not is_folder and _is_video_file(path)):
+    if (is_folder and _is_folder_of_images(path)) or (not is_folder and is_video_file(path)):
         yield Input(str(path), str(path))
         return
     records, _ = read_samples(path, root=data_root, labelled=False)
@@ -141,7 +141,7 @@ def _on_disk(path: Path, data_root: str | None, note: Callable[[str], None]) -> 
         yield Input(record.name, record.video())
 
 
-def _is_video_file(path: Path) -> bool:
+def is_video_file(path: Path) -> bool:
     """Whether a file is a video, rather than a list of videos; a missing one counts as a video, which is reported."""
     if path.suffix.lower() in _FILE_SUFFIXES or not path.is_file():
         return True

@@ -46,12 +46,17 @@ def thumbnails(video: VideoSource, processor: VideoMAEV2ImageProcessor) -> torch
 
 def picture_path(folder: Path, name: str) -> Path:
     """A new file for the picture of a video: its stem, or that with a digest of its name, if such a file exists."""
+    path = folder / f"{file_stem(name)}.png"
+    return folder / f"{file_stem(name, unique=True)}.png" if path.exists() else path
+
+
+def file_stem(name: str, *, unique: bool = False) -> str:
+    """A harmless stem for files about a video: that of its name; if it must be unique, with a digest of the name."""
     stem = re.sub(r"[^\w.-]+", "_", Path(name).stem).strip("._")[:80] or "video"
-    path = folder / f"{stem}.png"
-    if path.exists():
-        digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
-        path = folder / f"{stem}-{digest[:8]}.png"
-    return path
+    if not unique:
+        return stem
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{stem}-{digest[:8]}"
 
 
 def save_timeline_picture(prediction: Prediction, frames: torch.Tensor, path: Path, threshold: float = 0.5) -> None:

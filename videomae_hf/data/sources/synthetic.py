@@ -12,6 +12,7 @@ moment, so that a single frame does not reveal the class. Videos are H.264 in mp
 import math
 import shutil
 from concurrent.futures import ProcessPoolExecutor
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -148,7 +149,7 @@ def _smooth_noise(rng: np.random.Generator, size: int) -> np.ndarray:
     return noise / np.abs(noise).max()
 
 
-def write_video(path: Path, frames: np.ndarray, fps: int = 25) -> None:
+def write_video(path: Path, frames: np.ndarray, fps: int | Fraction = 25) -> None:
     """Writes uint8 (T, H, W, 3), with even H and W, to a video file (H.264)."""
     import av  # imported here, since only writing videos needs it
 

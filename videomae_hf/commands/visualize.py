@@ -1,0 +1,188 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""`videomae visualize`: pictures of a trained model at work, and maps of the videos in a folder."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..inference.embedding_map import (
+    MappedVideo,
+    check_umap,
+    encode_videos,
+    labelled_inputs,
+    principal_components,
+    umap_points,
+    write_map,
+)
+from ..inference.inputs import Input, find_inputs, is_endless
+from ..inference.loading import INPUT_ERRORS
+from ..inference.pictures import file_stem
+from ..inference.visualization import (
+    ATTENTION,
+    EVIDENCE,
+    KINDS,
+    RECONSTRUCTION,
+    Viewer,
+    open_viewer,
+    save_reconstruction,
+)
+from ..messages import count, printable
+
+
+USAGE = """\
+videomae visualize MODEL VIDEO [VIDEO ...] --output_dir DIR [options]
+       videomae visualize MODEL FOLDER --embedding map.html [options]
+
+  videomae visualize output/pretrained video.mp4 --output_dir pictures
+  videomae visualize output/finetuned video.mp4 --output_dir pictures --what evidence --label run
+  videomae visualize output/finetuned my_videos/val --embedding map.html
+"""
+DESCRIPTION = """\
+Shows what a trained model makes of videos. VIDEO is a video, a folder (searched at any depth) or a list; of each video
+the clip in its middle is shown.
+
+A pretraining model gives NAME_reconstruction.png, .gif and .mp4: the original, what the encoder sees, the patches in
+the training loss, and the reconstruction, where visible patches are those of the original. Any model gives
+NAME_attention.png: attention rollout and, with --layer or --head, single heads. A finetuned classifier gives
+NAME_evidence.png: which patches speak for a class, by gradient x attention. Columns are time slots of tubelet_size
+frames.
+
+With --embedding all videos are encoded and placed on a map, one HTML page with thumbnails, coloured by the folders that
+they lie in or by the labels of a list.
+
+Videos that cannot be read are named on standard error and skipped. The exit status is 0 if all videos were shown, 1 if
+some were not or a value is wrong, and 2 if none was or the command line cannot be parsed.
+"""
+_MASKS = ("mask_type", "mask_ratio", "decoder_mask_type", "decoder_mask_ratio")
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        usage=USAGE,
+        description=DESCRIPTION,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=110),
+    )
+    parser.add_argument("model", metavar="MODEL", help="folder or Hub id of a model of any kind, or of adapters")
+    parser.add_argument("inputs", metavar="VIDEO", nargs="+", help="video, folder, list or address")
+    parser.add_argument("--output_dir", type=Path, metavar="DIR", help="folder for the pictures")
+    parser.add_argument("--what", nargs="+", metavar="KIND",
+                        help=f"any of {', '.join(KINDS)} [whatever the model can show]")  # fmt: skip
+    parser.add_argument("--layer", type=int, metavar="N", help="also show heads of this layer, from 0; -1 is the last")
+    parser.add_argument("--head", type=int, metavar="N", help="this head only, from 0 [all heads of --layer]")
+    parser.add_argument("--label", metavar="NAME", help="class whose evidence is shown [the one predicted]")
+    parser.add_argument("--mask_type", help="mask of the encoder [that of the model]")
+    parser.add_argument("--mask_ratio", type=float, metavar="R", help="share of hidden tokens [that of the model]")
+    parser.add_argument("--decoder_mask_type", help="mask of the decoder [that of the model]")
+    parser.add_argument("--decoder_mask_ratio", type=float, metavar="R",
+                        help="share of tokens that are not decoded; 0 decodes all hidden ones [that of the model]")  # fmt: skip
+    parser.add_argument("--seed", type=int, metavar="N", default=0, help="seed of the masks, and of UMAP [0]")
+    parser.add_argument("--embedding", type=Path, metavar="FILE", help="write a map of the videos to this HTML file")
+    parser.add_argument("--umap", action="store_true", help="place the videos by UMAP [by principal components]")
+    parser.add_argument(
+        "--data_root", metavar="DIR", help="folder that relative paths in lists refer to [that of the list]"
+    )
+    parser.add_argument("--device", help="cuda, mps, cpu, .. [the first that is available]")
+    parser.add_argument("--num_workers", type=int, metavar="N", help="decoding threads [one per core, up to 4]")
+    return parser.parse_args(arguments)
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raises ValueError or ImportError for arguments that would otherwise fail only after the model is loaded."""
+    if (args.output_dir is None) == (args.embedding is None):
+        raise ValueError("Give either --output_dir for pictures of videos, or --embedding for a map of them.")
+    if is_endless(args.inputs):
+        raise ValueError("Cameras and standard input cannot be visualised; give videos, folders or lists.")
+    if args.umap:
+        check_umap()
+        if args.embedding is None:
+            raise ValueError("--umap is for the map of --embedding.")
+    if args.num_workers is not None and args.num_workers < 1:
+        raise ValueError(f"--num_workers {args.num_workers} must be at least 1.")
+
+
+def kinds_of(args: argparse.Namespace, viewer: Viewer) -> tuple[str, ...]:
+    """The kinds of pictures to make; options for another kind are refused rather than ignored."""
+    for kind in args.what or ():
+        viewer.check_kind(kind)
+    kinds = tuple(args.what or viewer.kinds)
+    for names, kind in ((("layer", "head"), ATTENTION), (("label",), EVIDENCE), (_MASKS, RECONSTRUCTION)):
+        given = next((name for name in names if getattr(args, name) is not None), None)
+        if given and kind not in kinds:
+            viewer.check_kind(kind)
+            raise ValueError(f"--{given} is for {kind}, which --what leaves out.")
+    return kinds
+
+
+def show(one: Input, viewer: Viewer, kinds: tuple[str, ...], args: argparse.Namespace, stem: str) -> list[Path]:
+    """Writes the pictures of a video."""
+    clip, fps = viewer.clip(one)
+    paths = []
+    if RECONSTRUCTION in kinds:
+        rows = viewer.reconstruction(clip, args.seed)
+        paths += save_reconstruction(rows, viewer, fps, args.output_dir / f"{stem}_reconstruction")
+    if ATTENTION in kinds:
+        paths.append(args.output_dir / f"{stem}_attention.png")
+        viewer.attention(clip, args.layer, args.head).save(paths[-1])
+    if EVIDENCE in kinds:
+        paths.append(args.output_dir / f"{stem}_evidence.png")
+        viewer.evidence(clip, args.label).save(paths[-1])
+    return paths
+
+
+def write_pictures(args: argparse.Namespace, viewer: Viewer) -> tuple[int, int]:
+    """The pictures of all videos; returns the numbers of videos that were shown and that could not be read."""
+    kinds = kinds_of(args, viewer)
+    viewer.check_choices(args.layer, args.head, args.label)
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    stems, failed = set(), 0
+    inputs = list(find_inputs(args.inputs, args.data_root, note=say))
+    for one in tqdm(inputs, unit="video", disable=None):
+        stem = file_stem(one.name, unique=file_stem(one.name) in stems)
+        try:
+            paths = show(one, viewer, kinds, args, stem)
+        except INPUT_ERRORS as error:
+            failed += 1
+            say(f"failed: {error}" if one.name in str(error) else f"failed: {one.name}: {error}")
+            continue
+        stems.add(stem)
+        tqdm.write(printable(f"{one.name}: {', '.join(map(str, paths))}"), file=sys.stdout)
+    return len(inputs) - failed, failed
+
+
+def write_embedding(args: argparse.Namespace, viewer: Viewer) -> tuple[int, int]:
+    """The map of all videos; returns the numbers of videos on it and of those that could not be read."""
+    args.embedding.parent.mkdir(parents=True, exist_ok=True)
+    videos, failed = [], 0
+    found = [pair for source in args.inputs for pair in labelled_inputs(source, args.data_root)]
+    for video in tqdm(encode_videos(viewer, found, args.num_workers), total=len(found), unit="video", disable=None):
+        if isinstance(video, MappedVideo):
+            videos.append(video)
+        else:
+            failed += 1
+            name, error = video
+            say(f"failed: {error}" if name in str(error) else f"failed: {name}: {error}")
+    if videos:
+        features = [video.feature for video in videos]
+        projection = umap_points(features, args.seed) if args.umap else principal_components(features)
+        write_map(args.embedding, videos, projection, args.model)
+        tqdm.write(f"{args.embedding}: {count(len(videos), 'video')}", file=sys.stdout)
+    return len(videos), failed
+
+
+def say(text: str) -> None:
+    """Prints a message past the progress bar, to standard error."""
+    tqdm.write(printable(text), file=sys.stderr)
+
+
+def main(arguments: list[str]) -> None:
+    args = parse_arguments(arguments)
+    check_arguments(args)
+    viewer = open_viewer(args.model, args.device, **{name: getattr(args, name) for name in _MASKS})
+    for message in viewer.messages:
+        say(message)
+    worked, failed = (write_pictures if args.output_dir else write_embedding)(args, viewer)
+    if failed:
+        say(f"{count(failed, 'video')} of {worked + failed} could not be shown, for the reasons above")
+    sys.exit(0 if not failed else 1 if worked else 2)
