@@ -14,6 +14,8 @@ VERBS = {
     "finetune": "train a classifier or a regressor on labelled videos",
     "evaluate": "score a finetuned checkpoint, or predict videos without labels",
     "predict": "label your own videos with a trained model: files, folders, long videos, cameras",
+    "extract": "write features of any model for many videos, over many processes",
+    "search": "find the nearest videos, or moments of videos, in a folder of features",
     "probe": "fit a linear, attentive or k-NN probe to frozen features, or one by the protocol of V-JEPA 2 or MTEB",
     "progressive": "run pretraining, finetuning, evaluation and probes as stages of one recipe",
     "plan": "print batch sizes, schedule and memory of a run before it starts",

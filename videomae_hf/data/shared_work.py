@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Divides work over the processes that torchrun, accelerate launch, SLURM or MPI started: they share files, nothing else.
+"""Divides work over the processes that torchrun, accelerate launch, SLURM or MPI started, which share files alone.
 
 Each process works on every n-th item and appends its results to a file of its own, so that no process waits for another
 one and a killed run continues with any number of processes. The process that finishes last has all results.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..text_files import escaped, parse_json
+from ..text_files import parse_json
 
 
 Item = TypeVar("Item")
@@ -72,6 +72,9 @@ class Share:
         return f"process {self.rank + 1} of {self.size}"
 
 
+WHOLE = Share()
+
+
 def _share(names: tuple[str, ...], environment: Mapping[str, str]) -> Share | None:
     """The share that these variables describe; None if they are not set."""
     rank, size, *local = names
@@ -103,21 +106,17 @@ class SharedWork:
     Args:
         base: folder and NAME of the files.
         share: the part of this process.
-
-    Attributes:
-        records: what all files held when this object was made, by path.
-
-    Raises:
-        ValueError: a file is not such a file.
-        OSError: a file cannot be read or written.
     """
 
     def __init__(self, base: Path, share: Share) -> None:
         self.base, self.share = base, share
         self.path = self._part(share.rank)
+
+    def start(self) -> None:
+        """Continues the file of this process, whose share is not done (any more)."""
         if self.path.exists():
             _cut_torn_line(self.path)
-        self.records = self.read()
+        self._append({_FINISHED: False})
 
     def add(self, record: dict[str, Any]) -> None:
         """Appends a record; it is in the file when this returns."""
@@ -128,12 +127,12 @@ class SharedWork:
         self._append({_FINISHED: True})
         return all(_is_finished(self._part(rank)) for rank in range(self.share.size))
 
-    def start(self) -> None:
-        """Marks the share of this process as not done (again)."""
-        self._append({_FINISHED: False})
-
     def read(self) -> dict[str, dict[str, Any]]:
-        """The latest record of each path in the files of all processes, of earlier runs as well."""
+        """The latest record of each path in the files of all processes, of earlier runs as well.
+
+        Raises:
+            ValueError: a file is not such a file.
+        """
         found = {}
         for part in self.parts():
             for record in _records(part):
@@ -164,11 +163,6 @@ class SharedWork:
                 file.write(line.encode("utf-8", "backslashreplace"))
         except OSError as error:
             raise OSError(error.errno, f"cannot be written: {error.strerror}", str(self.path)) from error
-
-
-def held(records: Mapping[str, dict], path: str) -> dict[str, Any] | None:
-    """The record of a path, which is escaped in files."""
-    return records.get(escaped(path))
 
 
 def _records(part: Path) -> Iterator[dict[str, Any]]:

@@ -221,7 +221,8 @@ def window_clips(
         processor: samples clips from each window, and resizes, crops and normalises them.
         windows: length and stride.
         num_clips, num_crops: views of each window.
-        float_pixels: resize in float32, instead of rounding to uint8 as PIL does; takes four times the memory.
+        float_pixels: rescale and resize in float32, instead of rounding to uint8 as PIL does; takes four times the
+            memory.
 
     Raises:
         VideoDecodeError, FileNotFoundError, OSError: the video cannot be decoded, does not exist, or cannot be loaded.
@@ -247,7 +248,9 @@ def _step(processor: VideoMAEV2ImageProcessor, windows: Windows) -> int:
 
 
 def _resized(frame: StreamedFrame, processor: VideoMAEV2ImageProcessor, *, float_pixels: bool) -> StreamedFrame:
-    pixels = frame.pixels.float() if float_pixels else frame.pixels
+    pixels = frame.pixels
+    if float_pixels:
+        pixels = pixels.float() * (processor.rescale_factor if processor.do_rescale else 1)
     if processor.do_resize:
         options = (processor.size, processor.resample)
         pixels = resize(pixels[None], *options, antialias=processor.antialias)[0]
@@ -271,6 +274,7 @@ def _views(
     views = []
     for clip in clips:
         frames = torch.stack([window.frames[index] for index in clip])  # (T, C, H, W)
+        plain["do_rescale"] = processor.do_rescale and not frames.is_floating_point()
         pixels = processor(frames, **plain).pixel_values  # (1, T, C, H, W) or (1, num_crops, T, C, H, W)
         views.append(pixels if num_crops == 1 else pixels[0])
     return torch.cat(views)
