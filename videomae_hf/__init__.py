@@ -1,6 +1,7 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """VideoMAE V1 and V2 for Hugging Face Transformers: pretrain, finetune and ship masked video transformers."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from transformers import (
@@ -31,6 +32,7 @@ from .models.video_sources import FrameFolder, VideoDecodeError, VideoInfo, Vide
 
 
 if TYPE_CHECKING:
+    from .inference.extractor import Extractor, load_encoder
     from .inference.predictor import Predictor, load
 
 __version__ = "0.1.0"
@@ -54,6 +56,7 @@ AutoVideoProcessor.register(VideoMAEV2Config, VideoMAEV2VideoProcessor, exist_ok
 VideoMAEV2VideoProcessor.register_for_auto_class()
 
 __all__ = [
+    "Extractor",
     "FrameFolder",
     "FrameSampling",
     "Predictor",
@@ -69,6 +72,7 @@ __all__ = [
     "VideoMAEV2VideoProcessor",
     "VideoSegment",
     "load",
+    "load_encoder",
     "sample_masks",
     "patchify",
     "read_frames",
@@ -78,10 +82,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """Imports `load` and `Predictor` when they are first used: models need nothing of what these import."""
-    if name not in ("Predictor", "load"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .inference import predictor
+# Imported when they are first used: models need nothing of what these import.
+_INFERENCE = {"Extractor": "extractor", "load_encoder": "extractor", "Predictor": "predictor", "load": "predictor"}
 
-    return getattr(predictor, name)
+
+def __getattr__(name: str) -> object:
+    """Imports the names of `_INFERENCE`."""
+    if name not in _INFERENCE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".inference.{_INFERENCE[name]}", __name__), name)

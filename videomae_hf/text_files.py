@@ -1,12 +1,17 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Reads and writes small text files: lists, class names and mappings from users, and tables and records for them."""
+"""Reads and writes small text files: lists, class names and mappings from users, and tables and records for them.
+
+`whole_file` writes files of any kind, whole or not at all.
+"""
 
 import codecs
 import csv
 import io
 import json
+import os
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +30,30 @@ _NO_TEXT = {
 _ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Yields the path of a temporary file beside `path`, which replaces `path` at the end, unless an error was raised.
+
+    Processes on one machine may write the same file at the same time; one of them wins.
+    """
+    partial = Path(f"{path}.{os.getpid()}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Writes a UTF-8 file, whole or not at all; undecodable bytes, as in names from old zip files, are escaped.
 
     Raises:
         OSError: the file cannot be written; the message names it.
     """
-    partial = Path(f"{path}.partial")
     try:
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
-        partial.replace(path)
+        with whole_file(path) as partial:
+            partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise OSError(error.errno, f"cannot be written: {error.strerror}", str(path)) from error
 
 
@@ -53,6 +70,11 @@ def csv_line(row: Iterable) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\r\n").writerow(row)
     return text.getvalue().removesuffix("\r\n") + "\n"
+
+
+def escaped(name: str) -> str:
+    """A name as it is in files: undecodable bytes are escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def read_text(path: str | Path) -> str:

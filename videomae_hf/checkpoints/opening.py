@@ -54,7 +54,7 @@ def open_checkpoint(
         ValueError, OSError: as in `from_pretrained`.
     """
     config = VideoMAEV2Config.from_pretrained(name)
-    model_class = model_class or _class_of(name, config)
+    model_class = model_class or opening_class(name, config)
     num_channels = fields.get("num_channels", config.num_channels)
     if num_channels != config.num_channels:  # the processor's normalisation is for other channels
         return model_class.from_pretrained(name, dtype=dtype, **fields), []
@@ -153,9 +153,19 @@ def checkpoint_processor(name: str | Path, config: VideoMAEV2Config, **options) 
     return VideoMAEV2ImageProcessor.from_dict({**plain, **of_model, **options})
 
 
-def _class_of(name: str | Path, config: VideoMAEV2Config) -> type[VideoMAEV2PreTrainedModel]:
+def opening_class(name: str | Path, config: VideoMAEV2Config | None = None) -> type[VideoMAEV2PreTrainedModel]:
+    """The class of the model of a checkpoint.
+
+    Args:
+        name: folder or Hub id of a checkpoint.
+        config: its configuration; None reads it.
+
+    Raises:
+        ValueError: its class is of another architecture.
+    """
     if is_adapter(name):
         return VideoMAEV2ForVideoClassification
+    config = config or VideoMAEV2Config.from_pretrained(name)
     # OpenGVLab's checkpoints name a class for each size; all of them are classifiers, most of them without a head.
     architecture = (config.architectures or ["VideoMAEForVideoClassification"])[0]
     found = re.sub(r"^VideoMAE(?=For|Model)", "VideoMAEV2", architecture)

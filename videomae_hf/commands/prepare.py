@@ -11,7 +11,8 @@ square, interlaced videos are deinterlaced, and rotation is applied; high dynami
 dropped.
 
 After an interruption, run the same command again: finished videos are kept. Videos that cannot be decoded completely
-are listed in DST/prepare_failed.csv, and the exit status is 1. With --shards the .mp4 files are kept as well; they may
+are listed in DST/prepare_failed.csv, and the exit status is 1. Processes of torchrun or srun divide the videos; the one
+that finishes last writes lists, shards and the report. With --shards the .mp4 files are kept as well; they may
 be deleted once the shards are complete.
 """
 
@@ -32,6 +33,7 @@ from tqdm import tqdm
 from ..data.preparation.shard_writer import ShardSample, write_shards
 from ..data.preparation.transcoding import DiskError, PreparedVideo, TranscodingOptions, find_prepared, transcode_video
 from ..data.preparation.worker_processes import run_isolated
+from ..data.shared_work import WHOLE, Share, SharedWork, usable_cores
 from ..data.sources.folders_and_lists import read_samples
 from ..data.sources.list_editing import edit_list, list_every_video
 from ..data.sources.list_records import ReadList
@@ -129,8 +131,10 @@ class Preparation:
             return Outcome(reason=str(error))
 
 
-def prepare_videos(jobs: list[Job], preparation: Preparation, workers: int) -> dict[str, Outcome]:
-    """The outcome of each job by the path of its source."""
+def prepare_videos(
+    jobs: list[Job], preparation: Preparation, workers: int, work: SharedWork | None = None
+) -> dict[str, Outcome]:
+    """The outcome of each job by the path of its source; they are added to `work` as well."""
     outcomes = {}
     finished = run_isolated(preparation, jobs, workers)
     for index, outcome, problem in tqdm(
@@ -140,7 +144,37 @@ def prepare_videos(jobs: list[Job], preparation: Preparation, workers: int) -> d
         if outcome.is_fatal:
             raise OSError(outcome.reason)
         outcomes[jobs[index].source] = outcome
+        if work is not None:
+            work.add({"path": jobs[index].source, **asdict(outcome)})
     return outcomes
+
+
+def prepare_share(
+    jobs: list[Job], preparation: Preparation, workers: int | None, share: Share
+) -> dict[str, Outcome] | None:
+    """Prepares the videos of this process.
+
+    Returns:
+        The outcome of each job, of all processes; None if other processes are still at work.
+    """
+    work, workers = SharedWork(preparation.destination / "prepare", share), workers or usable_cores(share)
+    if share.size == 1:
+        outcomes = prepare_videos(jobs, preparation, workers)
+    else:
+        work.start()
+        prepare_videos(share.of(jobs), preparation, workers, work)
+        if not work.finish():
+            return None
+        found = work.read()
+        outcomes = {job.source: _outcome(found.get(job.source)) for job in jobs}
+    work.remove()
+    return outcomes
+
+
+def _outcome(record: dict | None) -> Outcome:
+    if record is None:
+        return Outcome(reason="listed by no process; run the command again")
+    return Outcome(PreparedVideo(**record["video"]) if record.get("video") else None, str(record.get("reason")))
 
 
 # ------------------------------------------------------------------------------------------------------------ report
@@ -227,8 +261,8 @@ def check_segments(samples: Sequence[VideoRecord], args: argparse.Namespace, opt
         raise ValueError(f"{args.source} counts frames, but --max_fps drops some of them; give parts in seconds.")
 
 
-def check_options(destination: Path, source: Path, options: TranscodingOptions) -> None:
-    """Writes DST/prepare.json, or compares the options with an existing one.
+def check_options(destination: Path, source: Path, options: TranscodingOptions, share: Share = WHOLE) -> None:
+    """Compares the options with those of DST/prepare.json; the first process writes it.
 
     Raises:
         ValueError: DST was made from another source or with other options.
@@ -243,7 +277,8 @@ def check_options(destination: Path, source: Path, options: TranscodingOptions) 
             raise ValueError(f"{destination} was prepared with {other}; give another DST, or remove it.")
         return
     destination.mkdir(parents=True, exist_ok=True)
-    write_text(record, json.dumps(wanted, indent=2) + "\n")
+    if share.rank == 0:
+        write_text(record, json.dumps(wanted, indent=2) + "\n")
 
 
 def write_failures(destination: Path, jobs: list[Job], outcomes: dict[str, Outcome]) -> int:
@@ -294,7 +329,7 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, Transcodi
     parser.add_argument("--crf", type=int, default=defaults.crf, help="quality: 0 (best) to 51 (%(default)s)")
     parser.add_argument("--max_fps", type=float, help="drop frames of videos with a higher frame rate")
     parser.add_argument("--shards", type=int, metavar="N", help="also write tar shards of N videos each")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (%(default)s)")
+    parser.add_argument("--workers", type=int, help="processes; default: one per core")
     args = parser.parse_args(arguments)
     for name in ("workers", "shards"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
@@ -307,19 +342,25 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, Transcodi
 
 def main(arguments: list[str]) -> None:
     """`videomae prepare`."""
-    args, options = parse_arguments(arguments)
+    (args, options), share = parse_arguments(arguments), Share.of_environment()
     samples, listed, jobs = list_jobs(args.source, args.root)
     check_segments(samples, args, options)
-    print("\n".join(samples.messages), end="\n" * bool(samples.messages))
+    if share.rank == 0:
+        print("\n".join(samples.messages), end="\n" * bool(samples.messages))
     class_names = []
     if args.shards and not args.unlabelled:  # checked early: shards need labels or --unlabelled
         samples, class_names = read_samples(args.source, root=args.root)
     check_request(args.source, args.destination, jobs)
-    check_options(args.destination, args.source, options)
+    check_options(args.destination, args.source, options, share)
+    if share.size > 1:
+        print(f"{share}: {len(share.of(jobs))} videos of {len(jobs)}")
     try:
-        outcomes = prepare_videos(jobs, Preparation(args.destination, options), args.workers)
+        outcomes = prepare_share(jobs, Preparation(args.destination, options), args.workers, share)
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt("finished videos are kept, and the same command continues from there") from interrupt
+    if outcomes is None:
+        print(f"{share} is done; the process that finishes last writes the report.")
+        return
     targets = {job.source: (job.target, outcomes[job.source].video) for job in jobs}
     num_failed = write_failures(args.destination, jobs, outcomes)
     if num_failed < len(jobs):

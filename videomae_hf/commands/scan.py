@@ -11,17 +11,19 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from tqdm import tqdm
 
 from ..data.preparation.scan_report import BAD, ScannedVideo, summarize, write_report
 from ..data.preparation.worker_processes import run_isolated
+from ..data.shared_work import Share, SharedWork, usable_cores
 from ..data.sources.folders_and_lists import read_samples
 from ..data.sources.list_editing import edit_list, list_every_video
 from ..data.sources.lists import VIDEO_SUFFIXES
 from ..data.sources.records import VideoRecord, VideoRecords
+from ..evaluation.features import content_state
 from ..models.frame_files import damaged_file_errors, image_paths, open_image, reader_of, upright
 from ..models.frame_pixels import image_pixels
 from ..models.video_decoding import MAX_PIXELS, FrameFolder, decoding_errors, open_container, video_stream
@@ -44,6 +46,9 @@ PATH is a video, a folder (searched at any depth) or a list in any format that t
 
 Rotation, pixel format and non-square pixels are columns of the report, not warnings. The exit
 status is 0 if no video is partial or error, otherwise 1.
+
+After an interruption, run the same command again: videos that were decoded are not decoded again. Processes of
+torchrun or srun divide the videos; the one that finishes last writes the report.
 
   videomae scan my_videos --fix_list good.csv
   videomae scan train.csv --root /data --fix_list train_good.csv --report train_scan.csv
@@ -349,7 +354,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--fix_list", type=Path, metavar="OUT", help="write a list without partial and error videos")
     parser.add_argument("--root", help="folder that relative paths in lists refer to; default: that of the list")
     parser.add_argument("--json", action="store_true", help="print one line of JSON per video, in order of completion")
-    parser.add_argument("--workers", type=int, default=_cores(), help="processes; default: %(default)s, one per core")
+    parser.add_argument("--workers", type=int, help="processes; default: one per core")
     parser.add_argument("--max_pixels", type=int, default=MAX_PIXELS, help="limit per frame; default: %(default)s")
     parser.add_argument("--timeout", type=float, default=300, help="limit in seconds without a new frame; default: 300")
     args = parser.parse_args(arguments)
@@ -359,13 +364,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     return args
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _refuse_arguments(args: argparse.Namespace) -> None:
     """Raises ValueError for arguments that would otherwise fail only after hours of decoding."""
-    if args.workers < 1:
+    if args.workers is not None and args.workers < 1:
         raise ValueError(f"--workers {args.workers} must be at least 1.")
     if args.max_pixels < 1:
         raise ValueError(f"--max_pixels {args.max_pixels} must be at least 1.")
@@ -383,31 +384,91 @@ def _refuse_arguments(args: argparse.Namespace) -> None:
         raise ValueError("--fix_list accepts one list, or folders and videos; scan each list separately.")
 
 
-def main(arguments: list[str]) -> None:
-    """`videomae scan`."""
-    args = parse_arguments(arguments)
-    paths = find_videos(args.paths, args.root)
-    text_to = sys.stderr if args.json else sys.stdout
-    done, interrupted = {}, False
+def _held(work: SharedWork | None, paths: list[str], max_pixels: int) -> dict[str, ScannedVideo]:
+    """The findings of an interrupted run, of videos that have not changed since."""
+    found = {} if work is None else work.read()
+    records = {path: found[path] for path in paths if path in found}
+    return {
+        path: _findings(record)
+        for path, record in records.items()
+        if record.get("state") == content_state(path) and record.get("max_pixels") == max_pixels
+    }
+
+
+def _findings(record: dict) -> ScannedVideo:
+    return ScannedVideo(**{field.name: record[field.name] for field in fields(ScannedVideo) if field.name in record})
+
+
+def scan_share(args: argparse.Namespace, share: Share, work: SharedWork | None, paths: list[str]) -> dict:
+    """Scans the videos of this process, except those that an interrupted run has scanned; findings by path.
+
+    Raises:
+        KeyboardInterrupt: with the findings so far as its argument.
+    """
+    mine = share.of(paths)
+    done = _held(work, mine, args.max_pixels)
+    if done:
+        print(f"{len(done)} of {len(mine)} videos were scanned by an interrupted run.", file=sys.stderr)
+    if args.json:
+        for video in done.values():
+            print(json.dumps(asdict(video)), flush=True)
+    waiting = [path for path in mine if path not in done]
+    if work is not None:
+        work.start()
+    workers = args.workers or usable_cores(share)
+    scanned = scan_files(waiting, workers, args.timeout, ScanUpTo(args.max_pixels))
     try:
-        scanned = scan_files(paths, args.workers, args.timeout, ScanUpTo(args.max_pixels))
-        for index, video in tqdm(scanned, "Scanning", len(paths), unit="video"):
-            done[index] = video
+        for _, video in tqdm(scanned, "Scanning", len(waiting), unit="video", disable=share.rank > 0):
+            done[video.path] = video
+            if work is not None:
+                work.add({**asdict(video), "state": content_state(video.path), "max_pixels": args.max_pixels})
             if args.json:
                 print(json.dumps(asdict(video)), flush=True)
-    except KeyboardInterrupt:
-        interrupted = True
-    videos = [done[index] for index in sorted(done)]
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(done) from interrupt
+    return done
+
+
+def _report(args: argparse.Namespace, videos: list[ScannedVideo]) -> None:
+    """Writes the report and prints the summary."""
+    text_to = sys.stderr if args.json else sys.stdout
     if args.report:
         write_report(args.report, videos)
     print("\n".join(summarize(videos)) + "\n", file=text_to)
     if args.report:
         print(f"Report: {args.report}", file=text_to)
-    if interrupted:
-        print(f"Interrupted: {len(videos)} of {len(paths)} videos were scanned.", file=text_to)
+
+
+def main(arguments: list[str]) -> None:
+    """`videomae scan`."""
+    args, share = parse_arguments(arguments), Share.of_environment()
+    paths = find_videos(args.paths, args.root)
+    text_to = sys.stderr if args.json else sys.stdout
+    base = args.report or args.fix_list
+    work = SharedWork(base, share) if base else None
+    if share.size > 1:
+        print(f"{share}: {len(share.of(paths))} videos of {len(paths)}", file=sys.stderr)
+    try:
+        done = scan_share(args, share, work, paths)
+    except KeyboardInterrupt as interrupt:
+        done = interrupt.args[0]
+        if share.size == 1:
+            _report(args, [done[path] for path in paths if path in done])
+        continues = "; the same command continues" if work else ""
+        print(f"Interrupted: {len(done)} of {len(share.of(paths))} videos were scanned{continues}.", file=text_to)
         sys.exit(130)
+    if work is not None:
+        if not work.finish():
+            print(f"{share} is done; the process that finishes last writes the report.", file=sys.stderr)
+            return
+        done = {path: _findings(record) for path, record in work.read().items()}
+    listed = paths if work else share.of(paths)
+    videos = [done.get(path) or ScannedVideo(path, "error", "scanned by no process") for path in listed]
+    _report(args, videos)
     if args.fix_list:
         print(write_fix_list(args.fix_list, args.paths, args.root, videos), file=text_to)
     elif any(video.verdict in BAD for video in videos):
         print("Next: --fix_list good.csv writes a list without the bad videos.", file=text_to)
+    if work is not None:
+        work.remove()
     sys.exit(any(video.verdict in BAD for video in videos))

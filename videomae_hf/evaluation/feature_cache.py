@@ -6,12 +6,8 @@ name of the checkpoint), the videos with their sizes and modification times, the
 and the precision. If any of these changes, a new file is written. Labels are not stored.
 """
 
-import hashlib
 import json
 import logging
-import math
-import os
-import sys
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -27,6 +23,8 @@ from ..data.sources.records import Relabelled, VideoRecord
 from ..data.video_dataset import UNREADABLE, ClipCollator, VideoDataset
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.modeling_videomae_v2 import VideoMAEV2Model
+from ..text_files import whole_file
+from .features import allocated, content_state, encoded_tokens, features_digest, weights_digest
 
 
 logger = logging.getLogger(__name__)
@@ -75,10 +73,18 @@ def cached_features(
     if found is not None:
         return found
     path.parent.mkdir(parents=True, exist_ok=True)
-    # An interrupted run leaves a .partial file, which the next one overwrites.
-    partial, dtype = path.with_suffix(f".partial{os.getpid()}"), np.float16 if options.tokens else np.float32
+    with whole_file(path) as partial:
+        _compute(model, samples, views, partial, options)
+    return np.load(path, mmap_mode="r")
+
+
+def _compute(
+    model: VideoMAEV2Model, samples: Sequence[VideoRecord], views: EvalTransform, path: Path, options: FeatureOptions
+) -> None:
+    """Writes the features of all videos to a new file."""
+    dtype = np.float16 if options.tokens else np.float32
     shape = (len(samples), *((model.config.sequence_length,) if options.tokens else ()), model.config.hidden_size)
-    features = _allocated(partial, dtype, shape)
+    features = allocated(path, dtype, shape)
     # Labels are not used here, except that a special one marks unreadable videos.
     unlabelled = VideoDataset(Relabelled(samples, label=0, targets=None), views, replace_bad=False)
     collator = encoder_collator(model.config)
@@ -92,23 +98,6 @@ def cached_features(
         features[done : done + len(values)] = values
         done += len(values)
     features.flush()
-    os.replace(partial, path)
-    return np.load(path, mmap_mode="r")
-
-
-def _allocated(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
-    """An array mapped from a new file, whose space is reserved now: a write to a full disk would kill the process."""
-    size = np.dtype(dtype).itemsize * math.prod(shape)
-    try:
-        features = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-        if sys.platform == "linux":
-            with path.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        message = f"{size / 1e6:.1f} MB of features cannot be written: {error.strerror}"
-        raise OSError(error.errno, message, str(path.parent)) from error
-    return features
 
 
 def _read(path: Path) -> np.ndarray | None:
@@ -122,12 +111,9 @@ def _read(path: Path) -> np.ndarray | None:
         return None
 
 
-@torch.inference_mode()
 def _encode(model: VideoMAEV2Model, pixel_values: torch.Tensor, options: FeatureOptions) -> torch.Tensor:
     """The features of a batch: float32 (B, L, D), or their mean (B, D)."""
-    model.eval()
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=options.bf16):
-        found = model(pixel_values.to(model.device)).last_hidden_state.float()
+    found = encoded_tokens(model, pixel_values, torch.bfloat16 if options.bf16 else torch.float32)
     return found if options.tokens else found.mean(dim=1)
 
 
@@ -138,34 +124,11 @@ def encoder_collator(config: VideoMAEV2Config, erasing: float = 0.0) -> ClipColl
     return ClipCollator(config, erasing=erasing)
 
 
-def weights_digest(model: VideoMAEV2Model) -> str:
-    """A digest of the names and values of all weights."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
 def _key(model: VideoMAEV2Model, samples: Sequence[VideoRecord], views: EvalTransform, options: FeatureOptions) -> str:
-    digest = hashlib.sha256(weights_digest(model).encode())
-    config = model.config.to_dict()
-    for name in ("_name_or_path", "id2label", "label2id", "problem_type", "architectures", "transformers_version"):
-        config.pop(name, None)
-    settings = [config, views.processor.to_dict(), views.frame_template, options.tokens, options.bf16]
-    digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
+    settings = [views.processor.to_dict(), views.frame_template, options.tokens, options.bf16]
+    digest = features_digest(weights_digest(model), model.config, settings)
     for sample in samples:
         frames = [sample.first_frame, sample.num_frames, *sample.segment]
-        digest.update(json.dumps([sample.path, *frames, _change(sample)]).encode())
+        state = content_state(sample.path if sample.content is None else sample.content)
+        digest.update(json.dumps([sample.path, *frames, state]).encode())
     return digest.hexdigest()[:24]
-
-
-def _change(sample: VideoRecord) -> list:
-    """Values that change with the content of a video: size and modification time of its file, or its bytes."""
-    if sample.content is not None:
-        return [hashlib.sha256(sample.content).hexdigest()]
-    try:
-        status = os.stat(sample.path)
-    except OSError:  # a URL, or a missing file, which will be reported as unreadable
-        return []
-    return [status.st_size, status.st_mtime_ns]

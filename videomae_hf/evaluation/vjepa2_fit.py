@@ -31,7 +31,8 @@ from ..data.segments import RANDOM_ERASING
 from ..data.video_dataset import UNREADABLE, BadVideosError, VideoDataset, generator_of
 from ..data.videos import data_facts
 from ..models.modeling_videomae_v2 import VideoMAEV2Model
-from .feature_cache import encoder_collator, weights_digest
+from .feature_cache import encoder_collator
+from .features import weights_digest
 from .vjepa2_probe import HeadSetting, ProbeHeads, best_head
 
 

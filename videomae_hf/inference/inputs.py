@@ -40,10 +40,12 @@ class Input:
     Args:
         name: its path, address or description, as in results; unique for each file.
         video: the video, as the processor takes it, or a camera.
+        place: its path below the folder, or below the root of the list, in which it was found; its file name otherwise.
     """
 
     name: str
     video: "VideoSource | Camera | np.ndarray | torch.Tensor | list"
+    place: str = ""
 
     @property
     def is_in_memory(self) -> bool:
@@ -107,6 +109,15 @@ def find_inputs(
         yield from watch_folders(folders)
 
 
+def inputs_of(videos: Iterable[Any]) -> Iterator[Input]:
+    """The videos of inputs, or of sources as in `find_inputs`, each of which is looked at when its turn comes."""
+    for number, video in enumerate([videos] if isinstance(videos, str | Path | bytes) else videos):
+        if isinstance(video, Input):
+            yield video
+        else:
+            yield from find_inputs([video], first_number=number)
+
+
 def is_endless(sources: Iterable[Any]) -> bool:
     """Whether a source may go on for ever, so that the number of its videos is unknown."""
     return any(isinstance(source, str) and (source == STDIN or camera_named(source)) for source in sources)
@@ -128,17 +139,19 @@ def _on_disk(path: Path, data_root: str | None, note: Callable[[str], None]) -> 
     """The videos of a file, a list or a folder."""
     is_folder = path.is_dir()
     if (is_folder and _is_folder_of_images(path)) or (not is_folder and is_video_file(path)):
-        yield Input(str(path), str(path))
+        yield Input(str(path), str(path), path.name)
         return
     records, _ = read_samples(path, root=data_root, labelled=False)
     for message in records.messages:
         note(message)
-    order = range(len(records))
+    order, root = range(len(records)), path if is_folder else data_root or path.parent
     if is_folder:
         order = sorted(order, key=lambda index: _natural(records[index].path))
     for index in order:
         record = records[index]
-        yield Input(record.name, record.video())
+        is_file = record.content is None and not record.path.lower().startswith(URL_SCHEMES)
+        below = os.path.relpath(record.path, root) if is_file else record.path
+        yield Input(record.name, record.video(), below + record.name.removeprefix(record.path))
 
 
 def is_video_file(path: Path) -> bool:

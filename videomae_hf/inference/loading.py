@@ -4,7 +4,6 @@
 All threads are daemons, so that an interrupted program does not wait for a video or a download.
 """
 
-import os
 import queue
 import threading
 import time
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from ..data.shared_work import Share, usable_cores
 from .inputs import Input
 
 
@@ -21,10 +21,9 @@ INPUT_ERRORS = (OSError, ValueError)
 _PATIENCE = 2.0  # seconds to wait for threads at the end
 
 
-def default_workers() -> int:
-    """The number of decoding threads: one per core, up to four."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, 4)
+def default_workers(share: Share | None = None) -> int:
+    """The number of decoding threads: one per core, up to four; of the cores, the part of this process."""
+    return min(usable_cores(share), 4)
 
 
 class _Ended:
@@ -96,6 +95,66 @@ def _next(ordered: queue.Queue) -> Iterator[None]:
     except queue.Empty:
         yield None
         return ordered.get()
+
+
+def read_together(
+    inputs: Iterable[Input], items_of: Callable[[Input], Iterable[Item]], num_workers: int, limit: int
+) -> Iterator[tuple[Input, Item | Exception | None] | None]:
+    """Reads several inputs at once, each in a thread, and yields their items as they come.
+
+    Args:
+        inputs: the videos; the next one is taken when a thread is free.
+        items_of: called with an input; yields its items.
+        num_workers: number of threads.
+        limit: number of items, of all threads together, that wait to be used.
+
+    Yields:
+        (input, item); (input, None) after its last item, or (input, exception) for one of `INPUT_ERRORS`; None whenever
+        no item is there yet.
+    """
+    waiting, stopped, lock = queue.Queue(max(limit, 1)), threading.Event(), threading.Lock()
+    inputs = iter(inputs)
+
+    def read() -> None:
+        try:
+            while True:
+                with lock:
+                    one = next(inputs, None)
+                if one is None or not _put_items(one, items_of, waiting, stopped):
+                    break
+            _put(waiting, _Ended(), stopped)
+        except BaseException as error:  # raised again in the main thread
+            _put(waiting, _Ended(error), stopped)
+
+    readers = [threading.Thread(target=read, daemon=True) for _ in range(num_workers)]
+    for thread in readers:
+        thread.start()
+    try:
+        ended = 0
+        while ended < num_workers:
+            entry = yield from _next(waiting)
+            if not isinstance(entry, _Ended):
+                yield entry
+            elif entry.error is not None:
+                raise entry.error
+            else:
+                ended += 1
+    finally:
+        stopped.set()
+        _join(readers)
+
+
+def _put_items(
+    one: Input, items_of: Callable[[Input], Iterable[Item]], waiting: queue.Queue, stopped: threading.Event
+) -> bool:
+    """Puts the items of an input and the mark of its end into a queue; False if the reader has stopped."""
+    try:
+        for item in items_of(one):
+            if not _put(waiting, (one, item), stopped):
+                return False
+    except INPUT_ERRORS as error:
+        return _put(waiting, (one, error), stopped)
+    return _put(waiting, (one, None), stopped)
 
 
 def run_ahead(items: Iterable[Item], limit: int) -> Iterator[Item]:

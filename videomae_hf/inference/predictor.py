@@ -10,23 +10,14 @@ from typing import Any
 import torch
 
 from ..checkpoints.opening import checkpoint_processor, trained_classifier
-from ..messages import did_you_mean
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from ..models.modeling_videomae_v2 import VideoMAEV2ForVideoClassification, average_views
 from ..settings.groups import EvaluationSettings
-from .frame_stream import Camera
-from .inputs import Input, find_inputs, input_of
-from .loading import INPUT_ERRORS, default_workers, load_ahead, run_ahead
+from .inputs import Input, input_of, inputs_of
+from .loading import INPUT_ERRORS, load_ahead, run_ahead
+from .model_runner import ModelRunner, check_processor_options, refuse_camera, usable_device
 from .predictions import Head, Prediction, Timeline
 from .windows import Windows, window_clips
-
-
-# Options of the processor that may differ from those of the checkpoint without changing the shape of clips
-_OPTIONS = (
-    "antialias", "fps", "frame_sampling", "max_pixels", "official_sampling", "sampling_rate", "short_video",
-    "square_pixels", "video_backend",
-)  # fmt: skip
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -100,10 +91,7 @@ def load(
     prediction = predictor.predict("video.mp4")
     print(prediction)
     ```"""
-    unknown = next((name for name in options if name not in _OPTIONS), None)
-    if unknown is not None:
-        hint = did_you_mean(unknown, _OPTIONS) or f"; choose from {', '.join(_OPTIONS)}."
-        raise ValueError(f"Unknown option {unknown!r} of the processor{hint}")
+    check_processor_options(options)
     place = usable_device(device)
     classifier, messages = trained_classifier(str(model))
     processor = checkpoint_processor(str(model), classifier.config, **{"video_backend": "auto", **options})
@@ -114,69 +102,20 @@ def load(
     return predictor
 
 
-def usable_device(device: str | torch.device | None = None) -> torch.device:
-    """The device of this name; None is the first of cuda, mps and cpu that is available.
-
-    Raises:
-        ValueError: torch does not know the device, or it is not available.
-    """
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    # torch raises AssertionError if it was built without CUDA, and RuntimeError for other reasons.
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"device={str(device)!r} cannot be used: {reason}") from error
-    return found
-
-
-def usable_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
-    """The dtype of this name; None is bfloat16 on GPUs that support it, otherwise float32, as in `videomae evaluate`.
-
-    Raises:
-        ValueError: it is none of float32, bfloat16 and float16.
-    """
-    if dtype is None:
-        is_fast = device.type == "cuda" and torch.cuda.is_bf16_supported(False)
-        return torch.bfloat16 if is_fast else torch.float32
-    found = _DTYPES.get(str(dtype).removeprefix("torch."))
-    if found is None:
-        raise ValueError(f"dtype={dtype} is unknown; choose one of {', '.join(_DTYPES)}.")
-    return found
-
-
-class Predictor:
+class Predictor(ModelRunner):
     """A trained classifier or regression model, ready for videos of any kind; see `load`.
 
     Args:
         model: the model.
         processor: its processor.
-        device, dtype, batch_size, num_workers: see `load`.
+        options: device, dtype, batch_size and num_workers, see `load`.
     """
 
-    def __init__(
-        self,
-        model: VideoMAEV2ForVideoClassification,
-        processor: VideoMAEV2ImageProcessor,
-        *,
-        device: str | torch.device | None = None,
-        dtype: str | torch.dtype | None = None,
-        batch_size: int = 8,
-        num_workers: int | None = None,
-    ) -> None:
-        for name, value in (("batch_size", batch_size), ("num_workers", num_workers)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value} must be at least 1.")
-        self.device = usable_device(device)
-        self.dtype = usable_dtype(dtype, self.device)
-        self.model, self.processor = model.to(self.device).eval(), processor
-        self.batch_size, self.num_workers = batch_size, num_workers or default_workers()
+    def __init__(self, model: VideoMAEV2ForVideoClassification, processor: VideoMAEV2ImageProcessor, **options) -> None:
+        super().__init__(model, processor, **options)
         config = model.config
         labels = [config.id2label[number] for number in range(config.num_labels)]
         self.head = Head(labels, model.inferred_problem_type(None))
-        self.messages: list[str] = []
 
     def predict(self, video: Any, **views) -> Prediction:
         """Predicts one video.
@@ -210,7 +149,7 @@ class Predictor:
             ValueError, OSError: as in `find_inputs`.
         """
         how = Views(**views)
-        inputs = _inputs(videos)
+        inputs = inputs_of(videos)
         if not how.of_windows:
             yield from self._batched(inputs, how)
             return
@@ -251,15 +190,6 @@ class Predictor:
         """(V, num_labels) -> (num_labels,): logits whose probabilities are the average, as in `videomae evaluate`."""
         return logits[0] if len(logits) == 1 else average_views(logits[None], self.head.problem_type)[0]
 
-    def clips(self, one: Input, num_clips: int, num_crops: int) -> torch.Tensor:
-        """The views of a video: float32 (V, T, C, H, W), the crops of the first clip first."""
-        options = {"num_clips": num_clips, "num_crops": num_crops, "return_tensors": "pt"}
-        _refuse_camera(one)
-        if one.is_in_memory:
-            options["do_sample_frames"] = len(one.video) != self.processor.num_frames
-        pixels = self.processor(one.video, **options).pixel_values  # (1, [V,] T, C, H, W)
-        return pixels if pixels.ndim == 5 else pixels[0]
-
     def _batched(self, inputs: Iterable[Input], how: Views) -> Iterator[Prediction]:
         prepare = partial(self.clips, num_clips=how.numbers[0], num_crops=how.numbers[1])
         waiting = []
@@ -289,7 +219,7 @@ class Predictor:
 
     def _over_time(self, one: Input, windows: Windows, how: Views) -> Prediction:
         """The prediction of a whole video with its timeline."""
-        _refuse_camera(one)
+        refuse_camera(one)
         starts, ends, logits = zip(*self._windows(one, windows, how, group=self.batch_size))
         logits = torch.stack(logits)  # (N, num_labels)
         starts, ends = (torch.tensor(times, dtype=torch.float64) for times in (starts, ends))  # (N,) each
@@ -314,16 +244,3 @@ class Predictor:
             logits = self.clip_logits(torch.cat([window.clips for window in windows]))
             for window, some in zip(windows, logits.split([len(window.clips) for window in windows])):
                 yield window.start, window.end, self._averaged(some)
-
-
-def _refuse_camera(one: Input) -> None:
-    if isinstance(one.video, Camera):
-        raise ValueError(f"{one.name} has no end; use stream, which yields a prediction for each window.")
-
-
-def _inputs(videos: Iterable[Any]) -> Iterator[Input]:
-    for number, video in enumerate([videos] if isinstance(videos, str | Path | bytes) else videos):
-        if isinstance(video, Input):
-            yield video
-        else:
-            yield from find_inputs([video], first_number=number)

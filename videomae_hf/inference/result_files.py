@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..text_files import csv_line, parse_json, read_text, write_csv
+from ..text_files import csv_line, escaped, parse_json, read_text, write_csv
 from .predictions import REGRESSION, Prediction
 
 
@@ -161,11 +161,6 @@ class Results:
             has_classes = prediction.head.problem_type != REGRESSION
             segments = prediction.segments(self.threshold) if has_classes else []
             self.segments.add(prediction.name, [{"segments": [segment._asdict() for segment in segments]}])
-
-
-def escaped(name: str) -> str:
-    """A name as it is in files: undecodable bytes are escaped."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _complete_records(content: bytes, *, quoted: bool) -> int:

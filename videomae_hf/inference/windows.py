@@ -32,6 +32,8 @@ class Windows:
     Args:
         length, stride: in seconds or in frames. The stride is the distance between the starts of two windows.
         unit: `"s"` or `"f"`.
+        to_the_end: add a last window that ends with the video, if the others leave frames out. Without it, all windows
+            begin at multiples of the stride; a video that is shorter than a window is one window all the same.
 
     Raises:
         ValueError: a value is not positive, or a number of frames is not whole.
@@ -40,6 +42,7 @@ class Windows:
     length: float
     stride: float
     unit: str = "s"
+    to_the_end: bool = True
 
     def __post_init__(self) -> None:
         for name, value in (("window", self.length), ("stride", self.stride)):
@@ -99,14 +102,17 @@ class Window:
 
     Args:
         start, end: seconds from the first frame of the video; frame numbers, if the video has no timing.
-        frames: its frames, each uint8 (C, H, W), resized.
+        frames: its frames, each (C, H, W), resized.
         info: number and timing of its frames, for sampling.
+        first_frame, end_frame: numbers of its first frame and of the frame after its last one.
     """
 
     start: float
     end: float
     frames: list[torch.Tensor]
     info: VideoInfo
+    first_frame: int
+    end_frame: int
 
 
 def sliding_windows(frames: Iterable[StreamedFrame], windows: Windows, every: int = 1) -> Iterator[Window]:
@@ -144,7 +150,9 @@ def sliding_windows(frames: Iterable[StreamedFrame], windows: Windows, every: in
         return
     seconds = None if last.seconds is None else last.seconds + _last_duration(kept, windows)
     end = seconds if windows.unit == "s" else last.index + every
-    if covered < end - late and number * windows.stride < end:
+    on_grid = number * windows.stride + windows.length <= end + late
+    is_wanted = windows.to_the_end or on_grid or covered == -math.inf
+    if is_wanted and covered < end - late and number * windows.stride < end:
         start = max(end - windows.length, 0.0)
         members = [one for one in kept if start - late <= _position(one, windows)]
         yield _window(members, windows, start, seconds)
@@ -174,13 +182,13 @@ def _frame_duration(frame: StreamedFrame) -> float:
 def _window(members: list[StreamedFrame], windows: Windows, start: float, after: float | None) -> Window:
     """The window of these frames; `after` is the time in seconds of the frame after them, or of the end."""
     first, last = members[0], members[-1]
-    frames = [one.pixels for one in members]
+    frames, numbers = [one.pixels for one in members], (first.index, last.index + 1)
     if first.seconds is None:
-        return Window(start, start + windows.length, frames, VideoInfo(len(frames)))
+        return Window(start, start + windows.length, frames, VideoInfo(len(frames)), *numbers)
     info = VideoInfo(len(frames), 1 / _frame_duration(last), [one.seconds - first.seconds for one in members])
     if windows.unit == "f":
-        return Window(first.seconds, after, frames, info)
-    return Window(start, min(start + windows.length, max(after, last.seconds)), frames, info)
+        return Window(first.seconds, after, frames, info, *numbers)
+    return Window(start, min(start + windows.length, max(after, last.seconds)), frames, info, *numbers)
 
 
 # -------------------------------------------------------------------------------------------------------------- clips
@@ -188,11 +196,13 @@ def _window(members: list[StreamedFrame], windows: Windows, start: float, after:
 
 @dataclass(frozen=True, eq=False)
 class WindowClips:
-    """A window as the model takes it: float32 (views, T, C, H, W), normalised."""
+    """A window as the model takes it: clips float32 (views, T, C, H, W), normalised; the rest as in `Window`."""
 
     start: float
     end: float
     clips: torch.Tensor
+    first_frame: int
+    end_frame: int
 
 
 def window_clips(
@@ -201,6 +211,8 @@ def window_clips(
     windows: Windows,
     num_clips: int = 1,
     num_crops: int = 1,
+    *,
+    float_pixels: bool = False,
 ) -> Iterator[WindowClips]:
     """Yields the views of each window of a video, as the processor prepares them.
 
@@ -209,6 +221,8 @@ def window_clips(
         processor: samples clips from each window, and resizes, crops and normalises them.
         windows: length and stride.
         num_clips, num_crops: views of each window.
+        float_pixels: rescale and resize in float32, instead of rounding to uint8 as PIL does; takes four times the
+            memory.
 
     Raises:
         VideoDecodeError, FileNotFoundError, OSError: the video cannot be decoded, does not exist, or cannot be loaded.
@@ -216,10 +230,11 @@ def window_clips(
     every = _step(processor, windows)
     reading = FrameReading.of(processor, every)
     frames = frames_in_memory(video.video, reading) if video.is_in_memory else stream_frames(video.video, reading)
-    frames = (_resized(frame, processor) for frame in frames)
+    frames = (_resized(frame, processor, float_pixels=float_pixels) for frame in frames)
     try:
         for window in sliding_windows(frames, windows, every):
-            yield WindowClips(window.start, window.end, _views(window, processor, every, num_clips, num_crops))
+            clips = _views(window, processor, every, num_clips, num_crops)
+            yield WindowClips(window.start, window.end, clips, window.first_frame, window.end_frame)
     except VideoDecodeError as error:
         raise error if video.name in str(error) else VideoDecodeError(f"{video.name}: {error}") from error
 
@@ -232,11 +247,14 @@ def _step(processor: VideoMAEV2ImageProcessor, windows: Windows) -> int:
     return int(rate) if plain and on_grid and processor.short_video != "loop" else 1
 
 
-def _resized(frame: StreamedFrame, processor: VideoMAEV2ImageProcessor) -> StreamedFrame:
-    if not processor.do_resize:
-        return frame
-    options = (processor.size, processor.resample)
-    return frame._replace(pixels=resize(frame.pixels[None], *options, antialias=processor.antialias)[0])
+def _resized(frame: StreamedFrame, processor: VideoMAEV2ImageProcessor, *, float_pixels: bool) -> StreamedFrame:
+    pixels = frame.pixels
+    if float_pixels:
+        pixels = pixels.float() * (processor.rescale_factor if processor.do_rescale else 1)
+    if processor.do_resize:
+        options = (processor.size, processor.resample)
+        pixels = resize(pixels[None], *options, antialias=processor.antialias)[0]
+    return frame._replace(pixels=pixels)
 
 
 def _views(
@@ -256,6 +274,7 @@ def _views(
     views = []
     for clip in clips:
         frames = torch.stack([window.frames[index] for index in clip])  # (T, C, H, W)
+        plain["do_rescale"] = processor.do_rescale and not frames.is_floating_point()
         pixels = processor(frames, **plain).pixel_values  # (1, T, C, H, W) or (1, num_crops, T, C, H, W)
         views.append(pixels if num_crops == 1 else pixels[0])
     return torch.cat(views)
