@@ -51,7 +51,7 @@ docs: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install -q -c constraints.txt -e '.[demo,test,docs]'
+	$(PY) -m pip install -q -c constraints.txt -e '.[app,demo,test,docs]'
 	touch $@
 
 clean:
