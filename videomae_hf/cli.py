@@ -19,6 +19,7 @@ VERBS = {
     "visualize": "show what a model makes of videos: reconstruction, attention, evidence for a class, a map of a folder",
     "export": "export a model to ONNX, OpenVINO, torch.export or ExecuTorch, with its preprocessing, and check it",
     "benchmark": "measure clips per second and memory of a model on this machine: eager, compiled, bf16, exported",
+    "app": "open a page on which people try a model on their videos",
     "probe": "fit a linear, attentive or k-NN probe to frozen features, or one by the protocol of V-JEPA 2 or MTEB",
     "progressive": "run pretraining, finetuning, evaluation and probes as stages of one recipe",
     "plan": "print batch sizes, schedule and memory of a run before it starts",

@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import re
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
@@ -59,13 +60,15 @@ def file_stem(name: str, *, unique: bool = False) -> str:
     return f"{stem}-{digest[:8]}"
 
 
-def save_timeline_picture(prediction: Prediction, frames: torch.Tensor, path: Path, threshold: float = 0.5) -> None:
+def save_timeline_picture(
+    prediction: Prediction, frames: torch.Tensor, path: Path | BinaryIO, threshold: float = 0.5
+) -> None:
     """Writes a picture of a prediction with a timeline.
 
     Args:
         prediction: the prediction.
         frames: thumbnails, uint8 (N, H, W, 3), evenly spaced in time.
-        path: the file, .png.
+        path: the file, .png, or an open one.
         threshold: probability of the segments that are shown.
     """
     from matplotlib.figure import Figure  # part of the extra "demo"

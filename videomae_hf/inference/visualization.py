@@ -14,6 +14,7 @@ from ..data.sources.synthetic import write_video
 from ..evaluation.reconstruction import moving_reconstruction, reconstruction_rows, strip_of, to_unit_range
 from ..evaluation.strips import NAMES_WIDTH, slot_titles, titled_columns
 from ..messages import did_you_mean, printable, shorten
+from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from ..models.masking import sample_masks
 from ..models.modeling_videomae_v2 import (
@@ -99,11 +100,28 @@ class Viewer:
         rate = min(max(rate, _RATES[0]), _RATES[1])
         return found.pixel_values.to(self.device), Fraction(rate).limit_denominator(1000)
 
-    def reconstruction(self, clip: torch.Tensor, seed: int = 0) -> torch.Tensor:
-        """The `STRIP_ROWS` (4, T, C, H, W) of a clip (1, T, C, H, W), with masks as the configuration says."""
+    def mask_config(self, **masks) -> VideoMAEV2Config:
+        """The configuration of the model with other masks, see `open_viewer`.
+
+        Raises:
+            ValueError: a value is out of range.
+        """
+        return VideoMAEV2Config.from_dict({**self.model.config.to_dict(), **masks})
+
+    def reconstruction(self, clip: torch.Tensor, seed: int = 0, **masks) -> torch.Tensor:
+        """The `STRIP_ROWS` (4, T, C, H, W) of a clip (1, T, C, H, W).
+
+        Args:
+            clip: the clip.
+            seed: seed of the masks.
+            masks: fields of the configuration that replace those of the model, see `open_viewer`.
+
+        Raises:
+            ValueError: a value is out of range, or the model has no trained decoder.
+        """
         self.check_kind(RECONSTRUCTION)
-        masks = sample_masks(self.model.config, 1, torch.Generator().manual_seed(seed))
-        return reconstruction_rows(self.model, clip, *masks)[0]
+        sampled = sample_masks(self.mask_config(**masks), 1, torch.Generator().manual_seed(seed))
+        return reconstruction_rows(self.model, clip, *sampled)[0]
 
     def attention(self, clip: torch.Tensor, layer: int | None = None, head: int | None = None) -> Image.Image:
         """Attention rollout over a clip (1, T, C, H, W); below it, if asked for, single heads.
