@@ -27,6 +27,7 @@ from .visualization import EVIDENCE
 _ALONE = {"concurrency_id": "model", "concurrency_limit": 1}
 _WAITING = 20  # requests; further ones are refused
 _OLD = 24 * 3600  # seconds, after which uploaded videos are removed
+_PROGRESS = gr.Progress()  # the default by which gradio knows that a function reports progress
 _NO_LAYER, _ALL_HEADS, _PREDICTED = "rollout only", "all heads", "the predicted class"
 
 
@@ -192,7 +193,7 @@ def _prediction(showcase: Showcase, video: gr.Video) -> None:
         return [list(pair) for pair in prediction.top()] if is_regression else prediction.values
 
     @answers
-    def timeline(video: Input, window: str, stride: str, threshold: float, progress=gr.Progress()):
+    def timeline(video: Input, window: str, stride: str, threshold: float, progress: gr.Progress = _PROGRESS):
         if default is None and not window.strip():
             return None, "The model takes clips that are spread over whole videos: give a window for a timeline.", []
         options = {"window": window.strip() or None, "stride": stride.strip() or None}
