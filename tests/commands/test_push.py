@@ -26,7 +26,8 @@ from videomae_hf import (
     VideoMAEV2ImageProcessor,
     VideoMAEV2Model,
 )
-from videomae_hf.checkpoints.model_card import Checkpoint, model_card
+from videomae_hf.checkpoints import bundle
+from videomae_hf.checkpoints.model_card import Checkpoint, Publication, model_card
 from videomae_hf.cli import run_command as run_main
 from videomae_hf.commands import push
 from videomae_hf.data.sources.synthetic import synthesise_video, write_video
@@ -103,8 +104,9 @@ def test_dry_run_builds_a_bundle_and_a_card(checkpoints, tmp_path):
     }
     card = (bundle / "README.md").read_text()
     header = yaml.safe_load(card.split("---")[1])
-    assert "license" not in header and header["pipeline_tag"] == "video-classification"
-    assert "None was stated for the weights." in card and "No licence is stated; training started from" in done.stdout
+    assert header["license"] == "cc-by-nc-4.0" and header["pipeline_tag"] == "video-classification"
+    assert "`cc-by-nc-4.0`, for the weights, inherited from `MCG-NJU/videomae-base`. It does not allow" in card
+    assert "Licence: cc-by-nc-4.0, inherited from MCG-NJU/videomae-base" in done.stdout
     assert header["base_model"] == "MCG-NJU/videomae-base"
     values = {metric["name"]: metric["value"] for metric in header["model-index"][0]["results"][0]["metrics"]}
     assert values == {"top-1 accuracy": 0.75, "top-5 accuracy": 1.0, "mean class accuracy": 0.7}
@@ -122,16 +124,16 @@ def test_other_models_are_proved_too(checkpoints, tmp_path, kind):
 def test_bundle_that_does_not_load_is_not_shipped(checkpoints, tmp_path, monkeypatch):
     """The proof can fail: a bundle whose code is broken is refused with the reason."""
     monkeypatch.syspath_prepend(str(REPO))
-    checkpoint = push.read_checkpoint(str(checkpoints / "finetuned"), None)
-    push.build_bundle(checkpoint, "me/moves", tmp_path / "bundle", "apache-2.0", None)
-    push.verify_bundle(checkpoint, tmp_path / "bundle")
+    checkpoint = bundle.read_checkpoint(str(checkpoints / "finetuned"))
+    bundle.build_bundle(checkpoint, Publication("me/moves"), tmp_path / "bundle")
+    bundle.verify_bundle(checkpoint, tmp_path / "bundle")
     with torch.no_grad():
         checkpoint.model.classifier.bias += 1
     with pytest.raises(ValueError, match="does not work without videomae_hf"):
-        push.verify_bundle(checkpoint, tmp_path / "bundle")
+        bundle.verify_bundle(checkpoint, tmp_path / "bundle")
     (tmp_path / "bundle" / "masking.py").unlink()
     with pytest.raises(ValueError, match="masking"):
-        push.verify_bundle(checkpoint, tmp_path / "bundle")
+        bundle.verify_bundle(checkpoint, tmp_path / "bundle")
 
 
 @pytest.mark.parametrize(
@@ -251,8 +253,7 @@ def card_of(settings=(), classes=("run", "sit"), metrics=(), **options) -> str:
     names = dict(enumerate(classes))
     model = VideoMAEV2ForVideoClassification(VideoMAEV2Config(**TINY, id2label=names))
     checkpoint = Checkpoint("x", model, VideoMAEV2ImageProcessor(), dict(settings), dict(metrics))
-    options = {"license_name": None, "dataset": None, **options}
-    return str(model_card(checkpoint, "me/moves", **options))
+    return model_card(checkpoint, Publication("me/moves", **options))
 
 
 def test_a_card_has_nothing_of_this_machine():
@@ -269,7 +270,7 @@ def test_nothing_in_a_card_is_markup():
     assert "| rand_augment | `x\\|y ## z` |" in card and "| optim | `<b>` |" in card
     assert "- Trained and scored on: `<img src=x> # mine`\n" in card
     assert [line for line in card.splitlines() if line.startswith("#")] == [
-        "# moves", "## Use", "## Data", "## Results", "## Training", "## Licence", "## Sources"
+        "# moves", "## Use", "## Data", "## Results", "## Training", "## Licence", "## Citation"
     ]  # fmt: skip
     header = yaml.safe_load(card.split("\n---\n")[0].removeprefix("---\n"))
     assert header["model-index"][0]["name"] == "moves" if "model-index" in header else True
@@ -290,7 +291,7 @@ def test_an_untrained_head_is_not_shipped(checkpoints, tmp_path):
     content["architectures"] = ["VideoMAEV2ForVideoClassification"]
     (folder / "config.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="has no trained classifier and fc_norm and cannot be shipped"):
-        push.read_checkpoint(str(folder), None)
+        bundle.read_checkpoint(str(folder))
 
 
 PUSHING = """

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from ..models.modeling_videomae_v2 import VideoMAEV2ForVideoClassification
 from ..settings.training_arguments import VideoMAETrainingArguments
-from .trainer import VideoMAETrainer
 
 
 def freeze(model: nn.Module, freeze_layers: int = 0, *, freeze_encoder: bool = False) -> list[str]:
@@ -131,11 +130,11 @@ class SaveConfigCallback(TrainerCallback):
             _save_config(model, Path(args.output_dir, f"checkpoint-{state.global_step}"))
 
 
-def save_merged(trainer: VideoMAETrainer) -> None:
-    """Writes the merged model to `output_dir`, the adapters to `output_dir/adapter`, and the processor to both."""
+def save_merged(trainer: Trainer, folder: str | Path) -> None:
+    """Writes the merged model to a folder, the adapters to its folder `adapter`, and the processor to both."""
     if not trainer.args.should_save:
         return
-    folder = Path(trainer.args.output_dir)
+    folder = Path(folder)
     model = trainer.accelerator.unwrap_model(trainer.model)
     model.save_pretrained(folder / ADAPTER_FOLDER)
     _save_config(model, folder / ADAPTER_FOLDER)
