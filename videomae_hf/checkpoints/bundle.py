@@ -133,6 +133,8 @@ def build_bundle(checkpoint: Checkpoint, publication: Publication, folder: Path)
             something private public.
     """
     _refuse_filled(folder)
+    if publication.example is not None:
+        checkpoint.processor(str(publication.example))  # raises for a file that is not a video
     pictures = _pictures(checkpoint, publication)
     card = model_card(checkpoint, publication, {caption: place for place, (caption, _) in pictures.items()})
     _save_model(checkpoint, publication, folder)
