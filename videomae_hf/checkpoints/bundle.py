@@ -175,7 +175,7 @@ def _pictures(checkpoint: Checkpoint, publication: Publication) -> dict[str, tup
     if publication.reconstructions:
         paths = last_reconstructions(run_folder(checkpoint.source), publication.reconstructions)
         for number, path in enumerate(paths, start=1):
-            caption = f"Reconstruction of held-out video {number} of {len(paths)}."
+            caption = f"Reconstruction {number} of {len(paths)}, of a video of the run."
             found[f"{_PICTURES}/reconstruction_{number}.png"] = (caption, path.read_bytes())
     return found
 

@@ -15,7 +15,7 @@ from ..data.video_stream import VideoStream
 from ..evaluation.metrics import metrics_of
 from ..settings.run import Run
 from ..text_files import write_text
-from .adaptation import SaveConfigCallback, add_adapters, freeze
+from .adaptation import add_adapters, freeze
 from .distillation import DistillationTrainer, Teacher
 from .distributed import report
 from .monitoring import Probe, log_reconstructions
@@ -70,8 +70,6 @@ def fit(
     )
     log_reconstructions(trainer, run.monitoring.reconstruction_videos)
     trainer.add_callback(PaceCallback(run.clips.num_sample))
-    if args.lora_rank:
-        trainer.add_callback(SaveConfigCallback)
     report(args, plan_lines(run, model, train_set))
     if args.overfit_check:
         report(args, check_learning(trainer))

@@ -22,7 +22,7 @@ from ..checkpoints.run_folders import list_files
 from ..data.video_dataset import BadVideosError, generator_of
 from ..data.video_stream import SkippingCollator, VideoStream
 from ..settings.training_arguments import VideoMAETrainingArguments
-from .adaptation import save_merged
+from .adaptation import save_config, save_merged
 from .distributed import ProcessesCallback, check_sharding
 from .monitoring import Probe, random_state_kept
 from .optimization import DropPathWarmup, WeightAverage, official_schedule, parameter_groups
@@ -247,6 +247,8 @@ class VideoMAETrainer(Trainer):
                 with self.average.applied(self.model):
                     save(str(Path(folder, "ema")))
                 save(folder)
+            if self.args.lora_rank and _internal_call and self.args.should_save:
+                save_config(self.accelerator.unwrap_model(self.model), folder)
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Creates the repository, at the start, so that a run that may not upload ends before it trains."""
