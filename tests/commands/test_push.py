@@ -13,10 +13,12 @@ import pytest
 import torch
 import yaml
 from helpers.commands import run as run_command
-from helpers.hub_server import TOKEN, Hub
+from helpers.commands import videomae
+from helpers.hub_server import TOKEN, Fault, Hub
 from helpers.shared import REPO, TINY, randomize
 from helpers.tiny_models import opengvlab_folder
-from transformers import VideoMAEConfig, VideoMAEForVideoClassification
+from helpers.trained_models import CLASSES, save_trained, write_three_motions
+from transformers import VideoMAEConfig, VideoMAEForVideoClassification, pipeline
 from transformers.dynamic_module_utils import check_imports
 
 from videomae_hf import (
@@ -26,7 +28,9 @@ from videomae_hf import (
     VideoMAEV2ImageProcessor,
     VideoMAEV2Model,
 )
-from videomae_hf.checkpoints.model_card import Checkpoint, model_card
+from videomae_hf.checkpoints import bundle
+from videomae_hf.checkpoints.model_card import Checkpoint, Publication, model_card
+from videomae_hf.checkpoints.uploading import UploadError
 from videomae_hf.cli import run_command as run_main
 from videomae_hf.commands import push
 from videomae_hf.data.sources.synthetic import synthesise_video, write_video
@@ -103,8 +107,9 @@ def test_dry_run_builds_a_bundle_and_a_card(checkpoints, tmp_path):
     }
     card = (bundle / "README.md").read_text()
     header = yaml.safe_load(card.split("---")[1])
-    assert "license" not in header and header["pipeline_tag"] == "video-classification"
-    assert "None was stated for the weights." in card and "No licence is stated; training started from" in done.stdout
+    assert header["license"] == "cc-by-nc-4.0" and header["pipeline_tag"] == "video-classification"
+    assert "`cc-by-nc-4.0`, for the weights, inherited from `MCG-NJU/videomae-base`. It does not allow" in card
+    assert "Licence: cc-by-nc-4.0, inherited from MCG-NJU/videomae-base" in done.stdout
     assert header["base_model"] == "MCG-NJU/videomae-base"
     values = {metric["name"]: metric["value"] for metric in header["model-index"][0]["results"][0]["metrics"]}
     assert values == {"top-1 accuracy": 0.75, "top-5 accuracy": 1.0, "mean class accuracy": 0.7}
@@ -113,25 +118,24 @@ def test_dry_run_builds_a_bundle_and_a_card(checkpoints, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["pretrained", "encoder"])
-def test_other_models_are_proved_too(checkpoints, tmp_path, kind):
-    done = push_to_hub(checkpoints / kind, f"me/{kind}", "--dry_run", tmp_path / "bundle")
-    assert done.returncode == 0, done.stderr
-    assert "verified without videomae_hf" in done.stdout
+def test_other_models_are_proved_too(checkpoints, tmp_path, kind, capfd):
+    videomae("push", checkpoints / kind, f"me/{kind}", "--dry_run", tmp_path / "bundle")
+    assert "verified without videomae_hf" in capfd.readouterr().out
 
 
 def test_bundle_that_does_not_load_is_not_shipped(checkpoints, tmp_path, monkeypatch):
     """The proof can fail: a bundle whose code is broken is refused with the reason."""
     monkeypatch.syspath_prepend(str(REPO))
-    checkpoint = push.read_checkpoint(str(checkpoints / "finetuned"), None)
-    push.build_bundle(checkpoint, "me/moves", tmp_path / "bundle", "apache-2.0", None)
-    push.verify_bundle(checkpoint, tmp_path / "bundle")
+    checkpoint = bundle.read_checkpoint(str(checkpoints / "finetuned"))
+    bundle.build_bundle(checkpoint, Publication("me/moves"), tmp_path / "bundle")
+    bundle.verify_bundle(checkpoint, tmp_path / "bundle")
     with torch.no_grad():
         checkpoint.model.classifier.bias += 1
     with pytest.raises(ValueError, match="does not work without videomae_hf"):
-        push.verify_bundle(checkpoint, tmp_path / "bundle")
+        bundle.verify_bundle(checkpoint, tmp_path / "bundle")
     (tmp_path / "bundle" / "masking.py").unlink()
     with pytest.raises(ValueError, match="masking"):
-        push.verify_bundle(checkpoint, tmp_path / "bundle")
+        bundle.verify_bundle(checkpoint, tmp_path / "bundle")
 
 
 @pytest.mark.parametrize(
@@ -141,11 +145,19 @@ def test_bundle_that_does_not_load_is_not_shipped(checkpoints, tmp_path, monkeyp
         (["{checkpoints}/finetuned", "not a name", "--dry_run", "{tmp}/b"], "not a name"),
         (["{checkpoints}/finetuned", "me/x", "--dry_run", "{checkpoints}"], "not empty"),
         (["{checkpoints}/finetuned", "me/x", "--dry_run", "{tmp}/b", "--metrics", "{tmp}/none.json"], "none.json"),
+        (["{checkpoints}/finetuned", "me/x", "--license", "mit"], "--license mit is freer than cc-by-nc-4.0"),
+        (["{checkpoints}/finetuned", "me/x", "--license_override"], "--license_override is for the licence of --lic"),
+        (["{checkpoints}/finetuned", "me/x", "--create_pr", "--tag", "v1"], "--create_pr cannot be combined with"),
+        (["{checkpoints}/finetuned", "me/x", "--max_shard_size", "5"], "--max_shard_size 5 must be a size such as"),
+        (["{checkpoints}/finetuned", "me/x", "--example", "{tmp}/none.mp4"], "none.mp4 is not a file"),
+        (["{checkpoints}/finetuned", "me/x", "--reconstructions", "1"], "has no pictures of reconstructions"),
+        (["{checkpoints}/finetuned", "me/x"], "because HF_HUB_OFFLINE is set; unset it to upload"),
     ],
 )
 def test_mistakes_end_in_one_line(checkpoints, tmp_path, monkeypatch, capsys, arguments, message):
     """As push_to_hub.py runs its `main`; a process of its own is in `test_wrong_token_is_one_line`."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(push, "verify_bundle", lambda checkpoint, folder: None)
     filled = [argument.format(checkpoints=checkpoints, tmp=tmp_path) for argument in arguments]
     with pytest.raises(SystemExit, match="1"):
         run_main("push_to_hub.py", push.main, filled)
@@ -202,6 +214,95 @@ AutoModel.from_pretrained("me/moves", **options)
     torch.testing.assert_close(torch.tensor(fetched), expected, rtol=1e-5, atol=1e-6)
 
 
+LOADING = """
+import json, sys
+import numpy as np
+import torch
+from transformers import VideoMAEForVideoClassification, pipeline
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
+from transformers.models.auto.video_processing_auto import AutoVideoProcessor
+
+video, url, frames = sys.argv[1], sys.argv[2], np.load(sys.argv[3])
+options = {"trust_remote_code": True, "revision": "v1"}
+classify = pipeline("video-classification", model="me/moves", **options)
+found = {
+    "image": type(AutoImageProcessor.from_pretrained("me/moves", **options)).__name__,
+    "video": type(AutoVideoProcessor.from_pretrained("me/moves", **options)).__name__,
+    "route": type(classify.video_processor).__name__,
+    "path": classify(video), "url": classify(url), "array": classify(frames), "tensor": classify(torch.tensor(frames)),
+    "list": classify([video, url]), "batch": classify([frames] * 3, batch_size=2),
+    "num_frames": classify(video, num_frames=4), "top_k": classify(video, top_k=1),
+}
+try:
+    classify(video, num_frames=8)
+except ValueError as error:
+    found["refused"] = str(error)
+pixels = torch.arange(4 * 3 * 32 * 32).reshape(1, 4, 3, 32, 32) % 7 / 7
+with torch.no_grad():
+    plain = VideoMAEForVideoClassification.from_pretrained("me/moves", revision="transformers").eval()(pixels).logits
+    ours = classify.model(pixels).logits
+print(json.dumps({**found, "plain": plain.tolist(), "ours": ours.tolist()}))
+"""
+
+
+def test_everything_at_once_and_the_pipeline_that_others_run(tmp_path, hub, monkeypatch, capfd):
+    """A private repository with a tag, shards, pictures, an example and the copy; loaded from the Hub by others."""
+    hub.used_here(monkeypatch)
+    folder = save_trained(tmp_path / "run")
+    (folder / "run.json").write_text(json.dumps({"base_model": None, "settings": {"learning_rate": 0.1}}))
+    metrics = {"eval_top1": 1.0, "classes": list(CLASSES), "confusion_matrix": [[1, 0, 0], [0, 1, 0], [0, 0, 1]]}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    video = write_three_motions(tmp_path / "video.mp4")
+    options = ["--private", "--tag", "v1", "--also_transformers", "--max_shard_size", "20KB", "--example", video]
+    run_push = [folder, "me/moves", "--license", "apache-2.0", "--commit_message", "First", *options]
+    videomae("push", *run_push)
+    files = set(hub.repositories["me/moves"])
+    assert files >= SHIPPED | {
+        "README.md",
+        "example.mp4",
+        "pictures/confusion_matrix.png",
+        "model.safetensors.index.json",
+    }
+    assert "model.safetensors" not in files and hub.private["me/moves"] and hub.messages == ["First", "First"]
+    plain = set(hub.branches["me/moves", "transformers"])
+    assert plain == {"README.md", "config.json", "model.safetensors", "preprocessor_config.json"}
+    assert capfd.readouterr().out.count(f"{hub.url}/me/moves/commit/") == 2
+    secrets = (TOKEN, tmp_path, "pytest-of-", Path.home() / "x")
+    assert not [name for name, data in hub.uploaded().items() for one in secrets if str(one).encode() in data]
+
+    frames = np.random.default_rng(0).integers(0, 256, (20, 40, 40, 3), dtype=np.uint8)
+    np.save(tmp_path / "frames.npy", frames)
+    given = [str(video), f"{hub.url}/me/moves/resolve/main/example.mp4", str(tmp_path / "frames.npy")]
+    code = f"import sys\nsys.argv[1:] = {given!r}\n{LOADING}"
+    found = json.loads(python(code, tmp_path, **hub.environment(tmp_path)).splitlines()[-1])
+    classify = pipeline("video-classification", model=str(folder))  # with the package, from the folder
+    expected = {"path": classify(str(video)), "array": classify(frames)}
+    assert found["image"] == "VideoMAEV2ImageProcessor"
+    assert found["video"] == found["route"] == "VideoMAEV2VideoProcessor" == type(classify.video_processor).__name__
+    for kind, names in {"path": ("path", "url", "num_frames"), "array": ("array", "tensor")}.items():
+        for name in names:
+            assert [row["label"] for row in found[name]] == [row["label"] for row in expected[kind]], name
+            scores = [row["score"] for row in expected[kind]]
+            assert [row["score"] for row in found[name]] == pytest.approx(scores, abs=1e-5), name
+    assert found["list"] == [found["path"], found["url"]] and found["top_k"] == found["path"][:1]
+    assert [rows[0]["label"] for rows in found["batch"]] == [found["array"][0]["label"]] * 3
+    assert "pixel_values of shape (1, 8, 3, 32, 32) do not fit the model" in found["refused"]
+    torch.testing.assert_close(torch.tensor(found["plain"]), torch.tensor(found["ours"]), rtol=0, atol=1e-4)
+
+
+def test_a_repeated_push_is_no_second_commit(tmp_path, hub, monkeypatch):
+    hub.used_here(monkeypatch)
+    monkeypatch.setattr(push, "verify_bundle", lambda checkpoint, folder: None)
+    folder = save_trained(tmp_path / "run")
+    hub.faults = [Fault("PUT /lfs", 0)]
+    with pytest.raises(UploadError, match="Repeat the command"):
+        videomae("push", folder, "me/moves", "--tag", "v1")
+    hub.faults = []
+    for _ in range(2):
+        videomae("push", folder, "me/moves", "--tag", "v1")
+    assert hub.messages == ["Upload with videomae_hf"] and list(hub.tags) == [("me/moves", "v1")]
+
+
 def test_wrong_token_is_one_line(checkpoints, tmp_path, hub):
     done = push_to_hub(checkpoints / "finetuned", "me/moves", **{**hub.environment(tmp_path), "HF_TOKEN": "hf_wrong"})
     assert TOKEN != "hf_wrong" and done.returncode == 1
@@ -251,8 +352,7 @@ def card_of(settings=(), classes=("run", "sit"), metrics=(), **options) -> str:
     names = dict(enumerate(classes))
     model = VideoMAEV2ForVideoClassification(VideoMAEV2Config(**TINY, id2label=names))
     checkpoint = Checkpoint("x", model, VideoMAEV2ImageProcessor(), dict(settings), dict(metrics))
-    options = {"license_name": None, "dataset": None, **options}
-    return str(model_card(checkpoint, "me/moves", **options))
+    return model_card(checkpoint, Publication("me/moves", **options))
 
 
 def test_a_card_has_nothing_of_this_machine():
@@ -269,7 +369,7 @@ def test_nothing_in_a_card_is_markup():
     assert "| rand_augment | `x\\|y ## z` |" in card and "| optim | `<b>` |" in card
     assert "- Trained and scored on: `<img src=x> # mine`\n" in card
     assert [line for line in card.splitlines() if line.startswith("#")] == [
-        "# moves", "## Use", "## Data", "## Results", "## Training", "## Licence", "## Sources"
+        "# moves", "## Use", "## Data", "## Results", "## Training", "## Licence", "## Citation"
     ]  # fmt: skip
     header = yaml.safe_load(card.split("\n---\n")[0].removeprefix("---\n"))
     assert header["model-index"][0]["name"] == "moves" if "model-index" in header else True
@@ -290,7 +390,7 @@ def test_an_untrained_head_is_not_shipped(checkpoints, tmp_path):
     content["architectures"] = ["VideoMAEV2ForVideoClassification"]
     (folder / "config.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="has no trained classifier and fc_norm and cannot be shipped"):
-        push.read_checkpoint(str(folder), None)
+        bundle.read_checkpoint(str(folder))
 
 
 PUSHING = """

@@ -18,7 +18,9 @@ from videomae_hf import (
     VideoMAEV2ImageProcessor,
     VideoMAEV2Model,
 )
-from videomae_hf.commands import convert, push
+from videomae_hf.checkpoints import bundle
+from videomae_hf.checkpoints.model_card import Publication
+from videomae_hf.commands import convert
 from videomae_hf.data.sources.synthetic import write_video
 from videomae_hf.models.adapters import is_adapter
 from videomae_hf.training.distillation import load_teacher, teacher_classes
@@ -233,8 +235,8 @@ def test_a_run_and_everything_after_it(tmp_path, data, train_here):
         convert.main([str(place), str(tmp_path / "converted" / place.name)])
         converted = VideoMAEV2ForVideoClassification.from_pretrained(tmp_path / "converted" / place.name).eval()
         torch.testing.assert_close(converted(clips).logits, expected, rtol=1e-4, atol=1e-4)
-        checkpoint = push.read_checkpoint(str(place), None)
-        push.build_bundle(checkpoint, "me/x", tmp_path / "bundle" / place.name, None, None)
+        checkpoint = bundle.read_checkpoint(str(place))
+        bundle.build_bundle(checkpoint, Publication("me/x"), tmp_path / "bundle" / place.name)
         assert not is_adapter(tmp_path / "bundle" / place.name)
 
         teaching = run_of(teacher=str(place))

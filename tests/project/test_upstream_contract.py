@@ -26,7 +26,9 @@ OVERRIDDEN = {
     "_save_rng_state": (["output_dir"], "the last file that every process writes"),
     "_load_from_checkpoint": (["resume_from_checkpoint", "model"], "the average of the weights is loaded, too"),
     "_load_best_model": ([], "the average of the weights is loaded, too"),
-    "_push_from_checkpoint": (["checkpoint_folder"], "public files alone are uploaded"),
+    "_push_from_checkpoint": (["checkpoint_folder"], "a checkpoint is uploaded once it is complete"),
+    "_finish_current_push": ([], "a run waits for its uploads"),
+    "init_hf_repo": (["token", "private"], "a run that may not upload ends before it trains"),
     "create_scheduler": (["num_training_steps", "optimizer"], "the official warmup and cosine"),
     "create_optimizer": ([], "parameter groups with layer decay"),
     "get_batch_samples": ([], "the time spent waiting for data"),
@@ -39,7 +41,6 @@ OVERRIDDEN = {
 # Private methods that are called
 CALLED = [
     (Trainer, "_get_output_dir"),
-    (Trainer, "_finish_current_push"),
     (PreTrainedModel, "_init_weights"),
     (PreTrainedModel, "prepare_distribute_model"),
     (PreTrainedModel, "maybe_distribute_model"),

@@ -8,7 +8,7 @@ from helpers.tiny_models import build, videos
 from videomae_hf import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, VideoMAEV2ImageProcessor
 from videomae_hf.models.adapters import is_adapter
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
-from videomae_hf.training.adaptation import SaveConfigCallback, add_adapters, save_merged
+from videomae_hf.training.adaptation import add_adapters
 from videomae_hf.training.optimization import parameter_groups
 from videomae_hf.training.trainer import VideoMAETrainer
 
@@ -44,10 +44,7 @@ def trainer(folder, pretrained, **options) -> VideoMAETrainer:
     clips = torch.randn(8, TINY["num_frames"], 3, 32, 32, generator=torch.Generator().manual_seed(3))
     data = [{"pixel_values": clip, "labels": index % 3} for index, clip in enumerate(clips)]
     processor = VideoMAEV2ImageProcessor(num_frames=4, size={"height": 32, "width": 32})
-    callbacks = [SaveConfigCallback]
-    return VideoMAETrainer(
-        model=model, args=args, train_dataset=data, eval_dataset=data, processing_class=processor, callbacks=callbacks
-    )
+    return VideoMAETrainer(model=model, args=args, train_dataset=data, eval_dataset=data, processing_class=processor)
 
 
 def losses(run: VideoMAETrainer) -> list[float]:
@@ -97,7 +94,7 @@ def test_what_a_run_leaves(pretrained, tmp_path):
     run = trainer(tmp_path, pretrained, num_train_epochs=3, save_strategy="epoch")
     run.train()
     assert losses(run)[-1] < losses(run)[0]
-    save_merged(run)
+    run.save_model()
     clips = videos(run.model.config)
     expected = run.model.eval()(pixel_values=clips).logits
 

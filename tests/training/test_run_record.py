@@ -18,7 +18,7 @@ from transformers import TrainingArguments
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
 from videomae_hf.checkpoints.opening import trained_classifier
-from videomae_hf.checkpoints.run_folders import last_checkpoint
+from videomae_hf.checkpoints.run_folders import last_checkpoint, list_files
 from videomae_hf.data.sources.records import VideoRecord
 from videomae_hf.data.video_dataset import VideoDataset
 from videomae_hf.evaluation.metrics import classification_metrics, regression_metrics
@@ -32,7 +32,7 @@ from videomae_hf.training.run_record import (
     read_record,
     resume_path,
 )
-from videomae_hf.training.safeguards import check_complete, list_files
+from videomae_hf.training.safeguards import check_complete
 
 
 def arguments(folder, **options) -> VideoMAETrainingArguments:

@@ -1,19 +1,24 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Writes the model card of a checkpoint, with nothing private and no markup from data.
+"""Writes the model card of a checkpoint, with nothing private and no markup from data; model_card.md is the template.
 
 Settings come from an allow-list, since paths and host names of this machine do not belong in a card. Class names and
 values are shown as code, where HTML and Markdown have no effect.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from string import Template
 
 import torch
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCardData
 
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from ..settings.groups import LEARNING_ARGUMENTS, LEARNING_SETTINGS
+from .licences import Origin, licence_to_state, terms
 
 
 AUTO_CLASSES = {
@@ -41,57 +46,36 @@ SCORES = {
     "rmse": ("rmse", "root mean squared error"),
     "r2": ("r_squared", "R2"),
 }
-_IN_PERCENT = ("top1", "top5", "mean_class_accuracy", "mean_average_precision", "micro_f1")
+_IN_PERCENT = ("top1", "top5", "mean_class_accuracy", "mean_average_precision", "micro_f1", "knn_top1", "explained")
+# Columns of the table of the training: (name in the log, heading)
+_PROGRESS = {
+    "loss": "training loss",
+    "eval_loss": "evaluation loss",
+    **{f"eval_{key}": heading for key, (_, heading) in SCORES.items()},
+    "eval_knn_top1": "k-NN top-1 of the encoder",
+    "eval_explained": "explained beyond trivial predictors",
+}
+_PROGRESS_ROWS = 20
+TRANSFORMERS_BRANCH = "transformers"  # of the copy for transformers' own classes
+EXAMPLE = "example"  # stem of the example video in the repository
 
-CARD = """---
-{{ card_data }}
----
-
-# {{ name }}
-
-{{ summary }}
-
-## Use
-
-```python
-{{ usage }}
-```
-
-The code travels with the weights: `trust_remote_code=True` runs the Python files of this repository. With the package
-`videomae_hf` installed and imported the same lines work without it.
-
-## Data
-
-{{ data }}
-
-## Results
-
-{{ results }}
-
-## Training
-
-{{ training }}
-
-## Licence
-
-{{ licence }}
-
-## Sources
-
-- Tong et al., VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video Pre-Training,
-  NeurIPS 2022, https://arxiv.org/abs/2203.12602
-- Wang et al., VideoMAE V2: Scaling Video Masked Autoencoders with Dual Masking, CVPR 2023,
-  https://arxiv.org/abs/2303.16727
-"""
+_CODE = """\
+The code travels with the weights: `trust_remote_code=True` runs the Python files of this repository, which are licensed
+under Apache-2.0. With the package `videomae_hf` installed and imported the same lines work without it."""
+_NO_CODE = """\
+This branch holds a copy for the VideoMAE classes of transformers, which needs no code of this repository. The branch
+`main` samples the frames of a video as in training; here, they are those that you pass."""
 
 USAGE = {
     "AutoModelForVideoClassification": """\
-from transformers import AutoImageProcessor, AutoModelForVideoClassification
+from transformers import AutoImageProcessor, AutoModelForVideoClassification, pipeline
+
+classify = pipeline("video-classification", model="{repo}", trust_remote_code=True)
+print(classify("video.mp4"))
 
 processor = AutoImageProcessor.from_pretrained("{repo}", trust_remote_code=True)
 model = AutoModelForVideoClassification.from_pretrained("{repo}", trust_remote_code=True)
-logits = model(**processor("video.mp4", return_tensors="pt")).logits
-print(model.config.id2label[logits.argmax(-1).item()])""",
+logits = model(**processor("video.mp4", return_tensors="pt")).logits""",
     "AutoModelForPreTraining": """\
 from transformers import AutoImageProcessor, AutoModelForPreTraining
 
@@ -106,6 +90,12 @@ processor = AutoImageProcessor.from_pretrained("{repo}", trust_remote_code=True)
 model = AutoModel.from_pretrained("{repo}", trust_remote_code=True)
 features = model(**processor("video.mp4", return_tensors="pt")).last_hidden_state""",
 }
+_PLAIN_USAGE = """\
+from transformers import AutoImageProcessor, {auto}
+
+processor = AutoImageProcessor.from_pretrained("{repo}", revision="{branch}")
+model = {auto}.from_pretrained("{repo}", revision="{branch}")
+inputs = processor(frames, return_tensors="pt")  # a list of {num_frames} images"""
 
 
 @dataclass
@@ -115,9 +105,10 @@ class Checkpoint:
     Args:
         source: folder or Hub id.
         model, processor: the loaded model and processor.
-        settings: the settings of the training run, from settings.yaml; {} if there is no such file.
-        metrics: the metrics of `train.py evaluate`, or the last ones of the training run.
-        base_model: Hub id of the weights that training started from, if they came from the Hub.
+        settings: the settings of the training run; {} if they are unknown.
+        metrics: the metrics of `videomae evaluate`, or the last ones of the training run.
+        history: the entries of the training log, from trainer_state.json.
+        origin: the weights of others that training started from.
     """
 
     source: str
@@ -125,27 +116,82 @@ class Checkpoint:
     processor: VideoMAEV2ImageProcessor
     settings: dict = field(default_factory=dict)
     metrics: dict = field(default_factory=dict)
-    base_model: str | None = None
+    history: Sequence[dict] = ()
+    origin: Origin = Origin()
 
     @property
     def auto_class(self) -> str:
         return AUTO_CLASSES[type(self.model).__name__]
 
 
-def model_card(checkpoint: Checkpoint, repo_id: str, license_name: str | None, dataset: str | None) -> ModelCard:
-    """The card of a checkpoint.
+@dataclass(frozen=True)
+class Publication:
+    """What the author of a repository states and chooses.
+
+    Args:
+        repo_id: the repository on the Hub.
+        license: licence of the weights; None states the inherited one, or none.
+        license_override: accept a licence that is freer than the inherited one.
+        dataset: name of the data set.
+        example: a video for the widget, which is uploaded too.
+        reconstructions: number of pictures of reconstructions; they show frames of the run's videos.
+        max_shard_size: largest file of weights, such as `"5GB"`; None is the default of transformers.
+    """
+
+    repo_id: str
+    license: str | None = None
+    license_override: bool = False
+    dataset: str | None = None
+    example: Path | None = None
+    reconstructions: int = 0
+    max_shard_size: str | None = None
+
+
+def model_card(
+    checkpoint: Checkpoint,
+    publication: Publication,
+    pictures: Mapping[str, str] | None = None,
+    differences: Sequence[str] | None = None,
+) -> str:
+    """The text of README.md.
 
     Args:
         checkpoint: the checkpoint to describe.
-        repo_id: its future repository on the Hub.
-        license_name: licence of the weights; with None the card says that none was stated.
-        dataset: name of the data set, as given by the author of the card.
+        publication: what its author states.
+        pictures: caption of each picture -> its place in the repository.
+        differences: for a copy in transformers' own classes, lines about its differences; otherwise None.
 
     Raises:
-        ValueError: a metric is not a number.
+        ValueError: a metric is not a number, or the licence lacks terms of the inherited one.
     """
-    name = repo_id.split("/")[-1]
-    found = {key: _number(checkpoint.metrics, key) for key in SCORES if f"eval_{key}" in checkpoint.metrics}
+    name = publication.repo_id.split("/")[-1]
+    license_name = licence_to_state(publication.license, checkpoint.origin, override=publication.license_override)
+    scores = {key: _number(checkpoint.metrics, key) for key in SCORES if f"eval_{key}" in checkpoint.metrics}
+    results = _table({SCORES[key][1]: _shown_score(key, value) for key, value in scores.items()})
+    progress = _progress_table(checkpoint.history)
+    settings = _table({name: as_code(value) for name, value in _public(checkpoint.settings).items()})
+    shown = "\n\n".join(f"![{caption}]({place})\n\n{caption}" for caption, place in (pictures or {}).items())
+    body = Template(files(__package__).joinpath("model_card.md").read_text(encoding="utf-8")).substitute(
+        name=name,
+        summary=_summary(checkpoint),
+        usage=_usage(checkpoint, publication, plain=differences is not None),
+        code=_CODE
+        if differences is None
+        else "\n".join([_NO_CODE, "", *(f"- {line.strip()}" for line in differences)]),
+        data=_data_section(checkpoint, publication.dataset),
+        results="\n\n".join(filter(None, [results or "Not stated.", shown])),
+        training="\n\n".join(filter(None, [progress, settings])) or "Not stated.",
+        licence=_licence_section(license_name, publication, checkpoint.origin),
+    )
+    header = _header(checkpoint, publication, license_name, scores)
+    return f"---\n{header.to_yaml().strip()}\n---\n\n{body}"
+
+
+def _header(
+    checkpoint: Checkpoint, publication: Publication, license_name: str | None, scores: dict[str, float]
+) -> ModelCardData:
+    """The metadata of a card, with the scores as the Hub's model-index."""
+    dataset = publication.dataset
     results = [
         EvalResult(
             task_type="video-classification",
@@ -155,35 +201,86 @@ def model_card(checkpoint: Checkpoint, repo_id: str, license_name: str | None, d
             metric_name=SCORES[key][1],
             metric_value=round(value, 5),
         )
-        for key, value in found.items()
+        for key, value in scores.items()
     ]
-    data = ModelCardData(
+    widget = {}
+    if publication.example is not None:
+        place = f"https://huggingface.co/{publication.repo_id}/resolve/main/{example_name(publication.example)}"
+        widget = {"widget": [{"src": place, "example_title": "Example"}]}
+    return ModelCardData(
         license=license_name,
         library_name="transformers",
         pipeline_tag="video-classification" if checkpoint.auto_class == "AutoModelForVideoClassification" else None,
         tags=["videomae", "video", "masked-autoencoder" if _is_v1(checkpoint) else "dual-masking"],
-        model_name=name,
-        base_model=checkpoint.base_model,
+        model_name=publication.repo_id.split("/")[-1],
+        base_model=checkpoint.origin.base_model,
         eval_results=results or None,
+        **widget,
     )
-    return ModelCard.from_template(
-        data,
-        template_str=CARD,
-        name=name,
-        summary=_summary(checkpoint),
-        usage=USAGE[checkpoint.auto_class].format(repo=repo_id),
-        data=_data_section(checkpoint, dataset),
-        results=_table({SCORES[key][1]: _shown_score(key, value) for key, value in found.items()})
-        or "Not stated. Pass the metrics.json of `train.py evaluate` to `push_to_hub.py --metrics`.",
-        training=_table({name: as_code(value) for name, value in _public(checkpoint.settings).items()})
-        or "Not stated.",
-        licence=f"{as_code(license_name)}, for the weights." if license_name else "None was stated for the weights.",
+
+
+def example_name(video: Path) -> str:
+    """The name of the example video in the repository, which does not show that of the file."""
+    return f"{EXAMPLE}{video.suffix.lower()}"
+
+
+def _usage(checkpoint: Checkpoint, publication: Publication, *, plain: bool) -> str:
+    auto, repo = checkpoint.auto_class, publication.repo_id
+    if not plain:
+        return USAGE[auto].format(repo=repo)
+    num_frames = checkpoint.model.config.num_frames
+    return _PLAIN_USAGE.format(auto=auto, repo=repo, branch=TRANSFORMERS_BRANCH, num_frames=num_frames)
+
+
+def _licence_section(license_name: str | None, publication: Publication, origin: Origin) -> str:
+    if license_name is None:
+        return "None was stated for the weights."
+    source = as_code(origin.base_model) if origin.base_model else "the weights that training started from"
+    text = f"{as_code(license_name)}, for the weights"
+    if publication.license is None:
+        text += f", inherited from {source}"
+    elif publication.license_override and origin.license not in (None, license_name):
+        text += f", as stated by the author; {source} is licensed under {as_code(origin.license)}"
+    if "nc" in (terms(license_name) or ()):
+        text += ". It does not allow commercial use"
+    return f"{text}."
+
+
+def _progress_table(history: Sequence[dict]) -> str:
+    """The losses and scores over a training: its evaluations or, without any, its log; "" without either."""
+    rows, loss = [], None
+    evaluated = any("eval_loss" in entry for entry in history)
+    for entry in history:
+        loss = entry.get("loss", loss)
+        if ("eval_loss" if evaluated else "loss") in entry:
+            rows.append({"step": entry.get("step"), "epoch": entry.get("epoch"), "loss": loss, **entry})
+    spread = max(len(rows) - 1, 1) / max(min(len(rows), _PROGRESS_ROWS) - 1, 1)
+    rows = [rows[round(number * spread)] for number in range(min(len(rows), _PROGRESS_ROWS))]
+    columns = [key for key in ("step", "epoch", *_PROGRESS) if any(_is_number(row.get(key)) for row in rows)]
+    if not rows or not columns:
+        return ""
+    lines = ["| " + " | ".join(_PROGRESS.get(key, key) for key in columns) + " |", "|---" * len(columns) + "|"]
+    lines += ["| " + " | ".join(_progress_cell(key, row.get(key)) for key in columns) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _progress_cell(key: str, value) -> str:
+    if not _is_number(value):
+        return ""
+    return (
+        f"{value:.4g}"
+        if key in ("epoch", "loss", "eval_loss")
+        else (f"{value:,.0f}" if key == "step" else _shown_score(key.removeprefix("eval_"), value))
     )
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _number(metrics: dict, key: str) -> float:
     value = metrics[f"eval_{key}"]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not _is_number(value):
         raise ValueError(f"The metrics have eval_{key}={value!r:.40}, which is not a number.")
     return float(value)
 

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 RECORD = "run.json"
 STATE = "trainer_state.json"
+_INSIDE = re.compile(r"checkpoint-\d+|ema|adapter")  # folders of checkpoints in an output folder
 # Checkpoints without a list of their files must have a file for one of the patterns of each line.
 _NEEDED = (
     ("model.safetensors", "*.safetensors*", "pytorch_model*", "pytorch_model_fsdp*", "global_step*"),
@@ -35,6 +36,19 @@ def read_record(folder: str | Path) -> dict | None:
     if content is not None and not isinstance(content, dict):
         raise ValueError(f"{file} must be a mapping, as runs of this package write it.")
     return content
+
+
+def run_folder(checkpoint: str | Path) -> Path:
+    """The output folder of the run that wrote a checkpoint: `output` of `output/checkpoint-100/ema`, for example.
+
+    A checkpoint that no run of this package wrote is its own folder.
+    """
+    folder = Path(checkpoint)
+    if _INSIDE.fullmatch(folder.absolute().name):
+        above = [parent for parent in folder.absolute().parents[:2] if Path(parent, RECORD).is_file()]
+        outer = [parent for parent in above if not _INSIDE.fullmatch(parent.name)]
+        return next(iter(outer), folder)
+    return folder
 
 
 def last_checkpoint(output_dir: str | Path) -> str | None:
@@ -68,6 +82,12 @@ def missing_file(checkpoint: Path) -> str | None:
     if changed is not None:
         return changed
     return next((alternatives[0] for alternatives in _NEEDED if not _any_of(checkpoint, alternatives)), None)
+
+
+def list_files(folder: Path) -> dict[str, int]:
+    """The files of a checkpoint and their sizes, for run.json."""
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != RECORD)
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
 
 
 def _has_size(path: Path, size: int) -> bool:

@@ -3,147 +3,25 @@
 
     videomae push output/finetune me/my-videomae
     videomae push output/finetune me/my-videomae --dry_run bundle
+    videomae push output/finetune me/my-videomae --metrics scores/metrics.json --private --tag v1.0
 
 The folder holds the weights (safetensors), configuration, processor, the Python files they need, and a model card.
 Before anything is uploaded, another process, in which `videomae_hf` cannot be imported, loads the folder with
-`trust_remote_code=True` and must compute the same output. The token is that of `hf auth login`, or HF_TOKEN.
+`trust_remote_code=True` and must compute the same output. The token is that of `hf auth login`, or HF_TOKEN. After an
+interruption, the same command continues.
 """
 
 import argparse
-import json
-import os
-import subprocess
-import sys
+import re
 import tempfile
 from pathlib import Path
 
-import torch
-from huggingface_hub import HfApi
 from huggingface_hub.utils import validate_repo_id
-from safetensors.torch import save_file
 
-from ..checkpoints.model_card import AUTO_CLASSES, Checkpoint, model_card
-from ..checkpoints.opening import checkpoint_processor, open_checkpoint
-from ..checkpoints.run_folders import read_record
-from ..text_files import read_json, read_yaml
-
-
-# The program of the other process. The package cannot be imported there, and the network is not used.
-VERIFY = """
-import sys
-sys.modules["videomae_hf"] = None
-import torch
-from safetensors.torch import load_file
-import transformers
-from transformers.models.auto.image_processing_auto import AutoImageProcessor
-folder, sample, auto_class = sys.argv[1:]
-options = {"trust_remote_code": True, "local_files_only": True}
-model = getattr(transformers, auto_class).from_pretrained(folder, dtype="auto", **options).eval()
-processor = AutoImageProcessor.from_pretrained(folder, **options)
-sample = load_file(sample)
-inputs = processor(sample["video"], return_tensors="pt").to(model.dtype)
-with torch.no_grad():
-    found = model(**inputs, **({"seed": 0} if auto_class == "AutoModelForPreTraining" else {}))
-found = found["last_hidden_state" if auto_class == "AutoModel" else "logits"]
-torch.testing.assert_close(found, sample["output"], rtol=1e-4, atol=1e-5)
-"""
-
-
-def read_checkpoint(source: str, metrics_file: str | None) -> Checkpoint:
-    """Reads a checkpoint to ship, with the records of its training.
-
-    Raises:
-        ValueError: the head of a classifier was never trained, or files next to the checkpoint are not as training
-            writes them.
-        FileNotFoundError: the metrics file does not exist.
-    """
-    model, _ = open_checkpoint(source, dtype="auto")
-    model.eval()
-    if model.new_parts:
-        raise ValueError(
-            f"{source} has no trained {' and '.join(model.new_parts)} and cannot be shipped: train it first."
-        )
-    metrics = Path(metrics_file or Path(source, "all_results.json"))
-    if metrics_file and not metrics.is_file():
-        raise FileNotFoundError(
-            f"The metrics file {metrics_file} does not exist; `videomae evaluate` writes metrics.json."
-        )
-    record = read_record(source) or {}
-    return Checkpoint(
-        source=source,
-        model=model,
-        processor=checkpoint_processor(source, model.config),
-        settings=read_yaml(Path(source, "settings.yaml")) if Path(source, "settings.yaml").is_file() else {},
-        metrics=_mapping(read_json(metrics), metrics) if metrics.is_file() else {},
-        base_model=record.get("base_model"),
-    )
-
-
-def _mapping(content, file: Path) -> dict:
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} must be a mapping of names to numbers.")
-    return content
-
-
-def build_bundle(
-    checkpoint: Checkpoint, repo_id: str, folder: Path, license_name: str | None, dataset: str | None
-) -> None:
-    """Writes all files of the repository to `folder`, which must be empty or new."""
-    if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty; choose a new folder, so that no old file is shipped.")
-    checkpoint.model.save_pretrained(folder)
-    checkpoint.processor.save_pretrained(folder)
-    # `save_pretrained` lists only the saved class. The others load from the same files, with new weights for the heads
-    # that the checkpoint lacks.
-    config_file = folder / "config.json"
-    config = json.loads(config_file.read_text(encoding="utf-8"))
-    file = config["auto_map"][checkpoint.auto_class].split(".")[0]
-    config["auto_map"].update({auto: f"{file}.{name}" for name, auto in AUTO_CLASSES.items()})
-    config_file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    model_card(checkpoint, repo_id, license_name, dataset).save(folder / "README.md")
-
-
-@torch.no_grad()
-def verify_bundle(checkpoint: Checkpoint, folder: Path) -> None:
-    """Loads the folder in a process without this package and compares its output with that of the checkpoint.
-
-    Raises:
-        ValueError: the folder does not load there, or its model computes a different output.
-    """
-    processor, model = checkpoint.processor, checkpoint.model
-    shape = (processor.num_frames, 48, 64, model.config.num_channels)  # (T, H, W, C)
-    video = torch.randint(256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    inputs = processor(video, return_tensors="pt").to(model.dtype)
-    outputs = model(**inputs, **({"seed": 0} if checkpoint.auto_class == "AutoModelForPreTraining" else {}))
-    output = outputs["last_hidden_state" if checkpoint.auto_class == "AutoModel" else "logits"]
-    with tempfile.TemporaryDirectory() as scratch:
-        sample = Path(scratch, "sample.safetensors")
-        save_file({"video": video, "output": output.contiguous()}, sample)
-        environment = {**os.environ, "HF_MODULES_CACHE": str(Path(scratch, "modules")), "HF_HUB_OFFLINE": "1"}
-        command = [sys.executable, "-c", VERIFY, str(folder.resolve()), str(sample), checkpoint.auto_class]
-        done = subprocess.run(command, cwd=scratch, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit status {done.returncode}"
-        raise ValueError(f"{folder} does not work without videomae_hf: {reason}")
-
-
-def upload(folder: Path, repo_id: str, revision: str | None, message: str, *, private: bool, create_pr: bool) -> str:
-    """Uploads all files in one commit; returns its URL."""
-    api = HfApi()
-    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-    if revision:
-        api.create_branch(repo_id, branch=revision, exist_ok=True)
-    commit = api.upload_folder(
-        repo_id=repo_id, folder_path=folder, commit_message=message, revision=revision, create_pr=create_pr
-    )
-    return commit.pr_url or commit.commit_url
-
-
-def license_hint(checkpoint: Checkpoint) -> str:
-    """A message about the licence that the model card lacks."""
-    if (checkpoint.base_model or "").startswith("MCG-NJU/"):
-        return f"No licence is stated; training started from {checkpoint.base_model} (cc-by-nc-4.0): set --license."
-    return "The model card states no licence; set one with --license."
+from ..checkpoints.bundle import build_bundle, build_transformers_copy, read_checkpoint, verify_bundle
+from ..checkpoints.model_card import TRANSFORMERS_BRANCH, Checkpoint, Publication
+from ..checkpoints.run_folders import run_folder
+from ..checkpoints.uploading import Destination, add_tag, prepare_repository, upload
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -153,30 +31,98 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("checkpoint", help="folder or Hub id of a model of this package or of transformers' VideoMAE")
     parser.add_argument("repo_id", help="user/name on the Hub")
     parser.add_argument("--dry_run", metavar="DIR", help="build and verify the folder in DIR, without uploading it")
-    parser.add_argument("--metrics", metavar="FILE", help="metrics.json of `videomae evaluate`, for the model card")
-    parser.add_argument("--dataset", help="name of the data set, for the model card")
-    parser.add_argument("--license", help="licence of the weights, for the model card: apache-2.0, cc-by-nc-4.0, ...")
-    parser.add_argument("--private", action="store_true", help="make the repository private, if it is new")
-    parser.add_argument("--revision", help="branch to push to; created if it does not exist")
-    parser.add_argument("--create_pr", action="store_true", help="open a pull request")
-    parser.add_argument("--commit_message", default="Upload with videomae_hf")
+    parser.add_argument(
+        "--max_shard_size", metavar="SIZE", help="largest file of weights, such as 2GB [one of transformers]"
+    )
+    parser.add_argument(
+        "--also_transformers",
+        action="store_true",
+        help=f"also upload a copy for transformers' own classes to the branch {TRANSFORMERS_BRANCH}",
+    )
+    card = parser.add_argument_group("model card")
+    card.add_argument("--metrics", metavar="FILE", help="metrics.json of `videomae evaluate` [that in the checkpoint]")
+    card.add_argument("--dataset", help="name of the data set")
+    card.add_argument("--license", help="licence of the weights: apache-2.0, cc-by-nc-4.0, ... [the inherited one]")
+    card.add_argument(
+        "--license_override", action="store_true", help="state a licence that is freer than the inherited one"
+    )
+    card.add_argument("--example", metavar="VIDEO", type=Path, help="video for the widget; it is uploaded too")
+    card.add_argument(
+        "--reconstructions", metavar="N", type=int, default=0, help="show N of the run's videos, reconstructed [0]"
+    )
+    hub = parser.add_argument_group("upload")
+    hub.add_argument("--private", action="store_true", help="make the repository private; a public one is refused")
+    hub.add_argument("--revision", help="branch to push to; created if it does not exist")
+    hub.add_argument("--create_pr", action="store_true", help="open a pull request")
+    hub.add_argument("--commit_message", default="Upload with videomae_hf")
+    hub.add_argument("--tag", help="tag of the commit, such as v1.0")
     return parser.parse_args(arguments)
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raises ValueError for options that contradict each other, and FileNotFoundError for a missing example."""
+    validate_repo_id(args.repo_id)
+    if args.license_override and not args.license:
+        raise ValueError("--license_override is for the licence of --license, which is missing.")
+    if args.create_pr and (args.revision or args.tag or args.also_transformers):
+        raise ValueError("--create_pr cannot be combined with --revision, --tag or --also_transformers.")
+    if args.max_shard_size and not re.fullmatch(r"\d+(\.\d+)?[KMGT]B", args.max_shard_size):
+        raise ValueError(f"--max_shard_size {args.max_shard_size} must be a size such as 500MB or 2GB.")
+    if args.reconstructions < 0:
+        raise ValueError(f"--reconstructions {args.reconstructions} must be 0 or more.")
+    if args.example is not None and not args.example.is_file():
+        raise FileNotFoundError(f"--example {args.example} is not a file.")
 
 
 def main(arguments: list[str]) -> None:
     args = parse_arguments(arguments)
-    validate_repo_id(args.repo_id)
+    check_arguments(args)
     checkpoint = read_checkpoint(args.checkpoint, args.metrics)
+    names = ("repo_id", "license", "license_override", "dataset", "example", "reconstructions", "max_shard_size")
+    publication = Publication(**{name: getattr(args, name) for name in names})
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(args.dry_run or Path(scratch, "bundle"))
-        build_bundle(checkpoint, args.repo_id, folder, args.license, args.dataset)
+        copy = folder.with_name(f"{folder.name}-{TRANSFORMERS_BRANCH}") if args.also_transformers else None
+        if copy is not None:  # first, because it may be refused
+            differences = build_transformers_copy(checkpoint, publication, copy)
+            print("\n".join(["The copy for transformers:", *differences]))
+        build_bundle(checkpoint, publication, folder)
         verify_bundle(checkpoint, folder)
-        size = sum(file.stat().st_size for file in folder.iterdir())
-        if args.license is None:
-            print(license_hint(checkpoint))
-        print(f"{len(list(folder.iterdir()))} files, {size / 2**20:.1f} MiB; verified without videomae_hf.")
+        print("\n".join(notes(checkpoint, publication, folder)))
         if args.dry_run:
-            print(f"Dry run: nothing was uploaded. {folder} is ready; without --dry_run it goes to {args.repo_id}.")
+            ready = f"{folder} and {copy} are" if copy else f"{folder} is"
+            print(f"Dry run: nothing was uploaded. {ready} ready; without --dry_run, {args.repo_id} gets this.")
         else:
-            visibility = {"private": args.private, "create_pr": args.create_pr}
-            print(upload(folder, args.repo_id, args.revision, args.commit_message, **visibility))
+            ship(args, folder, copy)
+
+
+def notes(checkpoint: Checkpoint, publication: Publication, folder: Path) -> list[str]:
+    """Lines about the folder, and about what its card lacks."""
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    size = sum(file.stat().st_size for file in files) / 2**20
+    lines = [f"{len(files)} files, {size:.1f} MiB; verified without videomae_hf."]
+    origin = checkpoint.origin
+    if publication.license is None and origin.license:
+        source = origin.base_model or "the weights that training started from"
+        lines.append(f"Licence: {origin.license}, inherited from {source}; see --license.")
+    elif publication.license is None:
+        source = f", and that of {origin.base_model} is unknown" if origin.base_model else ""
+        lines.append(f"The model card states no licence{source}; set one with --license.")
+    if not publication.reconstructions and Path(run_folder(checkpoint.source), "reconstructions").is_dir():
+        lines.append(
+            "Reconstructions are left out, because they show frames of your videos; --reconstructions 2 adds two."
+        )
+    return lines
+
+
+def ship(args: argparse.Namespace, folder: Path, copy: Path | None) -> None:
+    """Uploads the folder, and the copy for transformers to its branch, and prints their addresses."""
+    options = {"create_pr": args.create_pr, "private": args.private or None}
+    destination = prepare_repository(Destination(args.repo_id, revision=args.revision, **options))
+    commit = upload(folder, destination, args.commit_message)
+    print(commit.pr_url or commit.commit_url)
+    if args.tag:
+        add_tag(destination, args.tag, commit)
+    if copy is not None:
+        destination = prepare_repository(Destination(args.repo_id, revision=TRANSFORMERS_BRANCH))
+        print(upload(copy, destination, args.commit_message, mirror=True).commit_url)

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import TrainerCallback
+from transformers import Trainer
 
 from ..models.modeling_videomae_v2 import VideoMAEV2ForVideoClassification
 from ..settings.training_arguments import VideoMAETrainingArguments
-from .trainer import VideoMAETrainer
 
 
 def freeze(model: nn.Module, freeze_layers: int = 0, *, freeze_encoder: bool = False) -> list[str]:
@@ -123,29 +122,24 @@ def add_adapters(
     return model, [f"LoRA of rank {args.lora_rank} on {targets}; {trained:,} of {total:,} parameters are trained"]
 
 
-class SaveConfigCallback(TrainerCallback):
-    """Adds config.json, with the classes, to each checkpoint: peft alone would not save them."""
-
-    def on_save(self, args, state, control, model=None, **kwargs) -> None:
-        if state.is_world_process_zero:
-            _save_config(model, Path(args.output_dir, f"checkpoint-{state.global_step}"))
-
-
-def save_merged(trainer: VideoMAETrainer) -> None:
-    """Writes the merged model to `output_dir`, the adapters to `output_dir/adapter`, and the processor to both."""
+def save_merged(trainer: Trainer, folder: str | Path) -> None:
+    """Writes the merged model to a folder, the adapters to its folder `adapter`, and the processor to both."""
     if not trainer.args.should_save:
         return
-    folder = Path(trainer.args.output_dir)
+    folder = Path(folder)
     model = trainer.accelerator.unwrap_model(trainer.model)
     model.save_pretrained(folder / ADAPTER_FOLDER)
-    _save_config(model, folder / ADAPTER_FOLDER)
+    save_config(model, folder / ADAPTER_FOLDER)
     copy.deepcopy(model).merge_and_unload().save_pretrained(folder)
     for place in (folder, folder / ADAPTER_FOLDER):
         trainer.processing_class.save_pretrained(place)
 
 
-def _save_config(model, folder: Path) -> None:
-    """Writes config.json of a model with adapters, as `save_pretrained` of the merged model would."""
+def save_config(model, folder: str | Path) -> None:
+    """Writes config.json of a model with adapters, as `save_pretrained` of the merged model would.
+
+    peft alone would not save it.
+    """
     config = copy.deepcopy(model.get_base_model().config)
     config.architectures = [VideoMAEV2ForVideoClassification.__name__]  # rather than that of the base checkpoint
     config.save_pretrained(folder)

@@ -8,20 +8,21 @@ import torch
 import yaml
 from transformers import Trainer
 
+from ..checkpoints.licences import origin_of
 from ..data.processors import training_processor
 from ..data.video_dataset import ClipCollator, VideoDataset
 from ..data.video_stream import VideoStream
 from ..evaluation.metrics import metrics_of
 from ..settings.run import Run
 from ..text_files import write_text
-from .adaptation import SaveConfigCallback, add_adapters, freeze, save_merged
+from .adaptation import add_adapters, freeze
 from .distillation import DistillationTrainer, Teacher
 from .distributed import report
 from .monitoring import Probe, log_reconstructions
 from .overfit_check import check_learning
 from .planning import PaceCallback, fit_batch, plan_lines
 from .run_checks import check_evaluation
-from .run_record import RunRecord, check_same_run, hub_id, resume_path
+from .run_record import RunRecord, check_same_run, resume_path
 from .safeguards import check_complete
 from .sharding import shard
 from .trainer import VideoMAETrainer
@@ -69,13 +70,11 @@ def fit(
     )
     log_reconstructions(trainer, run.monitoring.reconstruction_videos)
     trainer.add_callback(PaceCallback(run.clips.num_sample))
-    if args.lora_rank:
-        trainer.add_callback(SaveConfigCallback)
     report(args, plan_lines(run, model, train_set))
     if args.overfit_check:
         report(args, check_learning(trainer))
     if args.should_save:
-        record.write(args.output_dir, finished=False, base_model=hub_id(run.model.checkpoint))
+        record.write(args.output_dir, finished=False, **_origin(run))
     result = trainer.train(resume_from_checkpoint=resume)
     _save(run, trainer, record, result.metrics)
 
@@ -96,10 +95,7 @@ def _checkpoint_to_resume(run: Run, record: RunRecord) -> str | None:
 def _save(run: Run, trainer: Trainer, record: RunRecord, metrics: dict) -> None:
     """Saves the model, scores it, and writes the settings and the results."""
     args = run.training
-    if args.lora_rank:
-        save_merged(trainer)
-    else:
-        trainer.save_model()
+    trainer.save_model()
     trainer.save_state()
     if trainer.eval_dataset is not None:
         scores = trainer.evaluate()
@@ -108,6 +104,14 @@ def _save(run: Run, trainer: Trainer, record: RunRecord, metrics: dict) -> None:
     trainer.save_metrics("all", metrics)
     if trainer.is_world_process_zero():
         write_text(Path(args.output_dir, "settings.yaml"), yaml.safe_dump(run.as_recipe(), sort_keys=False))
-        more = {"step": trainer.state.global_step, "base_model": hub_id(run.model.checkpoint)}
-        record.write(args.output_dir, finished=True, **more)
+        record.write(args.output_dir, finished=True, step=trainer.state.global_step, **_origin(run))
     report(args, [f"Saved to {args.output_dir}"])
+    if args.push_to_hub:  # last, so that the scores are in the model card and a failure loses nothing
+        commit = trainer.push_to_hub()
+        report(args, [] if commit is None else [f"Uploaded to {commit.commit_url}"])
+
+
+def _origin(run: Run) -> dict[str, str | None]:
+    """The weights of others that a run starts from, for its record."""
+    origin = origin_of(run.model.checkpoint, run.distillation.teacher)
+    return {"base_model": origin.base_model, "base_license": origin.license}

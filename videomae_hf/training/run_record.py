@@ -110,11 +110,6 @@ def check_same_run(checkpoint: str | Path, record: RunRecord, *, allow_changes: 
     return [f"resuming with different settings: {several(soft)}"] if soft else []
 
 
-def hub_id(checkpoint: str | None) -> str | None:
-    """The Hub id of a checkpoint; None if it is a local folder, or there is none."""
-    return None if checkpoint is None or Path(checkpoint).exists() else checkpoint
-
-
 def resume_path(args: VideoMAETrainingArguments) -> str | None:
     """The checkpoint of `resume_from_checkpoint`: its folder, or the last complete one for `last` and `true`."""
     said = args.resume_from_checkpoint

@@ -41,12 +41,6 @@ class CannotWriteError(OSError):
     """A folder could not be written, for example because the disk is full."""
 
 
-def list_files(folder: Path) -> dict[str, int]:
-    """The files of a checkpoint and their sizes, for run.json."""
-    paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != RECORD)
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
-
-
 def check_complete(checkpoint: str | Path) -> None:
     """Raises ValueError for a checkpoint from which a run cannot resume.
 

@@ -7,24 +7,26 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
 import torch
-from huggingface_hub import CommitInfo, HfApi
+from huggingface_hub import CommitInfo
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, RandomSampler, Sampler, SequentialSampler
-from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainerCallback
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 from transformers.trainer import SCHEDULER_NAME
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
-from transformers.utils import PushInProgress
 
-from ..checkpoints.model_card import Checkpoint, model_card
+from ..checkpoints.run_folders import list_files
 from ..data.video_dataset import BadVideosError, generator_of
 from ..data.video_stream import SkippingCollator, VideoStream
 from ..settings.training_arguments import VideoMAETrainingArguments
+from .adaptation import save_config, save_merged
 from .distributed import ProcessesCallback, check_sharding
 from .monitoring import Probe, random_state_kept
 from .optimization import DropPathWarmup, WeightAverage, official_schedule, parameter_groups
+from .publishing import HubUploads
 from .run_record import RunRecord
 from .safeguards import (
     NamingCollator,
@@ -34,24 +36,12 @@ from .safeguards import (
     checkpoint_written,
     flush_to_disk,
     folder_named,
-    list_files,
 )
 from .sharding import load_optimizer, load_weights, save_optimizer
 from .trivial_baseline import trivial_baseline
 
 
 logger = logging.getLogger(__name__)
-
-# Files of a checkpoint's folder that are uploaded to the Hub; settings, logs and pictures are not
-PUBLIC_FILES = (
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "config.json",
-    "preprocessor_config.json",
-    "adapter_config.json",
-    "*.py",
-    "README.md",
-)
 
 
 class VideoMAETrainer(Trainer):
@@ -77,7 +67,6 @@ class VideoMAETrainer(Trainer):
             super().__init__(model, args, *others, **kwargs)
         check_sharding(self)
         self.probe, self.record = probe, record
-        self.scores: dict[str, float] = {}  # scores of the last evaluation
         self._seconds_waiting = self._seconds_computing = 0.0
         self._clips_timed = self._steps_timed = 0
         self._step = StepRecord()
@@ -216,6 +205,8 @@ class VideoMAETrainer(Trainer):
             super()._save_checkpoint(model, trial)
             if self.record is not None and self.args.should_save:
                 self.record.write(folder, step=self.state.global_step, files=list_files(folder))
+        if self.args.push_to_hub and self.is_world_process_zero():
+            self.uploads.add_checkpoint(folder, self.state.global_step)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if not self.args.fsdp2:
@@ -238,18 +229,33 @@ class VideoMAETrainer(Trainer):
             flush_to_disk(output_dir)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Saves the model, and its average in the folder `ema`; after a run with `evaluate_ema`, only the average."""
-        folder = output_dir or self.args.output_dir
+        """Saves the model, and its average in the folder `ema`; after a run with `evaluate_ema`, only the average.
+
+        After a run with adapters, it saves the merged model, and the adapters in the folder `adapter`. Nothing is
+        uploaded, which transformers would do here; see `push_to_hub`.
+        """
+        folder, save = output_dir or self.args.output_dir, partial(super().save_model, _internal_call=True)
         with folder_named(folder):
-            if self.average is None:
-                super().save_model(folder, _internal_call)
+            if self.args.lora_rank and not _internal_call:
+                save_merged(self, folder)
+            elif self.average is None:
+                save(folder)
             elif self.args.evaluate_ema and not _internal_call:
                 with self.average.applied(self.model):
-                    super().save_model(folder, _internal_call)
+                    save(folder)
             else:
                 with self.average.applied(self.model):
-                    super().save_model(str(Path(folder, "ema")), _internal_call=True)
-                super().save_model(folder, _internal_call)
+                    save(str(Path(folder, "ema")))
+                save(folder)
+            if self.args.lora_rank and _internal_call and self.args.should_save:
+                save_config(self.accelerator.unwrap_model(self.model), folder)
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Creates the repository, at the start, so that a run that may not upload ends before it trains."""
+        if self.is_world_process_zero():
+            self.uploads = HubUploads(self.args, token=token, private=private)
+            self.hub_model_id = self.uploads.destination.repo_id
+        self.push_in_progress = None  # of transformers, not used
 
     def push_to_hub(
         self,
@@ -260,63 +266,27 @@ class VideoMAETrainer(Trainer):
         private: bool | None = None,
         **kwargs,
     ) -> CommitInfo | Future[CommitInfo] | None:
-        """Uploads weights, configuration, processor, their code and a model card, in one commit.
+        """Saves the model in `output_dir` and uploads the folder that `videomae push` builds of it, in one commit.
 
         The method of transformers would upload the whole output_dir: settings with paths of this machine, logs, and
-        pictures of the videos. `push_to_hub.py` also verifies that the result loads.
+        pictures of the videos. Other arguments of it, which describe the model card, are ignored.
+
+        Raises:
+            UploadError: the Hub refuses, or cannot be reached; the message has the command to repeat it.
         """
         if self.hub_model_id is None:
             self.init_hf_repo(token=token, private=private)
-        self.save_model(_internal_call=True)
+        self.save_model()
         if not self.is_world_process_zero():
             return None
-        settings = {} if self.record is None else self.record.settings
-        model = self.accelerator.unwrap_model(self.model)
-        model = model if isinstance(model, PreTrainedModel) else model.get_base_model()  # adapters
-        card = Checkpoint(self.args.output_dir, model, self.processing_class, settings, self.scores)
-        model_card(card, self.hub_model_id, None, None).save(Path(self.args.output_dir, "README.md"))
-        self._finish_current_push()
-        return self._upload(self.args.output_dir, commit_message, token, revision, as_future=not blocking)
+        return self.uploads.finish(self.args.output_dir, commit_message, revision, blocking=blocking)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Uploads the model of a checkpoint and, with hub_strategy checkpoint or all_checkpoints, all of its files."""
-        strategy = str(getattr(self.args.hub_strategy, "value", self.args.hub_strategy))
-        if not self.is_world_process_zero() or strategy == "end":
-            return
-        if self.push_in_progress is not None and not self.push_in_progress.is_done() and not self.args.hub_always_push:
-            return
-        message = f"Training in progress, step {self.state.global_step}"
-        jobs = [self._upload(checkpoint_folder, message)]
-        if strategy in ("checkpoint", "all_checkpoints"):
-            place = "last-checkpoint" if strategy == "checkpoint" else Path(checkpoint_folder).name
-            jobs.append(self._upload(checkpoint_folder, f"{message}, checkpoint", place=place))
-        if self.push_in_progress is None or self.push_in_progress.is_done():
-            self.push_in_progress = PushInProgress(jobs)
-        else:
-            self.push_in_progress.jobs.extend(jobs)
+        """Uploads nothing: the checkpoint is not complete yet. `_save_checkpoint` uploads it afterwards."""
 
-    def _upload(
-        self,
-        folder: str,
-        message: str | None,
-        token: str | None = None,
-        revision: str | None = None,
-        *,
-        as_future: bool = True,
-        place: str | None = None,
-    ) -> CommitInfo | Future[CommitInfo]:
-        """Uploads a folder in one commit: its public files or, if `place` is given, all files to that folder."""
-        return HfApi().upload_folder(
-            repo_id=self.hub_model_id,
-            folder_path=folder,
-            path_in_repo=place,
-            commit_message=message,
-            token=token or self.args.hub_token,
-            revision=revision or self.args.hub_revision,
-            run_as_future=as_future,
-            allow_patterns=None if place else PUBLIC_FILES,
-            ignore_patterns=["*/*"] if not place else None,
-        )
+    def _finish_current_push(self) -> None:
+        if self.args.push_to_hub and self.is_world_process_zero():
+            self.uploads.wait()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         if self.args.fsdp2:
@@ -374,7 +344,6 @@ class VideoMAETrainer(Trainer):
         with random_state_kept(self.args.device):  # evaluation must not change the random state
             metrics = super().evaluate(*args, **kwargs)
         self.check_readable(metrics, kwargs.get("metric_key_prefix", "eval"))
-        self.scores = metrics
         return metrics
 
     def check_readable(self, metrics: dict, prefix: str = "eval") -> None:
