@@ -78,6 +78,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 def build_app(
     model: str | Path,
     *,
+    index: str | Path | None = None,
     examples: str | Path | None = None,
     device: str | None = None,
     dtype: str | None = None,
@@ -86,16 +87,17 @@ def build_app(
 
     Args:
         model: folder or Hub id of a checkpoint of any kind and layout, or of adapters.
+        index: a folder of features of the model, of `videomae extract`, whose nearest videos are found.
         examples: a folder or list of videos to choose from.
         device, dtype: see `videomae_hf.load`.
 
     Raises:
-        ValueError: a value is unknown.
+        ValueError: a value is unknown, or the features are of another model.
         OSError: there is no such model or folder.
     """
     from ..inference.app_page import build_page  # imported here: gradio is part of the extra "app"
 
-    showcase = open_showcase(model, device, dtype)
+    showcase = open_showcase(model, index, device, dtype)
     found = find_inputs([examples]) if examples else ()
     return build_page(
         showcase, list(islice((one.video for one in found if isinstance(one.video, str)), _MOST_EXAMPLES))
@@ -145,5 +147,6 @@ def main(arguments: list[str]) -> None:
     check_arguments(args)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that uploads are removed
     with private_folder():
-        page = build_app(args.model, examples=args.examples, device=args.device, dtype=args.dtype)
+        options = {name: getattr(args, name) for name in ("index", "examples", "device", "dtype")}
+        page = build_app(args.model, **options)
         serve(page, args.host, args.port, args.max_size, share=args.share)

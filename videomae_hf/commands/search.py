@@ -10,7 +10,7 @@ import torch
 from ..inference.contact_sheet import SUFFIXES, Strip, save_contact_sheet, strips_of, video_of
 from ..inference.extractor import Extraction, Extractor, load_encoder
 from ..inference.feature_folder import FeatureFolder
-from ..inference.search import Index, Match, Query, is_file
+from ..inference.search import Index, Match, Query, extraction_of, is_file
 from ..messages import printable
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from ..text_files import write_csv
@@ -63,21 +63,9 @@ def open_model(args: argparse.Namespace, folder: FeatureFolder) -> tuple[Extract
     Raises:
         ValueError: the model has other weights than that of the index.
     """
-    header = folder.header
-    encoder = load_encoder(args.model or header["model"], device=args.device, dtype=header["precision"])
-    encoder.processor = VideoMAEV2ImageProcessor.from_dict(header["processor"])
-    names = ("num_clips", "num_crops", "views", "float_pixels")
-    how = {name: header[name] for name in names}
-    windows = header["windows"]
-    if windows is not None:
-        unit = windows["unit"]
-        how |= {"window": f"{windows['length']:g}{unit}", "stride": f"{windows['stride']:g}{unit}"}
-        how["to_the_end"] = windows["to_the_end"]
-    how = Extraction(**how)
-    if encoder.header(how, header["model"], header["dtype"], header["layout"])["key"] != header["key"]:
-        other = args.model or header["model"]
-        raise ValueError(f"{other} is not the model of {folder.path}: it has other weights; give --model.")
-    return encoder, how
+    name = args.model or folder.header["model"]
+    encoder = load_encoder(name, device=args.device, dtype=folder.header["precision"])
+    return encoder, extraction_of(folder, encoder, name)
 
 
 def find_query(args: argparse.Namespace, index: Index) -> Query:

@@ -156,6 +156,9 @@ def _tabs(showcase: Showcase, video: gr.Video) -> None:
     if EVIDENCE in showcase.viewer.kinds:
         with gr.Tab("Evidence"):
             _evidence(showcase, video)
+    if showcase.neighbours is not None:
+        with gr.Tab("Nearest videos"):
+            _neighbours(showcase, video)
 
 
 def _picture(label: str, name: str) -> gr.Image:
@@ -282,3 +285,17 @@ def _evidence(showcase: Showcase, video: gr.Video) -> None:
         return showcase.evidence(video, None if label < 0 else showcase.predictor.head.labels[label])
 
     button.click(explain, [video, label], picture, api_name="evidence", **_ALONE)
+
+
+def _neighbours(showcase: Showcase, video: gr.Video) -> None:
+    button = gr.Button("Find", variant="primary", elem_id="find")
+    number = gr.Slider(1, 50, value=8, step=1, label="Matches")
+    picture = _picture("Nearest videos", "sheet")
+    headers = ["similarity", "video", "start", "end"]
+    matches = gr.Dataframe(headers=headers, label="Matches", interactive=False, elem_id="matches")
+
+    @answers
+    def find(video: Input, number: int):
+        return showcase.neighbours.find(video, int(number))
+
+    button.click(find, [video, number], [picture, matches], api_name="nearest", **_ALONE)

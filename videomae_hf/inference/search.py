@@ -12,7 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 from ..evaluation.features import allocated
+from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from ..text_files import whole_file
+from .extractor import Extraction, Extractor
 from .feature_folder import FeatureFolder
 
 
@@ -150,6 +152,31 @@ class Index:
         if len(self.rows) <= MANY_ROWS or self.uses_usearch:
             return None
         return f"numpy compares {len(self.rows):,} rows; usearch is faster: pip install 'videomae_hf[search]'"
+
+
+def extraction_of(folder: FeatureFolder, encoder: Extractor, name: str) -> Extraction:
+    """How the features of a folder were computed; the encoder gets the processor of the folder.
+
+    Args:
+        folder: the folder.
+        encoder: the model, with the precision of the folder.
+        name: name of the model, for messages.
+
+    Raises:
+        ValueError: the model has other weights than that of the folder.
+    """
+    header = folder.header
+    encoder.processor = VideoMAEV2ImageProcessor.from_dict(header["processor"])
+    how = {name: header[name] for name in ("num_clips", "num_crops", "views", "float_pixels")}
+    windows = header["windows"]
+    if windows is not None:
+        unit = windows["unit"]
+        how |= {"window": f"{windows['length']:g}{unit}", "stride": f"{windows['stride']:g}{unit}"}
+        how["to_the_end"] = windows["to_the_end"]
+    how = Extraction(**how)
+    if encoder.header(how, header["model"], header["dtype"], header["layout"])["key"] != header["key"]:
+        raise ValueError(f"{name} is not the model of {folder.path}: it has other weights.")
+    return how
 
 
 def unit_rows(values: np.ndarray) -> np.ndarray:

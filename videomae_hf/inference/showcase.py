@@ -3,8 +3,9 @@
 
 import base64
 import io
+import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
@@ -19,17 +20,84 @@ from ..evaluation.strips import NAMES_WIDTH, slot_titles, titled_columns
 from ..messages import count
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from ..models.masking import token_counts
-from ..models.modeling_videomae_v2 import VideoMAEV2PreTrainedModel
+from ..models.modeling_videomae_v2 import VideoMAEV2ForVideoClassification, VideoMAEV2PreTrainedModel
 from ..models.video_sources import VideoSegment
+from .contact_sheet import Strip, save_contact_sheet, video_of
+from .extractor import Extractor
+from .feature_folder import FeatureFolder
 from .inputs import Input
 from .pictures import save_timeline_picture, thumbnails
 from .predictions import REGRESSION, Prediction, Timeline
 from .predictor import Predictor
+from .search import Index, Query, extraction_of
 from .visualization import EVIDENCE, RECONSTRUCTION, Viewer
 from .windows import Windows
 
 
-MOST_WINDOWS = 1000  # of a timeline, so that no video keeps the page busy for hours
+MOST_WINDOWS = 1000  # of a video, so that none keeps the page busy for hours
+
+
+class Neighbours:
+    """The nearest videos, or moments of videos, in a folder of features.
+
+    Args:
+        encoder: the model of the features, with their precision.
+        folder: the folder, of `videomae extract`.
+        name: name of the model, for messages.
+
+    Raises:
+        ValueError: the features are of another model, or not pooled.
+        OSError: it is not such a folder.
+    """
+
+    def __init__(self, encoder: Extractor, folder: FeatureFolder, name: str) -> None:
+        self.encoder, self.index = encoder, Index(folder)
+        self.how = extraction_of(folder, encoder, name)
+        self.names = _short_names(folder.records)
+
+    def find(self, video: Input, top_k: int = 8) -> tuple[Image.Image, list[list]]:
+        """A contact sheet, and rows of similarity, video, start and end; the nearest come first.
+
+        Raises:
+            VideoDecodeError, OSError, ValueError: the video cannot be read.
+        """
+        start = self._beginning(video)
+        found = self.encoder.extract(start, **vars(self.how))
+        times = torch.stack([found.starts, found.ends], dim=1).numpy()  # (Q, 2)
+        # Without a name, because an uploaded copy of a video in the folder is to find it
+        matches = self.index.search(Query("", found.values.numpy(), times), top_k)
+        strips = [Strip(video.name, "your video", start.video, float(times.min()), float(times.max()))]
+        for number, match in enumerate(matches, start=1):
+            name = self.names[match.path]
+            line = f"{match.similarity:.3f}   {match.start:.2f} to {match.end:.2f}"
+            source = video_of(self.index.folder.records[match.path])
+            strips.append(Strip(f"{number}  {name}", line, source, match.start, match.end))
+        rows = [[round(match.similarity, 3), self.names[match.path], round(match.start, 2), round(match.end, 2)]
+                for match in matches]  # fmt: skip
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "sheet.png")
+            save_contact_sheet(strips, self.encoder.processor, file)
+            with Image.open(file) as sheet:
+                return sheet.copy(), rows
+
+    def _beginning(self, video: Input) -> Input:
+        """The part of a video with `MOST_WINDOWS` windows; all of it, if the folder has features of whole videos."""
+        windows = self.how.windows(self.encoder.processor)
+        if windows is None:
+            return video
+        end = windows.length + (MOST_WINDOWS - 1) * windows.stride
+        bound = {"end": end} if windows.unit == "s" else {"end_frame": int(end)}
+        return Input(video.name, VideoSegment(video.video, **bound))
+
+
+def _short_names(paths: Iterable[str]) -> dict[str, str]:
+    """Names of videos without the folder that all of them lie in, which is nobody's business on a public page."""
+    paths = list(paths)
+    try:
+        common = os.path.commonpath([os.path.dirname(path) for path in paths])
+    except ValueError:  # addresses beside files, or files of several drives
+        return {path: os.path.basename(path) for path in paths}
+    return {path: path[len(common) :].lstrip("/\\") for path in paths}
 
 
 class Showcase:
@@ -43,6 +111,7 @@ class Showcase:
 
     Attributes:
         predictor: predicts videos; None unless the model is a trained classifier or regression model.
+        neighbours: finds videos in a folder of features; None without one.
         viewer: makes pictures.
         messages: what is unusual about the model.
     """
@@ -60,6 +129,7 @@ class Showcase:
         self.viewer = Viewer(model, processor, device)
         is_trained = EVIDENCE in self.viewer.kinds
         self.predictor = Predictor(model, processor, device=device, dtype=dtype) if is_trained else None
+        self.neighbours: Neighbours | None = None
         self.messages: list[str] = []
         self._clip_of = lru_cache(maxsize=1)(lambda path: self.viewer.clip(Input(path, path)))
 
@@ -79,6 +149,18 @@ class Showcase:
             kind = f"Model that predicts {outputs}" if is_regression else f"Classifier of {outputs}"
         height, width = config.image_hw
         return f"{kind}, for clips of {config.num_frames} frames of {height} x {width} pixels"
+
+    def open_index(self, folder: str | Path) -> None:
+        """Opens a folder of features of this model, for `neighbours`.
+
+        Raises:
+            ValueError: the features are of another model, or not pooled.
+            OSError: it is not such a folder.
+        """
+        features, model = FeatureFolder(folder), self.viewer.model
+        encoder = model if isinstance(model, VideoMAEV2ForVideoClassification) else model.base_model
+        options = {"device": self.viewer.device, "dtype": features.header["precision"]}
+        self.neighbours = Neighbours(Extractor(encoder, self.processor, **options), features, self.name)
 
     # --------------------------------------------------------------------------------------------------- predictions
 
@@ -174,21 +256,27 @@ class Showcase:
 
 
 def open_showcase(
-    model: str | Path, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
+    model: str | Path,
+    index: str | Path | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
 ) -> Showcase:
     """Opens a model for the page of `videomae app`.
 
     Args:
         model: folder or Hub id of a pretrained or finetuned checkpoint of any layout, or of adapters.
+        index: a folder of features of this model, of `videomae extract`.
         device, dtype: see `videomae_hf.load`.
 
     Raises:
-        ValueError: a value is unknown.
-        OSError: there is no such model.
+        ValueError: a value is unknown, or the features are of another model.
+        OSError: there is no such model, or no such folder.
     """
     opened, messages = open_checkpoint(str(model))
     processor = checkpoint_processor(str(model), opened.config, video_backend="auto")
     name = Path(model).resolve().name if Path(model).is_dir() else str(model)  # no path of this machine on the page
     showcase = Showcase(name, opened, processor, device=device, dtype=dtype)
     showcase.messages += messages
+    if index is not None:
+        showcase.open_index(index)
     return showcase
