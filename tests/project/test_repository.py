@@ -83,4 +83,6 @@ def test_workflows_call_targets_that_exist(workflow):
 
 def test_type_information_is_installed():
     assert (REPO / "videomae_hf" / "py.typed").is_file()
-    assert PYPROJECT["tool"]["setuptools"]["package-data"] == {"videomae_hf": ["py.typed"]}
+    data = PYPROJECT["tool"]["setuptools"]["package-data"]
+    assert data == {"videomae_hf": ["py.typed", "checkpoints/model_card.md"]}
+    assert all((REPO / "videomae_hf" / name).is_file() for name in data["videomae_hf"])
