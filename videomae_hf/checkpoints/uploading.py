@@ -43,6 +43,7 @@ class Destination:
         create_pr: open a pull request instead.
         private: make a new repository private; an existing public one is refused.
         token: None is that of `hf auth login` or HF_TOKEN.
+        repo_type: `"model"`, or `"space"` for a page in gradio.
     """
 
     repo_id: str
@@ -50,6 +51,7 @@ class Destination:
     create_pr: bool = False
     private: bool | None = None
     token: str | None = None
+    repo_type: str = "model"
 
 
 def prepare_repository(destination: Destination) -> Destination:
@@ -59,12 +61,15 @@ def prepare_repository(destination: Destination) -> Destination:
         UploadError: the Hub refuses, or cannot be reached.
         ValueError: a private repository was requested, but it exists and is public.
     """
-    api = HfApi(token=destination.token)
+    api, kind = HfApi(token=destination.token), {"repo_type": destination.repo_type}
+    sdk = {"space_sdk": "gradio"} if destination.repo_type == "space" else {}
     with upload_errors(destination.repo_id):
-        repo_id = api.create_repo(destination.repo_id, private=destination.private, exist_ok=True).repo_id
-        public = destination.private and api.model_info(repo_id).private is False
+        repo_id = api.create_repo(
+            destination.repo_id, private=destination.private, exist_ok=True, **kind, **sdk
+        ).repo_id
+        public = destination.private and api.repo_info(repo_id, **kind).private is False
         if not public and destination.revision and not destination.revision.startswith("refs/"):
-            api.create_branch(repo_id, branch=destination.revision, exist_ok=True)
+            api.create_branch(repo_id, branch=destination.revision, exist_ok=True, **kind)
     if public:
         raise ValueError(
             f"{repo_id} exists and is public; make it private in its settings on the Hub, or choose another name."
@@ -96,7 +101,8 @@ def upload(
             for name, path in paths.items()
         ]
         if place is None:
-            present = api.list_repo_files(repo_id, revision=destination.revision)
+            kind = destination.repo_type
+            present = api.list_repo_files(repo_id, revision=destination.revision, repo_type=kind)
             patterns = ("*",) if mirror else _READ_FIRST
             stale = [name for name in present if name not in paths and name != _KEPT and _matches(name, patterns)]
             operations += [CommitOperationDelete(path_in_repo=name) for name in stale]
@@ -104,6 +110,7 @@ def upload(
             repo_id=repo_id,
             operations=operations,
             commit_message=message,
+            repo_type=destination.repo_type,
             revision=destination.revision,
             create_pr=destination.create_pr,
         )

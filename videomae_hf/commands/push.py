@@ -21,6 +21,7 @@ from huggingface_hub.utils import validate_repo_id
 from ..checkpoints.bundle import build_bundle, build_transformers_copy, read_checkpoint, verify_bundle
 from ..checkpoints.model_card import TRANSFORMERS_BRANCH, Checkpoint, Publication
 from ..checkpoints.run_folders import run_folder
+from ..checkpoints.space import build_space, verify_space
 from ..checkpoints.uploading import Destination, add_tag, prepare_repository, upload
 
 
@@ -38,6 +39,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--also_transformers",
         action="store_true",
         help=f"also upload a copy for transformers' own classes to the branch {TRANSFORMERS_BRANCH}",
+    )
+    parser.add_argument(
+        "--space", action="store_true", help="also publish the page of `videomae app` for it, as the Space of that name"
     )
     card = parser.add_argument_group("model card")
     card.add_argument("--metrics", metavar="FILE", help="metrics.json of `videomae evaluate` [that in the checkpoint]")
@@ -66,6 +70,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise ValueError("--license_override is for the licence of --license, which is missing.")
     if args.create_pr and (args.revision or args.tag or args.also_transformers):
         raise ValueError("--create_pr cannot be combined with --revision, --tag or --also_transformers.")
+    if args.space and (args.create_pr or args.revision):
+        raise ValueError("--space shows the model on the main branch: leave out --revision and --create_pr.")
     if args.max_shard_size and not re.fullmatch(r"\d+(\.\d+)?[KMGT]B", args.max_shard_size):
         raise ValueError(f"--max_shard_size {args.max_shard_size} must be a size such as 500MB or 2GB.")
     if args.reconstructions < 0:
@@ -77,23 +83,39 @@ def check_arguments(args: argparse.Namespace) -> None:
 def main(arguments: list[str]) -> None:
     args = parse_arguments(arguments)
     check_arguments(args)
-    checkpoint = read_checkpoint(args.checkpoint, args.metrics)
-    names = ("repo_id", "license", "license_override", "dataset", "example", "reconstructions", "max_shard_size")
-    publication = Publication(**{name: getattr(args, name) for name in names})
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(args.dry_run or Path(scratch, "bundle"))
         copy = folder.with_name(f"{folder.name}-{TRANSFORMERS_BRANCH}") if args.also_transformers else None
-        if copy is not None:  # first, because it may be refused
-            differences = build_transformers_copy(checkpoint, publication, copy)
-            print("\n".join(["The copy for transformers:", *differences]))
-        build_bundle(checkpoint, publication, folder)
-        verify_bundle(checkpoint, folder)
-        print("\n".join(notes(checkpoint, publication, folder)))
+        space = folder.with_name(f"{folder.name}-space") if args.space else None
+        is_there = args.space and args.checkpoint == args.repo_id and not Path(args.checkpoint).exists()
+        if not is_there:
+            build(args, folder, copy)
+        if space is not None:
+            build_space(args.repo_id, space, args.example)
+            verify_space(args.repo_id if is_there else folder, space)
+            print("The page of the Space was built from its own files.")
+        folders = [made for made in (None if is_there else folder, copy, space) if made is not None]
         if args.dry_run:
-            ready = f"{folder} and {copy} are" if copy else f"{folder} is"
+            ready = f"{' and '.join(map(str, folders))} {'are' if len(folders) > 1 else 'is'}"
             print(f"Dry run: nothing was uploaded. {ready} ready; without --dry_run, {args.repo_id} gets this.")
-        else:
+            return
+        if not is_there:
             ship(args, folder, copy)
+        if space is not None:
+            ship_space(args, space)
+
+
+def build(args: argparse.Namespace, folder: Path, copy: Path | None) -> None:
+    """Builds and verifies the folder, and the copy for transformers."""
+    checkpoint = read_checkpoint(args.checkpoint, args.metrics)
+    names = ("repo_id", "license", "license_override", "dataset", "example", "reconstructions", "max_shard_size")
+    publication = Publication(**{name: getattr(args, name) for name in names})
+    if copy is not None:  # first, because it may be refused
+        differences = build_transformers_copy(checkpoint, publication, copy)
+        print("\n".join(["The copy for transformers:", *differences]))
+    build_bundle(checkpoint, publication, folder)
+    verify_bundle(checkpoint, folder)
+    print("\n".join(notes(checkpoint, publication, folder)))
 
 
 def notes(checkpoint: Checkpoint, publication: Publication, folder: Path) -> list[str]:
@@ -126,3 +148,11 @@ def ship(args: argparse.Namespace, folder: Path, copy: Path | None) -> None:
     if copy is not None:
         destination = prepare_repository(Destination(args.repo_id, revision=TRANSFORMERS_BRANCH))
         print(upload(copy, destination, args.commit_message, mirror=True).commit_url)
+
+
+def ship_space(args: argparse.Namespace, space: Path) -> None:
+    """Uploads the folder of the Space, and prints its address."""
+    destination = prepare_repository(Destination(args.repo_id, repo_type="space", private=args.private or None))
+    print(upload(space, destination, args.commit_message).commit_url)
+    if args.private:
+        print("The Space is private, too. To load the model it needs a token: add HF_TOKEN to its secrets on the Hub.")
