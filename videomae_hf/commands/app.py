@@ -97,6 +97,8 @@ def build_app(
     """
     from ..inference.app_page import build_page  # imported here: gradio is part of the extra "app"
 
+    if examples is not None and not Path(examples).exists():
+        raise FileNotFoundError(f"There is no folder of examples {examples}.")
     showcase = open_showcase(model, index, device, dtype)
     found = find_inputs([examples]) if examples else ()
     return build_page(
