@@ -134,6 +134,10 @@ class Handler(BaseHTTPRequestHandler):
             return b"".join(chunks)
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
+    def plain_path(self) -> str:
+        """The path of the request; a Space me/a is the repository me/a:space here."""
+        return re.sub(r"^/api/spaces/([^/]+/[^/]+)", r"/api/models/\1:space", unquote(urlsplit(self.path).path))
+
     def faulty(self) -> bool:
         """Whether a fault has taken the place of the answer."""
         request = f"{self.command} {self.path}"
@@ -161,7 +165,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         if self.faulty():
             return
-        data, path = self.body(), unquote(urlsplit(self.path).path)
+        data, path = self.body(), self.plain_path()
         if path == "/api/validate-yaml":  # sent without a token
             return self.reply(200, {"errors": [], "warnings": []})
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -169,10 +173,12 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/api/repos/create":
             wanted = json.loads(data)
             name = f"{wanted.get('organization') or 'me'}/{wanted['name']}"
+            space = wanted.get("type") == "space"
+            place, name = (f"spaces/{name}", f"{name}:space") if space else (name, name)
             status = 409 if name in self.server.repositories else 200
             self.server.repositories.setdefault(name, {})
             self.server.private.setdefault(name, wanted.get("visibility") == "private" or wanted.get("private") is True)
-            return self.reply(status, {"url": f"{self.server.url}/{name}", "name": name})
+            return self.reply(status, {"url": f"{self.server.url}/{place}", "name": name})
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(branch|tag|preupload|commit)/(.+)", path):
             return getattr(self, match.group(2))(match.group(1), match.group(3), data)
         if path.endswith(".git/info/lfs/objects/batch"):
@@ -226,13 +232,14 @@ class Handler(BaseHTTPRequestHandler):
             elif entry["key"] == "deletedFile":
                 del files[value["path"]]
         commit = commit_id(files)
-        url = f"{self.server.url}/{name}/commit/{commit}"
+        place = f"spaces/{name.removesuffix(':space')}" if name.endswith(":space") else name
+        url = f"{self.server.url}/{place}/commit/{commit}"
         self.reply(200, {"commitUrl": url, "commitOid": commit, "hookOutput": "", **answer})
 
     def do_GET(self):
         if self.faulty():
             return
-        path = unquote(urlsplit(self.path).path)
+        path = self.plain_path()
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/(.+)", path):
             files = self.server.files(*match.groups())
             if files is None:

@@ -127,7 +127,7 @@ def private_folder() -> Iterator[None]:
 def serve(
     page: "gradio.Blocks", host: str | None = HOST, port: int | None = PORT, max_size: str = "500MB", *, share=False
 ) -> None:
-    """Serves a page until Ctrl-C, and prints its addresses.
+    """Serves a page until Ctrl-C or SIGTERM, and prints its addresses.
 
     Args:
         page: the page.
@@ -137,6 +137,7 @@ def serve(
     """
     from ..inference.app_page import launch_page
 
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that uploads are removed
     local, public = launch_page(page, host, port, max_size, share=share)
     print(f"The page is at {local} until Ctrl-C.", flush=True)
     if share:
@@ -147,7 +148,6 @@ def serve(
 def main(arguments: list[str]) -> None:
     args = parse_arguments(arguments)
     check_arguments(args)
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that uploads are removed
     with private_folder():
         options = {name: getattr(args, name) for name in ("index", "examples", "device", "dtype")}
         page = build_app(args.model, **options)

@@ -87,7 +87,7 @@ def answers(function: Callable) -> Callable:
 
 def _line(text: str) -> gr.Error:
     # gradio renders messages as HTML, and those about videos hold their names.
-    return gr.Error(html.escape(printable(text)), duration=None, print_exception=False)
+    return gr.Error(html.escape(printable(text), quote=False), duration=None, print_exception=False)
 
 
 def build_page(showcase: Showcase, examples: Sequence[str | Path] = ()) -> gr.Blocks:
