@@ -170,8 +170,8 @@ def test_nothing_outside_the_uploads_is_read(served, video, place):
     assert served.http.get(f"/file={video}").content == secret.read_bytes()
 
 
-def test_no_address_is_fetched(served, monkeypatch):
-    """Neither for a video, after an example was chosen as well, nor through the address of files."""
+def test_no_address_is_fetched(served):
+    """Neither for a video, nor through the address of files."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

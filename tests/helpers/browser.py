@@ -6,6 +6,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,14 @@ _OPTIONS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
     "--remote-debugging-pipe",
 )  # fmt: skip
+# The browser reads commands from file 3 and writes to file 4, whatever the numbers of the pipes are.
+_START = """
+import fcntl, os, sys
+here, there = (fcntl.fcntl(int(one), fcntl.F_DUPFD, 10) for one in sys.argv[1:3])
+os.dup2(here, 3)
+os.dup2(there, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Browser:
@@ -35,8 +44,7 @@ class Browser:
 
     def __init__(self, folder: Path, size: tuple[int, int] = (1280, 1000)) -> None:
         (here, to_browser), (from_browser, there) = os.pipe(), os.pipe()
-        # The browser reads commands from file 3 and writes to file 4.
-        command = ["sh", "-c", f'exec "$0" "$@" 3<&{here} 4>&{there}', CHROMIUM, *_OPTIONS]
+        command = [sys.executable, "-S", "-c", _START, str(here), str(there), CHROMIUM, *_OPTIONS]
         command += [f"--window-size={size[0]},{size[1]}", f"--user-data-dir={folder}", "about:blank"]
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self.process = subprocess.Popen(command, pass_fds=(here, there), start_new_session=True, **quiet)
