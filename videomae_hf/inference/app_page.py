@@ -162,9 +162,11 @@ def _tabs(showcase: Showcase, video: gr.Video) -> None:
 
 
 def _picture(label: str, name: str) -> gr.Image:
-    # Without the button "share", which would upload the picture
+    # Without the button "share", which would upload the picture; the label would hide its upper left corner
     buttons = ["download", "fullscreen"]
-    return gr.Image(label=label, elem_id=name, type="pil", format="png", interactive=False, buttons=buttons)
+    return gr.Image(
+        label=label, elem_id=name, type="pil", format="png", interactive=False, buttons=buttons, show_label=False
+    )
 
 
 def _prediction(showcase: Showcase, video: gr.Video) -> None:
@@ -220,16 +222,12 @@ def _reconstruction(showcase: Showcase, video: gr.Video) -> None:
     config = showcase.viewer.model.config
     button = gr.Button("Reconstruct", variant="primary", elem_id="reconstruct")
     with gr.Row():
-        mask_type = gr.Dropdown(list(ENCODER_MASKS), value=config.mask_type, label="Mask of the encoder")
-        mask_ratio = gr.Slider(
-            0, 0.99, value=config.mask_ratio, step=0.01, label="Hidden from the encoder", elem_id="mask_ratio"
-        )
+        mask_type = gr.Dropdown(list(ENCODER_MASKS), value=config.mask_type, label="Mask type")
+        mask_ratio = gr.Slider(0, 0.99, value=config.mask_ratio, step=0.01, label="Mask ratio", elem_id="mask_ratio")
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**63 - 1)
     with gr.Row():
-        decoder_type = gr.Dropdown(list(DECODER_MASKS), value=config.decoder_mask_type, label="Mask of the decoder")
-        decoder_ratio = gr.Slider(
-            0, 0.99, value=config.decoder_mask_ratio, step=0.01, label="Not decoded in training (0: all hidden are)"
-        )
+        decoder_type = gr.Dropdown(list(DECODER_MASKS), value=config.decoder_mask_type, label="Decoder mask type")
+        decoder_ratio = gr.Slider(0, 0.99, value=config.decoder_mask_ratio, step=0.01, label="Decoder mask ratio")
     picture = _picture("Reconstruction", "reconstruction")
     note = gr.Markdown(label="note")
     moving = gr.HTML(label="moving", elem_id="moving")
