@@ -14,7 +14,7 @@ VERBS = {
     "finetune": "train a classifier or a regressor on labelled videos",
     "evaluate": "score a finetuned checkpoint, or predict videos without labels",
     "predict": "label your own videos with a trained model: files, folders, long videos, cameras",
-    "visualize": "show what a model makes of videos: reconstruction, attention, evidence for a class, a map of a folder",
+    "visualize": "show reconstructions, attention and evidence for a class in videos, and a map of a folder",
     "export": "export a model to ONNX, OpenVINO, torch.export or ExecuTorch, with its preprocessing, and check it",
     "benchmark": "measure clips per second and memory of a model on this machine: eager, compiled, bf16, exported",
     "probe": "fit a linear, attentive or k-NN probe to frozen features, or one by the protocol of V-JEPA 2 or MTEB",

@@ -54,7 +54,7 @@ class Viewer:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The `KINDS` of pictures that the model can make: a decoder reconstructs, a trained classifier has evidence."""
+        """The `KINDS` that the model can show: a decoder reconstructs, and a trained classifier has evidence."""
         is_trained = not set(self.model.new_parts) & {*self.model.head_parts}
         if isinstance(self.model, VideoMAEV2ForPreTraining) and is_trained:
             return RECONSTRUCTION, ATTENTION
