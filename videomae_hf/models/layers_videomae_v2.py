@@ -50,7 +50,7 @@ def patchify(
 
 
 def _all_patches(pixel_values: torch.Tensor, tubelet_size: int, height: int, width: int) -> torch.Tensor:
-    """(B, T, C, H, W) -> (B, L, t * h * w * C), with at most six axes in between: ExecuTorch's XNNPACK takes no more."""
+    """(B, T, C, H, W) -> (B, L, t * h * w * C), through at most six axes, since ExecuTorch's XNNPACK takes no more."""
     rows, columns = pixel_values.shape[3] // height, pixel_values.shape[4] // width
     # (B, T, C, H, W) -> (B * T * C, H', h, W', w) -> (B * T * C, H', W', h, w)
     patches = pixel_values.flatten(0, 2).unflatten(2, (columns, width)).unflatten(1, (rows, height)).transpose(2, 3)
