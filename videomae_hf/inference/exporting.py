@@ -98,14 +98,15 @@ def export_model(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as place:
         written = Path(place) / "export"
-        with _quiet():
+        with quiet():
             _export(exporter, model, to, written)
             differences, largest = _compare(model, written, clips)
         for output, difference in differences.items():
-            if not difference <= tolerance * max(largest[output], 1.0):  # NaN is refused, too
+            allowed = tolerance * max(largest[output], 1.0)
+            if not difference <= allowed:  # NaN is refused, too
                 raise ValueError(
                     f"The exported model differs: {output} by up to {difference:.3g}, where values reach "
-                    f"{largest[output]:.3g}; --tolerance {tolerance:g} allows {tolerance * max(largest[output], 1):.3g}."
+                    f"{largest[output]:.3g}; --tolerance {tolerance:g} allows {allowed:.3g}."
                 )
         write_preprocessing(written / "preprocessing.json", model, processor, _model_file(written))
         if folder.exists():
@@ -202,7 +203,7 @@ def _model_file(folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keeps back what the exporters of torch print and warn of: operators of packages that no model here uses."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

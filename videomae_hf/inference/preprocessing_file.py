@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Describes how clips are made for a model, in numbers and in words, so that a program in any language can repeat it."""
+"""Describes how clips are made for a model, in numbers and in words, for programs in any language."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ _SAMPLING_WORDS = {
     "uniform": "The video is divided into num_frames equal segments of N / num_frames frames, where N is the number of "
     "frames in the video. A single clip takes frame int((i + 1 / 2) * N / num_frames) of each segment i, clip k of K "
     "takes frame int((i + k / K) * N / num_frames), and none is past N - 1.",
-    "random": "Each clip begins at a random frame at which num_frames * sampling_rate frames are left, or at 0, and its "
+    "random": "Each clip begins at a random frame at which num_frames * sampling_rate frames are left, or at 0. Its "
     "frames are sampling_rate apart.",
 }
 _SHORT_WORDS = {
@@ -39,6 +39,11 @@ _SHORT_WORDS = {
     "loop": "Frames past the end of the video continue from its beginning (frame modulo N).",
     "error": "A video that is too short is refused.",
 }
+_CROP_WORDS = (
+    "Pad smaller frames with black to this size, with the odd pixel at the bottom and right. A single crop begins at "
+    "int(spare / 2) of both sides, where spare is the side minus that of the crop. Crop k of K begins at "
+    "int(k * spare / (K - 1)) of the longer side, and in the middle of the other."
+)
 _AVERAGE_WORDS = {
     MULTI_LABEL: "The probability of each label is the sigmoid of its logit, averaged over all views.",
     REGRESSION: "The values are the logits, averaged over all views, in the unit of the training data.",
@@ -79,10 +84,7 @@ def preprocessing_steps(processor: VideoMAEV2ImageProcessor) -> list[dict[str, A
         steps.append(_resize_step(processor))
     if processor.do_center_crop:
         crop = {"height": processor.crop_size.height, "width": processor.crop_size.width}
-        steps.append({"step": "crop", **crop, "words":
-                      "Pad smaller frames with black to this size, with the odd pixel at the bottom and right. A single "
-                      "crop begins at int(spare / 2) of both sides, where spare is the side minus that of the crop. Crop "
-                      "k of K begins at int(k * spare / (K - 1)) of the longer side, and in the middle of the other."})  # fmt: skip
+        steps.append({"step": "crop", **crop, "words": _CROP_WORDS})
     if processor.do_rescale:
         steps.append({"step": "rescale", "factor": processor.rescale_factor, "words":
                       "Convert to float32 and multiply by the factor."})  # fmt: skip
@@ -92,7 +94,7 @@ def preprocessing_steps(processor: VideoMAEV2ImageProcessor) -> list[dict[str, A
         steps.append({"step": "normalize", "mean": mean, "std": std, "words":
                       "Subtract the mean of each channel, and divide by its deviation."})  # fmt: skip
     steps.append({"step": "layout", "layout": "BTCHW", "dtype": "float32", "words":
-                  "Stack the frames of a clip as (frames, channels, height, width), and clips as the first axis."})  # fmt: skip
+                  "Stack frames as (frames, channels, height, width), and clips along the first axis."})  # fmt: skip
     return steps
 
 
@@ -104,7 +106,7 @@ def _sampling_step(processor: VideoMAEV2ImageProcessor) -> dict[str, Any]:
         words += f" {_SHORT_WORDS[processor.short_video]}"
     if processor.fps is not None:
         words = (
-            f"Take the frame on display at each tick of a clock of about the video's own frame rate, a multiple of fps; "
+            "Take the frame on display at each tick of a clock of about the video's own frame rate, a multiple of fps; "
             f"sampling_rate is then the number of ticks in 1 / fps seconds, and N the number of ticks. {words}"
         )
     if processor.official_sampling:
@@ -121,10 +123,10 @@ def _resize_step(processor: VideoMAEV2ImageProcessor) -> dict[str, Any]:
         else "Scale to this height and width. "
     )
     if method != "nearest":
-        words += f"The filter is {method}, with pixel centres at 0.5, first across the rows and then down the columns, "
-        words += "and each of the two results is rounded to 8 bits. "
+        words += f"The filter is {method}, with pixel centres at 0.5. "
     if method != "nearest" and processor.antialias:
-        words += "When frames become smaller, the filter is widened by the same factor (antialias), as in Pillow."
+        words += "It works across the rows, and then down the columns of the result rounded to 8 bits. When frames "
+        words += "become smaller, it is widened by the same factor (antialias), as in Pillow."
     return {"step": "resize", **size, "resample": method, "antialias": processor.antialias, "words": words.strip()}
 
 
@@ -145,8 +147,8 @@ def _interface(model: VideoMAEV2PreTrainedModel) -> dict[str, Any]:
                    {"name": "decoded_ids", "dtype": "int64", "shape": ["batch", num_decoded]}]  # fmt: skip
         words = (
             "visible_ids are the tokens that the encoder sees, decoded_ids those to reconstruct, both ascending. Token "
-            "(slice * rows + row) * columns + column covers tubelet_size frames and a patch. logits holds the pixels of "
-            "each decoded token, frame by frame, row by row, with the channels varying fastest"
+            "(slice * rows + row) * columns + column covers tubelet_size frames and a patch. logits holds the pixels "
+            "of each decoded token, frame by frame, row by row, with the channels varying fastest"
         )
         words += ", minus the mean and divided by the deviation of the patch." if config.norm_pix_loss else "."
         return {"kind": "pretraining", "inputs": inputs, "output": "logits", "grid": grid,
