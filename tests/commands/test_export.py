@@ -17,6 +17,8 @@ import videomae_hf
 from videomae_hf import VideoMAEV2ForPreTraining, VideoMAEV2ImageProcessor, VideoMAEV2Model, cli
 from videomae_hf.commands import export
 from videomae_hf.inference import exporting
+from videomae_hf.inference.benchmarking import runner_of
+from videomae_hf.inference.preprocessing_file import preprocessing_steps
 from videomae_hf.models.image_processing_videomae_v2 import clip_options, normalization_options
 
 
@@ -60,6 +62,11 @@ def test_a_classifier_in_onnx(place):
     for batch in (1, 2, 7):
         (found,) = session.run(["logits"], {"pixel_values": clips[:batch].numpy()})
         np.testing.assert_allclose(found, predictor.clip_logits(clips[:batch]), atol=1e-4)
+
+
+def test_the_benchmark_runs_it(place):
+    run = runner_of("onnxruntime", str(place / "model"), place / "onnx", torch.device("cpu"))
+    run(1), run(3)
 
 
 def test_the_steps_are_told_in_numbers_and_words(place):
@@ -133,17 +140,11 @@ def test_pixels_of_the_runner(size, antialias):
 def test_frames_of_the_runner(frame_sampling, short_video, num_frames):
     options = {"frame_sampling": frame_sampling, "short_video": short_video, "sampling_rate": 2.5}
     processor = VideoMAEV2ImageProcessor(num_frames=8, **options)
-    step = exporting_step(processor)
+    step = preprocessing_steps(processor)[1]
     for num_clips in (1, 3):
         metadata = videomae_hf.models.image_processing_videomae_v2.VideoMetadata(num_frames)
         expected = processor.sample_frames(metadata, num_clips=num_clips).reshape(num_clips, 8)
         assert runner().sample_clips(num_frames, step, num_clips) == expected.tolist()
-
-
-def exporting_step(processor) -> dict:
-    from videomae_hf.inference.preprocessing_file import preprocessing_steps
-
-    return preprocessing_steps(processor)[1]
 
 
 @pytest.mark.parametrize(("model_class", "to"), [(VideoMAEV2Model, "torch_export"), (VideoMAEV2ForPreTraining, "onnx")])
