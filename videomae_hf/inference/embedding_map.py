@@ -22,13 +22,13 @@ from ..evaluation.few_shot import embeddings, head_norm_of
 from ..evaluation.reconstruction import to_unit_range
 from ..messages import count, printable
 from ..text_files import write_text
+from .embedding_page import PAGE
 from .inputs import Input, find_inputs, is_video_file
 from .loading import default_workers, load_ahead
 from .visualization import Viewer
 
 
 _THUMBNAIL_SIDE = 112  # pixels of the longer side
-_PAGE_FILE = Path(__file__).with_name("embedding_map.html")
 
 
 @dataclass(frozen=True, eq=False)

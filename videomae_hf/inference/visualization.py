@@ -117,10 +117,11 @@ class Viewer:
         maps = {"attention rollout": attention_rollout(self.model, clip)[0].cpu()}
         if layer is not None or head is not None:
             layer = -1 if layer is None else layer
-            heads = range(self.model.config.num_attention_heads) if head is None else [head]
+            check_head(self.model.config, layer, head)
+            found = head_attention(self.model, clip, layer)[0].cpu()  # (heads, T', H', W')
             number = layer % self.model.config.num_hidden_layers
-            for one in heads:
-                maps[f"layer {number}, head {one}"] = head_attention(self.model, clip, layer, one)[0].cpu()
+            for one in range(len(found)) if head is None else [head]:
+                maps[f"layer {number}, head {one}"] = found[one]
         return self._picture(clip, maps)
 
     def evidence(self, clip: torch.Tensor, label: str | None = None) -> Image.Image:

@@ -1,4 +1,8 @@
-<!doctype html>
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""The HTML page of the embedding map: a canvas, without any library. `{{TITLE}}` and `{{DATA}}` are put in by
+`write_map`."""
+
+PAGE = r"""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy"
@@ -135,3 +139,4 @@ window.onresize = paint;
 fit();
 </script>
 </html>
+"""
