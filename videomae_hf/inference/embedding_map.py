@@ -195,7 +195,4 @@ def write_map(path: Path, videos: Sequence[MappedVideo], projection: Projection,
     text = json.dumps(data).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     heading = html.escape(printable(f"{title}: {count(len(videos), 'video')}"))
     parts = {"{{TITLE}}": heading, "{{DATA}}": text}  # put in at once, since a name may look like a placeholder
-    page = re.sub(
-        "|".join(map(re.escape, parts)), lambda found: parts[found[0]], _PAGE_FILE.read_text(encoding="utf-8")
-    )
-    write_text(path, page)
+    write_text(path, re.sub("|".join(map(re.escape, parts)), lambda found: parts[found[0]], PAGE))
