@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import transformers
 from helpers.shared import REPO
 from helpers.tiny_models import build
 from helpers.trained_models import CLASSES, save_trained, write_three_motions
@@ -22,7 +23,8 @@ from videomae_hf.inference.preprocessing_file import preprocessing_steps
 from videomae_hf.models.image_processing_videomae_v2 import clip_options, normalization_options
 
 
-exporters = pytest.importorskip("transformers.exporters", reason="needs transformers 5.23")
+if tuple(map(int, transformers.__version__.split(".")[:2])) < (5, 23):
+    pytest.skip("needs the exporters of transformers 5.23", allow_module_level=True)
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
@@ -161,11 +163,23 @@ def test_other_models_and_formats(model_class, to, tmp_path, capsys):
     assert re.search(rf"^{output}: differs by at most \S+, where values reach \S+ \(1 clip, synthesised\)$", out, re.M)
     if to == "onnx":
         assert [one["shape"] for one in about["inputs"]] == [["batch", 4, 3, 32, 32], ["batch", 4], ["batch", 16]]
-    exported = exporters.ExportedModel.from_pretrained(tmp_path / "out")
+    exported = transformers.exporters.ExportedModel.from_pretrained(tmp_path / "out")
     inputs = exporting.example_inputs(model, torch.randn(3, 4, 3, 32, 32))
     torch.testing.assert_close(
         torch.as_tensor(exported(**inputs)[output]), model(**inputs)[output], atol=1e-4, rtol=1e-4
     )
+
+
+def test_of_an_untrained_classifier_the_encoder_is_exported(tmp_path, capsys):
+    model = build(VideoMAEV2Model)
+    model.save_pretrained(tmp_path / "model")
+    config = json.loads((tmp_path / "model/config.json").read_text())
+    config["architectures"] = ["VideoMAEForVideoClassification"]
+    (tmp_path / "model/config.json").write_text(json.dumps(config))
+    videomae_export(f"{tmp_path}/model {tmp_path}/out --to torch_export")
+    assert "has no trained head: its encoder is exported" in capsys.readouterr().err
+    about = json.loads((tmp_path / "out/preprocessing.json").read_text())
+    assert (about["kind"], about["output"]) == ("encoder", "last_hidden_state") and "labels" not in about
 
 
 def test_a_wrong_result_is_not_kept(place, tmp_path, monkeypatch):
@@ -185,14 +199,12 @@ def test_mistakes_are_told(place, tmp_path, monkeypatch, capsys):
         (f"{place}/model {place} --to onnx", f"{place} is not empty; choose a new folder"),
         (f"{place}/model {tmp_path}/out --to onnx --check {place}/b.mp4", "b.mp4"),
         (f"{place}/model {tmp_path}/out --to onnx --tolerance -1", "--tolerance -1.0 must be at least 0"),
+        (f"{place}/model {tmp_path}/out --to onnx --check camera:0", "Cameras and standard input cannot be checked"),
     ):
         with pytest.raises(SystemExit):
             videomae_export(line)
         assert message in capsys.readouterr().err
-    found = exporting.importlib.util.find_spec
-    monkeypatch.setattr(
-        exporting.importlib.util, "find_spec", lambda name: None if "exporters" in name else found(name)
-    )
-    with pytest.raises(ImportError, match=r"needs transformers 5.23 or newer, but \d\S* is installed"):
+    monkeypatch.setattr(exporting.transformers, "__version__", "5.17.0.dev0")
+    with pytest.raises(ImportError, match="needs transformers 5.23 or newer, but 5.17.0.dev0 is installed"):
         exporting.export_model(place / "model", tmp_path / "out", "onnx")
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from ..inference.exporting import FORMATS, export_model
-from ..inference.inputs import find_inputs
+from ..inference.inputs import find_inputs, is_endless
 from ..messages import count, printable
 
 
@@ -52,6 +52,8 @@ def main(arguments: list[str]) -> None:
     args = parse_arguments(arguments)
     if not args.tolerance >= 0:
         raise ValueError(f"--tolerance {args.tolerance} must be at least 0.")
+    if is_endless(args.check):
+        raise ValueError("Cameras and standard input cannot be checked; give videos, folders or lists.")
     videos = list(find_inputs(args.check)) if args.check else []
     exported = export_model(args.model, args.folder, args.to, check=videos, tolerance=args.tolerance)
     for message in exported.messages:

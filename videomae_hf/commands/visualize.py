@@ -159,7 +159,8 @@ def write_embedding(args: argparse.Namespace, viewer: Viewer) -> tuple[int, int]
     """The map of all videos; returns the numbers of videos on it and of those that could not be read."""
     args.embedding.parent.mkdir(parents=True, exist_ok=True)
     videos, failed = [], 0
-    found = [pair for source in args.inputs for pair in labelled_inputs(source, args.data_root)]
+    several = len(args.inputs) > 1
+    found = [pair for one in args.inputs for pair in labelled_inputs(one, args.data_root, is_class=several)]
     for video in tqdm(encode_videos(viewer, found, args.num_workers), total=len(found), unit="video", disable=None):
         if isinstance(video, MappedVideo):
             videos.append(video)

@@ -55,12 +55,15 @@ class Projection(NamedTuple):
     axes: tuple[str, str]
 
 
-def labelled_inputs(source: str, data_root: str | None = None) -> Iterator[tuple[Input, str | None]]:
+def labelled_inputs(
+    source: str, data_root: str | None = None, *, is_class: bool = False
+) -> Iterator[tuple[Input, str | None]]:
     """The videos of a folder or list with their labels: in a folder, the names of the folders that they lie in.
 
     Args:
         source: a folder, a list, or anything else that `find_inputs` takes.
         data_root: folder that relative paths in lists refer to; by default that of the list.
+        is_class: whether the name of the folder itself is a label, of the videos that lie directly in it.
 
     Raises:
         FileNotFoundError, ValueError: as in `find_inputs`.
@@ -75,7 +78,7 @@ def labelled_inputs(source: str, data_root: str | None = None) -> Iterator[tuple
         return
     for one in find_inputs([source], data_root):
         place = Path(one.name).parent
-        yield one, None if place == folder or not folder.is_dir() else place.name
+        yield one, place.name if folder.is_dir() and (is_class or place != folder) else None
 
 
 def encode_videos(

@@ -7,7 +7,6 @@ what was written with the model, and describes the preprocessing for programs wi
 
 import contextlib
 import importlib
-import importlib.util
 import io
 import logging
 import shutil
@@ -25,7 +24,11 @@ import transformers
 from ..checkpoints.opening import checkpoint_processor, open_checkpoint
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from ..models.masking import mask_to_ids, sample_masks, token_counts
-from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining, VideoMAEV2PreTrainedModel
+from ..models.modeling_videomae_v2 import (
+    VideoMAEV2ForPreTraining,
+    VideoMAEV2ForVideoClassification,
+    VideoMAEV2PreTrainedModel,
+)
 from .inputs import Input
 from .preprocessing_file import write_preprocessing
 
@@ -37,7 +40,7 @@ FORMATS = {
     "torch_export": ("dynamo", "torch>=2.11"),
     "executorch": ("executorch", "executorch"),
 }
-_EXPORTERS_SINCE = "5.23"  # the release of transformers whose exporters are tested here
+_EXPORTERS_SINCE = (5, 23)  # the release of transformers whose exporters are tested here
 _LARGEST_BATCH = 1024
 _BATCHES = (1, 3)  # sizes of the batches that are compared; the example has two clips
 
@@ -89,11 +92,10 @@ def export_model(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is not empty; choose a new folder.")
     exporter = _exporter(to)
-    model, messages = open_checkpoint(str(name))
+    model, messages = _trained_model(name)
     if to == "executorch" and isinstance(model, VideoMAEV2ForPreTraining):
         raise ValueError("ExecuTorch has no operator for the loss of a pretraining model; export it to another format.")
     processor = checkpoint_processor(str(name), model.config, video_backend="auto")
-    model = model.eval().requires_grad_(False)
     clips = comparison_clips(processor, check)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as place:
@@ -101,13 +103,7 @@ def export_model(
         with quiet():
             _export(exporter, model, to, written)
             differences, largest = _compare(model, written, clips)
-        for output, difference in differences.items():
-            allowed = tolerance * max(largest[output], 1.0)
-            if not difference <= allowed:  # NaN is refused, too
-                raise ValueError(
-                    f"The exported model differs: {output} by up to {difference:.3g}, where values reach "
-                    f"{largest[output]:.3g}; --tolerance {tolerance:g} allows {allowed:.3g}."
-                )
+        _refuse_differences(differences, largest, tolerance)
         write_preprocessing(written / "preprocessing.json", model, processor, _model_file(written))
         if folder.exists():
             folder.rmdir()
@@ -143,16 +139,36 @@ def comparison_clips(processor: VideoMAEV2ImageProcessor, videos: Sequence[Input
     return processor(frames, return_tensors="pt", **plain).pixel_values
 
 
+def _trained_model(name: str | Path) -> tuple[VideoMAEV2PreTrainedModel, list[str]]:
+    """The model of a checkpoint, or its encoder if its head was never trained; and messages about it."""
+    model, messages = open_checkpoint(str(name))
+    is_headless = isinstance(model, VideoMAEV2ForVideoClassification) and model.config.num_labels == 0
+    if is_headless or set(model.new_parts) & set(model.head_parts):
+        messages.append(f"{name} has no trained head: its encoder is exported")
+        model = model.base_model
+    return model.eval().requires_grad_(False), messages
+
+
+def _refuse_differences(differences: dict[str, float], largest: dict[str, float], tolerance: float) -> None:
+    for output, difference in differences.items():
+        allowed = tolerance * max(largest[output], 1.0)
+        if not difference <= allowed:  # NaN is refused, too
+            raise ValueError(
+                f"The exported model differs: {output} by up to {difference:.3g}, where values reach "
+                f"{largest[output]:.3g}; --tolerance {tolerance:g} allows {allowed:.3g}."
+            )
+
+
 def _exporter(to: str) -> tuple[Any, type]:
     """The exporter of a format, and the class of its options.
 
     Raises:
         ImportError: transformers has none, or a package is missing.
     """
-    if importlib.util.find_spec("transformers.exporters") is None:
+    if tuple(map(int, transformers.__version__.split(".")[:2])) < _EXPORTERS_SINCE:
         raise ImportError(
-            f"Exporting needs transformers {_EXPORTERS_SINCE} or newer, but {transformers.__version__} is installed: "
-            f"pip install -U transformers."
+            f"Exporting needs transformers {'.'.join(map(str, _EXPORTERS_SINCE))} or newer, but "
+            f"{transformers.__version__} is installed: pip install -U transformers."
         )
     auto = importlib.import_module("transformers.exporters.auto")
     config_class = auto.EXPORT_BACKENDS[FORMATS[to][0]].config
