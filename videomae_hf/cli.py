@@ -16,7 +16,7 @@ VERBS = {
     "predict": "label your own videos with a trained model: files, folders, long videos, cameras",
     "extract": "write features of any model for many videos, over many processes",
     "search": "find the nearest videos, or moments of videos, in a folder of features",
-    "visualize": "show what a model makes of videos: reconstruction, attention, evidence for a class, a map of a folder",
+    "visualize": "show reconstructions, attention and evidence for a class in videos, and a map of a folder",
     "export": "export a model to ONNX, OpenVINO, torch.export or ExecuTorch, with its preprocessing, and check it",
     "benchmark": "measure clips per second and memory of a model on this machine: eager, compiled, bf16, exported",
     "app": "open a page on which people try a model on their videos",

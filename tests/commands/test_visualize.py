@@ -163,6 +163,16 @@ def test_labels_of_a_list(command, tmp_path, place):
     assert [point["label"] for point in page_data(tmp_path / "map.html")["points"]] == [-1]
 
 
+@pytest.mark.parametrize(
+    ("inputs", "labels"), [("PLACE/videos/run", [-1, -1]), ("PLACE/videos/run list.txt", [0, 0, -1])]
+)
+def test_labels_of_class_folders(command, tmp_path, inputs, labels):
+    """As from the shell's my_videos/*; a single folder is no class."""
+    (tmp_path / "list.txt").write_text("run/a.mp4\n")
+    assert command(f"PLACE/classifier {inputs} --data_root PLACE/videos --embedding map.html")[0] == 0
+    assert [point["label"] for point in page_data(tmp_path / "map.html")["points"]] == labels
+
+
 def test_the_page_is_closed(tmp_path):
     """No name ends the script or becomes part of the page, and nothing is loaded from elsewhere."""
     hostile = "</script><script>alert(1)</script>&<!--{{DATA}}\u2028\x1b\udcff"

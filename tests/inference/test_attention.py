@@ -5,7 +5,7 @@ import torch
 from helpers.tiny_models import build, videos
 
 from videomae_hf import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, VideoMAEV2Model
-from videomae_hf.inference.attention import attention_rollout, class_evidence, head_attention
+from videomae_hf.inference.attention import attention_rollout, check_head, class_evidence, head_attention
 
 
 @pytest.mark.parametrize(
@@ -34,15 +34,15 @@ def test_single_heads():
     model = build(VideoMAEV2ForPreTraining)
     clips = videos(model.config)
     first, second = model.base_model(clips, output_attentions=True).attentions
-    for layer, head, expected in (
-        (0, 2, first[:, 2].mean(dim=1)),
-        (1, None, second.mean(dim=(1, 2))),
-        (-1, 0, second[:, 0].mean(dim=1)),
-    ):
-        torch.testing.assert_close(head_attention(model, clips, layer, head).flatten(1), expected.detach())
+    for layer, expected in ((0, first), (1, second), (-1, second)):
+        found = head_attention(model, clips, layer)
+        assert found.shape == (2, 3, 2, 4, 4)  # three heads, two time slots
+        torch.testing.assert_close(found.flatten(2), expected.mean(dim=2).detach())
     for layer, head, message in ((2, 0, "has 2 layers"), (-3, 0, "has 2 layers"), (0, 3, "has 3 heads")):
         with pytest.raises(ValueError, match=message):
-            head_attention(model, clips, layer, head)
+            check_head(model.config, layer, head)
+    with pytest.raises(ValueError, match="has 2 layers"):
+        head_attention(model, clips, 2)
 
 
 @pytest.mark.parametrize("fields", [{}, {"use_mean_pooling": False}, {"use_cosine_attention": True}])

@@ -3,8 +3,10 @@
 
 import argparse
 import sys
+from fractions import Fraction
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from ..inference.embedding_map import (
@@ -16,7 +18,7 @@ from ..inference.embedding_map import (
     umap_points,
     write_map,
 )
-from ..inference.inputs import Input, find_inputs, is_endless
+from ..inference.inputs import find_inputs, is_endless
 from ..inference.loading import INPUT_ERRORS
 from ..inference.pictures import file_stem
 from ..inference.visualization import (
@@ -76,7 +78,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--mask_ratio", type=float, metavar="R", help="share of hidden tokens [that of the model]")
     parser.add_argument("--decoder_mask_type", help="mask of the decoder [that of the model]")
     parser.add_argument("--decoder_mask_ratio", type=float, metavar="R",
-                        help="share of tokens that are not decoded; 0 decodes all hidden ones [that of the model]")  # fmt: skip
+                        help="share of tokens that are not decoded; 0 decodes all hidden ones")  # fmt: skip
     parser.add_argument("--seed", type=int, metavar="N", default=0, help="seed of the masks, and of UMAP [0]")
     parser.add_argument("--embedding", type=Path, metavar="FILE", help="write a map of the videos to this HTML file")
     parser.add_argument("--umap", action="store_true", help="place the videos by UMAP [by principal components]")
@@ -115,9 +117,10 @@ def kinds_of(args: argparse.Namespace, viewer: Viewer) -> tuple[str, ...]:
     return kinds
 
 
-def show(one: Input, viewer: Viewer, kinds: tuple[str, ...], args: argparse.Namespace, stem: str) -> list[Path]:
-    """Writes the pictures of a video."""
-    clip, fps = viewer.clip(one)
+def save_pictures(
+    clip: torch.Tensor, fps: Fraction, viewer: Viewer, kinds: tuple[str, ...], stem: str, args: argparse.Namespace
+) -> list[Path]:
+    """Writes the pictures of a clip (1, T, C, H, W)."""
     paths = []
     if RECONSTRUCTION in kinds:
         rows = viewer.reconstruction(clip, args.seed)
@@ -139,14 +142,15 @@ def write_pictures(args: argparse.Namespace, viewer: Viewer) -> tuple[int, int]:
     stems, failed = set(), 0
     inputs = list(find_inputs(args.inputs, args.data_root, note=say))
     for one in tqdm(inputs, unit="video", disable=None):
-        stem = file_stem(one.name, unique=file_stem(one.name) in stems)
         try:
-            paths = show(one, viewer, kinds, args, stem)
+            clip, fps = viewer.clip(one)
         except INPUT_ERRORS as error:
             failed += 1
             say(f"failed: {error}" if one.name in str(error) else f"failed: {one.name}: {error}")
             continue
+        stem = file_stem(one.name, unique=file_stem(one.name) in stems)
         stems.add(stem)
+        paths = save_pictures(clip, fps, viewer, kinds, stem, args)
         tqdm.write(printable(f"{one.name}: {', '.join(map(str, paths))}"), file=sys.stdout)
     return len(inputs) - failed, failed
 
@@ -155,7 +159,8 @@ def write_embedding(args: argparse.Namespace, viewer: Viewer) -> tuple[int, int]
     """The map of all videos; returns the numbers of videos on it and of those that could not be read."""
     args.embedding.parent.mkdir(parents=True, exist_ok=True)
     videos, failed = [], 0
-    found = [pair for source in args.inputs for pair in labelled_inputs(source, args.data_root)]
+    several = len(args.inputs) > 1
+    found = [pair for one in args.inputs for pair in labelled_inputs(one, args.data_root, is_class=several)]
     for video in tqdm(encode_videos(viewer, found, args.num_workers), total=len(found), unit="video", disable=None):
         if isinstance(video, MappedVideo):
             videos.append(video)

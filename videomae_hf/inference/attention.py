@@ -44,10 +44,8 @@ def attention_rollout(model: VideoMAEV2PreTrainedModel, pixel_values: torch.Tens
 
 
 @torch.no_grad()
-def head_attention(
-    model: VideoMAEV2PreTrainedModel, pixel_values: torch.Tensor, layer: int = -1, head: int | None = None
-) -> torch.Tensor:
-    """How much attention each token gets in one layer, on average over the tokens that attend to it.
+def head_attention(model: VideoMAEV2PreTrainedModel, pixel_values: torch.Tensor, layer: int = -1) -> torch.Tensor:
+    """How much attention each token gets from each head of a layer, on average over the tokens that attend to it.
 
     For a classifier that reads the first token only, the attention that this token pays.
 
@@ -55,23 +53,22 @@ def head_attention(
         model: a model with an encoder.
         pixel_values: (B, T, C, H, W), uint8 or normalised.
         layer: number of the layer from 0; negative numbers count from the last one.
-        head: number of the head from 0; None is the average over all heads.
 
     Returns:
-        float32 (B, T', H', W'), for each clip with the sum 1.
+        float32 (B, heads, T', H', W'), for each clip and head with the sum 1.
 
     Raises:
-        ValueError: there is no such layer or head.
+        ValueError: there is no such layer.
     """
-    check_head(model.config, layer, head)
+    check_head(model.config, layer)
     encoder = model.base_model
     layers = encoder.encoder.layer
     state = encoder.embeddings(pixel_values)
     for before in layers[: layer % len(layers)]:
         state = before(state)
     weights = _attention_weights(layers[layer], state)  # (B, heads, N, N)
-    weights = weights.mean(dim=1) if head is None else weights[:, head]  # (B, N, N)
-    return _map_of((_output_row(model, state)[:, None] @ weights)[:, 0], model)
+    received = _output_row(model, state)[:, None, None] @ weights  # (B, heads, 1, N)
+    return received[:, :, 0].unflatten(2, model.config.grid_size)  # (B, heads, N) -> (B, heads, T', H', W')
 
 
 def check_head(config: VideoMAEV2Config, layer: int, head: int | None = None) -> None:

@@ -22,13 +22,13 @@ from ..evaluation.few_shot import embeddings, head_norm_of
 from ..evaluation.reconstruction import to_unit_range
 from ..messages import count, printable
 from ..text_files import write_text
+from .embedding_page import PAGE
 from .inputs import Input, find_inputs, is_video_file
 from .loading import default_workers, load_ahead
 from .visualization import Viewer
 
 
 _THUMBNAIL_SIDE = 112  # pixels of the longer side
-_PAGE_FILE = Path(__file__).with_name("embedding_map.html")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +55,15 @@ class Projection(NamedTuple):
     axes: tuple[str, str]
 
 
-def labelled_inputs(source: str, data_root: str | None = None) -> Iterator[tuple[Input, str | None]]:
+def labelled_inputs(
+    source: str, data_root: str | None = None, *, is_class: bool = False
+) -> Iterator[tuple[Input, str | None]]:
     """The videos of a folder or list with their labels: in a folder, the names of the folders that they lie in.
 
     Args:
         source: a folder, a list, or anything else that `find_inputs` takes.
         data_root: folder that relative paths in lists refer to; by default that of the list.
+        is_class: whether the name of the folder itself is a label, of the videos that lie directly in it.
 
     Raises:
         FileNotFoundError, ValueError: as in `find_inputs`.
@@ -75,7 +78,7 @@ def labelled_inputs(source: str, data_root: str | None = None) -> Iterator[tuple
         return
     for one in find_inputs([source], data_root):
         place = Path(one.name).parent
-        yield one, None if place == folder or not folder.is_dir() else place.name
+        yield one, place.name if folder.is_dir() and (is_class or place != folder) else None
 
 
 def encode_videos(
@@ -195,7 +198,4 @@ def write_map(path: Path, videos: Sequence[MappedVideo], projection: Projection,
     text = json.dumps(data).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     heading = html.escape(printable(f"{title}: {count(len(videos), 'video')}"))
     parts = {"{{TITLE}}": heading, "{{DATA}}": text}  # put in at once, since a name may look like a placeholder
-    page = re.sub(
-        "|".join(map(re.escape, parts)), lambda found: parts[found[0]], _PAGE_FILE.read_text(encoding="utf-8")
-    )
-    write_text(path, page)
+    write_text(path, re.sub("|".join(map(re.escape, parts)), lambda found: parts[found[0]], PAGE))

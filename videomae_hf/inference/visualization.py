@@ -3,6 +3,7 @@
 
 import textwrap
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from .predictor import usable_device
 
 
 RECONSTRUCTION, ATTENTION, EVIDENCE = KINDS = ("reconstruction", "attention", "evidence")
-_NAME_COLUMNS = 22  # letters in a line of a row's name
+_NAME_COLUMNS, _LABEL_COLUMNS = 22, 28  # letters in a line of a row's name, and of a class in it
 _USUAL_RATE, _RATES = 8, (2, 30)  # frames per second of moving pictures, if the video has no timing; and bounds
 
 
@@ -55,7 +56,7 @@ class Viewer:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The `KINDS` of pictures that the model can make: a decoder reconstructs, a trained classifier has evidence."""
+        """The `KINDS` that the model can show: a decoder reconstructs, and a trained classifier has evidence."""
         is_trained = not set(self.model.new_parts) & {*self.model.head_parts}
         if isinstance(self.model, VideoMAEV2ForPreTraining) and is_trained:
             return RECONSTRUCTION, ATTENTION
@@ -94,9 +95,9 @@ class Viewer:
             options["do_sample_frames"] = len(one.video) != self.processor.num_frames
         found = self.processor(one.video, **options)
         metadata, rate = found.video_metadata[0], float(_USUAL_RATE)
-        span = metadata.frames_indices[-1] - metadata.frames_indices[0]
-        if metadata.fps and span > 0:
-            rate = metadata.fps * (len(metadata.frames_indices) - 1) / span
+        steps = [after - before for before, after in pairwise(metadata.frames_indices) if after > before]
+        if metadata.fps and steps:
+            rate = metadata.fps * len(steps) / sum(steps)
         rate = min(max(rate, _RATES[0]), _RATES[1])
         return found.pixel_values.to(self.device), Fraction(rate).limit_denominator(1000)
 
@@ -135,10 +136,11 @@ class Viewer:
         maps = {"attention rollout": attention_rollout(self.model, clip)[0].cpu()}
         if layer is not None or head is not None:
             layer = -1 if layer is None else layer
-            heads = range(self.model.config.num_attention_heads) if head is None else [head]
+            check_head(self.model.config, layer, head)
+            found = head_attention(self.model, clip, layer)[0].cpu()  # (heads, T', H', W')
             number = layer % self.model.config.num_hidden_layers
-            for one in heads:
-                maps[f"layer {number}, head {one}"] = head_attention(self.model, clip, layer, one)[0].cpu()
+            for one in range(len(found)) if head is None else [head]:
+                maps[f"layer {number}, head {one}"] = found[one]
         return self._picture(clip, maps)
 
     def evidence(self, clip: torch.Tensor, label: str | None = None) -> Image.Image:
@@ -160,7 +162,8 @@ class Viewer:
         else:
             number = _class_number(label, head.labels)
         value = f"{values[number]:.4g}" if head.problem_type == REGRESSION else f"{values[number]:.1%}"
-        name = textwrap.shorten(printable(head.labels[number]), 2 * _NAME_COLUMNS, placeholder="..")
+        name = printable(head.labels[number])
+        name = name if len(name) <= _LABEL_COLUMNS else f"{name[:_LABEL_COLUMNS]}.."
         name = textwrap.fill(f"evidence for {name} ({value}), gradient x attention", _NAME_COLUMNS)
         return self._picture(clip, {name: class_evidence(self.model, clip, number)[0].cpu()})
 

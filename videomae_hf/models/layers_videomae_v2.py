@@ -38,15 +38,27 @@ def patchify(
         (B, N or L, tubelet_size * patch_height * patch_width * C), with channels varying fastest.
     """
     height, width = patch_size
+    if token_ids is None:
+        return _all_patches(pixel_values, tubelet_size, height, width)
     # (B, T, C, H, W) -> (B, T', t, C, H', h, W', w) -> (B, T', H', W', t, h, w, C), still a view
     tubelets = pixel_values.unflatten(4, (-1, width)).unflatten(3, (-1, height)).unflatten(1, (-1, tubelet_size))
     tubelets = tubelets.permute(0, 1, 4, 6, 2, 5, 7, 3)
-    if token_ids is None:
-        return tubelets.flatten(1, 3).flatten(2)  # (B, L, t * h * w * C)
     rows, columns = tubelets.shape[2:4]
     batch = torch.arange(token_ids.shape[0], device=token_ids.device)[:, None]
     tubelets = tubelets[batch, token_ids // (rows * columns), token_ids // columns % rows, token_ids % columns]
     return tubelets.flatten(2)  # (B, N, t, h, w, C) -> (B, N, t * h * w * C)
+
+
+def _all_patches(pixel_values: torch.Tensor, tubelet_size: int, height: int, width: int) -> torch.Tensor:
+    """(B, T, C, H, W) -> (B, L, t * h * w * C), through at most six axes, since ExecuTorch's XNNPACK takes no more."""
+    rows, columns = pixel_values.shape[3] // height, pixel_values.shape[4] // width
+    # (B, T, C, H, W) -> (B * T * C, H', h, W', w) -> (B * T * C, H', W', h, w)
+    patches = pixel_values.flatten(0, 2).unflatten(2, (columns, width)).unflatten(1, (rows, height)).transpose(2, 3)
+    # -> (B * T', t, C, H' * W', h * w) -> (B * T', H' * W', t, h * w, C)
+    patches = patches.flatten(3).flatten(1, 2).unflatten(0, (-1, tubelet_size, pixel_values.shape[2]))
+    patches = patches.permute(0, 3, 1, 4, 2)
+    # -> (B, T' * H' * W', t * h * w * C)
+    return patches.flatten(2).unflatten(0, (-1, pixel_values.shape[1] // tubelet_size)).flatten(1, 2)
 
 
 def unpatchify(

@@ -1,4 +1,8 @@
-<!doctype html>
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""The HTML page of the embedding map: a canvas, without any library. `{{TITLE}}` and `{{DATA}}` are put in by
+`write_map`."""
+
+PAGE = r"""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy"
@@ -11,7 +15,8 @@
   h1 { font-size: 1rem; margin: 0 }
   main { position: relative; flex: 1; min-height: 0; border-top: 1px solid #ddd }
   canvas { position: absolute; width: 100%; height: 100%; cursor: grab; touch-action: none }
-  button { font: inherit; border: 1px solid #ccc; background: #fff; border-radius: 4px; padding: 0 .5rem; cursor: pointer }
+  button { font: inherit; border: 1px solid #ccc; background: #fff; border-radius: 4px; padding: 0 .5rem;
+           cursor: pointer }
   button[aria-pressed=false] { opacity: .35 }
   button i { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .4em }
   #tip { position: absolute; display: none; pointer-events: none; max-width: 22rem; background: #fff; padding: 6px;
@@ -49,7 +54,8 @@ data.labels.forEach((name, label) => {
 
 function fit() {
   const xs = points.map(p => p.x), ys = points.map(p => p.y);
-  const range = values => values.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]);
+  const wider = ([low, high], value) => [Math.min(low, value), Math.max(high, value)];
+  const range = values => values.reduce(wider, [Infinity, -Infinity]);
   const [x0, x1] = range(xs), [y0, y1] = range(ys), width = canvas.clientWidth, height = canvas.clientHeight;
   scale = 0.86 * Math.min(width / (x1 - x0 || 1), height / (y1 - y0 || 1));
   left = width / 2 - scale * (x0 + x1) / 2;
@@ -135,3 +141,4 @@ window.onresize = paint;
 fit();
 </script>
 </html>
+"""
