@@ -125,7 +125,9 @@ def main(arguments: list[str]) -> None:
     for match in matches:
         print(printable(f"{match.similarity:.4f}  {match.start:9.2f} to {match.end:9.2f}  {match.path}"))
     if args.csv:
-        rows = [[number, *match] for number, match in enumerate(matches, start=1)]
+        rows = [
+            [number, match.path, *(f"{value:.6g}" for value in match[1:])] for number, match in enumerate(matches, 1)
+        ]
         write_csv(args.csv, [["rank", *Match._fields], *rows])
     if args.picture:
         picture(args, index, query, matches)

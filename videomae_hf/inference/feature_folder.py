@@ -39,6 +39,7 @@ _LONGEST = 180  # bytes of a part of a name; file systems allow 255, of which su
 _NOT_IN_NAMES = re.compile(r"[^\w .,;()\[\]{}@+=~#&'!$%-]")
 _TENSORS_HEADER = 512  # bytes that a safetensors file has for the names and shapes of its tensors
 _DTYPES = {"float32": "F32", "float16": "F16"}
+_TORCH_DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
 class FeatureFolder:
@@ -158,7 +159,7 @@ class FeatureWriter:
         if not self.work.finish():
             return None
         records, failed = _read_manifest(self.path)
-        lines = (json.dumps(records[name], ensure_ascii=False) + "\n" for name in sorted(records))
+        lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records.values())
         write_text(self.path / f"{_MANIFEST}.jsonl", "".join(lines))
         if failed:
             write_csv(self.path / _FAILED, [("path", "reason"), *sorted(failed.items())])
@@ -197,7 +198,7 @@ def _check_header(folder: Path, header: dict[str, Any]) -> None:
 
 
 def _read_manifest(folder: Path) -> tuple[dict[str, dict], dict[str, str]]:
-    """The lines of the manifest by path, with those of its parts, and the reasons of failures.
+    """The lines of the manifest, sorted by path, with those of its parts, and the reasons of failures.
 
     Parts are read before the merged file: the process that merges them removes them afterwards.
     """
@@ -214,7 +215,7 @@ def _read_manifest(folder: Path) -> tuple[dict[str, dict], dict[str, str]]:
         else:
             kept = {key: value for key, value in record.items() if key != "at"}
             records[name] = _checked(kept, f"the manifest of {folder}")
-    return records, failed
+    return dict(sorted(records.items())), failed
 
 
 def _checked(record: Any, where: str) -> dict[str, Any]:
@@ -345,7 +346,7 @@ class FeatureFile:
         Raises:
             ValueError: a value is not finite in the dtype of the file.
         """
-        array = values.numpy().astype(self.dtype)
+        array = values.to(_TORCH_DTYPES[self.dtype]).numpy()
         if not np.isfinite(array).all():
             raise ValueError(f"its features are not finite in {self.dtype}")
         try:
