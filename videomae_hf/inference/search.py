@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from ..evaluation.features import allocated
 from ..text_files import whole_file
+from .extractor import Features
 from .feature_folder import FeatureFolder
 
 
@@ -52,6 +54,12 @@ class Query:
     name: str
     values: np.ndarray
     times: np.ndarray
+
+    @classmethod
+    def of(cls, found: Features) -> "Query":
+        """The query of a video whose features have been computed, in the same way as those of the index."""
+        times = torch.stack([found.starts, found.ends], dim=1)  # (Q, 2)
+        return cls(found.name, found.values.numpy(), times.numpy())
 
 
 class Index:
