@@ -67,7 +67,7 @@ def test_a_folder_of_features(command, place, tmp_path):
     status, out, err = command(line)
     assert status == 1 and f"failed: {place}/bad.mp4 cannot be decoded" in err
     assert "12 videos with features in out" in err
-    assert "2 videos of 14 have no features, for the reasons in out/failed.csv" in err
+    assert "2 videos of 14 without features, for the reasons in out/failed.csv" in err
     assert "clips/s, where decoding alone would give" in err and "features: pooled, mean of all tokens" in err
     records = [json.loads(text) for text in out.splitlines()]
     assert len(records) == 14 and sum("error" in one for one in records) == 2
@@ -164,7 +164,7 @@ def test_two_processes_of_which_one_is_killed(command, place, tmp_path, monkeypa
     assert command(line.replace("OUT", "out"))[0] == 0  # the same command, in both processes
     as_process(monkeypatch, 1)
     status, _, err = command(line.replace("OUT", "out"))
-    assert status == 1 and "1 video of 13 have no features" in err
+    assert status == 1 and "1 video of 13 without features" in err
     after = {path: path.stat().st_mtime_ns for path in tmp_path.glob("out/*/*.safetensors")}
     assert sum(after[path] != changed for path, changed in before.items()) <= 1  # killed before its line was written
     assert_like_one_process(tmp_path / "out", tmp_path / "alone")

@@ -33,8 +33,8 @@ def test_which_process_this_is(environment, share):
         ({"RANK": "2", "WORLD_SIZE": "2"}, "they need 0 <= rank < size"),
         ({"RANK": "0", "WORLD_SIZE": "two"}, "WORLD_SIZE=two"),
         (
-            {"RANK": "0", "WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "1", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "4"},
-            "srun started 4 tasks, but 2 know of each other",
+            {"RANK": "0", "WORLD_SIZE": "8", "GROUP_WORLD_SIZE": "1", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "4"},
+            "srun started 4 tasks, but 1 know of each other",
         ),
     ],
 )

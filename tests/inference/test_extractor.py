@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers.commands import videomae
 from helpers.indexed_video import indexed_frames, write_indexed_video
 from helpers.shared import TINY, randomize
 from helpers.tiny_models import build, opengvlab_folder
@@ -250,3 +251,20 @@ def test_frames_of_a_long_video_are_not_kept(encoder, tmp_path):
     found = encoder.extract(path, window="0.4", stride="0.2")
     np.testing.assert_allclose(found.ends - found.starts, 0.4, atol=1e-6)
     assert found.ends[-1] == pytest.approx(2.4) and len(found.values) == 11
+
+
+def test_other_layouts_of_a_checkpoint(place, encoder, video, tmp_path):
+    """transformers' layout, and adapters that are merged: the features are those of classification."""
+    peft = pytest.importorskip("peft")
+    videomae("convert", place / "trained", tmp_path / "theirs", "--to", "transformers")
+    theirs = videomae_hf.load_encoder(tmp_path / "theirs", device="cpu", sampling_rate=2)
+    torch.testing.assert_close(theirs.extract(video).values, encoder.extract(video).values, rtol=0, atol=1e-5)
+    base = VideoMAEV2ForVideoClassification.from_pretrained(place / "trained")
+    targets = {"target_modules": ["query", "value"], "modules_to_save": ["classifier", "fc_norm"]}
+    adapted = peft.get_peft_model(base, peft.LoraConfig(r=2, init_lora_weights=False, **targets))
+    adapted.save_pretrained(tmp_path / "adapter")
+    adapted.get_base_model().config.save_pretrained(tmp_path / "adapter")
+    adapter, predictor = videomae_hf.load_encoder(tmp_path / "adapter"), videomae_hf.load(tmp_path / "adapter")
+    logits = predictor.model.classifier(adapter.extract(video).values)[0]
+    expected = predictor.predict(video, num_clips=1, num_crops=1).logits
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)

@@ -161,9 +161,9 @@ def conclude(args: argparse.Namespace, writer: FeatureWriter, inputs: list[Input
     bad, missing = names & failed.keys(), names - failed.keys() - records.keys()
     say(f"{count(len(records), 'video')} with features in {args.out}")
     if bad:
-        say(f"{count(len(bad), 'video')} of {len(names)} have no features, for the reasons in {args.out}/failed.csv")
+        say(f"{count(len(bad), 'video')} of {len(names)} without features, for the reasons in {args.out}/failed.csv")
     if missing:
-        say(f"{count(len(missing), 'video')} were listed by no process, such as {min(missing)}: run the command again")
+        say(f"{count(len(missing), 'video')} in no share, such as {min(missing)}: run the command again")
     if not bad and not missing:
         return 0
     return 1 if records else 2
@@ -183,8 +183,7 @@ def main(arguments: list[str]) -> None:
         for message in [*encoder.messages, f"features: {how.features}, {encoder.pooling}"]:
             say(message)
     every = all_inputs(args, share)
-    remaining = {one.name for one in writer.plan(every)}
-    mine = [one for one in share.of(every) if one.name in remaining]
+    mine = writer.plan(every)
     skipped = len(share.of(every)) - len(mine)
     who = "" if share.size == 1 else f"{share}: "
     if skipped or who:

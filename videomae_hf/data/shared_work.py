@@ -57,10 +57,10 @@ class Share:
         if shares["torchrun"] is not None:
             groups = int(environment.get("GROUP_WORLD_SIZE", first.size))  # launched by one torchrun each, or directly
             for name, share in shares.items():
-                if share is not None and share.size > max(groups, first.size):
+                if name != "torchrun" and share is not None and share.size > groups:
                     raise ValueError(
-                        f"{name} started {share.size} tasks, but {first.size} know of each other, so that all would do "
-                        f"the same work: start one torchrun with a common --rdzv_endpoint, or no torchrun at all."
+                        f"{name} started {share.size} tasks, but {groups} know of each other, so that all would do the "
+                        f"same work: give torchrun a common --rdzv_endpoint, or start no torchrun in them."
                     )
         return first
 

@@ -109,7 +109,8 @@ class FeatureWriter:
         self.work.start()
 
     def plan(self, inputs: Sequence[Input]) -> list[Input]:
-        """Names the file of each video, and returns the videos that have no features yet or that have changed since.
+        """Names the file of each video, and returns the videos of this process that have no features yet or that have
+        changed since.
 
         Args:
             inputs: all videos, the same for all processes.
@@ -120,7 +121,7 @@ class FeatureWriter:
         taken = {record["file"]: name for name, record in self.records.items()}
         make = tad_names if self.header["layout"] == "tad" else file_names
         self.names = make(inputs, taken)
-        return [one for one in inputs if not self._is_done(one)]
+        return [one for one in self.work.share.of(inputs) if not self._is_done(one)]
 
     def _is_done(self, one: Input) -> bool:
         record = self.records.get(one.name)
@@ -191,10 +192,17 @@ def _check_header(folder: Path, header: dict[str, Any]) -> None:
     found = _read_header(folder)
     if found is None or found["key"] == header["key"]:
         return
-    names = [name for name in header if name not in ("key", "model") and found.get(name) != header[name]]
-    shown = ", ".join(f"{name}={found.get(name)!r:.80}, not {header[name]!r:.80}" for name in names)
-    other = f" of another model ({found['model']})" if "weights" in names or not names else ""
-    raise ValueError(f"{folder} has features{other} with {shown or 'other settings'}; give another folder.")
+    before, now = _flat(found), _flat(header)
+    names = [name for name in now if before.get(name) != now[name]]
+    shown = ", ".join(f"{name}={before.get(name)!r:.80}, not {now[name]!r:.80}" for name in names)
+    other = f" of another model, {found['model']}" if found.get("weights") != header["weights"] else ""
+    raise ValueError(f"{folder} has features{other}{f' with {shown}' if shown else ''}; give another folder.")
+
+
+def _flat(header: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a header, those of the processor as well; without the digests."""
+    kept = {name: value for name, value in header.items() if name not in ("key", "model", "weights", "processor")}
+    return kept | {f"processor.{name}": value for name, value in header["processor"].items()}
 
 
 def _read_manifest(folder: Path) -> tuple[dict[str, dict], dict[str, str]]:
