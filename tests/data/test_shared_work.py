@@ -11,14 +11,24 @@ from videomae_hf.data.shared_work import Share, SharedWork
         ({}, Share()),
         ({"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}, Share(1, 4, 1, 2)),
         ({"RANK": "0", "WORLD_SIZE": "1"}, Share()),
-        ({"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "1"}, Share(3, 8, 1, 1)),
+        (
+            {
+                "SLURM_PROCID": "3",
+                "SLURM_STEP_NUM_TASKS": "8",
+                "SLURM_LOCALID": "1",
+                "SLURM_JOB_ID": "7",
+                "SLURM_STEP_ID": "0",
+            },
+            Share(3, 8, 1, 1, "7.0"),
+        ),
+        ({"RANK": "1", "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "a1"}, Share(1, 2, run="a1")),
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, Share()),  # a batch script, which is one process
         ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, Share(1, 2)),
         ({"PMI_RANK": "1", "PMI_SIZE": "2"}, Share(1, 2)),
         # srun starts a torchrun on each of two machines, and these know of each other
         (
             {"RANK": "5", "WORLD_SIZE": "8", "GROUP_WORLD_SIZE": "2", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"},
-            Share(5, 8),
+            Share(5, 8, run="."),
         ),
     ],
 )
@@ -66,6 +76,18 @@ def test_the_last_process_has_all_results(tmp_path):
     assert len(first.parts()) == 2
     first.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_siblings_are_those_of_the_same_run(tmp_path):
+    """The first process was done when the second one was killed; both start again, and the second is faster."""
+    before, killed = (SharedWork(tmp_path / "work", Share(rank, 2, run="one")) for rank in range(2))
+    before.start(), killed.start()
+    assert not before.finish()
+    slow, fast = (SharedWork(tmp_path / "work", Share(rank, 2, run="two")) for rank in range(2))
+    fast.start()
+    assert not fast.finish()
+    slow.start()
+    assert slow.finish()
 
 
 def test_the_torn_line_of_a_killed_process_does_not_count(tmp_path):

@@ -8,11 +8,11 @@ import time
 from helpers.shared import REPO
 
 
-def start(verb: str, arguments: list, rank: int, size: int, pause: float = 0.0) -> subprocess.Popen:
-    """`videomae VERB` as process `rank` of `size`; it waits for `pause` seconds after each result."""
+def start(verb: str, arguments: list, rank: int, size: int, pause: float = 0.0, run: str = "") -> subprocess.Popen:
+    """`videomae VERB` as process `rank` of `size` of a run; it waits for `pause` seconds after each result."""
     path = os.pathsep.join([str(REPO), str(REPO / "tests")])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    environment |= {"RANK": str(rank), "WORLD_SIZE": str(size)}
+    environment |= {"RANK": str(rank), "WORLD_SIZE": str(size), "TORCHELASTIC_RUN_ID": run}
     command = [sys.executable, "-m", "helpers.shares", str(pause), verb, *map(str, arguments)]
     return subprocess.Popen(command, env=environment, cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

@@ -176,9 +176,7 @@ def test_processes_share_a_folder(tmp_path, inputs):
 
 def test_other_features_are_refused(tmp_path):
     FeatureWriter(tmp_path / "out", HEADER)
-    with pytest.raises(
-        ValueError, match=r"has features of another model \(m\) with weights='w', not 'x'; give another"
-    ):
+    with pytest.raises(ValueError, match="has features of another model, m; give another folder"):
         FeatureWriter(tmp_path / "out", {**HEADER, "key": "l", "weights": "x"})
     with pytest.raises(ValueError, match=r"has features with dtype='float32', not 'float16'; give another folder"):
         FeatureWriter(tmp_path / "out", {**HEADER, "key": "l", "dtype": "float16"})

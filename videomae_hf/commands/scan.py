@@ -445,6 +445,8 @@ def main(arguments: list[str]) -> None:
     paths = find_videos(args.paths, args.root)
     text_to = sys.stderr if args.json else sys.stdout
     base = args.report or args.fix_list
+    if base is None and share.size > 1:
+        raise ValueError(f"{share.size} processes need --report, a file beside which they keep what they have found.")
     work = SharedWork(base, share) if base else None
     if share.size > 1:
         print(f"{share}: {len(share.of(paths))} videos of {len(paths)}", file=sys.stderr)
