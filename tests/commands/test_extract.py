@@ -68,7 +68,7 @@ def test_a_folder_of_features(command, place, tmp_path):
     assert status == 1 and f"failed: {place}/bad.mp4 cannot be decoded" in err
     assert "12 videos with features in out" in err
     assert "2 videos of 14 without features, for the reasons in out/failed.csv" in err
-    assert "clips/s, where decoding alone would give" in err and "features: pooled, mean of all tokens" in err
+    assert "clips/s (decoding alone: " in err and "features: pooled, mean of all tokens" in err
     records = [json.loads(text) for text in out.splitlines()]
     assert len(records) == 14 and sum("error" in one for one in records) == 2
     assert (tmp_path / "out" / "left" / "1.mp4.safetensors").is_file()

@@ -2,15 +2,15 @@
 
 import pytest
 
-from videomae_hf.data.shared_work import Share, SharedWork
+from videomae_hf.data.shared_work import ProcessShare, SharedWork
 
 
 @pytest.mark.parametrize(
     ("environment", "share"),
     [
-        ({}, Share()),
-        ({"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}, Share(1, 4, 1, 2)),
-        ({"RANK": "0", "WORLD_SIZE": "1"}, Share()),
+        ({}, ProcessShare()),
+        ({"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}, ProcessShare(1, 4, 1, 2)),
+        ({"RANK": "0", "WORLD_SIZE": "1"}, ProcessShare()),
         (
             {
                 "SLURM_PROCID": "3",
@@ -19,21 +19,21 @@ from videomae_hf.data.shared_work import Share, SharedWork
                 "SLURM_JOB_ID": "7",
                 "SLURM_STEP_ID": "0",
             },
-            Share(3, 8, 1, 1, "7.0"),
+            ProcessShare(3, 8, 1, 1, "7.0"),
         ),
-        ({"RANK": "1", "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "a1"}, Share(1, 2, run="a1")),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, Share()),  # a batch script, which is one process
-        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, Share(1, 2)),
-        ({"PMI_RANK": "1", "PMI_SIZE": "2"}, Share(1, 2)),
+        ({"RANK": "1", "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "a1"}, ProcessShare(1, 2, run="a1")),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, ProcessShare()),  # a batch script, which is one process
+        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, ProcessShare(1, 2)),
+        ({"PMI_RANK": "1", "PMI_SIZE": "2"}, ProcessShare(1, 2)),
         # srun starts a torchrun on each of two machines, and these know of each other
         (
             {"RANK": "5", "WORLD_SIZE": "8", "GROUP_WORLD_SIZE": "2", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"},
-            Share(5, 8, run="."),
+            ProcessShare(5, 8, run="."),
         ),
     ],
 )
 def test_which_process_this_is(environment, share):
-    assert Share.of_environment(environment) == share
+    assert ProcessShare.of_environment(environment) == share
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,12 @@ def test_which_process_this_is(environment, share):
 )
 def test_contradictions_are_refused(environment, message):
     with pytest.raises(ValueError, match=message):
-        Share.of_environment(environment)
+        ProcessShare.of_environment(environment)
 
 
 def test_shares_are_everything_once():
     items = list("abcdefg")
-    assert [Share(rank, 3).of(items) for rank in range(3)] == [["a", "d", "g"], ["b", "e"], ["c", "f"]]
+    assert [ProcessShare(rank, 3).of(items) for rank in range(3)] == [["a", "d", "g"], ["b", "e"], ["c", "f"]]
 
 
 def values(work: SharedWork) -> dict[str, int]:
@@ -63,7 +63,7 @@ def values(work: SharedWork) -> dict[str, int]:
 
 
 def test_the_last_process_has_all_results(tmp_path):
-    first, second = (SharedWork(tmp_path / "work", Share(rank, 2)) for rank in range(2))
+    first, second = (SharedWork(tmp_path / "work", ProcessShare(rank, 2)) for rank in range(2))
     for work, path in ((first, "a"), (second, "b")):
         work.start()
         work.add({"path": path, "value": 1})
@@ -80,10 +80,10 @@ def test_the_last_process_has_all_results(tmp_path):
 
 def test_siblings_are_those_of_the_same_run(tmp_path):
     """The first process was done when the second one was killed; both start again, and the second is faster."""
-    before, killed = (SharedWork(tmp_path / "work", Share(rank, 2, run="one")) for rank in range(2))
+    before, killed = (SharedWork(tmp_path / "work", ProcessShare(rank, 2, run="one")) for rank in range(2))
     before.start(), killed.start()
     assert not before.finish()
-    slow, fast = (SharedWork(tmp_path / "work", Share(rank, 2, run="two")) for rank in range(2))
+    slow, fast = (SharedWork(tmp_path / "work", ProcessShare(rank, 2, run="two")) for rank in range(2))
     fast.start()
     assert not fast.finish()
     slow.start()
@@ -91,7 +91,7 @@ def test_siblings_are_those_of_the_same_run(tmp_path):
 
 
 def test_the_torn_line_of_a_killed_process_does_not_count(tmp_path):
-    work = SharedWork(tmp_path / "work", Share())
+    work = SharedWork(tmp_path / "work", ProcessShare())
     work.start()
     work.add({"path": "a\udcff", "value": 1})  # a name that is not UTF-8
     with work.path.open("ab") as file:
@@ -105,4 +105,4 @@ def test_the_torn_line_of_a_killed_process_does_not_count(tmp_path):
 def test_other_content_is_refused(tmp_path):
     (tmp_path / "work-00001-of-00001.jsonl").write_text('{"path": "a"}\n')
     with pytest.raises(ValueError, match=r"work-00001-of-00001.jsonl, line 1: expected an object with path and at"):
-        SharedWork(tmp_path / "work", Share()).read()
+        SharedWork(tmp_path / "work", ProcessShare()).read()

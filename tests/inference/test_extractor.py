@@ -242,7 +242,7 @@ def test_several_inputs_are_read_at_once():
 def test_throughput_says_what_was_waited_for():
     throughput = Throughput(num_workers=2)
     throughput.clips, throughput.decoding = 30, 4.0
-    assert "decoding alone would give 15.0 clips/s (2 threads)" in throughput.describe()
+    assert "clips/s (decoding alone: 15.0 on 2 threads); " in throughput.describe()
     assert list(throughput.waits(throughput.decodes([1, 2]))) == [1, 2]
 
 

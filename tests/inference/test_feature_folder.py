@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from videomae_hf import VideoSegment
-from videomae_hf.data.shared_work import Share
+from videomae_hf.data.shared_work import ProcessShare
 from videomae_hf.inference.feature_folder import (
     FeatureFile,
     FeatureFolder,
@@ -163,7 +163,7 @@ def test_what_counts_as_done(tmp_path, inputs):
 
 
 def test_processes_share_a_folder(tmp_path, inputs):
-    writers = [FeatureWriter(tmp_path / "out", HEADER, Share(rank, 2)) for rank in range(2)]
+    writers = [FeatureWriter(tmp_path / "out", HEADER, ProcessShare(rank, 2)) for rank in range(2)]
     for writer in writers:
         writer.plan(inputs)
         for one in writer.work.share.of(inputs):

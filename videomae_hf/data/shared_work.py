@@ -31,7 +31,7 @@ _FINISHED = "finished"
 
 
 @dataclass(frozen=True)
-class Share:
+class ProcessShare:
     """The part of the work that this process does.
 
     Args:
@@ -48,7 +48,7 @@ class Share:
     run: str = ""
 
     @classmethod
-    def of_environment(cls, environment: Mapping[str, str] = os.environ) -> "Share":
+    def of_environment(cls, environment: Mapping[str, str] = os.environ) -> "ProcessShare":
         """The share that the launcher of this process intends; the whole work without a launcher.
 
         Raises:
@@ -75,10 +75,10 @@ class Share:
         return f"process {self.rank + 1} of {self.size}"
 
 
-WHOLE = Share()
+WHOLE = ProcessShare()
 
 
-def _share(names: tuple[str, ...], environment: Mapping[str, str]) -> Share | None:
+def _share(names: tuple[str, ...], environment: Mapping[str, str]) -> ProcessShare | None:
     """The share that these variables describe; None if they are not set."""
     rank, size, *local = names
     if size not in environment:
@@ -91,7 +91,7 @@ def _share(names: tuple[str, ...], environment: Mapping[str, str]) -> Share | No
     if size not in values or rank not in values or not values[rank] < values[size]:
         stated = ", ".join(f"{name}={environment.get(name, '')}" for name in (rank, size))
         raise ValueError(f"{stated} in the environment do not say which process this is: they need 0 <= rank < size.")
-    return Share(values[rank], values[size], values.get(local[0], 0), max(values.get(local[1], 1), 1))
+    return ProcessShare(values[rank], values[size], values.get(local[0], 0), max(values.get(local[1], 1), 1))
 
 
 def _run_name(environment: Mapping[str, str]) -> str:
@@ -104,7 +104,7 @@ def _run_name(environment: Mapping[str, str]) -> str:
     return name
 
 
-def usable_cores(share: Share | None = None) -> int:
+def usable_cores(share: ProcessShare | None = None) -> int:
     """The CPU cores that this process may use; of those of the machine, its part among the processes there."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(cores // (share.local_size if share else 1), 1)
@@ -121,7 +121,7 @@ class SharedWork:
         share: the part of this process.
     """
 
-    def __init__(self, base: Path, share: Share) -> None:
+    def __init__(self, base: Path, share: ProcessShare) -> None:
         self.base, self.share = base, share
         self.path = self._part(share.rank)
 

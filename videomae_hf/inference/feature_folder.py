@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file
 
-from ..data.shared_work import WHOLE, Share, SharedWork
+from ..data.shared_work import WHOLE, ProcessShare, SharedWork
 from ..evaluation.features import content_state
 from ..models.video_sources import VideoSegment, source_name
 from ..text_files import parse_json, read_json, read_text, write_csv, write_text
@@ -97,7 +97,7 @@ class FeatureWriter:
         OSError: the folder cannot be written.
     """
 
-    def __init__(self, path: str | Path, header: dict[str, Any], share: Share = WHOLE) -> None:
+    def __init__(self, path: str | Path, header: dict[str, Any], share: ProcessShare = WHOLE) -> None:
         self.path, self.header = Path(path), {"format": FORMAT, **header}
         _check_header(self.path, self.header)
         self.path.mkdir(parents=True, exist_ok=True)
