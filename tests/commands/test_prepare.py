@@ -15,6 +15,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from helpers import shares
 from helpers.commands import run as run_command
 from helpers.encoded_videos import all_frames, decoded, write_frames
 from helpers.indexed_video import frame_indices, write_indexed_video
@@ -23,6 +24,7 @@ from helpers.shared import REPO, SHARED
 from videomae_hf.commands.prepare import Preparation, list_jobs, main, prepare_videos
 from videomae_hf.data.preparation.transcoding import TranscodingOptions
 from videomae_hf.data.preparation.worker_processes import run_isolated
+from videomae_hf.data.shared_work import SharedWork
 from videomae_hf.data.sources.folders_and_lists import read_samples
 from videomae_hf.data.sources.list_editing import edit_list
 from videomae_hf.models.video_decoding import read_frames
@@ -348,3 +350,74 @@ def test_datasets_reads_shards(videos, tmp_path, monkeypatch):
     ]  # fmt: skip
     for row in rows:
         assert frame_indices(read_frames(row["mp4"]["bytes"], [0, 9])) == [0, 9]
+
+
+# -------------------------------------------------------------------------------------------------- several processes
+
+
+def test_processes_divide_the_work(videos, tmp_path, monkeypatch, capsys):
+    """One is killed after its first video; the same command writes the rest, and the last process writes the list."""
+    source = tmp_path / "list.csv"
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    names = ("hug/a.mp4", "hug/deep/b c.mp4", "kick/d.mkv", "hug/a.avi")
+    source.write_text("".join(f"{path},x\n" for path in [*(videos / name for name in names), tmp_path / "bad.mp4"]))
+    arguments = [str(source), str(tmp_path / "new"), "--workers", "1"]
+    with pytest.raises(ValueError, match="1 of 5 videos failed"):
+        main([str(source), str(tmp_path / "alone"), "--workers", "1"])
+
+    def written() -> set[Path]:
+        return {path.relative_to(tmp_path / "new") for path in (tmp_path / "new").rglob("*.mp4")}
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    add = SharedWork.add
+
+    def killed(self, record):
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(SharedWork, "add", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        main(arguments)
+    assert len(written()) == 1
+    monkeypatch.setattr(SharedWork, "add", add)
+    monkeypatch.setenv("RANK", "1")
+    main(arguments)
+    assert "process 2 of 2 is done" in capsys.readouterr().out
+    assert len(written()) == 3 and not (tmp_path / "new" / "list.csv").exists()
+    before = {path: (tmp_path / "new" / path).stat().st_mtime_ns for path in written()}
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(ValueError, match=r"1 of 5 videos failed: see .*prepare_failed.csv"):
+        main(arguments)
+    assert len(written()) == 4 and all(
+        (tmp_path / "new" / path).stat().st_mtime_ns == at for path, at in before.items()
+    )
+    for name in ("list.csv", "prepare_failed.csv"):
+        assert (tmp_path / "new" / name).read_text() == (tmp_path / "alone" / name).read_text()
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        "list.csv", "prepare.json", "prepare_failed.csv", "videos"
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_killed_process_of_two(tmp_path):
+    """Really killed, while another one works; scan and prepare continue, and nothing is done twice."""
+    for index in range(12):
+        (tmp_path / "raw").mkdir(exist_ok=True)
+        write_indexed_video(tmp_path / "raw" / f"{index:02d}.mp4", 100, preset="ultrafast")
+    for verb, arguments in (
+        ("prepare", [tmp_path / "raw", tmp_path / "new", "--workers", 1]),
+        ("scan", [tmp_path / "raw", "--report", tmp_path / "new" / "report.csv", "--workers", 1]),
+    ):
+        processes = [shares.start(verb, arguments, rank, 2, pause=0.3) for rank in range(2)]
+        part = tmp_path / "new" / ("prepare" if verb == "prepare" else "report.csv")
+        while not all(path.exists() and path.read_text().count("path") >= 2 for path in (
+            part.with_name(f"{part.name}-0000{number}-of-00002.jsonl") for number in (1, 2))):  # fmt: skip
+            assert all(process.poll() is None for process in processes)
+            time.sleep(0.01)
+        processes[1].kill()
+        assert [process.wait(120) for process in processes] == [0, -9]
+        processes = [shares.start(verb, arguments, rank, 2, run="2") for rank in range(2)]
+        assert [process.wait(120) for process in processes] == [0, 0]
+        assert not list((tmp_path / "new").glob("*.jsonl"))
+    assert len(list((tmp_path / "new").glob("*.mp4"))) == 12
+    assert [row["verdict"] for row in csv.DictReader((tmp_path / "new" / "report.csv").open())] == ["ok"] * 12

@@ -422,3 +422,81 @@ def test_refused(tmp_path, monkeypatch, arguments, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         scan.main(arguments)
     assert not Path("videomae_scan.csv").exists()
+
+
+# -------------------------------------------------------------------------------------------------- several processes
+
+
+@pytest.fixture
+def five(tmp_path) -> Path:
+    """Five videos, of which the second and the fifth are broken."""
+    for number in range(5):
+        path = tmp_path / "videos" / f"{number}.mp4"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"no video") if number in (1, 4) else write_indexed_video(path, 10 + number)
+    return tmp_path / "videos"
+
+
+def scan_here(*arguments) -> int:
+    with pytest.raises(SystemExit) as end:
+        scan.main([*map(str, arguments), "--workers", "1"])
+    return int(end.value.code)
+
+
+def test_processes_divide_a_scan(five, tmp_path, monkeypatch, capsys):
+    """One is killed after its first video; the same command scans the rest, and the last process reports all."""
+    arguments = [five, "--report", tmp_path / "report.csv", "--fix_list", tmp_path / "good.csv"]
+    assert scan_here(five, "--report", tmp_path / "alone.csv") == 1
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    scanned, really = [], scan.scan_files
+
+    def killed(paths, *rest):
+        yield next(really(paths, *rest))
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(scan, "scan_files", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        scan.main([*map(str, arguments), "--workers", "1"])
+
+    def noted(paths, *rest):
+        scanned.extend(Path(path).name for path in paths)
+        return really(paths, *rest)
+
+    monkeypatch.setattr(scan, "scan_files", noted)
+    monkeypatch.setenv("RANK", "1")
+    scan.main([*map(str, arguments), "--workers", "1"])  # it is not the last one
+    assert scanned == ["1.mp4", "3.mp4"] and not (tmp_path / "report.csv").exists()
+    assert "process 2 of 2 is done" in capsys.readouterr().err
+    monkeypatch.setenv("RANK", "0")
+    assert scan_here(*arguments) == 1
+    assert sorted(scanned[2:]) == ["2.mp4", "4.mp4"]
+    ours, alone = (list(csv.DictReader((tmp_path / name).open())) for name in ("report.csv", "alone.csv"))
+    for row in (*ours, *alone):  # FFmpeg says the same only once in a process
+        row["reason"] = row["reason"].removesuffix(" (moov atom not found)")
+    assert ours == alone and [row["verdict"] for row in ours] == ["ok", "error", "ok", "ok", "error"]
+    assert (tmp_path / "good.csv").read_text().count(".mp4") == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.csv", "good.csv", "report.csv", "videos"]
+
+
+def test_an_interrupted_scan_continues(five, tmp_path, monkeypatch, capsys):
+    """Videos that have changed since are scanned again."""
+    report, really = tmp_path / "report.csv", scan.scan_files
+
+    def interrupted(paths, *rest):
+        found = really(paths, *rest)
+        yield next(found)
+        yield next(found)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scan, "scan_files", interrupted)
+    assert scan_here(five, "--report", report) == 130
+    assert len(list(csv.DictReader(report.open()))) == 2
+    assert "Interrupted: 2 of 5 videos were scanned; the same command continues." in capsys.readouterr().out
+    write_indexed_video(five / "1.mp4", 20)
+    scanned = []
+    monkeypatch.setattr(scan, "scan_files", lambda paths, *rest: scanned.extend(paths) or really(paths, *rest))
+    assert scan_here(five, "--report", report) == 1
+    assert sorted(Path(path).name for path in scanned) == ["1.mp4", "2.mp4", "3.mp4", "4.mp4"]
+    rows = list(csv.DictReader(report.open()))
+    assert [row["frames"] for row in rows] == ["10", "20", "12", "13", "0"]

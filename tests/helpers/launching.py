@@ -17,8 +17,12 @@ ACCELERATE += ["--dynamo_backend", "no", "--main_process_port", "0"]
 
 
 def start(*arguments, launcher=(), script="train.py", **environment) -> subprocess.Popen:
-    """`python [launcher] train.py [arguments]`; what it prints, errors as well, is its `stdout`."""
-    command = [sys.executable, *launcher, str(REPO / script), *map(str, arguments)]
+    """`python [launcher] train.py [arguments]`; what it prints, errors as well, is its `stdout`.
+
+    A launcher that ends in -m starts a module, whose name is `script`.
+    """
+    target = script if launcher and launcher[-1] == "-m" else str(REPO / script)
+    command = [sys.executable, *launcher, target, *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment}
     return subprocess.Popen(
         command, cwd=REPO, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..data.shared_work import Share
+from ..data.shared_work import ProcessShare
 from ..inference.extractor import DTYPES, FEATURES, LAYOUTS, VIEWS, Extraction, Extractor, device_of, load_encoder
 from ..inference.feature_folder import FeatureWriter
 from ..inference.inputs import Input, find_inputs, is_endless
@@ -77,7 +77,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def check_arguments(args: argparse.Namespace, share: Share) -> None:
+def check_arguments(args: argparse.Namespace, share: ProcessShare) -> None:
     """Raises ValueError for arguments that would otherwise fail only after the model is loaded."""
     extraction_of(args)
     if args.layout == "tad" and args.sampling_rate is not None:
@@ -105,7 +105,7 @@ def extraction_of(args: argparse.Namespace) -> Extraction:
     return Extraction(args.features, args.num_clips, args.num_crops, args.views, args.window, args.stride)
 
 
-def open_model(args: argparse.Namespace, share: Share) -> tuple[Extractor, Extraction]:
+def open_model(args: argparse.Namespace, share: ProcessShare) -> tuple[Extractor, Extraction]:
     """The model, and what it computes."""
     options = {} if args.sampling_rate is None else {"sampling_rate": args.sampling_rate}
     encoder = load_encoder(
@@ -126,7 +126,7 @@ def open_model(args: argparse.Namespace, share: Share) -> tuple[Extractor, Extra
     return encoder, how
 
 
-def all_inputs(args: argparse.Namespace, share: Share) -> list[Input]:
+def all_inputs(args: argparse.Namespace, share: ProcessShare) -> list[Input]:
     """The videos of all processes, each once."""
     note = say if share.rank == 0 else lambda text: None
     found = find_inputs(args.inputs, args.data_root, note=note)
@@ -161,9 +161,9 @@ def conclude(args: argparse.Namespace, writer: FeatureWriter, inputs: list[Input
     bad, missing = names & failed.keys(), names - failed.keys() - records.keys()
     say(f"{count(len(records), 'video')} with features in {args.out}")
     if bad:
-        say(f"{count(len(bad), 'video')} of {len(names)} have no features, for the reasons in {args.out}/failed.csv")
+        say(f"{count(len(bad), 'video')} of {len(names)} without features, for the reasons in {args.out}/failed.csv")
     if missing:
-        say(f"{count(len(missing), 'video')} were listed by no process, such as {min(missing)}: run the command again")
+        say(f"{count(len(missing), 'video')} in no share, such as {min(missing)}: run the command again")
     if not bad and not missing:
         return 0
     return 1 if records else 2
@@ -175,7 +175,7 @@ def say(text: str) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    args, share = parse_arguments(arguments), Share.of_environment()
+    args, share = parse_arguments(arguments), ProcessShare.of_environment()
     check_arguments(args, share)
     encoder, how = open_model(args, share)
     writer = FeatureWriter(args.out, encoder.header(how, args.model, args.dtype_out, args.layout), share)
@@ -183,8 +183,7 @@ def main(arguments: list[str]) -> None:
         for message in [*encoder.messages, f"features: {how.features}, {encoder.pooling}"]:
             say(message)
     every = all_inputs(args, share)
-    remaining = {one.name for one in writer.plan(every)}
-    mine = [one for one in share.of(every) if one.name in remaining]
+    mine = writer.plan(every)
     skipped = len(share.of(every)) - len(mine)
     who = "" if share.size == 1 else f"{share}: "
     if skipped or who:

@@ -33,7 +33,7 @@ from tqdm import tqdm
 from ..data.preparation.shard_writer import ShardSample, write_shards
 from ..data.preparation.transcoding import DiskError, PreparedVideo, TranscodingOptions, find_prepared, transcode_video
 from ..data.preparation.worker_processes import run_isolated
-from ..data.shared_work import WHOLE, Share, SharedWork, usable_cores
+from ..data.shared_work import WHOLE, ProcessShare, SharedWork, usable_cores
 from ..data.sources.folders_and_lists import read_samples
 from ..data.sources.list_editing import edit_list, list_every_video
 from ..data.sources.list_records import ReadList
@@ -150,7 +150,7 @@ def prepare_videos(
 
 
 def prepare_share(
-    jobs: list[Job], preparation: Preparation, workers: int | None, share: Share
+    jobs: list[Job], preparation: Preparation, workers: int | None, share: ProcessShare
 ) -> dict[str, Outcome] | None:
     """Prepares the videos of this process.
 
@@ -261,7 +261,7 @@ def check_segments(samples: Sequence[VideoRecord], args: argparse.Namespace, opt
         raise ValueError(f"{args.source} counts frames, but --max_fps drops some of them; give parts in seconds.")
 
 
-def check_options(destination: Path, source: Path, options: TranscodingOptions, share: Share = WHOLE) -> None:
+def check_options(destination: Path, source: Path, options: TranscodingOptions, share: ProcessShare = WHOLE) -> None:
     """Compares the options with those of DST/prepare.json; the first process writes it.
 
     Raises:
@@ -342,7 +342,7 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, Transcodi
 
 def main(arguments: list[str]) -> None:
     """`videomae prepare`."""
-    (args, options), share = parse_arguments(arguments), Share.of_environment()
+    (args, options), share = parse_arguments(arguments), ProcessShare.of_environment()
     samples, listed, jobs = list_jobs(args.source, args.root)
     check_segments(samples, args, options)
     if share.rank == 0:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from ..data.preparation.scan_report import BAD, ScannedVideo, summarize, write_report
 from ..data.preparation.worker_processes import run_isolated
-from ..data.shared_work import Share, SharedWork, usable_cores
+from ..data.shared_work import ProcessShare, SharedWork, usable_cores
 from ..data.sources.folders_and_lists import read_samples
 from ..data.sources.list_editing import edit_list, list_every_video
 from ..data.sources.lists import VIDEO_SUFFIXES
@@ -399,7 +399,7 @@ def _findings(record: dict) -> ScannedVideo:
     return ScannedVideo(**{field.name: record[field.name] for field in fields(ScannedVideo) if field.name in record})
 
 
-def scan_share(args: argparse.Namespace, share: Share, work: SharedWork | None, paths: list[str]) -> dict:
+def scan_share(args: argparse.Namespace, share: ProcessShare, work: SharedWork | None, paths: list[str]) -> dict:
     """Scans the videos of this process, except those that an interrupted run has scanned; findings by path.
 
     Raises:
@@ -441,10 +441,12 @@ def _report(args: argparse.Namespace, videos: list[ScannedVideo]) -> None:
 
 def main(arguments: list[str]) -> None:
     """`videomae scan`."""
-    args, share = parse_arguments(arguments), Share.of_environment()
+    args, share = parse_arguments(arguments), ProcessShare.of_environment()
     paths = find_videos(args.paths, args.root)
     text_to = sys.stderr if args.json else sys.stdout
     base = args.report or args.fix_list
+    if base is None and share.size > 1:
+        raise ValueError(f"{share.size} processes need --report, a file beside which they keep what they have found.")
     work = SharedWork(base, share) if base else None
     if share.size > 1:
         print(f"{share}: {len(share.of(paths))} videos of {len(paths)}", file=sys.stderr)

@@ -5,8 +5,6 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
 from ..inference.contact_sheet import SUFFIXES, Strip, save_contact_sheet, strips_of, video_of
 from ..inference.extractor import Extraction, Extractor, load_encoder
 from ..inference.feature_folder import FeatureFolder
@@ -80,9 +78,7 @@ def find_query(args: argparse.Namespace, index: Index) -> Query:
     if not is_file(args.query):
         raise ValueError(f"{args.query} is neither a file nor a video of {args.index}.")
     encoder, how = open_model(args, index.folder)
-    found = encoder.extract(args.query, **vars(how))
-    times = torch.stack([found.starts, found.ends], dim=1)  # (Q, 2)
-    return Query(args.query, found.values.numpy(), times.numpy())
+    return Query.of(encoder.extract(args.query, **vars(how)))
 
 
 def picture(args: argparse.Namespace, index: Index, query: Query, matches: list[Match]) -> None:
@@ -113,7 +109,9 @@ def main(arguments: list[str]) -> None:
     for match in matches:
         print(printable(f"{match.similarity:.4f}  {match.start:9.2f} to {match.end:9.2f}  {match.path}"))
     if args.csv:
-        rows = [[number, *match] for number, match in enumerate(matches, start=1)]
+        rows = [
+            [number, match.path, *(f"{value:.6g}" for value in match[1:])] for number, match in enumerate(matches, 1)
+        ]
         write_csv(args.csv, [["rank", *Match._fields], *rows])
     if args.picture:
         picture(args, index, query, matches)

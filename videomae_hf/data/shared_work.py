@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,21 +31,24 @@ _FINISHED = "finished"
 
 
 @dataclass(frozen=True)
-class Share:
+class ProcessShare:
     """The part of the work that this process does.
 
     Args:
         rank, size: number of this process, from 0, and number of processes.
         local_rank, local_size: the same among the processes on this machine.
+        run: what the launcher calls this run, so that a process tells its siblings from those of an earlier run; "" if
+            it has no name.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
     local_size: int = 1
+    run: str = ""
 
     @classmethod
-    def of_environment(cls, environment: Mapping[str, str] = os.environ) -> "Share":
+    def of_environment(cls, environment: Mapping[str, str] = os.environ) -> "ProcessShare":
         """The share that the launcher of this process intends; the whole work without a launcher.
 
         Raises:
@@ -57,12 +60,12 @@ class Share:
         if shares["torchrun"] is not None:
             groups = int(environment.get("GROUP_WORLD_SIZE", first.size))  # launched by one torchrun each, or directly
             for name, share in shares.items():
-                if share is not None and share.size > max(groups, first.size):
+                if name != "torchrun" and share is not None and share.size > groups:
                     raise ValueError(
-                        f"{name} started {share.size} tasks, but {first.size} know of each other, so that all would do "
-                        f"the same work: start one torchrun with a common --rdzv_endpoint, or no torchrun at all."
+                        f"{name} started {share.size} tasks, but {groups} know of each other, so that all would do the "
+                        f"same work: give torchrun a common --rdzv_endpoint, or start no torchrun in them."
                     )
-        return first
+        return replace(first, run=_run_name(environment))
 
     def of(self, items: Sequence[Item]) -> list[Item]:
         """The items of this process: every `size`-th one."""
@@ -72,10 +75,10 @@ class Share:
         return f"process {self.rank + 1} of {self.size}"
 
 
-WHOLE = Share()
+WHOLE = ProcessShare()
 
 
-def _share(names: tuple[str, ...], environment: Mapping[str, str]) -> Share | None:
+def _share(names: tuple[str, ...], environment: Mapping[str, str]) -> ProcessShare | None:
     """The share that these variables describe; None if they are not set."""
     rank, size, *local = names
     if size not in environment:
@@ -88,10 +91,20 @@ def _share(names: tuple[str, ...], environment: Mapping[str, str]) -> Share | No
     if size not in values or rank not in values or not values[rank] < values[size]:
         stated = ", ".join(f"{name}={environment.get(name, '')}" for name in (rank, size))
         raise ValueError(f"{stated} in the environment do not say which process this is: they need 0 <= rank < size.")
-    return Share(values[rank], values[size], values.get(local[0], 0), max(values.get(local[1], 1), 1))
+    return ProcessShare(values[rank], values[size], values.get(local[0], 0), max(values.get(local[1], 1), 1))
 
 
-def usable_cores(share: Share | None = None) -> int:
+def _run_name(environment: Mapping[str, str]) -> str:
+    """The name of a run, different each time that a launcher starts one; "" if there is none."""
+    name = environment.get("TORCHELASTIC_RUN_ID", "")
+    if name == "none":  # of torchrun without --standalone or --rdzv_id, whose processes on one machine have one parent
+        return f"started by {os.getppid()}" if environment.get("GROUP_WORLD_SIZE") == "1" else ""
+    if not name and "SLURM_STEP_NUM_TASKS" in environment:
+        name = f"{environment.get('SLURM_JOB_ID', '')}.{environment.get('SLURM_STEP_ID', '')}"
+    return name
+
+
+def usable_cores(share: ProcessShare | None = None) -> int:
     """The CPU cores that this process may use; of those of the machine, its part among the processes there."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(cores // (share.local_size if share else 1), 1)
@@ -108,7 +121,7 @@ class SharedWork:
         share: the part of this process.
     """
 
-    def __init__(self, base: Path, share: Share) -> None:
+    def __init__(self, base: Path, share: ProcessShare) -> None:
         self.base, self.share = base, share
         self.path = self._part(share.rank)
 
@@ -116,16 +129,17 @@ class SharedWork:
         """Continues the file of this process, whose share is not done (any more)."""
         if self.path.exists():
             _cut_torn_line(self.path)
-        self._append({_FINISHED: False})
+        self._append({_FINISHED: False, "run": self.share.run})
 
     def add(self, record: dict[str, Any]) -> None:
         """Appends a record; it is in the file when this returns."""
         self._append({**record, "at": time.time()})
 
     def finish(self) -> bool:
-        """Marks the share of this process as done; True if those of all processes are."""
-        self._append({_FINISHED: True})
-        return all(_is_finished(self._part(rank)) for rank in range(self.share.size))
+        """Marks the share of this process as done; True if those of all processes of this run are."""
+        mark = {_FINISHED: True, "run": self.share.run}
+        self._append(mark)
+        return all(_last_line(self._part(rank)) == mark for rank in range(self.share.size))
 
     def read(self) -> dict[str, dict[str, Any]]:
         """The latest record of each path in the files of all processes, of earlier runs as well.
@@ -184,13 +198,17 @@ def _is_time(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_finished(part: Path) -> bool:
+def _last_line(part: Path) -> Any:
+    """The last line of a file; None if it is not complete, or is too long to be the mark of a finished share."""
     try:
         with part.open("rb") as file:
-            file.seek(max(part.stat().st_size - 64, 0))
-            return file.read().split(b"\n")[-2:] == [json.dumps({_FINISHED: True}).encode(), b""]
+            file.seek(max(part.stat().st_size - 4096, 0))
+            lines = file.read().split(b"\n")
     except FileNotFoundError:
-        return False
+        return None
+    if len(lines) < 2 or lines[-1] or not lines[-2].startswith(b"{"):
+        return None
+    return parse_json(lines[-2].decode("utf-8", "backslashreplace"), f"{part}, last line,")
 
 
 def _cut_torn_line(part: Path) -> None:

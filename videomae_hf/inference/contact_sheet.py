@@ -90,8 +90,10 @@ def save_contact_sheet(strips: Sequence[Strip], processor: VideoMAEV2ImageProces
             draw.rectangle((left, top + _TEXT, left + width, top + height), outline=_GREY)
             draw.text((left + 8, top + _TEXT + 8), "cannot be read", _GREY, _font(13))
             continue
-        for place, frame in enumerate(frames):
-            sheet.paste(_thumbnail(frame), (left + place * _WIDTH, top + _TEXT))
+        for frame in frames:
+            thumbnail = _thumbnail(frame)
+            sheet.paste(thumbnail, (left, top + _TEXT))
+            left += thumbnail.width + 2
     draw.line((_GAP, height + _GAP + _GAP // 2, size[0] - _GAP, height + _GAP + _GAP // 2), _GREY)
     sheet.save(path, quality=90)
     return problems
@@ -117,7 +119,7 @@ def _frames(strip: Strip, processor: VideoMAEV2ImageProcessor) -> torch.Tensor:
 
 
 def _thumbnail(frame: torch.Tensor) -> Image.Image:
-    """(H, W, 3) -> an image that fits into the place of a thumbnail, with a margin at its right."""
+    """(H, W, 3) -> an image of the height of a thumbnail, and at most as wide."""
     image = Image.fromarray(frame.contiguous().numpy())
     image.thumbnail((4 * _WIDTH, _HEIGHT))
     left = max(image.width - (_WIDTH - 2), 0) // 2

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ..checkpoints.opening import checkpoint_processor, open_checkpoint, opening_class
-from ..data.shared_work import Share
+from ..data.shared_work import ProcessShare
 from ..evaluation.features import encoded_tokens, features_digest, weights_digest
 from ..evaluation.few_shot import head_norm_of
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
@@ -159,9 +159,8 @@ class Throughput:
         seconds = max(time.monotonic() - self.begin, 1e-9)
         alone = self.clips * self.num_workers / max(self.decoding, 1e-9)
         return (
-            f"{self.clips:,} clips in {seconds:.1f} s: {self.clips / seconds:.1f} clips/s, where decoding alone would "
-            f"give {alone:.1f} clips/s ({self.num_workers} threads); the model waited {self.waited / seconds:.0%} of "
-            f"the time for clips"
+            f"{self.clips:,} clips in {seconds:.1f} s: {self.clips / seconds:.1f} clips/s (decoding alone: {alone:.1f} "
+            f"on {self.num_workers} threads); {self.waited / seconds:.0%} of the time spent waiting for clips"
         )
 
 
@@ -434,7 +433,7 @@ def _joined(name: str, rows: list[_Rows]) -> Features:
     return Features(name, torch.cat([some.values for some in rows]), times[:, 0], times[:, 1], frames)
 
 
-def device_of(share: Share) -> str | None:
+def device_of(share: ProcessShare) -> str | None:
     """The GPU of this process, of those that it sees, if a launcher started several; None leaves the choice open."""
     if share.size == 1 or not torch.cuda.is_available():
         return None

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file
 
-from ..data.shared_work import WHOLE, Share, SharedWork
+from ..data.shared_work import WHOLE, ProcessShare, SharedWork
 from ..evaluation.features import content_state
 from ..models.video_sources import VideoSegment, source_name
 from ..text_files import parse_json, read_json, read_text, write_csv, write_text
@@ -39,6 +39,7 @@ _LONGEST = 180  # bytes of a part of a name; file systems allow 255, of which su
 _NOT_IN_NAMES = re.compile(r"[^\w .,;()\[\]{}@+=~#&'!$%-]")
 _TENSORS_HEADER = 512  # bytes that a safetensors file has for the names and shapes of its tensors
 _DTYPES = {"float32": "F32", "float16": "F16"}
+_TORCH_DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
 class FeatureFolder:
@@ -96,7 +97,7 @@ class FeatureWriter:
         OSError: the folder cannot be written.
     """
 
-    def __init__(self, path: str | Path, header: dict[str, Any], share: Share = WHOLE) -> None:
+    def __init__(self, path: str | Path, header: dict[str, Any], share: ProcessShare = WHOLE) -> None:
         self.path, self.header = Path(path), {"format": FORMAT, **header}
         _check_header(self.path, self.header)
         self.path.mkdir(parents=True, exist_ok=True)
@@ -108,7 +109,8 @@ class FeatureWriter:
         self.work.start()
 
     def plan(self, inputs: Sequence[Input]) -> list[Input]:
-        """Names the file of each video, and returns the videos that have no features yet or that have changed since.
+        """Names the file of each video, and returns the videos of this process that have no features yet or that have
+        changed since.
 
         Args:
             inputs: all videos, the same for all processes.
@@ -119,7 +121,7 @@ class FeatureWriter:
         taken = {record["file"]: name for name, record in self.records.items()}
         make = tad_names if self.header["layout"] == "tad" else file_names
         self.names = make(inputs, taken)
-        return [one for one in inputs if not self._is_done(one)]
+        return [one for one in self.work.share.of(inputs) if not self._is_done(one)]
 
     def _is_done(self, one: Input) -> bool:
         record = self.records.get(one.name)
@@ -158,7 +160,7 @@ class FeatureWriter:
         if not self.work.finish():
             return None
         records, failed = _read_manifest(self.path)
-        lines = (json.dumps(records[name], ensure_ascii=False) + "\n" for name in sorted(records))
+        lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records.values())
         write_text(self.path / f"{_MANIFEST}.jsonl", "".join(lines))
         if failed:
             write_csv(self.path / _FAILED, [("path", "reason"), *sorted(failed.items())])
@@ -190,14 +192,21 @@ def _check_header(folder: Path, header: dict[str, Any]) -> None:
     found = _read_header(folder)
     if found is None or found["key"] == header["key"]:
         return
-    names = [name for name in header if name not in ("key", "model") and found.get(name) != header[name]]
-    shown = ", ".join(f"{name}={found.get(name)!r:.80}, not {header[name]!r:.80}" for name in names)
-    other = f" of another model ({found['model']})" if "weights" in names or not names else ""
-    raise ValueError(f"{folder} has features{other} with {shown or 'other settings'}; give another folder.")
+    before, now = _flat(found), _flat(header)
+    names = [name for name in now if before.get(name) != now[name]]
+    shown = ", ".join(f"{name}={before.get(name)!r:.80}, not {now[name]!r:.80}" for name in names)
+    other = f" of another model, {found['model']}" if found.get("weights") != header["weights"] else ""
+    raise ValueError(f"{folder} has features{other}{f' with {shown}' if shown else ''}; give another folder.")
+
+
+def _flat(header: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a header, those of the processor as well; without the digests."""
+    kept = {name: value for name, value in header.items() if name not in ("key", "model", "weights", "processor")}
+    return kept | {f"processor.{name}": value for name, value in header["processor"].items()}
 
 
 def _read_manifest(folder: Path) -> tuple[dict[str, dict], dict[str, str]]:
-    """The lines of the manifest by path, with those of its parts, and the reasons of failures.
+    """The lines of the manifest, sorted by path, with those of its parts, and the reasons of failures.
 
     Parts are read before the merged file: the process that merges them removes them afterwards.
     """
@@ -214,7 +223,7 @@ def _read_manifest(folder: Path) -> tuple[dict[str, dict], dict[str, str]]:
         else:
             kept = {key: value for key, value in record.items() if key != "at"}
             records[name] = _checked(kept, f"the manifest of {folder}")
-    return records, failed
+    return dict(sorted(records.items())), failed
 
 
 def _checked(record: Any, where: str) -> dict[str, Any]:
@@ -345,7 +354,7 @@ class FeatureFile:
         Raises:
             ValueError: a value is not finite in the dtype of the file.
         """
-        array = values.numpy().astype(self.dtype)
+        array = values.to(_TORCH_DTYPES[self.dtype]).numpy()
         if not np.isfinite(array).all():
             raise ValueError(f"its features are not finite in {self.dtype}")
         try:

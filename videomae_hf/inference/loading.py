@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from ..data.shared_work import Share, usable_cores
+from ..data.shared_work import ProcessShare, usable_cores
 from .inputs import Input
 
 
@@ -21,7 +21,7 @@ INPUT_ERRORS = (OSError, ValueError)
 _PATIENCE = 2.0  # seconds to wait for threads at the end
 
 
-def default_workers(share: Share | None = None) -> int:
+def default_workers(share: ProcessShare | None = None) -> int:
     """The number of decoding threads: one per core, up to four; of the cores, the part of this process."""
     return min(usable_cores(share), 4)
 

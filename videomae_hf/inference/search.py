@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from ..evaluation.features import allocated
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from ..text_files import whole_file
-from .extractor import Extraction, Extractor
+from .extractor import Extraction, Extractor, Features
 from .feature_folder import FeatureFolder
 
 
@@ -54,6 +55,12 @@ class Query:
     name: str
     values: np.ndarray
     times: np.ndarray
+
+    @classmethod
+    def of(cls, found: Features) -> "Query":
+        """The query of a video whose features have been computed, in the same way as those of the index."""
+        times = torch.stack([found.starts, found.ends], dim=1)  # (Q, 2)
+        return cls(found.name, found.values.numpy(), times.numpy())
 
 
 class Index:
@@ -175,7 +182,7 @@ def extraction_of(folder: FeatureFolder, encoder: Extractor, name: str) -> Extra
         how["to_the_end"] = windows["to_the_end"]
     how = Extraction(**how)
     if encoder.header(how, header["model"], header["dtype"], header["layout"])["key"] != header["key"]:
-        raise ValueError(f"{name} is not the model of {folder.path}: it has other weights.")
+        raise ValueError(f"{name} is not the model of {folder.path}: it has other weights; give --model.")
     return how
 
 

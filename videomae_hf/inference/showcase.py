@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -62,11 +63,11 @@ class Neighbours:
             VideoDecodeError, OSError, ValueError: the video cannot be read.
         """
         start = self._beginning(video)
-        found = self.encoder.extract(start, **vars(self.how))
-        times = torch.stack([found.starts, found.ends], dim=1).numpy()  # (Q, 2)
-        # Without a name, because an uploaded copy of a video in the folder is to find it
-        matches = self.index.search(Query("", found.values.numpy(), times), top_k)
-        strips = [Strip(video.name, "your video", start.video, float(times.min()), float(times.max()))]
+        query = Query.of(self.encoder.extract(start, **vars(self.how)))
+        # Without its name, because an uploaded copy of a video in the folder is to find it
+        matches = self.index.search(replace(query, name=""), top_k)
+        first, last = float(query.times.min()), float(query.times.max())
+        strips = [Strip(video.name, "your video", start.video, first, last)]
         for number, match in enumerate(matches, start=1):
             name = self.names[match.path]
             line = f"{match.similarity:.3f}   {match.start:.2f} to {match.end:.2f}"

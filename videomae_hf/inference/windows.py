@@ -104,7 +104,7 @@ class Window:
         start, end: seconds from the first frame of the video; frame numbers, if the video has no timing.
         frames: its frames, each (C, H, W), resized.
         info: number and timing of its frames, for sampling.
-        first_frame, end_frame: numbers of its first frame and of the frame after its last one.
+        first_frame, end_frame: numbers of its first frame and of the frame after its last one, of those that are read.
     """
 
     start: float
@@ -244,7 +244,8 @@ def _step(processor: VideoMAEV2ImageProcessor, windows: Windows) -> int:
     rate = processor.sampling_rate
     plain = processor.frame_sampling == "dense" and processor.fps is None and not processor.official_sampling
     on_grid = windows.unit == "f" and rate == int(rate) and windows.length % rate == windows.stride % rate == 0
-    return int(rate) if plain and on_grid and processor.short_video != "loop" else 1
+    # Without a last window that ends with the video, it matters which frame is the last.
+    return int(rate) if plain and on_grid and processor.short_video != "loop" and windows.to_the_end else 1
 
 
 def _resized(frame: StreamedFrame, processor: VideoMAEV2ImageProcessor, *, float_pixels: bool) -> StreamedFrame:
