@@ -132,7 +132,7 @@ def build_bundle(checkpoint: Checkpoint, publication: Publication, folder: Path)
         ValueError: the folder is not empty, the licence is freer than the inherited one, or a file would make
             something private public.
     """
-    _refuse_filled(folder)
+    refuse_filled(folder)
     if publication.example is not None:
         checkpoint.processor(str(publication.example))  # raises for a file that is not a video
     pictures = _pictures(checkpoint, publication)
@@ -154,7 +154,8 @@ def build_bundle(checkpoint: Checkpoint, publication: Publication, folder: Path)
     refuse_private(folder)
 
 
-def _refuse_filled(folder: Path) -> None:
+def refuse_filled(folder: Path) -> None:
+    """Raises ValueError for a folder that is not empty."""
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; choose a new folder, so that no old file is shipped.")
 
@@ -189,7 +190,7 @@ def build_transformers_copy(checkpoint: Checkpoint, publication: Publication, fo
     Raises:
         ValueError: transformers' VideoMAE cannot express the model, or gives other outputs.
     """
-    _refuse_filled(folder)
+    refuse_filled(folder)
     differences = save_transformers(checkpoint.model, checkpoint.processor, folder)
     write_text(folder / "README.md", model_card(checkpoint, publication, differences=differences))
     refuse_private(folder)

@@ -15,7 +15,7 @@ import yaml
 
 from ..models.adapters import ADAPTER_CONFIG
 from ..models.checkpoint_files import find_file, read_mapping
-from ..text_files import read_yaml
+from ..text_files import read_yaml, write_text
 from .run_folders import read_record, run_folder
 
 
@@ -80,9 +80,10 @@ def _origins(checkpoint: str | Path | None, seen: set[str]) -> Iterator[Origin]:
         yield Origin(None, _text(card, "license") or _published_licence(Path(name).resolve().as_posix()))
         yield Origin(None, _text(record, "base_license"))
         yield from _origins(_text(record, "base_model"), seen)
-        yield from _origins(_text(settings, "checkpoint"), seen)
+        yield from _origins(_local(settings, "checkpoint"), seen)  # the record names those on the Hub
         yield from _origins(_text(adapter, "base_model_name_or_path"), seen)
-        yield from _of_teacher(_text(settings, "teacher"), seen)
+        if "base_license" not in record:  # of an earlier release, which did not record what teachers pass on
+            yield from _of_teacher(_text(settings, "teacher"), seen)
     yield from _origins(_text(card, "base_model"), seen)
 
 
@@ -106,6 +107,20 @@ def _text(content: dict, name: str) -> str | None:
     value = content.get(name)
     value = value[0] if isinstance(value, list) and value else value  # a card may list several
     return value if isinstance(value, str) else None
+
+
+def _local(settings: dict, name: str) -> str | None:
+    """A setting that names a folder which exists; relative ones are not those of another working directory."""
+    value = _text(settings, name)
+    return value if value is not None and Path(value).is_dir() else None
+
+
+def write_origin(origin: Origin, folder: Path) -> None:
+    """Writes a model card of metadata alone, so that converted weights keep their origin."""
+    stated = {"base_model": origin.base_model, "license": origin.license}
+    stated = {name: value for name, value in stated.items() if value is not None}
+    if stated:
+        write_text(folder / "README.md", f"---\n{yaml.safe_dump(stated)}---\n")
 
 
 def _card_header(name: str) -> dict:

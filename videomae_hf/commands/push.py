@@ -18,7 +18,13 @@ from pathlib import Path
 
 from huggingface_hub.utils import validate_repo_id
 
-from ..checkpoints.bundle import build_bundle, build_transformers_copy, read_checkpoint, verify_bundle
+from ..checkpoints.bundle import (
+    build_bundle,
+    build_transformers_copy,
+    read_checkpoint,
+    refuse_filled,
+    verify_bundle,
+)
 from ..checkpoints.model_card import TRANSFORMERS_BRANCH, Checkpoint, Publication
 from ..checkpoints.run_folders import run_folder
 from ..checkpoints.uploading import Destination, add_tag, prepare_repository, upload
@@ -66,6 +72,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise ValueError("--license_override is for the licence of --license, which is missing.")
     if args.create_pr and (args.revision or args.tag or args.also_transformers):
         raise ValueError("--create_pr cannot be combined with --revision, --tag or --also_transformers.")
+    if args.also_transformers and args.revision == TRANSFORMERS_BRANCH:
+        raise ValueError(f"--revision {args.revision} is the branch of the copy of --also_transformers; name another.")
     if args.max_shard_size and not re.fullmatch(r"\d+(\.\d+)?[KMGT]B", args.max_shard_size):
         raise ValueError(f"--max_shard_size {args.max_shard_size} must be a size such as 500MB or 2GB.")
     if args.reconstructions < 0:
@@ -80,20 +88,37 @@ def main(arguments: list[str]) -> None:
     checkpoint = read_checkpoint(args.checkpoint, args.metrics)
     names = ("repo_id", "license", "license_override", "dataset", "example", "reconstructions", "max_shard_size")
     publication = Publication(**{name: getattr(args, name) for name in names})
+    if args.dry_run:
+        return dry_run(args, checkpoint, publication)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(args.dry_run or Path(scratch, "bundle"))
-        copy = folder.with_name(f"{folder.name}-{TRANSFORMERS_BRANCH}") if args.also_transformers else None
-        if copy is not None:  # first, because it may be refused
-            differences = build_transformers_copy(checkpoint, publication, copy)
-            print("\n".join(["The copy for transformers:", *differences]))
-        build_bundle(checkpoint, publication, folder)
-        verify_bundle(checkpoint, folder)
-        print("\n".join(notes(checkpoint, publication, folder)))
-        if args.dry_run:
-            ready = f"{folder} and {copy} are" if copy else f"{folder} is"
-            print(f"Dry run: nothing was uploaded. {ready} ready; without --dry_run, {args.repo_id} gets this.")
-        else:
-            ship(args, folder, copy)
+        ship(args, *build(args, checkpoint, publication, Path(scratch)))
+
+
+def dry_run(args: argparse.Namespace, checkpoint: Checkpoint, publication: Publication) -> None:
+    """Leaves what would be uploaded in the folder of --dry_run, and the copy for transformers next to it."""
+    places = [Path(args.dry_run), Path(f"{Path(args.dry_run)}-{TRANSFORMERS_BRANCH}")][: 1 + args.also_transformers]
+    for place in places:
+        refuse_filled(place)
+        place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=places[0].parent) as scratch:  # so that a failure leaves no incomplete folder
+        for built, place in zip(build(args, checkpoint, publication, Path(scratch)), places):
+            for path in built.iterdir():
+                path.rename(place / path.name)
+    ready = " and ".join(map(str, places)) + (" is" if len(places) == 1 else " are")
+    print(f"Dry run: nothing was uploaded. {ready} ready; without --dry_run it goes to {args.repo_id}.")
+
+
+def build(
+    args: argparse.Namespace, checkpoint: Checkpoint, publication: Publication, scratch: Path
+) -> tuple[Path, Path | None]:
+    """Builds and verifies the folder and, if requested, the copy for transformers, and prints notes about them."""
+    folder, copy = scratch / "bundle", scratch / "copy" if args.also_transformers else None
+    if copy is not None:
+        print("\n".join(["The copy for transformers:", *build_transformers_copy(checkpoint, publication, copy)]))
+    build_bundle(checkpoint, publication, folder)
+    verify_bundle(checkpoint, folder)
+    print("\n".join(notes(checkpoint, publication, folder)))
+    return folder, copy
 
 
 def notes(checkpoint: Checkpoint, publication: Publication, folder: Path) -> list[str]:
