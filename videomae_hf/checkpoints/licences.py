@@ -33,6 +33,7 @@ _PERMISSIVE = frozenset(
     {"apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "isc", "zlib", "unlicense", "cc0-1.0", "wtfpl"}
 )
 _SHARE_ALIKE = re.compile(r"(a|l)?gpl(-\d.*)?|mpl-.*|odbl")
+_LONGEST_HEADER = 2**16  # characters of a model card that are read
 _LONGEST_CHAIN = 10  # checkpoints that a search for the origin follows
 
 
@@ -130,11 +131,13 @@ def _card_header(name: str) -> dict:
     except (OSError, ValueError) as error:
         logger.info("The model card of %s cannot be read: %s", name, error)
         return {}
-    text = file.read_text(encoding="utf-8", errors="replace") if file is not None else ""
-    header = re.match(r"---\s*\n(.*?)\n---\s*\n", text, re.DOTALL)
+    if file is None:
+        return {}
+    with open(file, encoding="utf-8", errors="replace") as text:
+        header = re.match(r"---\s*\n(.*?)\n---\s*\n", text.read(_LONGEST_HEADER), re.DOTALL)
     try:
         content = yaml.safe_load(header[1]) if header else {}
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -267,11 +267,9 @@ def _progress_table(history: Sequence[dict]) -> str:
 def _progress_cell(key: str, value) -> str:
     if not _is_number(value):
         return ""
-    return (
-        f"{value:.4g}"
-        if key in ("epoch", "loss", "eval_loss")
-        else (f"{value:,.0f}" if key == "step" else _shown_score(key.removeprefix("eval_"), value))
-    )
+    if key == "step":
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if key in ("epoch", "loss", "eval_loss") else _shown_score(key.removeprefix("eval_"), value)
 
 
 def _is_number(value) -> bool:
