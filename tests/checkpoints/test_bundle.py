@@ -244,7 +244,8 @@ def test_what_is_kept_to_resume_has_no_path(tmp_path):
     state = {"best_model_checkpoint": f"{secret}/checkpoint-1", "global_step": 2, "log_history": [], "epoch": 1}
     (checkpoint / "trainer_state.json").write_text(json.dumps(state))
     files = {path.name: path.stat().st_size for path in checkpoint.iterdir() if path.is_file()}
-    (checkpoint / "run.json").write_text(json.dumps({"files": files, "settings": {"class_weights": f"{secret}/w"}}))
+    record = {"files": files, "classes": ["/sit", "and/or"], "settings": {"class_weights": "secret/w", "seed": 1}}
+    (checkpoint / "run.json").write_text(json.dumps(record))
     before = {path: path.read_bytes() for path in checkpoint.rglob("*") if path.is_file()}
     copy_to_resume(checkpoint, tmp_path / "copy")
     assert {path: path.read_bytes() for path in before} == before
@@ -256,4 +257,6 @@ def test_what_is_kept_to_resume_has_no_path(tmp_path):
     assert not [path for path in copied.values() if secret.encode() in path.read_bytes()]
     assert json.loads(copied["adapter_config.json"].read_text()) == {"base_model_name_or_path": None, "r": 2}
     assert json.loads(copied["trainer_state.json"].read_text())["best_model_checkpoint"] == "checkpoint-1"
+    record = json.loads(copied["run.json"].read_text())
+    assert record["settings"] == {"seed": 1} and record["classes"] == ["/sit", "and/or"]
     assert missing_file(tmp_path / "copy") is None  # complete, with the sizes of the new files

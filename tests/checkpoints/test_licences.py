@@ -4,6 +4,8 @@ import json
 
 import pytest
 import yaml
+from helpers.commands import videomae
+from helpers.trained_models import save_trained
 
 from videomae_hf.checkpoints.licences import Origin, licence_to_state, origin_of, terms
 
@@ -51,6 +53,7 @@ def test_a_run_of_a_run_of_published_weights(tmp_path):
     pretrain = run(tmp_path / "pretrain", {"base_model": "MCG-NJU/videomae-base"})
     finetune = run(tmp_path / "finetune", {"base_model": None}, checkpoint=pretrain)
     assert origin_of(finetune) == NON_COMMERCIAL
+    assert origin_of(run(tmp_path / "other", checkpoint="output/pretrain")) == Origin()  # of another working directory
     for name in ("checkpoint-100", "checkpoint-100/ema", "ema"):
         (finetune / name).mkdir()
     (finetune / "checkpoint-100/run.json").write_text("{}")  # which does not know the base model
@@ -96,6 +99,17 @@ def test_the_card_of_a_folder(tmp_path):
 def test_cards_without_metadata(tmp_path, text):
     (tmp_path / "README.md").write_text(text, encoding="latin-1")
     assert origin_of(tmp_path) == Origin()
+
+
+def test_converted_weights_keep_their_origin(tmp_path):
+    save_trained(tmp_path / "model")
+    (tmp_path / "model" / "README.md").write_text("---\nlicense: cc-by-nc-4.0\nbase_model: them/base\n---\n")
+    for layout in ("ours", "transformers"):
+        videomae("convert", tmp_path / "model", tmp_path / layout, "--to", layout)
+        assert origin_of(tmp_path / layout) == Origin("them/base", "cc-by-nc-4.0")
+    save_trained(tmp_path / "own")
+    videomae("convert", tmp_path / "own", tmp_path / "converted")
+    assert not (tmp_path / "converted" / "README.md").exists()
 
 
 def test_circles_end(tmp_path):

@@ -136,7 +136,7 @@ def test_a_dry_run_builds_both_folders(place, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(push, "verify_bundle", lambda checkpoint, folder: None)
     monkeypatch.setattr(push, "verify_space", lambda model, folder: None)
     videomae("push", place / "model", "me/a", "--space", "--dry_run", tmp_path / "bundle")
-    assert f"{tmp_path}/bundle and {tmp_path}/bundle-space are ready" in capsys.readouterr().out
+    assert f"{tmp_path / 'bundle'} and {tmp_path / 'bundle-space'} are ready" in capsys.readouterr().out
     assert (tmp_path / "bundle-space" / "app.py").is_file() and not (tmp_path / "bundle" / "app.py").exists()
     with pytest.raises(ValueError, match="leave out --revision"):
         videomae("push", place / "model", "me/a", "--space", "--revision", "dev", "--dry_run", tmp_path / "other")

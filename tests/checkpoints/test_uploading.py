@@ -2,8 +2,10 @@
 
 import threading
 
+import huggingface_hub
 import pytest
 from helpers.hub_server import TOKEN, Fault, Hub
+from packaging.version import Version
 
 from videomae_hf.checkpoints.uploading import Destination, UploadError, add_tag, prepare_repository, upload
 
@@ -113,7 +115,11 @@ def test_a_hub_that_is_not_there(folder, monkeypatch, hub):
         send(folder)
 
 
-@pytest.mark.parametrize("status", [0, 503])
+OLD = Version(huggingface_hub.__version__) < Version("2")
+CUT = pytest.param(0, marks=pytest.mark.skipif(OLD, reason="huggingface_hub 1.5 closes its client after a cut"))
+
+
+@pytest.mark.parametrize("status", [CUT, 503])
 @pytest.mark.parametrize("request_", ["PUT /lfs", "objects/batch", "preupload"])  # not a commit, as in the library
 def test_a_fault_that_passes_is_not_seen(hub, folder, request_, status):
     hub.faults = [Fault(request_, status, times=2)]

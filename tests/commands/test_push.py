@@ -119,8 +119,10 @@ def test_dry_run_builds_a_bundle_and_a_card(checkpoints, tmp_path):
 
 @pytest.mark.parametrize("kind", ["pretrained", "encoder"])
 def test_other_models_are_proved_too(checkpoints, tmp_path, kind, capfd):
-    videomae("push", checkpoints / kind, f"me/{kind}", "--dry_run", tmp_path / "bundle")
+    options = ["--also_transformers"] if kind == "encoder" else []
+    videomae("push", checkpoints / kind, f"me/{kind}", "--dry_run", tmp_path / "bundle", *options)
     assert "verified without videomae_hf" in capfd.readouterr().out
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["bundle", "bundle-transformers"][: 1 + len(options)]
 
 
 def test_bundle_that_does_not_load_is_not_shipped(checkpoints, tmp_path, monkeypatch):
@@ -148,6 +150,7 @@ def test_bundle_that_does_not_load_is_not_shipped(checkpoints, tmp_path, monkeyp
         (["{checkpoints}/finetuned", "me/x", "--license", "mit"], "--license mit is freer than cc-by-nc-4.0"),
         (["{checkpoints}/finetuned", "me/x", "--license_override"], "--license_override is for the licence of --lic"),
         (["{checkpoints}/finetuned", "me/x", "--create_pr", "--tag", "v1"], "--create_pr cannot be combined with"),
+        (["{checkpoints}/finetuned", "me/x", "--also_transformers", "--revision", "transformers"], "name another"),
         (["{checkpoints}/finetuned", "me/x", "--max_shard_size", "5"], "--max_shard_size 5 must be a size such as"),
         (["{checkpoints}/finetuned", "me/x", "--example", "{tmp}/none.mp4"], "none.mp4 is not a file"),
         (["{checkpoints}/finetuned", "me/x", "--reconstructions", "1"], "has no pictures of reconstructions"),

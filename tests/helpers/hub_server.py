@@ -85,7 +85,9 @@ class Hub(ThreadingHTTPServer):
 
     def used_here(self, monkeypatch) -> None:
         """Lets this process take the server for the Hub in uploads; failed requests are repeated without a pause."""
+        template = f"{self.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", self.url)
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)

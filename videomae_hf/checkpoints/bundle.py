@@ -24,7 +24,7 @@ from ..models.checkpoint_files import read_mapping
 from ..text_files import read_json, read_yaml, write_text
 from .card_pictures import MOST_CLASSES, confusion_picture, last_reconstructions
 from .licences import origin_of
-from .model_card import AUTO_CLASSES, Checkpoint, Publication, example_name, model_card
+from .model_card import AUTO_CLASSES, Checkpoint, Publication, example_name, is_path, model_card
 from .opening import checkpoint_processor, open_checkpoint
 from .run_folders import RECORD, STATE, list_files, read_record, run_folder
 from .transformers_export import save_transformers
@@ -132,7 +132,7 @@ def build_bundle(checkpoint: Checkpoint, publication: Publication, folder: Path)
         ValueError: the folder is not empty, the licence is freer than the inherited one, or a file would make
             something private public.
     """
-    _refuse_filled(folder)
+    refuse_filled(folder)
     if publication.example is not None:
         checkpoint.processor(str(publication.example))  # raises for a file that is not a video
     pictures = _pictures(checkpoint, publication)
@@ -154,7 +154,8 @@ def build_bundle(checkpoint: Checkpoint, publication: Publication, folder: Path)
     refuse_private(folder)
 
 
-def _refuse_filled(folder: Path) -> None:
+def refuse_filled(folder: Path) -> None:
+    """Raises ValueError for a folder that is not empty."""
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; choose a new folder, so that no old file is shipped.")
 
@@ -189,7 +190,7 @@ def build_transformers_copy(checkpoint: Checkpoint, publication: Publication, fo
     Raises:
         ValueError: transformers' VideoMAE cannot express the model, or gives other outputs.
     """
-    _refuse_filled(folder)
+    refuse_filled(folder)
     differences = save_transformers(checkpoint.model, checkpoint.processor, folder)
     write_text(folder / "README.md", model_card(checkpoint, publication, differences=differences))
     refuse_private(folder)
@@ -244,10 +245,11 @@ def copy_to_resume(checkpoint: Path, folder: Path) -> None:
     shutil.copytree(
         checkpoint, folder, copy_function=_link, ignore=shutil.ignore_patterns("training_args.bin", "README.md")
     )
-    for path in sorted(path for name in (STATE, RECORD, ADAPTER_CONFIG) for path in folder.rglob(name)):
-        content = _without_paths(read_mapping(path))
-        path.unlink()  # a link to the file of the checkpoint would be written through
-        write_text(path, json.dumps(content, indent=2) + "\n")
+    for name, public in _PUBLIC_CONTENT.items():
+        for path in sorted(folder.rglob(name)):
+            content = public(read_mapping(path))
+            path.unlink()  # a link to the file of the checkpoint would be written through
+            write_text(path, json.dumps(content, indent=2) + "\n")
     record = read_record(folder)
     if record is not None and "files" in record:
         record["files"] = list_files(folder)
@@ -261,17 +263,22 @@ def _link(source: str, destination: str) -> None:
         shutil.copyfile(source, destination)
 
 
-def _without_paths(value):
-    """A JSON value in which paths are reduced to the last part, and local base checkpoints to None."""
-    if isinstance(value, dict):
-        return {
-            name: None if name == "base_model_name_or_path" and _is_local(part) else _without_paths(part)
-            for name, part in value.items()
-        }
-    if isinstance(value, list):
-        return [_without_paths(part) for part in value]
-    return Path(value).name if isinstance(value, str) and _is_local(value) else value
+def _public_state(state: dict) -> dict:
+    best = state.get("best_model_checkpoint")
+    return {**state, "best_model_checkpoint": Path(best).name if isinstance(best, str) else None}
 
 
-def _is_local(value) -> bool:
-    return isinstance(value, str) and (os.path.isabs(value) or ("/" in value and os.path.exists(value)))
+def _public_record(record: dict) -> dict:
+    """The record without settings that are paths; a run that resumes does not compare those that are missing."""
+    settings = record.get("settings")
+    settings = settings if isinstance(settings, dict) else {}
+    return {**record, "settings": {name: value for name, value in settings.items() if not is_path(value)}}
+
+
+def _public_adapter(config: dict) -> dict:
+    base = config.get("base_model_name_or_path")
+    is_local = isinstance(base, str) and (os.path.isabs(base) or Path(base).exists())
+    return {**config, "base_model_name_or_path": None if is_local else base}
+
+
+_PUBLIC_CONTENT = {STATE: _public_state, RECORD: _public_record, ADAPTER_CONFIG: _public_adapter}

@@ -15,7 +15,7 @@ import yaml
 
 from ..models.adapters import ADAPTER_CONFIG
 from ..models.checkpoint_files import find_file, read_mapping
-from ..text_files import read_yaml
+from ..text_files import read_yaml, write_text
 from .run_folders import read_record, run_folder
 
 
@@ -33,6 +33,7 @@ _PERMISSIVE = frozenset(
     {"apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "isc", "zlib", "unlicense", "cc0-1.0", "wtfpl"}
 )
 _SHARE_ALIKE = re.compile(r"(a|l)?gpl(-\d.*)?|mpl-.*|odbl")
+_LONGEST_HEADER = 2**16  # characters of a model card that are read
 _LONGEST_CHAIN = 10  # checkpoints that a search for the origin follows
 
 
@@ -80,9 +81,10 @@ def _origins(checkpoint: str | Path | None, seen: set[str]) -> Iterator[Origin]:
         yield Origin(None, _text(card, "license") or _published_licence(Path(name).resolve().as_posix()))
         yield Origin(None, _text(record, "base_license"))
         yield from _origins(_text(record, "base_model"), seen)
-        yield from _origins(_text(settings, "checkpoint"), seen)
+        yield from _origins(_local(settings, "checkpoint"), seen)  # the record names those on the Hub
         yield from _origins(_text(adapter, "base_model_name_or_path"), seen)
-        yield from _of_teacher(_text(settings, "teacher"), seen)
+        if "base_license" not in record:  # of an earlier release, which did not record what teachers pass on
+            yield from _of_teacher(_text(settings, "teacher"), seen)
     yield from _origins(_text(card, "base_model"), seen)
 
 
@@ -108,6 +110,20 @@ def _text(content: dict, name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def _local(settings: dict, name: str) -> str | None:
+    """A setting that names a folder which exists; relative ones are not those of another working directory."""
+    value = _text(settings, name)
+    return value if value is not None and Path(value).is_dir() else None
+
+
+def write_origin(origin: Origin, folder: Path) -> None:
+    """Writes a model card of metadata alone, so that converted weights keep their origin."""
+    stated = {"base_model": origin.base_model, "license": origin.license}
+    stated = {name: value for name, value in stated.items() if value is not None}
+    if stated:
+        write_text(folder / "README.md", f"---\n{yaml.safe_dump(stated)}---\n")
+
+
 def _card_header(name: str) -> dict:
     """The metadata in the model card of a folder or of a model on the Hub; {} without a card that can be read."""
     try:
@@ -115,11 +131,13 @@ def _card_header(name: str) -> dict:
     except (OSError, ValueError) as error:
         logger.info("The model card of %s cannot be read: %s", name, error)
         return {}
-    text = file.read_text(encoding="utf-8", errors="replace") if file is not None else ""
-    header = re.match(r"---\s*\n(.*?)\n---\s*\n", text, re.DOTALL)
+    if file is None:
+        return {}
+    with open(file, encoding="utf-8", errors="replace") as text:
+        header = re.match(r"---\s*\n(.*?)\n---\s*\n", text.read(_LONGEST_HEADER), re.DOTALL)
     try:
         content = yaml.safe_load(header[1]) if header else {}
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -267,11 +267,9 @@ def _progress_table(history: Sequence[dict]) -> str:
 def _progress_cell(key: str, value) -> str:
     if not _is_number(value):
         return ""
-    return (
-        f"{value:.4g}"
-        if key in ("epoch", "loss", "eval_loss")
-        else (f"{value:,.0f}" if key == "step" else _shown_score(key.removeprefix("eval_"), value))
-    )
+    if key == "step":
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if key in ("epoch", "loss", "eval_loss") else _shown_score(key.removeprefix("eval_"), value)
 
 
 def _is_number(value) -> bool:
@@ -296,9 +294,11 @@ def _is_v1(checkpoint: Checkpoint) -> bool:
 def _public(settings: dict) -> dict:
     """The settings that may be public, without the names of files."""
     kept = {name: value for name, value in settings.items() if name in SHOWN_SETTINGS and value is not None}
-    return {
-        name: value for name, value in kept.items() if not (isinstance(value, str) and ("/" in value or "\\" in value))
-    }
+    return {name: value for name, value in kept.items() if not is_path(value)}
+
+
+def is_path(value) -> bool:
+    return isinstance(value, str) and ("/" in value or "\\" in value)
 
 
 def as_code(value) -> str:

@@ -15,7 +15,7 @@ import yaml
 from packaging.version import Version
 
 from ..text_files import write_text
-from .bundle import refuse_private
+from .bundle import refuse_filled, refuse_private
 
 
 _PACKAGE = Path(__file__).parents[1]
@@ -65,8 +65,7 @@ def build_space(model: str, folder: Path, example: Path | None = None) -> None:
         ValueError: the folder is not empty, or an installed version is not a release.
         ImportError: a library of the page is not installed.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty; choose a new folder, so that no old file is shipped.")
+    refuse_filled(folder)
     versions = {name: _release(name) for name in _REQUIRED}
     shutil.copytree(_PACKAGE, folder / _PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__", "*.py[cio]"))
     shutil.copyfile(_license(), folder / "LICENSE")

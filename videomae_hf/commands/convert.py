@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 from ..checkpoints.conversion import convert_official, gather_head, save_official, save_ours, set_labels
+from ..checkpoints.licences import origin_of, write_origin
 from ..checkpoints.opening import checkpoint_processor, open_checkpoint
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..settings.recipes import config_options
@@ -70,5 +71,7 @@ def main(arguments: list[str]) -> None:
             report += save_transformers(model, processor, partial)
         else:
             report += {"ours": save_ours, "official": save_official}[args.to](model, processor, partial)
+        if args.to != "official" and not Path(args.source).is_file():
+            write_origin(origin_of(args.source), partial)
         partial.rename(args.destination)
     print("\n".join([*report, f"Written to {args.destination}"]))

@@ -18,11 +18,20 @@ from pathlib import Path
 
 from huggingface_hub.utils import validate_repo_id
 
-from ..checkpoints.bundle import build_bundle, build_transformers_copy, read_checkpoint, verify_bundle
+from ..checkpoints.bundle import (
+    build_bundle,
+    build_transformers_copy,
+    read_checkpoint,
+    refuse_filled,
+    verify_bundle,
+)
 from ..checkpoints.model_card import TRANSFORMERS_BRANCH, Checkpoint, Publication
 from ..checkpoints.run_folders import run_folder
 from ..checkpoints.space import build_space, verify_space
 from ..checkpoints.uploading import Destination, add_tag, prepare_repository, upload
+
+
+MODEL, COPY, SPACE = "model", TRANSFORMERS_BRANCH, "space"  # the folders that are built
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -72,6 +81,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise ValueError("--create_pr cannot be combined with --revision, --tag or --also_transformers.")
     if args.space and (args.create_pr or args.revision):
         raise ValueError("--space shows the model on the main branch: leave out --revision and --create_pr.")
+    if args.also_transformers and args.revision == TRANSFORMERS_BRANCH:
+        raise ValueError(f"--revision {args.revision} is the branch of the copy of --also_transformers; name another.")
     if args.max_shard_size and not re.fullmatch(r"\d+(\.\d+)?[KMGT]B", args.max_shard_size):
         raise ValueError(f"--max_shard_size {args.max_shard_size} must be a size such as 500MB or 2GB.")
     if args.reconstructions < 0:
@@ -83,39 +94,70 @@ def check_arguments(args: argparse.Namespace) -> None:
 def main(arguments: list[str]) -> None:
     args = parse_arguments(arguments)
     check_arguments(args)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(args.dry_run or Path(scratch, "bundle"))
-        copy = folder.with_name(f"{folder.name}-{TRANSFORMERS_BRANCH}") if args.also_transformers else None
-        space = folder.with_name(f"{folder.name}-space") if args.space else None
-        is_there = args.space and args.checkpoint == args.repo_id and not Path(args.checkpoint).exists()
-        if not is_there:
-            build(args, folder, copy)
-        if space is not None:
-            build_space(args.repo_id, space, args.example)
-            verify_space(args.repo_id if is_there else folder, space)
-            print("The page of the Space was built from its own files.")
-        folders = [made for made in (None if is_there else folder, copy, space) if made is not None]
-        if args.dry_run:
-            ready = f"{' and '.join(map(str, folders))} {'are' if len(folders) > 1 else 'is'}"
-            print(f"Dry run: nothing was uploaded. {ready} ready; without --dry_run, {args.repo_id} gets this.")
-            return
-        if not is_there:
-            ship(args, folder, copy)
-        if space is not None:
-            ship_space(args, space)
-
-
-def build(args: argparse.Namespace, folder: Path, copy: Path | None) -> None:
-    """Builds and verifies the folder, and the copy for transformers."""
-    checkpoint = read_checkpoint(args.checkpoint, args.metrics)
+    checkpoint = None if is_published(args) else read_checkpoint(args.checkpoint, args.metrics)
     names = ("repo_id", "license", "license_override", "dataset", "example", "reconstructions", "max_shard_size")
     publication = Publication(**{name: getattr(args, name) for name in names})
-    if copy is not None:  # first, because it may be refused
-        differences = build_transformers_copy(checkpoint, publication, copy)
-        print("\n".join(["The copy for transformers:", *differences]))
-    build_bundle(checkpoint, publication, folder)
-    verify_bundle(checkpoint, folder)
-    print("\n".join(notes(checkpoint, publication, folder)))
+    if args.dry_run:
+        return dry_run(args, checkpoint, publication)
+    with tempfile.TemporaryDirectory() as scratch:
+        ship(args, build(args, checkpoint, publication, Path(scratch)))
+
+
+def is_published(args: argparse.Namespace) -> bool:
+    """Whether the model is in its repository already, so that --space adds the Space alone."""
+    named = args.checkpoint == args.repo_id and not Path(args.checkpoint).exists()
+    return args.space and named and not args.also_transformers
+
+
+def dry_run(args: argparse.Namespace, checkpoint: Checkpoint | None, publication: Publication) -> None:
+    """Leaves what would be uploaded in the folder of --dry_run, the copy for transformers and the Space next to it."""
+    beside = {MODEL: "", COPY: f"-{COPY}", SPACE: f"-{SPACE}"}
+    wanted = {MODEL: checkpoint is not None, COPY: args.also_transformers, SPACE: args.space}
+    places = {kind: Path(f"{Path(args.dry_run)}{end}") for kind, end in beside.items() if wanted[kind]}
+    for place in places.values():
+        refuse_filled(place)
+        place.mkdir(parents=True, exist_ok=True)
+    parent = Path(args.dry_run).parent  # so that a failure leaves no incomplete folder
+    with tempfile.TemporaryDirectory(dir=parent) as scratch:
+        for kind, built in build(args, checkpoint, publication, Path(scratch)).items():
+            for path in built.iterdir():
+                path.rename(places[kind] / path.name)
+    ready = " and ".join(map(str, places.values())) + (" is" if len(places) == 1 else " are")
+    print(f"Dry run: nothing was uploaded. {ready} ready; without --dry_run it goes to {args.repo_id}.")
+
+
+def build(
+    args: argparse.Namespace, checkpoint: Checkpoint | None, publication: Publication, scratch: Path
+) -> dict[str, Path]:
+    """Builds and verifies the folders to upload, and prints notes about them.
+
+    Args:
+        args: the options.
+        checkpoint: the model; None builds the Space alone.
+        publication: what its author states.
+        scratch: an empty folder.
+
+    Returns:
+        The folders: `MODEL` and, if requested, `COPY` and `SPACE`.
+    """
+    folders = {}
+    if checkpoint is None:
+        print(f"The model is that of {args.repo_id} on the Hub, as it is; the Space alone is new.")
+    else:
+        if args.also_transformers:
+            folders[COPY] = scratch / COPY
+            differences = build_transformers_copy(checkpoint, publication, folders[COPY])
+            print("\n".join(["The copy for transformers:", *differences]))
+        folders[MODEL] = scratch / MODEL
+        build_bundle(checkpoint, publication, folders[MODEL])
+        verify_bundle(checkpoint, folders[MODEL])
+        print("\n".join(notes(checkpoint, publication, folders[MODEL])))
+    if args.space:
+        folders[SPACE] = scratch / SPACE
+        build_space(args.repo_id, folders[SPACE], args.example)
+        verify_space(folders.get(MODEL, args.repo_id), folders[SPACE])
+        print("The page of the Space was built from its own files.")
+    return folders
 
 
 def notes(checkpoint: Checkpoint, publication: Publication, folder: Path) -> list[str]:
@@ -137,22 +179,21 @@ def notes(checkpoint: Checkpoint, publication: Publication, folder: Path) -> lis
     return lines
 
 
-def ship(args: argparse.Namespace, folder: Path, copy: Path | None) -> None:
-    """Uploads the folder, and the copy for transformers to its branch, and prints their addresses."""
-    options = {"create_pr": args.create_pr, "private": args.private or None}
-    destination = prepare_repository(Destination(args.repo_id, revision=args.revision, **options))
-    commit = upload(folder, destination, args.commit_message)
-    print(commit.pr_url or commit.commit_url)
-    if args.tag:
-        add_tag(destination, args.tag, commit)
-    if copy is not None:
+def ship(args: argparse.Namespace, folders: dict[str, Path]) -> None:
+    """Uploads the folders, the copy for transformers to its branch, and prints their addresses."""
+    private = args.private or None
+    if MODEL in folders:
+        options = {"create_pr": args.create_pr, "private": private}
+        destination = prepare_repository(Destination(args.repo_id, revision=args.revision, **options))
+        commit = upload(folders[MODEL], destination, args.commit_message)
+        print(commit.pr_url or commit.commit_url)
+        if args.tag:
+            add_tag(destination, args.tag, commit)
+    if COPY in folders:
         destination = prepare_repository(Destination(args.repo_id, revision=TRANSFORMERS_BRANCH))
-        print(upload(copy, destination, args.commit_message, mirror=True).commit_url)
-
-
-def ship_space(args: argparse.Namespace, space: Path) -> None:
-    """Uploads the folder of the Space, and prints its address."""
-    destination = prepare_repository(Destination(args.repo_id, repo_type="space", private=args.private or None))
-    print(upload(space, destination, args.commit_message).commit_url)
-    if args.private:
-        print("The Space is private, too. To load the model it needs a token: add HF_TOKEN to its secrets on the Hub.")
+        print(upload(folders[COPY], destination, args.commit_message, mirror=True).commit_url)
+    if SPACE in folders:
+        destination = prepare_repository(Destination(args.repo_id, repo_type="space", private=private))
+        print(upload(folders[SPACE], destination, args.commit_message).commit_url)
+        if args.private:
+            print("The Space is private, too. To load the model it needs a token: add HF_TOKEN to its secrets.")

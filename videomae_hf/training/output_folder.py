@@ -21,7 +21,7 @@ from .safeguards import CannotWriteError
 _LOCK = "run.lock"
 # Names of the files and folders that a run writes to its output_dir
 _WRITTEN = re.compile(
-    r"checkpoint-\d+|ema|adapter|reconstructions|features|runs|.*\.safetensors|.*_results\.json|.*\.safetensors\.index\.json"
+    r"checkpoint-\d+|ema|adapter|reconstructions|features|runs|hub_upload|.*\.safetensors|.*_results\.json|.*\.safetensors\.index\.json"
     r"|(config|preprocessor_config|processor_config|trainer_state|nonfinite|metrics|run|adapter_config)\.json"
     r"|training_args\.bin|vjepa2_probe\.pt|settings\.yaml|predictions\.csv|README\.md|stage_finished\.json"
 )

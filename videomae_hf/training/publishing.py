@@ -10,9 +10,10 @@ from pathlib import Path
 from huggingface_hub import CommitInfo
 
 from ..checkpoints.bundle import build_bundle, copy_to_resume, read_checkpoint, verify_bundle
-from ..checkpoints.model_card import Publication
+from ..checkpoints.model_card import Checkpoint, Publication
 from ..checkpoints.uploading import Destination, UploadError, prepare_repository, upload
 from ..settings.training_arguments import VideoMAETrainingArguments
+from .monitoring import random_state_kept
 
 
 logger = logging.getLogger(__name__)
@@ -79,22 +80,19 @@ class HubUploads:
         """Waits for the previous upload, and uploads the final model, after the check that `videomae push` makes.
 
         Raises:
-            UploadError: the Hub refuses, or cannot be reached; the message has the command to repeat it.
+            UploadError: the folder cannot be built, the Hub refuses, or it cannot be reached; the message has the
+                command to repeat it.
         """
         self.wait()
-        folder = self._scratch / "model"
+        folder, destination = self._scratch / "model", self.destination
         shutil.rmtree(folder, ignore_errors=True)
-        verify_bundle(self._build(Path(output_dir), folder), folder)
-        destination = self.destination
-        if revision is not None:
-            destination = prepare_repository(replace(destination, revision=revision))
-        job = self._thread.submit(self._upload, folder, message or "End of training", destination)
-        self._current = job
-        if not blocking:
-            return job
         try:
-            return job.result()
-        except UploadError as error:
+            verify_bundle(self._build(Path(output_dir), folder), folder)
+            if revision is not None:
+                destination = prepare_repository(replace(destination, revision=revision))
+            self._current = self._thread.submit(self._upload, folder, message or "End of training", destination)
+            return self._current.result() if blocking else self._current
+        except (OSError, ValueError) as error:
             command = f"videomae push {output_dir} {destination.repo_id}"
             if destination.revision:
                 command += f" --revision {destination.revision}"
@@ -106,8 +104,9 @@ class HubUploads:
             logger.info("Waiting for the upload of a checkpoint.")
             self._current.exception()
 
-    def _build(self, source: Path, folder: Path):
-        checkpoint = read_checkpoint(str(source))
+    def _build(self, source: Path, folder: Path) -> Checkpoint:
+        with random_state_kept(self.args.device):  # reading a model must not change the run
+            checkpoint = read_checkpoint(str(source))
         build_bundle(checkpoint, Publication(self.destination.repo_id), folder)
         return checkpoint
 
