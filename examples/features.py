@@ -16,8 +16,8 @@ import stand_ins
 import torch
 from safetensors.torch import save_file
 
+from videomae_hf import VideoMAEV2ForVideoClassification
 from videomae_hf.checkpoints.opening import checkpoint_processor, open_checkpoint
-from videomae_hf.evaluation.few_shot import head_norm_of
 from videomae_hf.inference.inputs import find_inputs
 from videomae_hf.inference.loading import INPUT_ERRORS
 
@@ -34,7 +34,9 @@ checkpoint = args.checkpoint or stand_ins.classifier()
 
 model, _ = open_checkpoint(checkpoint)  # of any stage: pretrained, finetuned, or adapters
 model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
-processor, norm = checkpoint_processor(checkpoint, model.config), head_norm_of(model)
+processor = checkpoint_processor(checkpoint, model.config)
+has_norm = isinstance(model, VideoMAEV2ForVideoClassification) and "fc_norm" not in model.new_parts
+norm = model.fc_norm if has_norm else None
 
 features = {}
 for one in find_inputs([args.videos or stand_ins.videos()]):

@@ -163,7 +163,9 @@ with open(data_list, newline="", encoding="utf-8") as file:
     held_out = [row for row in csv.DictReader(file) if row["split"] == "validation"]
 for row in held_out[:: max(len(held_out) // 4, 1)]:
     prediction = predictor.predict(row["path"])
-    print(row["label"], "is predicted as", *(f"{label} ({probability:.0%})" for label, probability in prediction.top(2)))
+    print(
+        row["label"], "is predicted as", *(f"{label} ({probability:.0%})" for label, probability in prediction.top(2))
+    )
 
 # %% [markdown]
 """

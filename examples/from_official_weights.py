@@ -1,16 +1,19 @@
 """Moves weights of the official code (MCG-NJU/VideoMAE, OpenGVLab/VideoMAEv2) here, and back.
 
-    python examples/from_official_weights.py [vit_b_k400.pth] [--id2label names.txt]
+    python examples/from_official_weights.py [vit_b_k400.pth] [--key value ...]
 
 The file may be of pretraining or finetuning, of V1 or V2; nothing in it is executed. Its tensors tell width, depth,
 classes and decoder. Number of heads, frames and input size follow from the official size that the tensors fit, and are
-printed; other models need options, as the tiny one that is made here without an argument.
+printed; other models need options, as the tiny one that is made here without an argument. `--id2label names.txt` names
+the classes.
 
-`videomae convert` does the same. What is written loads with `from_pretrained` and in every command.
+`videomae convert` does the same and has these options. What is written loads with `from_pretrained` and in every
+command.
 """
 
-import argparse
 import shutil
+import sys
+from itertools import takewhile
 from pathlib import Path
 
 import stand_ins
@@ -22,24 +25,21 @@ from videomae_hf.commands import convert
 from videomae_hf.models.official_checkpoints import to_official
 
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("file", nargs="?")
-parser.add_argument("--id2label", help="names of the classes, one per line")
-args, options = parser.parse_known_args()
+files = list(takewhile(lambda text: not text.startswith("-"), sys.argv[1:]))
+options = sys.argv[1 + len(files) :]
+if len(files) > 1 or "--help" in options:
+    sys.exit(__doc__)
 folder = Path("output/from_official")
 shutil.rmtree(folder / "converted", ignore_errors=True)  # of an earlier run
 folder.mkdir(parents=True, exist_ok=True)
 
-file = args.file
-if file is None:  # as the official finetuning saves it
-    file = str(folder / "tiny.pth")
+if not files:  # as the official finetuning saves it
+    files = [str(folder / "tiny.pth")]
     model = VideoMAEV2ForVideoClassification.from_pretrained(stand_ins.classifier())
-    torch.save({"module": to_official(model.state_dict(), pretraining=False)}, file)
+    torch.save({"module": to_official(model.state_dict(), pretraining=False)}, files[0])
     heads, frames, size = (str(stand_ins.TINY[key]) for key in ("num_attention_heads", "num_frames", "image_size"))
     options += ["--num_attention_heads", heads, "--num_frames", frames, "--image_size", size]
-if args.id2label:
-    options += ["--id2label", args.id2label]
-convert.main([file, str(folder / "converted"), *options])
+convert.main([*files, str(folder / "converted"), *options])
 
 model, _ = open_checkpoint(folder / "converted")
 print(f"{type(model).__name__}, {sum(parameter.numel() for parameter in model.parameters()) / 1e6:.1f} M parameters")
