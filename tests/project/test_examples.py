@@ -1,5 +1,6 @@
 """examples/: every script runs without arguments, away from the repository, and says what its docstring promises."""
 
+import json
 import re
 import runpy
 import sys
@@ -8,10 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.commands import videomae
 from helpers.shared import REPO
 from safetensors.torch import load_file
 
 import videomae_hf
+from videomae_hf.data.sources.synthetic import CLASSES
+from videomae_hf.evaluation.few_shot import mteb_clip
 
 
 FOLDER = REPO / "examples"
@@ -179,3 +183,52 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
         assert (output / name).is_file(), name
     # One of three videos of each class is held out.
     assert (output / "videos.csv").read_text().count(",validation\n") == 8
+
+
+@pytest.mark.slow
+def test_mteb_scores_as_the_probe(run, folder, monkeypatch):
+    """A task of mteb on synthesised videos: the score is that of `videomae probe --probe few-shot` on the same ones."""
+    mteb = pytest.importorskip("mteb", minversion="2.26")
+    import datasets
+    from mteb.abstasks.classification import AbsTaskClassification
+    from mteb.abstasks.task_metadata import TaskMetadata
+    from mteb.models.modality_collators import frame_indices
+
+    for number in range(1, 70):
+        assert mteb_clip(number, 16) == frame_indices(number, 16)
+
+    def split_of(folder: str) -> datasets.Dataset:
+        paths = sorted(Path(folder).glob("*/*.mp4"))
+        videos = [{"bytes": path.read_bytes(), "path": path.name} for path in paths]  # as in the data sets of the Hub
+        columns = {"video": videos, "label": [CLASSES.index(path.parent.name) for path in paths]}
+        return datasets.Dataset.from_dict(columns).cast_column("video", datasets.Video())
+
+    class Motions(AbsTaskClassification):
+        metadata = TaskMetadata(
+            **{"name": "Motions", "description": "synthesised motions", "type": "VideoClassification"},
+            **{"dataset": {"path": "none/none", "revision": "1"}, "eval_splits": ["test"], "eval_langs": ["eng-Latn"]},
+            **{"main_score": "accuracy", "modalities": ["video"], "category": "v2c", "reference": None, "date": None},
+            **dict.fromkeys(("domains", "task_subtypes", "license", "annotations_creators", "dialect")),
+            **{"sample_creation": None, "bibtex_citation": None},
+        )
+        input_column_name, samples_per_label, n_experiments = "video", 2, 3
+
+        def load_data(self, **options):
+            self.dataset = datasets.DatasetDict(train=split_of(train), test=split_of(test))
+            self.data_loaded = True
+
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.setenv("MTEB_CACHE", str(folder / "mteb"))
+    train, test, checkpoint = (
+        stand_ins("videos"),
+        vars(import_module("stand_ins"))["videos"](2),
+        stand_ins("classifier"),
+    )
+    model = import_module("mteb_model").VideoMAEEncoder(checkpoint)
+    (result,) = mteb.evaluate(model, Motions(), cache=None).task_results
+    options = ["--train_data", train, "--eval_data", test, "--checkpoint", checkpoint, "--probe", "few-shot"]
+    options += ["--samples_per_label", "2", "--n_experiments", "3", "--output_dir", "output/probe", "--use_cpu", "true"]
+    videomae("probe", *options)
+    expected = json.loads((folder / "output/probe/metrics.json").read_text())["eval_top1"]
+    assert result.get_score() == pytest.approx(expected, abs=1e-6) and 0 < expected < 1
