@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.commands import videomae
+from helpers.runs import parsed
 from helpers.shared import REPO
 from safetensors.torch import load_file
 
@@ -111,9 +112,7 @@ def test_continue_pretraining(run, folder):
     config = videomae_hf.VideoMAEV2Config.from_pretrained(folder / "output/adapted")
     assert config.decoder_mask_ratio == 0.5
     with pytest.raises(SystemExit, match="lacks decoder, encoder_to_decoder, mask_token: take"):
-        run(
-            "continue_pretraining", "output/examples/classifier", "output/examples/videos_4", "output/examples/videos_4"
-        )
+        run("continue_pretraining", stand_ins("classifier"), stand_ins("videos"), stand_ins("videos"))
 
 
 @pytest.mark.parametrize(("channels", "means"), [(4, 4), (1, 1)])
@@ -140,6 +139,55 @@ def test_from_official_weights(run, folder):
     first, back = (torch.load(folder / "output/from_official" / name) for name in ("tiny.pth", "back.pth"))
     first, back = first["module"], back["model"]
     assert first.keys() == back.keys() and all(torch.equal(first[name], back[name]) for name in first)
+
+
+# Flags as a script gives them that runs what the recipe of the same name was made from
+K400_BASE = """
+# a comment with run_class_finetuning.py
+export CHECKPOINT=checkpoint.pth
+python -m torch.distributed.launch --nproc_per_node=8 --nnodes 8 run_class_finetuning.py \\
+    --data_path lists --finetune ${CHECKPOINT} --model vit_base_patch16_224 --data_set Kinetics-400 --nb_classes 400 \\
+    --batch_size 6 --lr 5e-4 --epochs 75 --num_sample=2 --opt_betas 0.9 0.999 --enable_deepspeed --frobnicate 3
+"""
+HYBRID_BASE = """
+srun -n 32 python -u run_mae_pretraining.py --model pretrain_videomae_base_patch16_224 --decoder_depth 4 \\
+    --mask_type tube --mask_ratio 0.9 --decoder_mask_type run_cell --decoder_mask_ratio 0.5 --batch_size 32 \\
+    --num_sample 4 --lr 1e-3 --opt_betas 0.9 0.95 --warmup_epochs 20 --epochs 200 --data_path hybrid.txt
+"""
+# Settings that depend on places, GPUs and the way of saving
+OF_A_RUN = {"train_data", "eval_data", "checkpoint", "output_dir", "bf16", "dataloader_num_workers", "use_cpu"}
+OF_A_RUN |= {"do_eval", "eval_strategy", "save_strategy", "save_steps", "save_total_limit", "total_batch_size"}
+
+
+@pytest.mark.parametrize(
+    ("verb", "script", "official"),
+    [("finetune", K400_BASE, "v1/finetune_k400_base"), ("pretrain", HYBRID_BASE, "v2/pretrain_hybrid_base")],
+)
+def test_from_official_scripts(run, tmp_path, verb, script, official):
+    """The translation sets what the recipe sets."""
+    (tmp_path / "run.sh").write_text(script)
+    printed = run("from_official_scripts", str(tmp_path / "run.sh"))
+    (tmp_path / "recipe.yaml").write_text(printed)
+    runs = [
+        parsed(verb, recipe, "--use_cpu", "true", "--bf16", "false") for recipe in (tmp_path / "recipe.yaml", official)
+    ]
+    ours, theirs = ({**run.as_recipe(), **run.config_overrides} for run in runs)
+    if verb == "finetune":
+        assert "# without a counterpart, left out: frobnicate\n" in printed and ours["total_batch_size"] == 384
+        assert "# first: videomae convert checkpoint.pth FOLDER" in printed and ours["train_data"] == "lists/train.csv"
+    else:
+        assert "# set total_batch_size: batch_size x GPUs of the script" in printed
+    stated = {name: value for name, value in theirs.items() if name not in OF_A_RUN}
+    # The version only matters to a new model; finetuning starts from a checkpoint.
+    stated = {name: value for name, value in stated.items() if (verb, name) != ("finetune", "model_version")}
+    assert {name: ours.get(name) for name in stated} == stated
+
+
+def test_the_table_of_flags_is_that_of_the_script():
+    flags = runpy.run_path(str(FOLDER / "from_official_scripts.py"))["FLAGS"]
+    page = (REPO / "docs" / "moving.md").read_text(encoding="utf-8")
+    for name, setting in flags.items():
+        assert (f"| `{name}` | `{setting}` |" if name != setting else f"`{name}`") in page, name
 
 
 def test_the_notebook_is_that_of_the_script():
