@@ -4,8 +4,8 @@
     videomae finetune my_recipe.yaml --train_data ... --eval_data ...
 
 Flags of `run_mae_pretraining.py` and `run_class_finetuning.py` become settings with other names (FLAGS, and the table
-in docs/moving.md). Flags that a script leaves out have the default of the official code (DEFAULTS). What has no
-counterpart is named in a comment. The scripts of both repositories need no translation: the recipes v1/... and v2/...
+in docs/moving.md). Flags that a script leaves out have the default of V2's code (DEFAULTS). What has no counterpart
+is named in a comment. The scripts of both repositories need no translation: the recipes v1/... and v2/...
 are theirs. Without a script, an example is translated.
 """
 
@@ -52,6 +52,8 @@ ELSEWHERE = {
     "save_ckpt_freq", "world_size", "local_rank", "dist_url", "dist_on_itp", "color_jitter", "warmup_lr",
     "train_interpolation", "imagenet_default_mean_and_std", "device", "pin_mem", "no_pin_mem", "save_ckpt",
 }  # fmt: skip
+# Flags whose values may be variables that are set outside of the script
+PLACES = ("data_path", "data_root", "finetune", "output_dir", "log_dir")
 # Of V2's code, where they differ from the defaults here
 DEFAULTS = {
     "finetune": {
@@ -82,7 +84,7 @@ def read_flags(script: str) -> tuple[str, dict[str, str | list[str]], int]:
         if text.startswith("--"):
             name, _, value = text[2:].partition("=")
             flags[name] = [value] if value else []
-        elif name:
+        elif name and (name in PLACES or not text.startswith("$")):  # not ${PY_ARGS} at the end
             flags[name].append(text)
     processes = numbers[0] * (numbers[1] if len(numbers) > 1 else 1) if numbers else 0
     flags = {name: values[0] if len(values) == 1 else values for name, values in flags.items()}

@@ -147,12 +147,14 @@ K400_BASE = """
 export CHECKPOINT=checkpoint.pth
 python -m torch.distributed.launch --nproc_per_node=8 --nnodes 8 run_class_finetuning.py \\
     --data_path lists --finetune ${CHECKPOINT} --model vit_base_patch16_224 --data_set Kinetics-400 --nb_classes 400 \\
-    --batch_size 6 --lr 5e-4 --epochs 75 --num_sample=2 --opt_betas 0.9 0.999 --enable_deepspeed --frobnicate 3
+    --batch_size 6 --lr 5e-4 --epochs 75 --num_sample=2 --opt_betas 0.9 0.999 --enable_deepspeed \\
+    --frobnicate 3 ${PY_ARGS}
 """
 HYBRID_BASE = """
 srun -n 32 python -u run_mae_pretraining.py --model pretrain_videomae_base_patch16_224 --decoder_depth 4 \\
     --mask_type tube --mask_ratio 0.9 --decoder_mask_type run_cell --decoder_mask_ratio 0.5 --batch_size 32 \\
-    --num_sample 4 --lr 1e-3 --opt_betas 0.9 0.95 --warmup_epochs 20 --epochs 200 --data_path hybrid.txt
+    --num_sample 4 --lr 1e-3 --opt_betas 0.9 0.95 --warmup_epochs 20 --epochs 200 --data_path $LISTS \\
+    --with_checkpoint ${PY_ARGS}
 """
 # Settings that depend on places, GPUs and the way of saving
 OF_A_RUN = {"train_data", "eval_data", "checkpoint", "output_dir", "bf16", "dataloader_num_workers", "use_cpu"}
@@ -177,6 +179,7 @@ def test_from_official_scripts(run, tmp_path, verb, script, official):
         assert "# first: videomae convert checkpoint.pth FOLDER" in printed and ours["train_data"] == "lists/train.csv"
     else:
         assert "# set total_batch_size: batch_size x GPUs of the script" in printed
+        assert ours["train_data"] == "$LISTS" and ours["activation_checkpointing"] is True
     stated = {name: value for name, value in theirs.items() if name not in OF_A_RUN}
     # The version only matters to a new model; finetuning starts from a checkpoint.
     stated = {name: value for name, value in stated.items() if (verb, name) != ("finetune", "model_version")}
