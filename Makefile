@@ -2,6 +2,7 @@
 # make test       runs the fast tests; make test-slow runs those that take minutes each
 # make lint       runs ruff, as in continuous integration
 # make docs       builds the documentation in site/
+# make notebook   writes examples/finetune_your_videos.ipynb from the script of that name
 #
 # Each creates .venv on first use. PYTHON is the interpreter for it (3.11 or newer).
 
@@ -12,7 +13,7 @@ RECIPES = examples/recipes
 EVALUATE = $(PY) train.py evaluate --checkpoint demo/finetune --eval_data demo/data/val --num_clips 2 --num_crops 1 \
 	--use_cpu true --per_device_eval_batch_size 16
 
-.PHONY: demo test test-slow lint docs clean
+.PHONY: demo test test-slow lint docs notebook clean
 
 # One thread: a second one gains little on so small a model, and the data loader needs the other core
 demo: export OMP_NUM_THREADS = 1
@@ -48,6 +49,9 @@ $(VENV)/bin/ruff: constraints.txt
 
 docs: $(VENV)/installed
 	$(PY) -m zensical build --clean --strict
+
+notebook: $(VENV)/installed
+	$(PY) -m jupytext --quiet --to ipynb --update --set-kernel python3 examples/finetune_your_videos.py
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

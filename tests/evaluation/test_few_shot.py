@@ -31,11 +31,12 @@ from videomae_hf.models.image_processing_videomae_v2 import clip_options, normal
 @pytest.mark.parametrize(
     ("num_video_frames", "expected"),
     [
-        (16, [0, 4, 8, 12]),
-        (19, [0, 4, 8, 12]),  # steps of 19 // 4
-        (7, [0, 1, 2, 3]),
+        (16, [0, 5, 10, 15]),
+        (19, [0, 6, 12, 18]),
+        (7, [0, 2, 4, 6]),
+        (6, [0, 2, 3, 5]),  # 1.67 and 3.33 are rounded
         (4, [0, 1, 2, 3]),
-        (3, [0, 1, 2, 0]),  # repeated
+        (3, [0, 0, 1, 2]),  # each frame is repeated in place
         (1, [0, 0, 0, 0]),
     ],
 )
@@ -127,10 +128,11 @@ def test_the_processor_samples_and_names_its_frames(tmp_path):
     frames = np.stack([np.full((32, 32, 3), 10 * number, dtype=np.uint8) for number in range(19)])
     write_video(tmp_path / "video.mp4", frames)
     processor = MTEBProcessor(**clip_options(config), **normalization_options(config))
-    assert processor.to_dict()["frame_sampling"] == "mteb"  # so that cached features are not those of other clips
+    # So that cached features are not those of other clips
+    assert processor.to_dict()["frame_sampling"] == "mteb_linspace"
     plain = MTEBProcessor.from_dict({**processor.to_dict(), "do_normalize": False, "do_rescale": False})
     clip = EvalTransform(plain)(VideoRecord(str(tmp_path / "video.mp4"), 0), torch.Generator())["pixel_values"]
-    assert (clip.float().mean(dim=(1, 2, 3)) / 10).round().tolist() == [0, 4, 8, 12]
+    assert (clip.float().mean(dim=(1, 2, 3)) / 10).round().tolist() == [0, 6, 12, 18]
 
 
 def test_the_command(tmp_path, capsys):

@@ -66,7 +66,8 @@ def test_every_block_runs_in_order(folder, monkeypatch, capfd):
             assert program == "videomae"
             run_here([*arguments, *(SHORT if arguments[0] in TRAINING else [])], capfd)
             ran.append(arguments[0])
-    assert ran == ["predict", "doctor", "python", "finetune", "evaluate", "pretrain", "push", "pipeline"]
+    first_screen = ["predict", "finetune", "predict"]
+    assert ran == [*first_screen, "doctor", "python", "finetune", "evaluate", "pretrain", "push", "pipeline"]
 
 
 def test_the_readme_is_a_first_page():
@@ -79,8 +80,22 @@ def test_the_readme_is_a_first_page():
     assert headings[:5] == wanted and "Which weights can I start from" in headings and "Citation" in headings
 
 
+def test_the_first_screen_needs_two_commands_each():
+    """From nothing to labels for a video, and from a folder to a finetuned model and its labels."""
+    first = [block for block in blocks(README) if block.language == "bash"][:2]
+    commands = [[command[:2] for command in command_lines(block.text)] for block in first]
+    assert commands == [
+        [["pip", "install"], ["videomae", "predict"]],
+        [["videomae", "finetune"], ["videomae", "predict"]],
+    ]
+    assert README.read_text(encoding="utf-8").index(first[1].text) < 1500
+
+
 def test_examples_run(folder, monkeypatch, capfd):
+    """Those that take a checkpoint of the Hub; tests/project/test_examples.py runs all of them without arguments."""
     monkeypatch.chdir(folder)
+
+    monkeypatch.syspath_prepend(str(REPO / "examples"))
 
     def run(script: str, *arguments: str) -> str:
         monkeypatch.setattr(sys, "argv", [script, *arguments])

@@ -21,7 +21,7 @@ VERB = Verb(
     "finetune",
     "Trains a classifier (or a regression, with --problem_type regression) on labelled videos.",
     (
-        "finetune examples/recipes/finetune_small.yaml --train_data data/train --eval_data data/val",
+        "finetune finetune_small --train_data data/train --eval_data data/val",
         "finetune --train_data labels.csv --checkpoint output/pretrain --lora_rank 8",
         "finetune --dataset_name user/my-videos --eval_split_name test --checkpoint MCG-NJU/videomae-base",
     ),

@@ -11,12 +11,12 @@ from . import finetune, pretrain
 
 
 USAGE = """\
-usage: videomae plan pretrain|finetune [recipe.yaml] [--key value ...] [--fit 8x24GB]
+usage: videomae plan pretrain|finetune [RECIPE] [--key value ...] [--fit 8x24GB]
 
 Prints batch sizes, schedule and memory of a run on the GPUs that --fit names; the default is one GPU.
 
-    videomae plan finetune examples/recipes/v1/finetune_k400_large.yaml --fit 8x24GB
-    videomae plan pretrain examples/recipes/v2/pretrain_hybrid_giant.yaml --fit 64x80GB
+    videomae plan finetune v1/finetune_k400_large --fit 8x24GB
+    videomae plan pretrain v2/pretrain_hybrid_giant --fit 64x80GB
     videomae plan finetune --model_size base --per_device_train_batch_size 16
 
 The options are those of pretrain and finetune. No checkpoint is read: --model_size sets the size of the model.

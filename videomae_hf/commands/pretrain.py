@@ -20,7 +20,7 @@ VERB = Verb(
     "Pretrains VideoMAE V1 or V2 on videos without labels.",
     (
         "pretrain --train_data videos/ --model_size small --base_learning_rate 1.5e-4",
-        "pretrain examples/recipes/v2/pretrain_hybrid_giant.yaml --smoke_test true",
+        "pretrain v2/pretrain_hybrid_giant --smoke_test true",
         "pretrain --train_data 'shards/*.tar' --checkpoint MCG-NJU/videomae-base --num_train_epochs 50",
     ),
     groups=("data", "clips", "model", "monitoring"),

@@ -50,7 +50,7 @@ VERB = Verb(
         "probe --checkpoint output/pretrain --train_data data/train --eval_data data/val",
         "probe --checkpoint output/pretrain --train_data data/train --eval_data data/val --probe attentive",
         "probe --checkpoint MCG-NJU/videomae-base --train_data data/train --eval_data data/val --probe few-shot",
-        "probe examples/recipes/probes/vjepa2_ssv2.yaml --train_data data/train.csv --eval_data data/val.csv",
+        "probe probes/vjepa2_ssv2 --train_data data/train.csv --eval_data data/val.csv",
     ),
     groups=("data", "clips", "model", "evaluation", "probing"),
     unused=(
@@ -174,8 +174,8 @@ def check_settings(run: Run) -> None:
     missing = [name for name in _SET_BY_RECIPE if name not in run.given]
     if kind == "vjepa2" and missing:
         raise ValueError(
-            f"probe=vjepa2 needs {', '.join(missing)}, which depend on the data set: start from a recipe in "
-            f"examples/recipes/probes, or set them."
+            f"probe=vjepa2 needs {', '.join(missing)}, which depend on the data set: start from a recipe such "
+            f"as probes/vjepa2_ssv2, or set them."
         )
 
 

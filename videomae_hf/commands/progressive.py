@@ -9,7 +9,7 @@ labels, post-pretraining on merged labelled data sets, finetuning on the target 
     stages:
       - name: pretrain                 # names the stage's folder in output_dir
         command: pretrain
-        recipe: pretrain.yaml          # optional; overridden by the other keys
+        recipe: pretrain.yaml          # a file or a name; optional, and overridden by the other keys
         train_data: videos
       - name: post_pretrain
         command: finetune
@@ -31,6 +31,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
+from ..settings.recipe_files import find_recipe
 from ..settings.recipes import parse_command_line, refuse_unused
 from ..settings.run import Run
 from ..text_files import read_yaml, write_text
@@ -75,7 +76,7 @@ class Stage:
 
 
 def run_stages(arguments: list[str], execute: Callable[[Callable, Run], None] = execute_run) -> None:
-    """Runs `videomae progressive RECIPE.yaml [--key value ..]`; the options apply to every stage.
+    """Runs `videomae progressive RECIPE [--key value ..]`; the options apply to every stage.
 
     A finished stage is skipped; an interrupted stage resumes from its last checkpoint.
 
@@ -93,7 +94,7 @@ def run_stages(arguments: list[str], execute: Callable[[Callable, Run], None] = 
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("recipe", help="YAML file with a list of stages")
+    parser.add_argument("recipe", help="YAML file with a list of stages, or the name of such a recipe of this package")
     parser.add_argument("--output_dir", help="folder in which each stage has its own folder")
     known, options = parser.parse_known_args(arguments)
     stages = read_stages(known.recipe, options, known.output_dir)
@@ -129,9 +130,7 @@ def read_stages(path: str, options: list[str], output_dir: str | None) -> list[S
 
     A stage without a `checkpoint` of its own starts from the result of the last stage before it that trained.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"The recipe {path} does not exist.")
-    recipe = read_yaml(path)
+    recipe = read_yaml(find_recipe(path))
     if not isinstance(recipe.get("stages"), list) or not recipe["stages"]:
         raise ValueError(f"{path} must have a list of stages.")
     shared = {key: value for key, value in recipe.items() if key not in ("stages", "output_dir")}

@@ -1,12 +1,14 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """The few-shot protocol of MTEB's video classification tasks.
 
-The protocol is that of embeddings-benchmark/mteb (`mteb/abstasks/classification.py`, and for VideoMAE
-`mteb/models/model_implementations/videomae_models.py`); the code here is our own:
+The protocol is that of embeddings-benchmark/mteb 2.26.24 (`mteb/abstasks/classification.py`, and for VideoMAE
+`mteb/models/model_implementations/videomae_models.py` and `mteb/models/modality_collators.py`); the code here is our
+own:
 
 - One embedding of each video: the mean of all tokens of one clip, followed by the layer norm of the classification head
   if the checkpoint has one.
-- A clip has every (n // num_frames)-th of the n frames from the first on; shorter videos are repeated.
+- A clip has `num_frames` frames, evenly spaced from the first to the last of the video; shorter videos repeat each
+  frame in place. Earlier versions of mteb took every (n // num_frames)-th frame.
 - In each experiment, the training videos are shuffled, and the first `samples_per_label` of each class are kept; a
   class with fewer videos gives all that it has. The seed is 42, and each experiment shuffles the order of the one
   before.
@@ -54,15 +56,14 @@ class MTEBProcessor(VideoMAEV2ImageProcessor):
 
     def to_dict(self) -> dict[str, Any]:
         """The options, by which cached features are named: their sampling is none of the other ones."""
-        return {**super().to_dict(), "frame_sampling": "mteb"}
+        return {**super().to_dict(), "frame_sampling": "mteb_linspace"}
 
 
 def mteb_clip(num_video_frames: int, num_frames: int) -> list[int]:
-    """`num_frames` indices at equal whole distances from frame 0 on; a shorter video is repeated from its beginning."""
+    """`num_frames` evenly spaced indices, the first and last frame included; shorter videos repeat frames in place."""
     if num_video_frames < num_frames:
-        return [index % num_video_frames for index in range(num_frames)]
-    step = num_video_frames // num_frames
-    return list(range(0, num_frames * step, step))
+        return [index * num_video_frames // num_frames for index in range(num_frames)]
+    return np.linspace(0, num_video_frames - 1, num_frames).round().astype(int).tolist()
 
 
 def head_norm_of(model: VideoMAEV2PreTrainedModel) -> nn.Module | None:

@@ -1,9 +1,9 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """Builds a `Run` from the command line and a recipe (YAML).
 
-Recipes are flat mappings. Each key is a setting of one of the groups or of `VideoMAETrainingArguments` (which includes
-transformers' TrainingArguments), or a field of the model's configuration class. The command line overrides the recipe.
-Unknown keys are refused.
+Recipes are flat mappings, given as a file or by the name of a recipe of this package. Each key is a setting of one of
+the groups or of `VideoMAETrainingArguments` (which includes transformers' TrainingArguments), or a field of the model's
+configuration class. The command line overrides the recipe. Unknown keys are refused.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from ..messages import did_you_mean
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..text_files import read_yaml
 from .groups import MULTI_LABEL
+from .recipe_files import find_recipe, named_recipes
 from .run import GROUPS, Run
 from .smoke_test import smoke_test_recipe
 from .training_arguments import VideoMAETrainingArguments, join_processes
@@ -50,6 +51,10 @@ _COMMON = {
 }
 
 
+_RECIPES_HELP = (
+    "RECIPE is a YAML file, or the name of a recipe of this package, such as v1/finetune_k400_base (listed below).\n"
+    "Options override its settings."
+)
 SETTINGS = frozenset(spec.name for group in GROUPS.values() for spec in dataclasses.fields(group))
 
 
@@ -92,7 +97,7 @@ class Verb:
 def parse_command_line(
     arguments: list[str], verb: Verb, overrides: dict | None = None, *, skip_unused: bool = False
 ) -> Run:
-    """Reads `[RECIPE.yaml] [--key value ...]`.
+    """Reads `[RECIPE] [--key value ...]`.
 
     Args:
         arguments: command-line arguments after the verb.
@@ -101,7 +106,7 @@ def parse_command_line(
         skip_unused: accept options that the command does not use, as needed for the stages of progressive training.
 
     Raises:
-        FileNotFoundError: the recipe does not exist.
+        FileNotFoundError: there is no such recipe.
         ValueError: the recipe is not a mapping, a key is unknown (the message suggests the closest known key), a value
             has the wrong type, or the command does not use an option.
     """
@@ -146,8 +151,8 @@ def _parser(verb: Verb) -> HfArgumentParser:
     parser = HfArgumentParser(
         [*GROUPS.values(), VideoMAETrainingArguments],
         prog=f"{program} {verb.name}",
-        usage=f"{program} {verb.name} [recipe.yaml] [--key value ...]",
-        description=f"{verb.summary}\n\n{examples}\n\nOptions override the settings in recipe.yaml.",
+        usage=f"{program} {verb.name} [RECIPE] [--key value ...]",
+        description=f"{verb.summary}\n\n{examples}\n\n{_RECIPES_HELP}",
         formatter_class=_Help,
         allow_abbrev=False,
         exit_on_error=False,
@@ -222,7 +227,7 @@ def _shorten_help(parser: HfArgumentParser, verb: Verb) -> str:
     """Hides the options of other commands, of transformers and of the model in the list of options.
 
     Returns:
-        The names of the hidden options of transformers and of the model, as text for the end of the help.
+        The names of the recipes, and of the hidden options of transformers and of the model, as text for the end.
     """
     training = {spec.name for spec in dataclasses.fields(VideoMAETrainingArguments)}
     explained = (
@@ -240,18 +245,17 @@ def _shorten_help(parser: HfArgumentParser, verb: Verb) -> str:
             others.append(action.dest)
         if is_negation or action.dest not in shown:
             action.help = argparse.SUPPRESS
-    lists = {f"of the model configuration (see {verb.config_class.__name__})": verb.config_fields}
+    lists = {"recipes of this package": named_recipes()}
+    lists[f"options of the model configuration (see {verb.config_class.__name__})"] = sorted(verb.config_fields)
     if others:
-        lists["of transformers' TrainingArguments (see its documentation)"] = others
-    texts = [f"options {whose}:\n{fill(', '.join(sorted(names)), 110)}" for whose, names in lists.items()]
+        lists["options of transformers' TrainingArguments (see its documentation)"] = sorted(others)
+    texts = [f"{title}:\n{fill(', '.join(names), 110, break_on_hyphens=False)}" for title, names in lists.items()]
     return "\n\n".join(texts)
 
 
 def read_recipe(path: str | Path, actions: dict[str, argparse.Action], verb: Verb) -> dict:
     """Reads the settings of a recipe, and refuses keys that neither `actions` nor the model configuration has."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"The recipe {path} does not exist.")
+    path = find_recipe(path)
     return checked_settings(read_yaml(path), path, actions, verb)
 
 

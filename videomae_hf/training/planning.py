@@ -177,7 +177,7 @@ def _schedule_lines(args: VideoMAETrainingArguments, train_set) -> list[str]:
                 rate,
                 length,
                 f"WARNING: {total:,} steps are rarely enough to learn anything at a learning rate that no recipe set; "
-                f"start from one of examples/recipes, or raise num_train_epochs",
+                f"start from a recipe such as finetune_small or v2/pretrain_hybrid_base, or raise num_train_epochs",
             ]
     return [rate, length]
 
