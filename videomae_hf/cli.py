@@ -23,6 +23,7 @@ VERBS = {
     "probe": "fit a linear, attentive or k-NN probe to frozen features, or one by the protocol of V-JEPA 2 or MTEB",
     "progressive": "run pretraining, finetuning, evaluation and probes as stages of one recipe",
     "plan": "print batch sizes, schedule and memory of a run before it starts",
+    "split": "divide labelled videos into lists for training, validation and test, by groups",
     "scan": "decode every video of a folder or list, report broken ones, and write a list without them",
     "prepare": "re-encode videos so that they are small and fast to decode, and pack tar shards",
     "merge-labels": "merge the classes of several data sets into one list of classes",

@@ -1,0 +1,119 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""Divides videos among training, validation and test, with no group in two parts and the classes in proportion."""
+
+import re
+from collections import Counter
+from collections.abc import Hashable, Sequence
+
+import torch
+
+from ..messages import several
+
+
+def groups_by_pattern(paths: Sequence[str], pattern: str) -> list[str]:
+    """The group of each path: what the parentheses of a regular expression match, or else its whole match.
+
+    >>> groups_by_pattern(["a/seq1_x.mp4", "b/seq1_y.mp4"], r"seq(\\d+)")
+    ['1', '1']
+
+    Raises:
+        ValueError: the pattern is invalid, or matches nothing in some path.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"group_pattern={pattern!r} is no regular expression: {error}.") from error
+    matches = [compiled.search(path) for path in paths]
+    missing = [path for path, match in zip(paths, matches) if match is None]
+    if missing:
+        raise ValueError(
+            f"group_pattern={pattern!r} matches nothing in {len(missing)} of {len(paths)} paths: {several(missing)}"
+        )
+    return ["|".join(part or "" for part in match.groups()) if match.groups() else match[0] for match in matches]
+
+
+def joined_groups(groups: Sequence[Hashable], pairs: Sequence[tuple[int, int]]) -> list[int]:
+    """The number of the group of each video after groups with a pair of videos in common are joined.
+
+    Args:
+        groups: the group of each video.
+        pairs: positions of two videos that must stay together.
+
+    Returns:
+        Numbers from 0, in the order of first appearance.
+    """
+    first_of = {}
+    parent = [first_of.setdefault(group, place) for place, group in enumerate(groups)]
+
+    def root(place: int) -> int:
+        while parent[place] != place:
+            parent[place] = parent[parent[place]]
+            place = parent[place]
+        return place
+
+    for one, other in pairs:
+        low, high = sorted((root(one), root(other)))
+        parent[high] = low
+    numbers = {}
+    return [numbers.setdefault(root(place), len(numbers)) for place in range(len(groups))]
+
+
+def divide(
+    groups: Sequence[int],
+    labels: Sequence[tuple[Hashable, ...]],
+    fractions: Sequence[float],
+    generator: torch.Generator,
+) -> list[int]:
+    """Assigns whole groups to parts, so that each part has its fraction of every class as nearly as groups allow.
+
+    The largest groups come first, and equal ones in random order. Each goes to the part where it reduces the squared
+    differences between the videos of each class that a part has and should have the most; a class counts by its size.
+
+    Args:
+        groups: the group of each video.
+        labels: the classes of each video; an empty tuple for one without.
+        fractions: the fraction of the videos of each part; their sum is 1.
+        generator: source of randomness.
+
+    Returns:
+        The part of each video.
+
+    Raises:
+        ValueError: there are fewer groups than parts.
+    """
+    names = {label: column for column, label in enumerate(dict.fromkeys(label for some in labels for label in some))}
+    numbers = {group: row for row, group in enumerate(dict.fromkeys(groups))}
+    if len(numbers) < len(fractions):
+        raise ValueError(f"{len(numbers)} groups cannot be divided into {len(fractions)} parts.")
+    counts = torch.zeros(len(numbers), len(names) + 1, dtype=torch.float64)  # the last column counts videos
+    for group, some in zip(groups, labels):
+        for column in (*(names[label] for label in some), -1):
+            counts[numbers[group], column] += 1
+    totals = counts.sum(dim=0)
+    lacking = torch.tensor(fractions, dtype=torch.float64)[:, None] * totals  # (parts, columns)
+    order = torch.randperm(len(counts), generator=generator)
+    order = order[counts[order, -1].argsort(descending=True, stable=True)]
+    parts = [0] * len(counts)
+    for row in order.tolist():
+        # (lacking - count)^2 - lacking^2 = count^2 - 2 count lacking, of which the first term is the same in all parts
+        parts[row] = int((counts[row] * lacking / totals).sum(dim=1).argmax())
+        lacking[parts[row]] -= counts[row]
+    return [parts[numbers[group]] for group in groups]
+
+
+def balance_table(parts: Sequence[str], of_video: Sequence[int], groups: Sequence[int], labels: Sequence[tuple]) -> str:
+    """Text: the videos of each class, and the videos and groups, in each part."""
+    classes = sorted({label for some in labels for label in some}, key=str)
+    counts = [Counter(label for some, k in zip(labels, of_video) if k == part for label in some)
+              for part in range(len(parts))]  # fmt: skip
+    rows = [(str(label), *(count[label] for count in counts)) for label in classes]
+    rows.append(("videos", *(sum(k == part for k in of_video) for part in range(len(parts)))))
+    rows.append(("groups", *(len({group for group, k in zip(groups, of_video) if k == part})
+                             for part in range(len(parts)))))  # fmt: skip
+    table = [("", *parts), *rows]
+    widths = [max(len(str(row[column])) for row in table) for column in range(len(parts) + 1)]
+    return "\n".join(
+        "  ".join(str(cell).ljust(width) if column == 0 else str(cell).rjust(width)
+                  for column, (cell, width) in enumerate(zip(row, widths))).rstrip()
+        for row in table
+    )  # fmt: skip
