@@ -42,9 +42,7 @@ def knn_bar(history: list[dict]) -> Bar:
 
 def few_labels_bar(summary: dict) -> Bar:
     gain, error, seeds = summary["gain"], summary["standard_error"], len(summary["seeds"])
-    found = (
-        f"{gain:.1f} points, standard error {error:.1f}, {seeds} seeds, {summary['labels_per_class']} labels a class"
-    )
+    found = f"{gain:.1f} points, standard error {error:.1f}, {seeds} seeds, {summary['labels_per_class']} per class"
     goal = "at least 15 points and twice the standard error, 5 seeds"
     return Bar("gain with few labels", found, goal, gain >= max(15, 2 * error) and seeds >= 5)
 

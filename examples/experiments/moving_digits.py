@@ -33,7 +33,7 @@ DIRECTIONS = {
 
 
 def moving_digit(image: np.ndarray, direction: str, rng: np.random.Generator) -> np.ndarray:
-    """uint8 (NUM_FRAMES, SIZE, SIZE, 3): an image (8, 8) of 0 to 16 that moves from a random place at a random speed."""
+    """uint8 (NUM_FRAMES, SIZE, SIZE, 3): an image (8, 8) of 0 to 16 that moves from a random place at a random rate."""
     strokes = Image.fromarray((image * 255 / 16).astype(np.uint8)).resize((DIGIT, DIGIT), Image.Resampling.BICUBIC)
     canvas = np.zeros((SIZE, SIZE))
     canvas[:DIGIT, :DIGIT] = np.asarray(strokes, dtype=float) / 255
