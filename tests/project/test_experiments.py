@@ -3,13 +3,16 @@
 
 import importlib.util
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from helpers.shared import REPO
+from PIL import Image
 
 from videomae_hf.data.sources.folders_and_lists import VideoRecord
 from videomae_hf.data.sources.synthetic import CLASSES, synthesise_dataset
@@ -167,18 +170,90 @@ def test_few_labels_compares_the_best_of_each_within_seeds():
     )
 
 
-def test_the_table_of_the_study():
-    study = script("pretraining_study")
+def study_runs() -> list[dict]:
+    """Two runs of the recipe and one of another variant, with one set of labels."""
+
+    def entry(step: int, explained: float, knn: float) -> dict:
+        probes = {"labels": {"knn": knn, "linear_mean": knn + 0.1, "linear_places": knn + 0.2}}
+        return {"step": step, "probes": probes, **({"eval_explained": explained} if step else {})}
+
     values = {"recipe": [(0.1, 0.4), (0.2, 0.5)], "tube 0.75": [(0.05, 0.3)]}
-    runs = [
-        {"variant": name, "steps": 1200, "seed": seed, "curve": [{"eval_explained": e, "eval_knn_top1": k}]}
+    return [
+        {"variant": name, "steps": 1200, "seed": seed, "curve": [entry(0, 0, 0.125), entry(1200, *end)]}
         for name, ends in reversed(values.items())
-        for seed, (e, k) in enumerate(ends)
+        for seed, end in enumerate(ends)
     ]
-    assert study.table(runs).splitlines()[2:] == [
-        "| recipe | 1,200 | 15.0 ± 7.1 % | 45.0 ± 7.1 % | 2 |",
-        "| tube 0.75 | 1,200 | 5.0 % | 30.0 % | 1 |",
+
+
+def test_the_table_and_the_curves_of_the_study(tmp_path):
+    study = script("pretraining_study")
+    runs = study_runs()
+    assert study.table(runs).splitlines() == [
+        "| Variant | Steps | Explained | labels: k-NN | labels: linear, mean | labels: linear, places | Seeds |",
+        "|---|---|---|---|---|---|---|",
+        "| recipe | 1,200 | 15.0 ± 7.1 % | 45.0 ± 7.1 % | 55.0 ± 7.1 % | 65.0 ± 7.1 % | 2 |",
+        "| tube 0.75 | 1,200 | 5.0 % | 30.0 % | 40.0 % | 50.0 % | 1 |",
     ]
+    explained, knn, places = study.curves_of([run for run in runs if run["variant"] == "recipe"], "labels")
+    assert knn == ([0, 1200], pytest.approx([12.5, 45])) and places[1] == pytest.approx([32.5, 65])
+    assert math.isnan(explained[1][0]) and explained[1][1] == pytest.approx(15)
+    study.save_picture(runs, tmp_path / "curves.png")
+    assert Image.open(tmp_path / "curves.png").size == (1100, 220)  # the row of masks
+
+
+def test_probes_see_a_mean_and_a_place():
+    """Labels that the mean tells, and labels that only the place of a token tells."""
+    features = script("frozen_features")
+    rng = np.random.default_rng(0)
+
+    def tokens(labels: np.ndarray, *, placed: bool) -> np.ndarray:
+        found = rng.normal(0, 0.1, (len(labels), 4, 8)).astype(np.float32)
+        for row, label in enumerate(labels):
+            found[row, label if placed else slice(None), 0 if placed else label] += 1
+        return found
+
+    labels = [np.arange(80) % 4, np.arange(40) % 4]
+    in_means = features.probe_accuracies(*((tokens(part, placed=False), part) for part in labels))
+    assert in_means == {"knn": 1, "linear_mean": 1, "linear_places": 1}
+    in_places = features.probe_accuracies(*((tokens(part, placed=True), part) for part in labels))
+    assert in_places["linear_places"] == 1 and in_places["linear_mean"] < 0.6 and in_places["knn"] < 0.6
+
+
+def test_digits_move_in_the_direction_of_their_label():
+    digits = script("moving_digits")
+    image = np.full((8, 8), 16.0)
+    for direction, (rows, columns) in digits.DIRECTIONS.items():
+        frames = digits.moving_digit(image, direction, np.random.default_rng(1)).astype(int)
+        assert frames.shape == (32, 64, 64, 3)
+        moves = {
+            (row, column)
+            for row in range(-3, 4)
+            for column in range(-3, 4)
+            if np.array_equal(np.roll(frames[0], (row, column), axis=(0, 1)), frames[1])
+        }
+        assert len(moves) == 1
+        row, column = moves.pop()
+        assert (np.sign(row), np.sign(column)) == (rows, columns)
+
+
+def test_the_bars_of_the_demo():
+    bars = script("demo_bars")
+    losses = {"model": 0.3, "patch_mean": 0.41, "nearest_in_space": 0.64, "nearest_in_time": 0.7}
+    assert [bar.reached for bar in bars.reconstruction_bars(losses)] == [True, True, True]
+    assert [bar.reached for bar in bars.reconstruction_bars({**losses, "model": 0.45})] == [False, False, False]
+    history = [{"loss": 1.0}, {"eval_knn_top1": 0.4}, {"eval_knn_top1": 0.45}]
+    assert not bars.knn_bar(history).reached and bars.knn_bar([*history, {"eval_knn_top1": 0.6}]).reached
+    few = {"gain": 16.0, "standard_error": 2.0, "seeds": [0, 1, 2, 3, 4], "labels_per_class": 1}
+    assert bars.few_labels_bar(few).reached
+    for changed in ({"gain": 14.0}, {"standard_error": 9.0}, {"seeds": [0, 1]}):
+        assert not bars.few_labels_bar(few | changed).reached
+    # Shuffled frames: all of the right kind, half of these in the right direction; then all in the right one
+    classes = [name for pair in bars.KINDS for name in pair]
+    halves = [[5 if row // 2 == column // 2 else 0 for column in range(8)] for row in range(8)]
+    right = [[10 if row == column else 0 for column in range(8)] for row in range(8)]
+    for matrix, reached in ((halves, True), (right, False)):
+        shuffled = {"confusion_matrix": matrix, "classes": classes, "eval_top1": 0.5}
+        assert [bar.reached for bar in bars.classification_bars({"eval_top1": 0.95}, shuffled)] == [True, reached]
 
 
 @pytest.mark.slow
@@ -195,8 +270,11 @@ def test_the_experiments_run_from_the_command_line(tmp_path):
     run_script("pretraining_study.py", tmp_path / "study", *options)
     runs = [json.loads(line) for line in (tmp_path / "study/runs.jsonl").read_text().splitlines()]
     assert {run["variant"] for run in runs} == {"recipe", "plain pixels"}
-    assert all(len(run["curve"]) >= 4 and run["curve"][-1]["step"] == 4 for run in runs)
-    assert "| plain pixels | 4 |" in run_script("pretraining_study.py", tmp_path / "study", *options[:2], "--table")
+    assert all([entry["step"] for entry in run["curve"]] == [0, 1, 2, 3, 4] for run in runs)
+    assert all(0 <= run["curve"][-1]["probes"]["labels"]["linear_places"] <= 1 for run in runs)
+    table = ["--table", "--picture", tmp_path / "curves.png"]
+    assert "| plain pixels | 4 |" in run_script("pretraining_study.py", tmp_path / "study", *options[:2], *table)
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
     pretrain = [sys.executable, "train.py", "pretrain", tmp_path / "pretrain.yaml", "--max_steps", "2"]
     subprocess.run([*pretrain, "--output_dir", tmp_path / "pre"], cwd=REPO, check=True, capture_output=True)
     data = ["--train_data", tmp_path / "train", "--eval_data", tmp_path / "val"]

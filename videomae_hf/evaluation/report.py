@@ -17,6 +17,7 @@ from transformers import AutoModelForPreTraining, AutoModelForVideoClassificatio
 from .. import VideoMAEV2ImageProcessor, __version__
 from ..data.sources.folders_and_lists import read_samples
 from ..models.masking import mask_to_ids, sample_masks, token_counts
+from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining
 from ..text_files import write_text
 from .reconstruction import STRIP_ROWS, reconstruction_strip, strip_row
 from .trivial_predictors import trivial_losses
@@ -33,6 +34,7 @@ _CURVES = {
 _STEPS_SHOWN = 5
 _CLIPS_COMPARED, _CLIPS_AT_ONCE = 64, 8  # clips whose reconstruction is compared with trivial predictors
 _PREDICTORS = {
+    "model": "the model",
     "patch_mean": "each patch in its own mean colour",
     "background": "the median colour of the visible pixels",
     "nearest_in_space": "the nearest visible patch of the same slice",
@@ -119,7 +121,7 @@ def write_report(
             confusion=matrix and _confusion_picture(matrix, classes),
             over_time=_over_time(pretrain / "reconstructions"),
             few_labels=few_labels and _few_labels(_read_json(few_labels)),
-            losses=_reconstruction_losses(model, pretrain, samples),
+            losses=[(_PREDICTORS[name], loss) for name, loss in predictor_losses(model, pretrain, samples).items()],
             strips=_strips(model, pretrain, first_of_each[:3]),
             norm_pix_loss=model.config.norm_pix_loss,
             predictions=_predictions(finetune, first_of_each),
@@ -163,8 +165,17 @@ def _strips(model, checkpoint: Path, samples) -> list[str]:
 
 
 @torch.no_grad()
-def _reconstruction_losses(model, checkpoint: Path, samples) -> list[tuple[str, float]]:
-    """(name, loss) of the model and of each trivial predictor, means over clips spread over the videos."""
+def predictor_losses(model: VideoMAEV2ForPreTraining, checkpoint: Path, samples: list) -> dict[str, float]:
+    """The loss of the model and of each trivial predictor, means over at most 64 clips spread over the videos.
+
+    Args:
+        model: the pretraining model, in evaluation mode.
+        checkpoint: its folder, which has the processor.
+        samples: the videos; the centre clip of each is used.
+
+    Returns:
+        Losses by name: `"model"` and those of `trivial_losses`.
+    """
     processor = VideoMAEV2ImageProcessor.from_pretrained(checkpoint)
     number = min(_CLIPS_COMPARED, len(samples))
     chosen = [samples[index * len(samples) // number] for index in range(number)]
@@ -175,11 +186,10 @@ def _reconstruction_losses(model, checkpoint: Path, samples) -> list[tuple[str, 
         clips = torch.cat([processor(sample.path, return_tensors="pt").pixel_values for sample in batch])
         masked, decoded = sample_masks(model.config, len(batch), generator)
         ids = {"visible_ids": mask_to_ids(~masked, visible), "decoded_ids": mask_to_ids(decoded, num_decoded)}
-        losses = {"the model": model(clips, **ids).loss.item()}
-        losses |= {_PREDICTORS[name]: loss for name, loss in trivial_losses(model, clips, **ids).items()}
+        losses = {"model": model(clips, **ids).loss.item(), **trivial_losses(model, clips, **ids)}
         for name, loss in losses.items():
             sums[name] = sums.get(name, 0.0) + loss * len(batch)
-    return [(name, total / number) for name, total in sums.items()]
+    return {name: total / number for name, total in sums.items()}
 
 
 def _few_labels(found: dict) -> dict:
