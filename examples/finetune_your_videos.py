@@ -113,7 +113,8 @@ many apart, cover an action.
 options = ["--train_data", data_list, "--eval_data", data_list, "--output_dir", str(OUTPUT / "model")]
 options += ["--num_train_epochs", str(EPOCHS), "--warmup_epochs", str(EPOCHS // 10), "--horizontal_flip", "false"]
 if CHECKPOINT:
-    options += ["--checkpoint", CHECKPOINT, "--fit", "auto"]  # the batch that fits the memory of the GPU
+    options += ["--checkpoint", CHECKPOINT]
+    options += ["--fit", "auto"] if torch.cuda.is_available() else []  # the batch that fits the memory of the GPU
 else:  # a tiny model from scratch
     tiny = {"image_size": 64, "num_frames": 8, "hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 3}
     tiny |= {"intermediate_size": 384, "sampling_rate": 2, "learning_rate": 1e-3, "dataloader_num_workers": 0}

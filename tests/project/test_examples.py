@@ -101,12 +101,18 @@ def test_pretrain(run, folder):
     assert re.search(r"step 2: k-NN accuracy of the features [\d.]+%", printed)
     assert "of what a predictor without training leaves open" in printed
     assert list((folder / "output/domain/reconstructions").iterdir())
+    tiny = vars(import_module("stand_ins"))["OPTIONS"]
+    printed = run("pretrain", stand_ins("videos"), *tiny, "--num_sample", "1", "--output_dir", "output/own", *SHORT)
+    assert "Reconstructions: output/own/reconstructions" in printed
+    assert "k-NN" not in printed and (folder / "output/own/model.safetensors").is_file()
 
 
 def test_continue_pretraining(run, folder):
     printed = run("continue_pretraining", *SHORT)
     before, after = re.search(r"videos: ([\d.]+) before, ([\d.]+) after", printed).groups()
     assert float(before) != float(after)
+    own = [stand_ins("pretrained"), stand_ins("videos"), stand_ins("videos")]
+    assert "Loss on held-out videos: " in run("continue_pretraining", *own, *SHORT)
     # The decoder came along, and the run has V2's dual masking.
     assert "new, untrained" not in printed
     config = videomae_hf.VideoMAEV2Config.from_pretrained(folder / "output/adapted")
