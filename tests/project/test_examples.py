@@ -214,6 +214,23 @@ def test_the_notebook_is_that_of_the_script():
     assert "/home/" not in NOTEBOOK.read_text() and str(REPO) not in NOTEBOOK.read_text()
 
 
+def test_its_script_takes_videos_and_a_checkpoint_of_yours(run, folder, capfd):
+    """All but the last step, which the notebook below does."""
+    source = (FOLDER / "finetune_your_videos.py").read_text(encoding="utf-8").split('"""\n## Publish')[0]
+    for default, own in (
+        ("VIDEOS = None", f"VIDEOS = {stand_ins('videos')!r}"),
+        ("CHECKPOINT = None", f"CHECKPOINT = {stand_ins('pretrained')!r}"),
+        ("EPOCHS = 30", "EPOCHS = 1"),
+    ):
+        assert default in source
+        source = source.replace(default, own)
+    exec(compile(source, "finetune_your_videos.py", "exec"), {})
+    printed = capfd.readouterr().out
+    assert "    4 left" in printed and "Top-1 accuracy" in printed and "left is predicted as" in printed
+    rows = (folder / "output/finetune_your_videos/videos.csv").read_text()
+    assert (rows.count(",train\n"), rows.count(",validation\n")) == (24, 8)
+
+
 def test_the_notebook_runs(tmp_path, monkeypatch):
     """From nothing to the folder for the Hub, with fewer videos and epochs."""
     jupytext, nbclient = pytest.importorskip("jupytext"), pytest.importorskip("nbclient")
