@@ -111,7 +111,7 @@ def test_continue_pretraining(run, folder):
     printed = run("continue_pretraining", *SHORT)
     before, after = re.search(r"videos: ([\d.]+) before, ([\d.]+) after", printed).groups()
     assert float(before) != float(after)
-    own = [stand_ins("pretrained"), stand_ins("videos"), stand_ins("videos")]
+    own = [stand_ins("pretrained"), stand_ins("videos"), stand_ins("video")]
     assert "Loss on held-out videos: " in run("continue_pretraining", *own, *SHORT)
     # The decoder came along, and the run has V2's dual masking.
     assert "new, untrained" not in printed
