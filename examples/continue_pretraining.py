@@ -45,7 +45,8 @@ before = loss_of(checkpoint)
 options = ["--train_data", videos, "--checkpoint", checkpoint, "--output_dir", OUTPUT]
 options += ["--decoder_mask_ratio", "0.5", "--adam_beta2", "0.95", "--max_grad_norm", "0"]
 if data:
-    options += ["--base_learning_rate", "1.5e-5", "--num_train_epochs", "100", "--warmup_epochs", "5", "--fit", "auto"]
+    options += ["--base_learning_rate", "1.5e-5", "--num_train_epochs", "100", "--warmup_epochs", "5"]
+    options += ["--fit", "auto"] if torch.cuda.is_available() else []  # the batch that fits the memory of the GPU
 else:
     options += ["--learning_rate", "1e-3", "--max_steps", "20", "--sampling_rate", "2", "--dataloader_num_workers", "0"]
 pretrain.main([*options, *given])

@@ -42,10 +42,10 @@ broken files beforehand; in training they are replaced by other videos and repor
 """
 
 # %%
+OUTPUT.mkdir(parents=True, exist_ok=True)
 if VIDEOS is None:
     VIDEOS = OUTPUT / "videos"
     if not VIDEOS.exists():
-        OUTPUT.mkdir(parents=True, exist_ok=True)
         synthesise_dataset(VIDEOS, videos_per_class=30, size=64)
 
 videos = {
@@ -61,7 +61,7 @@ for row, (label, paths) in zip(grid, videos.items()):
     frames = videomae_hf.read_frames(paths[0], lambda info: [i * (info.num_frames - 1) // 5 for i in range(6)])
     row[0].set_title(label, loc="left", fontsize=9, parse_math=False)
     for axes, frame in zip(row, frames):  # frames: uint8 (6, H, W, 3)
-        axes.imshow(frame)
+        axes.imshow(frame.numpy())
         axes.set_axis_off()
 figure.savefig(OUTPUT / "videos.png")
 
@@ -113,7 +113,8 @@ many apart, cover an action.
 options = ["--train_data", data_list, "--eval_data", data_list, "--output_dir", str(OUTPUT / "model")]
 options += ["--num_train_epochs", str(EPOCHS), "--warmup_epochs", str(EPOCHS // 10), "--horizontal_flip", "false"]
 if CHECKPOINT:
-    options += ["--checkpoint", CHECKPOINT, "--fit", "auto"]  # the batch that fits the memory of the GPU
+    options += ["--checkpoint", CHECKPOINT]
+    options += ["--fit", "auto"] if torch.cuda.is_available() else []  # the batch that fits the memory of the GPU
 else:  # a tiny model from scratch
     tiny = {"image_size": 64, "num_frames": 8, "hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 3}
     tiny |= {"intermediate_size": 384, "sampling_rate": 2, "learning_rate": 1e-3, "dataloader_num_workers": 0}
@@ -139,7 +140,7 @@ matrix = torch.tensor(metrics["confusion_matrix"])  # (classes, classes)
 print(f"Top-1 accuracy {metrics['eval_top1']:.1%} on {metrics['eval_videos']} videos; chance is {1 / len(labels):.1%}")
 
 figure, axes = plt.subplots(figsize=(6, 6), layout="constrained")
-axes.imshow(matrix, cmap="Blues")
+axes.imshow(matrix.numpy(), cmap="Blues")
 axes.set_xticks(range(len(labels)), labels, rotation=60, ha="right", parse_math=False)
 axes.set_yticks(range(len(labels)), labels, parse_math=False)
 axes.set(xlabel="predicted", ylabel="class")

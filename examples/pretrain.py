@@ -17,6 +17,7 @@ from itertools import takewhile
 from pathlib import Path
 
 import stand_ins
+import torch
 
 from videomae_hf.commands import pretrain
 
@@ -28,7 +29,8 @@ if len(videos) > 1 or "--help" in given:
     sys.exit(__doc__)
 
 if videos:
-    options = ["--train_data", *videos, "--model_size", "small", "--num_sample", "4", "--fit", "auto"]
+    options = ["--train_data", *videos, "--model_size", "small", "--num_sample", "4"]
+    options += ["--fit", "auto"] if torch.cuda.is_available() else []  # the batch that fits the memory of the GPU
     options += ["--base_learning_rate", "1.5e-4", "--num_train_epochs", "400", "--warmup_epochs", "40"]
     options += ["--adam_beta2", "0.95", "--max_grad_norm", "0"]
     options += ["--eval_strategy", "steps", "--eval_steps", "0.1"] if "--probe_train_data" in given else []

@@ -101,12 +101,18 @@ def test_pretrain(run, folder):
     assert re.search(r"step 2: k-NN accuracy of the features [\d.]+%", printed)
     assert "of what a predictor without training leaves open" in printed
     assert list((folder / "output/domain/reconstructions").iterdir())
+    tiny = vars(import_module("stand_ins"))["OPTIONS"]
+    printed = run("pretrain", stand_ins("videos"), *tiny, "--num_sample", "1", "--output_dir", "output/own", *SHORT)
+    assert "Reconstructions: output/own/reconstructions" in printed
+    assert "k-NN" not in printed and (folder / "output/own/model.safetensors").is_file()
 
 
 def test_continue_pretraining(run, folder):
     printed = run("continue_pretraining", *SHORT)
     before, after = re.search(r"videos: ([\d.]+) before, ([\d.]+) after", printed).groups()
     assert float(before) != float(after)
+    own = [stand_ins("pretrained"), stand_ins("videos"), stand_ins("video")]
+    assert "Loss on held-out videos: " in run("continue_pretraining", *own, *SHORT)
     # The decoder came along, and the run has V2's dual masking.
     assert "new, untrained" not in printed
     config = videomae_hf.VideoMAEV2Config.from_pretrained(folder / "output/adapted")
@@ -206,6 +212,23 @@ def test_the_notebook_is_that_of_the_script():
             assert cell.outputs == [] and cell.execution_count is None
     assert notebook.metadata.kernelspec.name == "python3"
     assert "/home/" not in NOTEBOOK.read_text() and str(REPO) not in NOTEBOOK.read_text()
+
+
+def test_its_script_takes_videos_and_a_checkpoint_of_yours(run, folder, capfd):
+    """All but the last step, which the notebook below does."""
+    source = (FOLDER / "finetune_your_videos.py").read_text(encoding="utf-8").split('"""\n## Publish')[0]
+    for default, own in (
+        ("VIDEOS = None", f"VIDEOS = {stand_ins('videos')!r}"),
+        ("CHECKPOINT = None", f"CHECKPOINT = {stand_ins('pretrained')!r}"),
+        ("EPOCHS = 30", "EPOCHS = 1"),
+    ):
+        assert default in source
+        source = source.replace(default, own)
+    exec(compile(source, "finetune_your_videos.py", "exec"), {})
+    printed = capfd.readouterr().out
+    assert "    4 left" in printed and "Top-1 accuracy" in printed and "left is predicted as" in printed
+    rows = (folder / "output/finetune_your_videos/videos.csv").read_text()
+    assert (rows.count(",train\n"), rows.count(",validation\n")) == (24, 8)
 
 
 def test_the_notebook_runs(tmp_path, monkeypatch):
