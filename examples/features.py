@@ -16,10 +16,7 @@ import stand_ins
 import torch
 from safetensors.torch import save_file
 
-from videomae_hf import VideoMAEV2ForVideoClassification
-from videomae_hf.checkpoints.opening import checkpoint_processor, open_checkpoint
-from videomae_hf.inference.inputs import find_inputs
-from videomae_hf.inference.loading import INPUT_ERRORS
+import videomae_hf
 
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -30,27 +27,16 @@ parser.add_argument("--out", default="features.safetensors")
 args = parser.parse_args()
 if args.checkpoint and not args.videos:
     parser.error("give videos, too")
-checkpoint = args.checkpoint or stand_ins.classifier()
 
-model, _ = open_checkpoint(checkpoint)  # of any stage: pretrained, finetuned, or adapters
-model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
-processor = checkpoint_processor(checkpoint, model.config)
-has_norm = isinstance(model, VideoMAEV2ForVideoClassification) and "fc_norm" not in model.new_parts
-norm = model.fc_norm if has_norm else None
-
+# Of any stage: pretrained, finetuned, or adapters
+encoder = videomae_hf.load_encoder(args.checkpoint or stand_ins.classifier())
 features = {}
-for one in find_inputs([args.videos or stand_ins.videos()]):
-    try:
-        # One clip is (1, T, C, H, W), several are (1, num_clips, T, C, H, W).
-        pixel_values = processor(one.video, num_clips=args.num_clips, return_tensors="pt").pixel_values
-    except INPUT_ERRORS as error:
-        print(f"left out: {error}", file=sys.stderr)
+for found in encoder.extract_many([args.videos or stand_ins.videos()], num_clips=args.num_clips, views="all"):
+    if found.error is not None:
+        print(f"left out: {found.error}", file=sys.stderr)
         continue
-    clips = pixel_values.reshape(args.num_clips, *pixel_values.shape[-4:]).to(model.device)
-    with torch.inference_mode():
-        vectors = model.base_model(clips).last_hidden_state.mean(dim=1)  # (num_clips, L, D) -> (num_clips, D)
-        features[one.name] = (vectors if norm is None else norm(vectors)).cpu()
-    print(f"{one.name}: {args.num_clips} clips x {vectors.shape[1]} values")
+    features[found.name] = found.values  # (num_clips, D)
+    print(f"{found.name}: {args.num_clips} clips x {found.values.shape[1]} values")
 save_file(features, args.out)
 
 if len(features) > 1:  # the most similar video of each

@@ -77,6 +77,7 @@ def _saved(name: str, model_class: type, **fields) -> str:
             model = model_class(VideoMAEV2Config(**TINY, **fields))
             if isinstance(model, VideoMAEV2ForVideoClassification):  # so that its guesses differ
                 torch.nn.init.normal_(model.classifier.weight)
+                torch.nn.init.uniform_(model.fc_norm.weight, 0.5, 1.5)
         model.save_pretrained(folder)
         processor().save_pretrained(folder)
     return str(folder)

@@ -78,6 +78,14 @@ def test_features(run, folder):
     torch.testing.assert_close(probabilities, prediction.probabilities, rtol=1e-4, atol=1e-5)
 
 
+def test_search(run):
+    lines = run("search").splitlines()
+    found = [
+        line for line in lines if re.fullmatch(r"[01]\.\d{4} +\d\.\d\d to +\d\.\d\d s  output/examples/.*mp4", line)
+    ]
+    assert len(found) == 5 and not any("left_00000" in line for line in found)  # the query itself is left out
+
+
 def test_features_leave_out_broken_videos(run, folder):
     (folder / "some").mkdir()
     (folder / "some" / "broken.mp4").write_bytes(b"no video")
