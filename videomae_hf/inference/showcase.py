@@ -277,7 +277,7 @@ def open_showcase(
     processor = checkpoint_processor(str(model), opened.config, video_backend="auto")
     name = Path(model).resolve().name if Path(model).is_dir() else str(model)  # no path of this machine on the page
     showcase = Showcase(name, opened, processor, device=device, dtype=dtype)
-    showcase.messages += messages
+    showcase.messages += [message.replace(str(model), name) for message in messages]
     if index is not None:
         showcase.open_index(index)
     return showcase
