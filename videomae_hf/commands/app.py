@@ -139,12 +139,18 @@ def serve(
     """
     from ..inference.app_page import launch_page
 
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that uploads are removed
+    signal.signal(signal.SIGTERM, _stop)
     local, public = launch_page(page, host, port, max_size, share=share)
     print(f"The page is at {local} until Ctrl-C.", flush=True)
     if share:
         print(f"Public address: {public}" if public else "No public address could be opened.", flush=True)
     page.block_thread()
+
+
+def _stop(number: int, frame: object) -> None:
+    """Ends the program so that uploads are removed, which a second signal does not interrupt."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def main(arguments: list[str]) -> None:
