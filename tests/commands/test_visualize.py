@@ -125,6 +125,7 @@ def test_what_a_classifier_shows(command, tmp_path, place):
         ("classifier V --output_dir o --what look", "'look' is unknown; choose from reconstruction, attention"),
         ("classifier V", "Give either --output_dir for pictures"),
         ("classifier V --output_dir o --embedding m.html", "Give either --output_dir for pictures"),
+        ("classifier V --embedding m.html --label run", "--label is for pictures of videos, not for the map"),
         ("classifier camera:0 --output_dir o", "Cameras and standard input cannot be visualised"),
         ("classifier V --output_dir o --num_workers 0", "--num_workers 0 must be at least 1"),
     ],

@@ -106,7 +106,8 @@ def main(arguments: list[str]) -> None:
     if args.video:  # first, so that a wrong name is told at once
         processor = checkpoint_processor(args.model, config, video_backend="auto")
         decoding = decode_rate(args.video, processor)
-    rows = benchmark(args.model, args.runtimes, args.batch_sizes, device, args.repeats)
+    runtimes, batch_sizes = (list(dict.fromkeys(some)) for some in (args.runtimes, args.batch_sizes))
+    rows = benchmark(args.model, runtimes, batch_sizes, device, args.repeats)
     height, width = config.image_hw
     clip = f"{config.num_frames} x {height} x {width}"
     print(f"{args.model}: clips of {clip}, {device}, {torch.get_num_threads()} threads, {args.repeats} repeats\n")

@@ -100,6 +100,10 @@ def check_arguments(args: argparse.Namespace) -> None:
         check_umap()
         if args.embedding is None:
             raise ValueError("--umap is for the map of --embedding.")
+    of_pictures = ("what", "layer", "head", "label", *_MASKS)
+    given = next((name for name in of_pictures if getattr(args, name) is not None), None)
+    if args.embedding and given:
+        raise ValueError(f"--{given} is for pictures of videos, not for the map of --embedding.")
     if args.num_workers is not None and args.num_workers < 1:
         raise ValueError(f"--num_workers {args.num_workers} must be at least 1.")
 

@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import importlib.util
 import multiprocessing
+import signal
 import statistics
 import tempfile
 import time
@@ -181,6 +182,7 @@ class _Worker:
 
 def _serve(connection: Connection, runtime: str, model: str, folder: str, device: str, num_threads: int) -> None:
     """The process of a runtime: loads the model, and then runs a batch of every size that it is sent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the process that measures, and that ends this one
     torch.set_num_threads(num_threads)
     place = torch.device("cpu" if runtime in _EXPORTS else device)
     try:
