@@ -129,7 +129,9 @@ def test_nearest_videos(place, long, tmp_path, model, window):
     assert sorted(rows, reverse=True, key=lambda row: row[0]) == rows
     if not window:
         assert [row[1] for row in rows] == ["long.mp4", "short.mp4"]
-        with pytest.raises(ValueError, match="classifier is not the model of .*features"):
+        with pytest.raises(
+            ValueError, match="classifier is not the model of .*features: it has other weights; extract features with"
+        ):
             open_showcase(place / "classifier", tmp_path / "features", device="cpu")
 
 
