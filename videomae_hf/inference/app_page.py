@@ -108,7 +108,10 @@ def build_page(showcase: Showcase, examples: Sequence[str | Path] = ()) -> gr.Bl
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
                 video = UploadedVideo(label="Video", sources=["upload", "webcam"], elem_id="video")
-                gr.Markdown("Pictures of clips are of the one in the middle of the video.")
+                gr.Markdown(
+                    "Pictures of clips are of the one in the middle of the video. A video that your browser cannot "
+                    "play, such as many AVI files, works all the same."
+                )
                 if examples:
                     gr.Examples([[str(path)] for path in examples], [video], cache_examples=False)
             with gr.Column(scale=5):
