@@ -65,6 +65,7 @@ def test_help_begins_with_commands(capsys):
     ("options", "message"),
     [
         ("--max_size lots", "--max_size lots must be a size such as 500MB or 2GB"),
+        ("--max_size 1.5GB", "--max_size 1.5GB must be a size"),
         ("--port 70000", "--port 70000 must lie in 1 to 65535"),
         ("--examples PLACE/none", "There is no folder of examples"),
         ("--index PLACE/videos", "videos is no folder of features"),
@@ -99,6 +100,14 @@ def test_without_gradio(capsys, monkeypatch):
 def test_tabs_are_what_the_model_can_do(place):
     assert tabs(app.build_app(place / "classifier")) == ["Prediction", "Attention", "Evidence"]
     assert tabs(app.build_app(place / "pretrained")) == ["Reconstruction", "Attention"]
+
+
+def test_examples_are_files(place, tmp_path):
+    """Addresses in a list are left out, and so are all after the first twelve."""
+    (tmp_path / "list.csv").write_text(f"path\nhttps://hub/a.mp4\n{place}/videos/long.mp4\n")
+    page = app.build_app(place / "classifier", examples=tmp_path / "list.csv", device="cpu")
+    (samples,) = [one["props"]["samples"] for one in page.get_config_file()["components"] if one["type"] == "dataset"]
+    assert [sample[0]["orig_name"] for sample in samples] == ["long.mp4"]
 
 
 def test_functions_of_the_buttons(served, video, place):

@@ -108,7 +108,11 @@ class Browser:
         """Presses the mouse in the middle of the element that an expression gives."""
         self.wait_for(expression)
         self.evaluate(f"({expression}).scrollIntoView({{block: 'center'}})")
-        x, y = self.evaluate(f"(b => [b.x + b.width / 2, b.y + b.height / 2])(({expression}).getBoundingClientRect())")
+        middle = f"(b => [b.x + b.width / 2, b.y + b.height / 2])(({expression}).getBoundingClientRect())"
+        before, (x, y) = None, self.evaluate(middle)
+        while before != (x, y):  # the page is still being laid out
+            time.sleep(0.2)
+            before, (x, y) = (x, y), self.evaluate(middle)
         for kind in ("mousePressed", "mouseReleased"):
             self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 

@@ -106,6 +106,15 @@ def test_masks_of_a_reconstruction(pretrained, long):
 def test_attention_and_evidence(classifier, long):
     assert classifier.attention(long).size == classifier.evidence(long, "run").size
     assert classifier.attention(long, 1).height > classifier.attention(long, 1, 0).height
+    assert classifier.attention(long, None, 0).tobytes() == classifier.attention(long, 1, 0).tobytes()  # the last layer
+
+
+def test_no_folder_of_the_machine_is_shown(tmp_path):
+    fields = {"image_mean": (0.1, 0.2, 0.3), "image_std": (0.4, 0.5, 0.6)}
+    found = open_showcase(save_trained(tmp_path / "model", **fields), device="cpu")
+    assert found.name == "model" and found.messages == [
+        "pixels are normalised as in model: mean 0.1, 0.2, 0.3, std 0.4, 0.5, 0.6"
+    ]
 
 
 @pytest.mark.parametrize(("model", "window"), [("classifier", ["--window", "0.4"]), ("pretrained", [])])
@@ -120,7 +129,9 @@ def test_nearest_videos(place, long, tmp_path, model, window):
     assert sorted(rows, reverse=True, key=lambda row: row[0]) == rows
     if not window:
         assert [row[1] for row in rows] == ["long.mp4", "short.mp4"]
-        with pytest.raises(ValueError, match="classifier is not the model of .*features"):
+        with pytest.raises(
+            ValueError, match="classifier is not the model of .*features: it has other weights; extract features with"
+        ):
             open_showcase(place / "classifier", tmp_path / "features", device="cpu")
 
 

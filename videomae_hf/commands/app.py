@@ -63,7 +63,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Raises ValueError, OSError or ImportError for arguments that would fail only after the model is loaded."""
     if importlib.util.find_spec("gradio") is None:
         raise ImportError("The page needs gradio, which is not installed: pip install 'videomae_hf[app]'.")
-    if not re.fullmatch(r"\d+(\.\d+)?[KMG]B", args.max_size):
+    if not re.fullmatch(r"[1-9]\d*[KMG]B", args.max_size):
         raise ValueError(f"--max_size {args.max_size} must be a size such as 500MB or 2GB.")
     if not 1 <= args.port <= 65535:
         raise ValueError(f"--port {args.port} must lie in 1 to 65535.")
@@ -100,10 +100,9 @@ def build_app(
     if examples is not None and not Path(examples).exists():
         raise FileNotFoundError(f"There is no folder of examples {examples}.")
     showcase = open_showcase(model, index, device, dtype)
-    found = find_inputs([examples]) if examples else ()
-    return build_page(
-        showcase, list(islice((one.video for one in found if isinstance(one.video, str)), _MOST_EXAMPLES))
-    )
+    found = find_inputs([examples]) if examples is not None else ()
+    files = (one.video for one in found if isinstance(one.video, str) and os.path.isfile(one.video))
+    return build_page(showcase, list(islice(files, _MOST_EXAMPLES)))
 
 
 @contextmanager
@@ -121,7 +120,10 @@ def private_folder() -> Iterator[None]:
             yield
         finally:
             for name, value in before.items():
-                os.environ.pop(name) if value is None else os.environ.update({name: value})
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
 
 
 def serve(
@@ -137,12 +139,18 @@ def serve(
     """
     from ..inference.app_page import launch_page
 
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that uploads are removed
+    signal.signal(signal.SIGTERM, _stop)
     local, public = launch_page(page, host, port, max_size, share=share)
     print(f"The page is at {local} until Ctrl-C.", flush=True)
     if share:
         print(f"Public address: {public}" if public else "No public address could be opened.", flush=True)
     page.block_thread()
+
+
+def _stop(number: int, frame: object) -> None:
+    """Ends the program so that uploads are removed, which a second signal does not interrupt."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def main(arguments: list[str]) -> None:

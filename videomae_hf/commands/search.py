@@ -63,7 +63,7 @@ def open_model(args: argparse.Namespace, folder: FeatureFolder) -> tuple[Extract
     """
     name = args.model or folder.header["model"]
     encoder = load_encoder(name, device=args.device, dtype=folder.header["precision"])
-    return encoder, extraction_of(folder, encoder, name)
+    return encoder, extraction_of(folder, encoder, name, "give --model")
 
 
 def find_query(args: argparse.Namespace, index: Index) -> Query:

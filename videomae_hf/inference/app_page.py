@@ -16,10 +16,11 @@ from starlette.middleware import Middleware
 
 from ..messages import printable
 from ..models.masking import DECODER_MASKS, ENCODER_MASKS
+from ..models.video_sources import VideoSegment
 from .inputs import Input
 from .loading import INPUT_ERRORS
 from .predictions import REGRESSION
-from .showcase import MOST_WINDOWS, Showcase
+from .showcase import Showcase
 from .visualization import EVIDENCE
 
 
@@ -28,7 +29,7 @@ _ALONE = {"concurrency_id": "model", "concurrency_limit": 1}
 _WAITING = 20  # requests; further ones are refused
 _OLD = 24 * 3600  # seconds, after which uploaded videos are removed
 _PROGRESS = gr.Progress()  # the default by which gradio knows that a function reports progress
-_NO_LAYER, _ALL_HEADS, _PREDICTED = "rollout only", "all heads", "the predicted class"
+_NO_LAYER, _ALL_HEADS, _PREDICTED = "rollout alone", "all heads", "the predicted class"
 
 
 class _NoStubs(type(gr.Video)):
@@ -107,7 +108,10 @@ def build_page(showcase: Showcase, examples: Sequence[str | Path] = ()) -> gr.Bl
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
                 video = UploadedVideo(label="Video", sources=["upload", "webcam"], elem_id="video")
-                gr.Markdown("Pictures of clips are of the one in the middle of the video.")
+                gr.Markdown(
+                    "Pictures of clips are of the one in the middle of the video. A video that your browser cannot "
+                    "play, such as many AVI files, works all the same."
+                )
                 if examples:
                     gr.Examples([[str(path)] for path in examples], [video], cache_examples=False)
             with gr.Column(scale=5):
@@ -209,7 +213,7 @@ def _prediction(showcase: Showcase, video: gr.Video) -> None:
         rows = [] if is_regression else [[round(start, 2), round(end, 2), label, round(score, 3)]
                                          for start, end, label, score in found.segments(threshold)]  # fmt: skip
         text = f"{number:,} windows."
-        if number == MOST_WINDOWS:
+        if isinstance(found.video, VideoSegment):  # cut after `MOST_WINDOWS`
             text += f" These end at {end:.0f} s: the page shows no more, but `videomae predict --timeline` does."
         return showcase.timeline_picture(found, threshold), text, rows
 
@@ -224,7 +228,7 @@ def _reconstruction(showcase: Showcase, video: gr.Video) -> None:
     with gr.Row():
         mask_type = gr.Dropdown(list(ENCODER_MASKS), value=config.mask_type, label="Mask type")
         mask_ratio = gr.Slider(0, 0.99, value=config.mask_ratio, step=0.01, label="Mask ratio", elem_id="mask_ratio")
-        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**63 - 1)
+        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1)
     with gr.Row():
         decoder_type = gr.Dropdown(list(DECODER_MASKS), value=config.decoder_mask_type, label="Decoder mask type")
         decoder_ratio = gr.Slider(0, 0.99, value=config.decoder_mask_ratio, step=0.01, label="Decoder mask ratio")
@@ -264,9 +268,8 @@ def _attention(showcase: Showcase, video: gr.Video) -> None:
 
     @answers
     def attend(video: Input, layer: str, head: str):
-        if layer == _NO_LAYER:
-            return showcase.attention(video)
-        return showcase.attention(video, int(layer), None if head == _ALL_HEADS else int(head))
+        layer, head = (None if choice in (_NO_LAYER, _ALL_HEADS) else int(choice) for choice in (layer, head))
+        return showcase.attention(video, layer, head)
 
     button.click(attend, [video, layer, head], picture, api_name="attention", **_ALONE)
 

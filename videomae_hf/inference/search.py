@@ -161,13 +161,14 @@ class Index:
         return f"numpy compares {len(self.rows):,} rows; usearch is faster: pip install 'videomae_hf[search]'"
 
 
-def extraction_of(folder: FeatureFolder, encoder: Extractor, name: str) -> Extraction:
+def extraction_of(folder: FeatureFolder, encoder: Extractor, name: str, remedy: str) -> Extraction:
     """How the features of a folder were computed; the encoder gets the processor of the folder.
 
     Args:
         folder: the folder.
         encoder: the model, with the precision of the folder.
         name: name of the model, for messages.
+        remedy: what to do if it is another model.
 
     Raises:
         ValueError: the model has other weights than that of the folder.
@@ -182,7 +183,7 @@ def extraction_of(folder: FeatureFolder, encoder: Extractor, name: str) -> Extra
         how["to_the_end"] = windows["to_the_end"]
     how = Extraction(**how)
     if encoder.header(how, header["model"], header["dtype"], header["layout"])["key"] != header["key"]:
-        raise ValueError(f"{name} is not the model of {folder.path}: it has other weights; give --model.")
+        raise ValueError(f"{name} is not the model of {folder.path}: it has other weights; {remedy}.")
     return how
 
 

@@ -53,7 +53,7 @@ class Neighbours:
 
     def __init__(self, encoder: Extractor, folder: FeatureFolder, name: str) -> None:
         self.encoder, self.index = encoder, Index(folder)
-        self.how = extraction_of(folder, encoder, name)
+        self.how = extraction_of(folder, encoder, name, "extract features with this one")
         self.names = _short_names(folder.records)
 
     def find(self, video: Input, top_k: int = 8) -> tuple[Image.Image, list[list]]:
@@ -67,7 +67,7 @@ class Neighbours:
         # Without its name, because an uploaded copy of a video in the folder is to find it
         matches = self.index.search(replace(query, name=""), top_k)
         first, last = float(query.times.min()), float(query.times.max())
-        strips = [Strip(video.name, "your video", start.video, first, last)]
+        strips = [Strip(video.name, f"your video   {first:.2f} to {last:.2f}", start.video, first, last)]
         for number, match in enumerate(matches, start=1):
             name = self.names[match.path]
             line = f"{match.similarity:.3f}   {match.start:.2f} to {match.end:.2f}"
@@ -277,7 +277,7 @@ def open_showcase(
     processor = checkpoint_processor(str(model), opened.config, video_backend="auto")
     name = Path(model).resolve().name if Path(model).is_dir() else str(model)  # no path of this machine on the page
     showcase = Showcase(name, opened, processor, device=device, dtype=dtype)
-    showcase.messages += messages
+    showcase.messages += [message.replace(str(model), name) for message in messages]
     if index is not None:
         showcase.open_index(index)
     return showcase
