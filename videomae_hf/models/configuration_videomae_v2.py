@@ -7,8 +7,8 @@ VideoMAE V2: Scaling Video Masked Autoencoders with Dual Masking (https://arxiv.
 MAE: Masked Autoencoders Are Scalable Vision Learners (https://arxiv.org/abs/2111.06377).
 ViT: An Image is Worth 16x16 Words (https://arxiv.org/abs/2010.11929).
 
-One configuration serves all: V1 is `decoder_mask_ratio=0`, and images are clips of one frame. This file ships with checkpoints and may import only its
-siblings.
+One configuration serves all: V1 is `decoder_mask_ratio=0`, and images are clips of one frame. This file ships with
+checkpoints and may import only its siblings.
 """
 
 import inspect
@@ -23,6 +23,7 @@ from transformers.activations import ACT2FN
 
 from .adapters import ADAPTER_CONFIG, adapted_base
 from .checkpoint_files import FILE_OPTIONS, find_config, find_file, read_mapping
+from .image_checkpoints import IMAGE_MODEL_TYPES, config_from_images
 from .masking import DECODER_MASKS, ENCODER_MASKS
 from .official_checkpoints import config_from_opengvlab
 from .preprocessing import normalization_of, read_preprocessing
@@ -260,7 +261,8 @@ class VideoMAEV2Config(PreTrainedConfig):
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
-        """Reads config.json, and converts those of transformers' VideoMAE ("videomae") and of OpenGVLab's V2 to ours.
+        """Reads config.json, and converts those of transformers' VideoMAE ("videomae"), of its image models ("vit_mae",
+        "vit") and of OpenGVLab's V2 to ours.
 
         A folder of adapters without a config.json takes the configuration of its base model.
 
@@ -279,7 +281,7 @@ class VideoMAEV2Config(PreTrainedConfig):
 
     @classmethod
     def known_fields(cls, content: dict, name: str | Path) -> dict:
-        """Converts a configuration of ours, of transformers' VideoMAE or of OpenGVLab's V2 to our fields.
+        """Converts a configuration of ours, of transformers' VideoMAE, ViT-MAE and ViT, or of OpenGVLab's V2 to ours.
 
         Args:
             content: the content of config.json, or the result of `to_dict`.
@@ -294,6 +296,8 @@ class VideoMAEV2Config(PreTrainedConfig):
         if model_type == "videomae":
             # transformers builds fc_norm and the decoder's norm with PyTorch's epsilon, whatever layer_norm_eps says.
             return {**content, "model_type": cls.model_type, "head_layer_norm_eps": 1e-5}
+        if model_type in IMAGE_MODEL_TYPES:
+            return {**config_from_images(content, IMAGE_KINDS), "model_type": cls.model_type}
         if model_type != cls.model_type:
             said = f"model_type {model_type!r:.60}" if "model_type" in content else "no model_type"
             raise ValueError(f"{name} is not a VideoMAE checkpoint: its configuration has {said}.")

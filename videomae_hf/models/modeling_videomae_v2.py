@@ -411,8 +411,8 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
         Args:
             pixel_values: (B, T, C, H, W), or (B, V, T, C, H, W) with V views per video, whose predicted probabilities
                 are averaged as in the official test (v2/engine_for_finetuning.py, `merge`). Either float and normalised
-                by `config.image_mean` and `config.image_std`, or uint8 (0 to 255). A model of one frame also takes images
-                (B, C, H, W).
+                by `config.image_mean` and `config.image_std`, or uint8 (0 to 255). A model of one frame also takes
+                images (B, C, H, W).
             labels: int64 (B,), class indices; float (B, num_labels) for several labels per video or, with
                 `problem_type="single_label_classification"`, class probabilities; for regression float (B, num_labels)
                 or (B,), in the unit of the data, where NaN is ignored.
