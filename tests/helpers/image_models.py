@@ -1,7 +1,7 @@
 """Tiny image models of transformers and ours, with all parameters filled, and images for them."""
 
 import torch
-from transformers import ViTConfig, ViTForImageClassification, ViTMAEConfig, ViTMAEForPreTraining, ViTMAEModel, ViTModel
+from transformers import ViTConfig, ViTForImageClassification, ViTMAEConfig, ViTMAEForPreTraining, ViTModel
 
 from helpers.shared import TINY, randomize
 from videomae_hf import VideoMAEV2Config
@@ -56,4 +56,25 @@ def hidden_patches(config, batch: int = 2) -> torch.Tensor:
     return order.argsort(dim=1) >= visible
 
 
-__all__ = ["ViTForImageClassification", "ViTMAEForPreTraining", "ViTMAEModel", "ViTModel"]
+def official_weights(theirs) -> dict[str, torch.Tensor]:
+    """The weights of transformers' model under the names of MAE's code and of timm, with fused qkv."""
+    found, fused = {}, {}
+    for name, value in theirs.state_dict().items():
+        name = name.removeprefix("vit.").replace("decoder.decoder_layers.", "decoder_blocks.")
+        name = name.replace("layers.", "blocks.", 1).removeprefix("decoder.").removeprefix("embeddings.")
+        for old, new in (
+            ("patch_embeddings.projection", "patch_embed.proj"),
+            ("position_embeddings", "pos_embed"),
+            ("attention.o_proj", "attn.proj"),
+            ("layernorm_before", "norm1"),
+            ("layernorm_after", "norm2"),
+            ("layernorm", "norm"),
+            ("classifier", "head"),
+        ):
+            name = name.replace(old, new)
+        if "_proj." in name:
+            block, part = name.split("attention.")
+            fused.setdefault(f"{block}attn.qkv.{part.split('.')[1]}", {})[part[0]] = value
+        else:
+            found[name] = value
+    return {**found, **{name: torch.cat([parts[part] for part in "qkv"]) for name, parts in fused.items()}}

@@ -289,7 +289,7 @@ def convert_official(
     images = model.config.use_cls_token
     preprocessing, lines = mae_preprocessing(model.config) if images else official_preprocessing(script)
     pixels = {**clip_options(model.config), **normalization_options(model.config)}
-    return model, VideoMAEV2ImageProcessor(**pixels, **preprocessing), report + lines
+    return model, VideoMAEV2ImageProcessor(**{**pixels, **preprocessing}), report + lines
 
 
 def mae_preprocessing(config: VideoMAEV2Config) -> tuple[dict, list[str]]:

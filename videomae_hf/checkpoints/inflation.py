@@ -59,9 +59,7 @@ def inflate(
             value = torch.cat([value] * tubelet_size)  # (h * w * C, ..) -> (t * h * w * C, ..)
         weights[name] = value
     inflated = type(model).from_pretrained(None, config=inflated_config, state_dict=weights, dtype=model.dtype)
-    line = (
-        f"  inflated to {num_frames} frames in tubelets of {tubelet_size} ({how}); positions are learned from here on"
-    )
+    line = f"  inflated ({how}) to {num_frames} frames in tubelets of {tubelet_size}; positions are learned from now on"
     return inflated.eval(), [line]
 
 
