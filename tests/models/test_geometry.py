@@ -167,10 +167,10 @@ def test_image_models_are_inflated(tmp_path, capsys):
         shapes |= {f"{block}.mlp.fc2.weight": (24, 48), f"{block}.mlp.fc2.bias": (24,)}
     weights = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
     torch.save({"model": weights}, tmp_path / "mae.pth")
-    options = ["--num_attention_heads", "3", "--num_frames", "4", "--image_size", "32"]
+    options = ["--num_attention_heads", "3", "--inflate", "average", "--num_frames", "4"]
     convert.main([str(tmp_path / "mae.pth"), str(tmp_path / "ours"), *options])
     printed = capsys.readouterr().out
-    assert "inflated to tubelets of 2 frames: classifier, cls_token, position_embeddings" in printed
+    assert "inflated (average) to 4 frames in tubelets of 2; positions are learned from now on" in printed
     assert "2 key biases" in printed
     model = VideoMAEV2Model.from_pretrained(tmp_path / "ours").eval()
     still = torch.randn(1, 1, 3, 32, 32, generator=generator).expand(1, 4, 3, 32, 32)

@@ -57,11 +57,12 @@ def refuse_inexpressible(config: VideoMAEV2Config) -> None:
         "layer scale (layer_scale_init_value > 0)": config.layer_scale_init_value > 0,
         "cosine attention (use_cosine_attention)": config.use_cosine_attention,
         "learned positions (position_embedding_type='learned')": config.position_embedding_type == "learned",
-        **{
-            f"positions of each axis (position_embedding_type={kind!r})": kind
-            in (config.position_embedding_type, config.decoder_positions)
-            for kind in ("sinusoidal_2d", "sinusoidal_3d")
-        },
+        "positions of rows and columns (position_embedding_type='sinusoidal_2d')": (
+            "sinusoidal_2d" in (config.position_embedding_type, config.decoder_positions)
+        ),
+        "separate positions for each axis (position_embedding_type='sinusoidal_3d')": (
+            "sinusoidal_3d" in (config.position_embedding_type, config.decoder_positions)
+        ),
         "learned positions of the decoder (decoder_position_embedding_type='learned')": (
             config.decoder_position_embedding_type == "learned"
         ),

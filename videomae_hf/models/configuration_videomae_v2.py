@@ -320,6 +320,14 @@ class VideoMAEV2Config(PreTrainedConfig):
         mean, std = normalization_of(preprocessing, num_channels)
         return {**fields, "image_mean": mean, "image_std": std}
 
+    def to_dict(self) -> dict:
+        """The content of config.json. A classifier of images is found by transformers' image pipeline, too."""
+        output = super().to_dict()
+        classifier = (output.get("auto_map") or {}).get("AutoModelForVideoClassification")
+        if classifier is not None and self.num_frames == 1:
+            output["auto_map"] = {**output["auto_map"], "AutoModelForImageClassification": classifier}
+        return output
+
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
         """As in transformers; raises ValueError for values of a wrong type."""
