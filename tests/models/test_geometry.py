@@ -158,7 +158,8 @@ def test_image_models_are_inflated(tmp_path, capsys):
     """An image ViT in the names of timm and MAE: fused qkv with a bias of all three, a class token, a head."""
     generator = torch.Generator().manual_seed(0)
     shapes = {"cls_token": (1, 1, 24), "pos_embed": (1, 17, 24), "patch_embed.proj.weight": (24, 3, 8, 8)}
-    shapes |= {"patch_embed.proj.bias": (24,), "norm.weight": (24,), "norm.bias": (24,), "head.weight": (10, 24)}
+    shapes |= {"patch_embed.proj.bias": (24,), "norm.weight": (24,), "norm.bias": (24,)}
+    shapes |= {"head.weight": (10, 24), "head.bias": (10,)}
     for block in ("blocks.0", "blocks.1"):
         shapes |= {f"{block}.norm{n}.{kind}": (24,) for n in (1, 2) for kind in ("weight", "bias")}
         shapes |= {f"{block}.attn.qkv.weight": (72, 24), f"{block}.attn.qkv.bias": (72,)}
