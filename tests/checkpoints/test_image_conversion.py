@@ -85,6 +85,8 @@ def test_mae_without_its_decoder(tmp_path):
     found = ours(images(theirs.config))
     assert_close(found.last_hidden_state, expected)
     assert_close(found.pooler_output, expected[:, 1:].mean(dim=1))  # as MAE's finetuning pools
+    decoder = VideoMAEV2ForPreTraining.from_pretrained(tmp_path / "ours").decoder.decoder_layers  # a new one is MAE's
+    assert (len(decoder), decoder[0].attention.attention.query.weight.shape) == (8, (512, 512))
 
 
 def test_mae_says_whether_its_targets_are_normalised(tmp_path):
@@ -206,6 +208,27 @@ def test_what_other_layouts_cannot_express(tmp_path, fields, message, layout):
 
 
 # inflation
+
+
+def test_half_precision(tmp_path, capsys):
+    model = build(VideoMAEV2ForPreTraining).bfloat16()
+    model.save_pretrained(tmp_path / "ours")
+    run(tmp_path / "ours", tmp_path / "theirs", "--to", "transformers")
+    run(tmp_path / "ours", tmp_path / "mae.pth", "--to", "official")
+    run(tmp_path / "mae.pth", tmp_path / "again", *PRETRAINING)
+    assert ViTMAEForPreTraining.from_pretrained(tmp_path / "theirs").dtype == torch.bfloat16
+    for name in ("theirs", "again"):
+        back = VideoMAEV2ForPreTraining.from_pretrained(tmp_path / name)
+        assert back.config.position_embedding_type == back.config.decoder_positions == "sinusoidal_2d"
+        assert torch.equal(back.mask_token, model.mask_token)
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 24), (1, 1, 24), (17, 24)])
+def test_positions_of_another_shape_are_refused(tmp_path, shape):
+    weights = {**official_weights(vit(ViTModel)), "pos_embed": torch.zeros(shape)}
+    torch.save(weights, tmp_path / "vit.pth")
+    with pytest.raises(ValueError, match="are not those of a square image and its class token"):
+        run(tmp_path / "vit.pth", tmp_path / "ours", *HEADS)
 
 
 @pytest.mark.parametrize("how", ["average", "centre"])

@@ -118,9 +118,10 @@ def _image_fields(weights: dict[str, torch.Tensor], patch_size: int | tuple[int,
     """
     if _POSITIONS not in weights:
         raise ValueError("Not a checkpoint of an image model: it has a class token, but no positions.")
-    side = math.isqrt(weights[_POSITIONS].shape[1] - 1)
-    if side * side + 1 != weights[_POSITIONS].shape[1]:
-        raise ValueError(f"Positions of shape {tuple(weights[_POSITIONS].shape)} are not those of a square image.")
+    shape = tuple(weights[_POSITIONS].shape)
+    side = math.isqrt(shape[1] - 1) if len(shape) == 3 and shape[1] > 1 else 0
+    if not side or side * side + 1 != shape[1]:
+        raise ValueError(f"Positions of shape {shape} are not those of a square image and its class token.")
     height, width = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
     fields = {"num_frames": 1, "use_cls_token": True}
     fields["image_size"] = side * height if height == width else (side * height, side * width)
@@ -200,7 +201,12 @@ def complete_fields(inferred: dict, size: str | None, options: dict, script: dic
         if name in known and name not in options and "decoder_hidden_size" in inferred:
             fields[name] = known[name]
             lines.append(f"{name} = {known[name]}, from the training script's settings in the file")
-    return {"layer_norm_eps": 1e-6, **fields, **options}, lines
+    new_decoder = {}
+    if inferred.get("use_cls_token") and "decoder_hidden_size" not in inferred:  # MAE's, if one is added
+        sizes = dict(zip(SIZE_FIELDS, IMAGE_SIZES["base"]))
+        new_decoder = {name: value for name, value in sizes.items() if name.startswith("decoder")}
+        new_decoder["decoder_embed_bias"] = True
+    return {"layer_norm_eps": 1e-6, **new_decoder, **fields, **options}, lines
 
 
 def _unknown_fields(inferred: dict) -> list[str]:

@@ -53,7 +53,7 @@ def whole_weights(model: VideoMAEV2PreTrainedModel) -> dict[str, torch.Tensor]:
 
     Both layouts store the fixed tables, and have biases where our models may have none: zeros do not change them.
     """
-    tables = {name: value.to(model.dtype) for name, value in model.named_buffers() if "position_embeddings" in name}
+    tables = {name: table for name, table in model.named_buffers() if name.endswith("position_embeddings")}
     weights = {**model.state_dict(), **tables}
     if model.base_model is model:
         weights = {f"videomae.{name}": value for name, value in weights.items()}

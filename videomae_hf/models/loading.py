@@ -119,7 +119,7 @@ def _with_stored_positions(
     fixed["decoder_position_embedding_type"] = config.decoder_positions
     for name, field in _TABLES.items():
         table = weights.get(name)
-        if table is None or table.ndim != 3 or fixed[field] != "sinusoidal_2d" or not config.use_cls_token:
+        if table is None or fixed[field] != "sinusoidal_2d" or not config.use_cls_token:
             continue
         if is_planar(table):
             del weights[name]
@@ -131,8 +131,10 @@ def _with_stored_positions(
 
 def is_planar(table: torch.Tensor) -> bool:
     """Whether a table (1, 1 + side * side, D) of an image model is MAE's fixed one, up to the rounding of its dtype."""
+    if table.ndim != 3 or table.shape[1] < 2 or table.shape[2] % 4:
+        return False
     side = math.isqrt(table.shape[1] - 1)
-    if table.shape[2] % 4 or table.shape[1] != 1 + side * side:
+    if table.shape[1] != 1 + side * side:
         return False
     fixed = planar_table((1, side, side), table.shape[2]).to(table.dtype)
     return not table[:, 0].any() and torch.allclose(table[:, 1:], fixed, rtol=0, atol=1e-5)
