@@ -272,7 +272,11 @@ def drop_on_purpose(weights: dict[str, torch.Tensor]) -> tuple[dict[str, torch.T
         key_biases = []
     dropped = set(key_biases)
     table = weights.get(_POSITIONS)
-    if table is not None and torch.allclose(table.float(), sinusoid_table(*table.shape[1:]), atol=1e-5):
+    if (
+        table is not None
+        and table.ndim == 3
+        and torch.allclose(table.float(), sinusoid_table(*table.shape[1:]), atol=1e-5)
+    ):
         lines.append("pos_embed: it is the fixed sinusoidal table")
         dropped.add(_POSITIONS)
     return {name: value for name, value in weights.items() if name not in dropped}, lines
