@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForImageClassification,
     AutoModelForPreTraining,
     AutoModelForVideoClassification,
 )
@@ -48,6 +49,8 @@ for _auto_class, _model_class in (
 ):
     _auto_class.register(VideoMAEV2Config, _model_class, exist_ok=True)
     _model_class.register_for_auto_class(_auto_class.__name__)
+# Images are clips of one frame.
+AutoModelForImageClassification.register(VideoMAEV2Config, VideoMAEV2ForVideoClassification, exist_ok=True)
 # Under both of the names that transformers knows image backends by, since ours needs neither.
 _processors = dict.fromkeys(("torchvision", "pil"), VideoMAEV2ImageProcessor)
 AutoImageProcessor.register(VideoMAEV2Config, image_processor_classes=_processors, exist_ok=True)

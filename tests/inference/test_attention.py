@@ -30,6 +30,22 @@ def test_rollout_is_the_product_over_all_layers(model_class, fields):
     torch.testing.assert_close(found.flatten(1), expected.detach(), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("mean_pooling", [None, False])
+def test_maps_leave_out_class_tokens(mean_pooling):
+    """One class token for each of two slices, which come first; the output is that of patches, or of class tokens."""
+    model = build(VideoMAEV2Model, use_cls_token=True, use_mean_pooling=mean_pooling)
+    clips = videos(model.config)
+    first, second = model(clips, output_attentions=True).attentions
+    mixed = [0.5 * weights.mean(dim=1) + 0.5 * torch.eye(34) for weights in (first, second)]
+    product = (mixed[1] @ mixed[0]).detach()  # (B, 34, 34)
+    rows = product[:, :2] if mean_pooling is False else product[:, 2:]
+    expected = rows.mean(dim=1)[:, 2:]
+    found = attention_rollout(model, clips)
+    torch.testing.assert_close(found.flatten(1), expected / expected.sum(dim=1, keepdim=True), rtol=1e-5, atol=1e-7)
+    assert head_attention(model, clips).shape == (2, 3, 2, 4, 4)
+    torch.testing.assert_close(head_attention(model, clips).sum(dim=(2, 3, 4)), torch.ones(2, 3))
+
+
 def test_single_heads():
     model = build(VideoMAEV2ForPreTraining)
     clips = videos(model.config)

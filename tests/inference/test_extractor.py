@@ -268,3 +268,18 @@ def test_other_layouts_of_a_checkpoint(place, encoder, video, tmp_path):
     logits = predictor.model.classifier(adapter.extract(video).values)[0]
     expected = predictor.predict(video, num_clips=1, num_crops=1).logits
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("mean_pooling", [None, False])
+def test_class_tokens_are_left_out_or_pooled_alone(tmp_path, video, mean_pooling):
+    model = build(VideoMAEV2Model, use_cls_token=True, use_mean_pooling=mean_pooling)
+    model.save_pretrained(tmp_path / "model")
+    encoder = videomae_hf.load_encoder(tmp_path / "model", device="cpu")
+    tokens, maps, pooled = (encoder.extract(video, features=kind).values[0] for kind in ("tokens", "maps", "pooled"))
+    assert tokens.shape[0] == model.config.sequence_length and maps.shape[:3] == model.config.grid_size
+    assert torch.equal(maps.flatten(0, 2), tokens)
+    if mean_pooling is None:
+        torch.testing.assert_close(pooled, tokens.mean(dim=0))
+    else:
+        assert encoder.pooling.startswith("mean of class tokens")
+        assert not torch.allclose(pooled, tokens.mean(dim=0))

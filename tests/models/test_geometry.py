@@ -158,7 +158,8 @@ def test_image_models_are_inflated(tmp_path, capsys):
     """An image ViT in the names of timm and MAE: fused qkv with a bias of all three, a class token, a head."""
     generator = torch.Generator().manual_seed(0)
     shapes = {"cls_token": (1, 1, 24), "pos_embed": (1, 17, 24), "patch_embed.proj.weight": (24, 3, 8, 8)}
-    shapes |= {"patch_embed.proj.bias": (24,), "norm.weight": (24,), "norm.bias": (24,), "head.weight": (10, 24)}
+    shapes |= {"patch_embed.proj.bias": (24,), "norm.weight": (24,), "norm.bias": (24,)}
+    shapes |= {"head.weight": (10, 24), "head.bias": (10,)}
     for block in ("blocks.0", "blocks.1"):
         shapes |= {f"{block}.norm{n}.{kind}": (24,) for n in (1, 2) for kind in ("weight", "bias")}
         shapes |= {f"{block}.attn.qkv.weight": (72, 24), f"{block}.attn.qkv.bias": (72,)}
@@ -167,10 +168,10 @@ def test_image_models_are_inflated(tmp_path, capsys):
         shapes |= {f"{block}.mlp.fc2.weight": (24, 48), f"{block}.mlp.fc2.bias": (24,)}
     weights = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
     torch.save({"model": weights}, tmp_path / "mae.pth")
-    options = ["--num_attention_heads", "3", "--num_frames", "4", "--image_size", "32"]
+    options = ["--num_attention_heads", "3", "--inflate", "average", "--num_frames", "4"]
     convert.main([str(tmp_path / "mae.pth"), str(tmp_path / "ours"), *options])
     printed = capsys.readouterr().out
-    assert "inflated to tubelets of 2 frames: classifier, cls_token, position_embeddings" in printed
+    assert "inflated (average) to 4 frames in tubelets of 2; positions are learned from now on" in printed
     assert "2 key biases" in printed
     model = VideoMAEV2Model.from_pretrained(tmp_path / "ours").eval()
     still = torch.randn(1, 1, 3, 32, 32, generator=generator).expand(1, 4, 3, 32, 32)

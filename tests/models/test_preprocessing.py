@@ -22,8 +22,10 @@ from videomae_hf import (
     VideoMAEV2VideoProcessor,
     read_frames,
 )
+from videomae_hf.checkpoints.bundle import build_bundle, read_checkpoint
+from videomae_hf.checkpoints.model_card import Publication
 from videomae_hf.checkpoints.opening import checkpoint_processor, open_checkpoint
-from videomae_hf.commands import convert, push
+from videomae_hf.commands import convert
 from videomae_hf.data.processors import training_processor
 from videomae_hf.data.sources.synthetic import write_video
 from videomae_hf.models.preprocessing import normalization_of, read_preprocessing
@@ -190,8 +192,7 @@ def test_options_override_the_checkpoint(theirs, videos, tmp_path, train_here):
 
 
 def test_the_bundle_for_the_hub(theirs, frames, tmp_path):
-    checkpoint = push.read_checkpoint(str(theirs), None)
-    push.build_bundle(checkpoint, "me/x", tmp_path / "bundle", None, None)
+    build_bundle(read_checkpoint(str(theirs)), Publication("me/x"), tmp_path / "bundle")
     assert_same(by_ours(tmp_path / "bundle", frames), by_transformers(theirs, frames))
 
 

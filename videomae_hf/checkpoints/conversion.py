@@ -2,28 +2,32 @@
 """Converts checkpoints of other layouts to our models, and our models to official files."""
 
 import argparse
+import math
 import re
 from pathlib import Path
 
 import torch
 
 from ..models.checkpoint_files import checked_tensors, read_pickle, read_tensors
-from ..models.configuration_videomae_v2 import SIZE_FIELDS, SIZES, VideoMAEV2Config
-from ..models.geometry import resize_projection, sinusoid_table
+from ..models.configuration_videomae_v2 import IMAGE_KINDS, IMAGE_SIZES, SIZE_FIELDS, SIZES, VideoMAEV2Config
+from ..models.geometry import sinusoid_table
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor, clip_options, normalization_options
-from ..models.loading import our_names
+from ..models.loading import is_planar, our_names
 from ..models.modeling_videomae_v2 import (
     VideoMAEV2ForPreTraining,
     VideoMAEV2ForVideoClassification,
     VideoMAEV2Model,
     VideoMAEV2PreTrainedModel,
 )
-from ..models.official_checkpoints import to_official
+from ..models.official_checkpoints import to_mae, to_official
 from .folding import fold_normalization, fold_targets
+from .image_export import refuse_other_layers, whole_weights
 
 
 _PROJECTION = "videomae.embeddings.patch_embeddings.projection.weight"
 _POSITIONS = "videomae.embeddings.position_embeddings"
+_DECODER_POSITIONS = "position_embeddings"
+_CLASS_TOKEN = "videomae.embeddings.cls_token"
 _LAYER, _DECODER_LAYER = "videomae.encoder.layer.0.", "decoder.decoder_layers.0."
 # Settings of the official training scripts, as stored in their checkpoints -> our fields
 _SCRIPT_SETTINGS = {
@@ -32,6 +36,7 @@ _SCRIPT_SETTINGS = {
     "num_frames": "num_frames",
     "input_size": "image_size",
     "normlize_target": "norm_pix_loss",  # the official spelling
+    "norm_pix_loss": "norm_pix_loss",  # MAE's
 }
 
 
@@ -85,6 +90,8 @@ def inferred_fields(weights: dict[str, torch.Tensor]) -> dict:
         "use_cosine_attention": _LAYER + "attention.attention.scale" in weights,
         "position_embedding_type": "learned" if _POSITIONS in weights else "sinusoidal",
     }
+    if _CLASS_TOKEN in weights:
+        fields.update(_image_fields(weights, fields["patch_size"]))
     if _LAYER + "lambda_1" in weights:
         fields["layer_scale_init_value"] = 1e-5  # any positive value builds it; the file has its weights
     if "decoder.norm.weight" in weights:
@@ -97,14 +104,46 @@ def inferred_fields(weights: dict[str, torch.Tensor]) -> dict:
         fields["num_labels"] = weights["classifier.weight"].shape[0]
     elif "fc_norm.weight" in weights:
         fields["num_labels"] = 0
-    fields["use_mean_pooling"] = None if model_class_of(weights) is VideoMAEV2ForPreTraining else not _has_norm(weights)
+    fields["use_mean_pooling"] = _mean_pooling(weights, fields["position_embedding_type"])
     if fields["use_cosine_attention"]:
         fields["num_attention_heads"] = weights[_LAYER + "attention.attention.scale"].shape[0]
     return fields
 
 
-def _has_norm(weights) -> bool:
-    return "videomae.layernorm.weight" in weights
+def _image_fields(weights: dict[str, torch.Tensor], patch_size: int | tuple[int, int]) -> dict:
+    """The fields of an image model, which has a class token. Images are square, as in MAE's code and in timm's names.
+
+    Raises:
+        ValueError: there are no positions, or not those of a square image.
+    """
+    if _POSITIONS not in weights:
+        raise ValueError("Not a checkpoint of an image model: it has a class token, but no positions.")
+    shape = tuple(weights[_POSITIONS].shape)
+    side = math.isqrt(shape[1] - 1) if len(shape) == 3 and shape[1] > 1 else 0
+    if not side or side * side + 1 != shape[1]:
+        raise ValueError(f"Positions of shape {shape} are not those of a square image and its class token.")
+    height, width = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
+    fields = {"num_frames": 1, "use_cls_token": True}
+    fields["image_size"] = side * height if height == width else (side * height, side * width)
+    fields["position_embedding_type"] = "sinusoidal_2d" if is_planar(weights[_POSITIONS]) else "learned"
+    if _DECODER_POSITIONS in weights:
+        planar = is_planar(weights[_DECODER_POSITIONS])
+        fields["decoder_position_embedding_type"] = "sinusoidal_2d" if planar else "learned"
+        fields["decoder_embed_bias"] = "encoder_to_decoder.bias" in weights
+    return fields
+
+
+def _mean_pooling(weights: dict[str, torch.Tensor], positions: str) -> bool | None:
+    """`use_mean_pooling` of these weights: whether the encoder has a final norm or, None, both.
+
+    An encoder alone with MAE's fixed positions is one of MAE, whose classifiers pool the mean; other image models, such
+    as ViT and DINO, use the class token.
+    """
+    if model_class_of(weights) is VideoMAEV2ForPreTraining:
+        return None
+    if model_class_of(weights) is VideoMAEV2Model and positions == "sinusoidal_2d":
+        return None
+    return "videomae.layernorm.weight" not in weights
 
 
 def _depth(weights, pattern: str) -> int:
@@ -136,6 +175,9 @@ def complete_fields(inferred: dict, size: str | None, options: dict, script: dic
         if name in inferred and inferred[name] != value and name not in ("layer_scale_init_value", "use_mean_pooling"):
             raise ValueError(f"--{name} {value} contradicts the tensors, which imply {name}={inferred[name]}.")
     rows = _matching_sizes(inferred, size)
+    if inferred.get("use_cls_token"):
+        defaults = {name: IMAGE_KINDS["mae"][name] for name in ("mask_ratio", "mask_type", "target_pixels")}
+        inferred = {**defaults, **inferred}
     fields, lines = dict(inferred), []
     known = {_SCRIPT_SETTINGS[key]: script[key] for key in _SCRIPT_SETTINGS if script.get(key) is not None}
     for name in _unknown_fields(inferred):
@@ -159,21 +201,32 @@ def complete_fields(inferred: dict, size: str | None, options: dict, script: dic
         if name in known and name not in options and "decoder_hidden_size" in inferred:
             fields[name] = known[name]
             lines.append(f"{name} = {known[name]}, from the training script's settings in the file")
-    return {"layer_norm_eps": 1e-6, **fields, **options}, lines
+    new_decoder = {}
+    if inferred.get("use_cls_token") and "decoder_hidden_size" not in inferred:  # MAE's, if one is added
+        sizes = dict(zip(SIZE_FIELDS, IMAGE_SIZES["base"]))
+        new_decoder = {name: value for name, value in sizes.items() if name.startswith("decoder")}
+        new_decoder["decoder_embed_bias"] = True
+    return {"layer_norm_eps": 1e-6, **new_decoder, **fields, **options}, lines
 
 
 def _unknown_fields(inferred: dict) -> list[str]:
     names = ["num_attention_heads", "num_frames", "image_size"]
     if "decoder_hidden_size" in inferred:
         names.append("decoder_num_attention_heads")
+        # MAE was published with both kinds of targets
+        names += ["norm_pix_loss"] if inferred.get("use_cls_token") else []
     return [name for name in names if name not in inferred]
 
 
 def _matching_sizes(inferred: dict, size: str | None) -> list[dict]:
     """The rows of the official table that match the tensors; if only the decoder differs, without its heads."""
-    rows = []
-    for (name, _), values in SIZES.items():
+    rows, sizes = [], [(name, values) for (name, _), values in SIZES.items()]
+    if inferred.get("use_cls_token"):
+        sizes = [("small", SIZES["small", 1]), *IMAGE_SIZES.items()]  # DeiT-S, which DINO trains as well
+    for name, values in sizes:
         row = {**dict(zip(SIZE_FIELDS, values)), "num_frames": 16, "image_size": 224, "name": name}
+        if inferred["tubelet_size"] == 1:
+            row.pop("num_frames")  # the official videos have tubelets of 2
         encoder = ("hidden_size", "num_hidden_layers", "intermediate_size", "patch_size")
         if size == name:
             wrong = next((field for field in encoder if row[field] != inferred[field]), None)
@@ -183,8 +236,8 @@ def _matching_sizes(inferred: dict, size: str | None) -> list[dict]:
             if row["decoder_hidden_size"] != inferred.get("decoder_hidden_size"):
                 row.pop("decoder_num_attention_heads")
             rows.append(row)
-    if size is not None and size not in {name for name, _ in SIZES}:
-        raise ValueError(f"--size {size} is unknown; choose one of {', '.join(sorted({name for name, _ in SIZES}))}.")
+    if size is not None and size not in {name for name, _ in sizes}:
+        raise ValueError(f"--size {size} is unknown; choose one of {', '.join(sorted({name for name, _ in sizes}))}.")
     return rows
 
 
@@ -219,28 +272,14 @@ def drop_on_purpose(weights: dict[str, torch.Tensor]) -> tuple[dict[str, torch.T
         key_biases = []
     dropped = set(key_biases)
     table = weights.get(_POSITIONS)
-    if table is not None and torch.allclose(table.float(), sinusoid_table(*table.shape[1:]), atol=1e-5):
+    if (
+        table is not None
+        and table.ndim == 3
+        and torch.allclose(table.float(), sinusoid_table(*table.shape[1:]), atol=1e-5)
+    ):
         lines.append("pos_embed: it is the fixed sinusoidal table")
         dropped.add(_POSITIONS)
     return {name: value for name, value in weights.items() if name not in dropped}, lines
-
-
-def inflate_image_model(
-    weights: dict[str, torch.Tensor], tubelet_size: int
-) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Inflates an image ViT or ViT-MAE to the encoder of a video model; other weights are returned unchanged.
-
-    The patch projection is spread over the tubelet, so that a static clip gives the same response as its frame. The
-    class token, the positions, the decoder and the head are dropped: they have no counterpart of the same shape.
-    """
-    if _PROJECTION not in weights or weights[_PROJECTION].ndim != 4:
-        return weights, []
-    encoder = ("videomae.embeddings.patch_embeddings.", "videomae.encoder.", "videomae.layernorm.")
-    kept = {name: value for name, value in weights.items() if name.startswith(encoder)}
-    projection = weights[_PROJECTION]
-    kept[_PROJECTION] = resize_projection(projection, projection.shape[1], tubelet_size)
-    left_out = sorted({name.rsplit(".", 1)[-1 if name == _POSITIONS else 0] for name in weights.keys() - kept.keys()})
-    return kept, [f"from an image model, inflated to tubelets of {tubelet_size} frames: {', '.join(left_out)}"]
 
 
 def convert_official(
@@ -249,9 +288,7 @@ def convert_official(
     """Converts an official file to one of our models, with the processor of the official test, and a report."""
     weights, script = read_weights(source)
     total = len(weights)
-    weights, inflated = inflate_image_model(weights, options.get("tubelet_size", 2))
     weights, dropped = drop_on_purpose(weights)
-    dropped = inflated + dropped
     fields, lines = complete_fields(inferred_fields(weights), size, options, script)
     model = build_model(weights, fields)
     report = [
@@ -259,9 +296,24 @@ def convert_official(
         f"  {len(weights)} of {total} tensors mapped (qkv counts as three)",
     ]
     report += [f"  left out: {line}" for line in dropped] + [f"  {line}" for line in lines] + ["  none missing"]
-    preprocessing, lines = ({}, []) if inflated else official_preprocessing(script)
+    images = model.config.use_cls_token
+    preprocessing, lines = mae_preprocessing(model.config) if images else official_preprocessing(script)
     pixels = {**clip_options(model.config), **normalization_options(model.config)}
-    return model, VideoMAEV2ImageProcessor(**pixels, **preprocessing), report + lines
+    return model, VideoMAEV2ImageProcessor(**{**pixels, **preprocessing}), report + lines
+
+
+def mae_preprocessing(config: VideoMAEV2Config) -> tuple[dict, list[str]]:
+    """The processor options that prepare images as MAE's test does (mae/util/datasets.py), and a line about them."""
+    height, width = config.image_hw
+    shortest = max(height, width)
+    if shortest <= 224:
+        shortest = shortest * 256 // 224  # larger images are not cropped
+    options = {"size": {"shortest_edge": shortest}, "resample": 3}
+    mean = ", ".join(f"{value:g}" for value in config.image_mean)
+    return options, [
+        f"  images as in MAE's test: shorter side {shortest}, bicubic, centre crop, mean {mean}; models other than MAE "
+        f"may need --image_mean and --image_std"
+    ]
 
 
 def official_preprocessing(script: dict) -> tuple[dict, list[str]]:
@@ -331,21 +383,42 @@ def save_ours(model, processor: VideoMAEV2ImageProcessor, destination: Path) -> 
 def save_official(model, processor: VideoMAEV2ImageProcessor, destination: Path) -> list[str]:
     """Writes an official .pth, with weights under "model" as its loaders expect (v1/utils.py); returns report lines.
 
-    The official code always normalises pixels with ImageNet's values, and cannot store the range of targets.
+    Models with a class token get the names of MAE's code. The official code always normalises pixels with ImageNet's
+    values, and cannot store the range of targets.
 
     Raises:
-        ValueError: the model has positions that the official code cannot compute.
+        ValueError: the model has a part that the official code does not have.
     """
-    if model.config.position_embedding_type == "sinusoidal_3d":
-        raise ValueError("The official code has no position_embedding_type='sinusoidal_3d', as this checkpoint does.")
-    weights = model.state_dict()
-    if isinstance(model, VideoMAEV2Model):
-        weights = {f"videomae.{name}": value for name, value in weights.items()}
+    config, pretraining = model.config, isinstance(model, VideoMAEV2ForPreTraining)
+    if config.use_cls_token:
+        refuse_other_layers(config, "MAE's code")
+        weights = whole_weights(model)
+    else:
+        _refuse_unofficial(config, pretraining=pretraining)
+        weights = model.state_dict()
+        if isinstance(model, VideoMAEV2Model):
+            weights = {f"videomae.{name}": value for name, value in weights.items()}
     weights, lines = fold_targets(weights, model.config)
     weights, more = fold_normalization(weights, processor.to_dict())
-    if model.config.problem_type == "multi_label_classification":
+    if config.problem_type == "multi_label_classification":
         more.append("  problem_type is left out: the official code scores one label per video")
-    pretraining = isinstance(model, VideoMAEV2ForPreTraining)
+    if config.use_cls_token and pretraining and (more or config.target_pixels != "normalized"):
+        more.append("  the loss differs: MAE's targets are pixels normalised with ImageNet's values")
+    named = to_mae(weights) if config.use_cls_token else to_official(weights, pretraining=pretraining)
     with open(destination, "wb") as file:  # given a path, torch raises RuntimeError for a full disk
-        torch.save({"model": to_official(weights, pretraining=pretraining)}, file)
+        torch.save({"model": named}, file)
     return lines + more
+
+
+def _refuse_unofficial(config: VideoMAEV2Config, *, pretraining: bool) -> None:
+    """Raises ValueError for parts that the official code of VideoMAE does not have."""
+    found = {"position_embedding_type": config.position_embedding_type}
+    if pretraining:
+        found["decoder_position_embedding_type"] = config.decoder_positions
+    for name, value in found.items():
+        if value in ("sinusoidal_2d", "sinusoidal_3d") or (value == "learned" and name.startswith("decoder")):
+            raise ValueError(f"The official code has no {name}={value!r}, as this checkpoint does.")
+    if pretraining and config.decoder_embed_bias:
+        raise ValueError(
+            "The official code has no bias before the decoder (decoder_embed_bias), as this checkpoint does."
+        )

@@ -168,7 +168,8 @@ def opening_class(name: str | Path, config: VideoMAEV2Config | None = None) -> t
     config = config or VideoMAEV2Config.from_pretrained(name)
     # OpenGVLab's checkpoints name a class for each size; all of them are classifiers, most of them without a head.
     architecture = (config.architectures or ["VideoMAEForVideoClassification"])[0]
-    found = re.sub(r"^VideoMAE(?=For|Model)", "VideoMAEV2", architecture)
+    found = re.sub(r"^(VideoMAE|ViTMAE|ViT)(?=For|Model)", "VideoMAEV2", architecture)
+    found = found.replace("ForImageClassification", "ForVideoClassification")
     if found not in MODEL_CLASSES:
         raise ValueError(f"{name} has architecture {architecture!r}; it must be one of {', '.join(MODEL_CLASSES)}.")
     return MODEL_CLASSES[found]

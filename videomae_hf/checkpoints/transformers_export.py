@@ -1,5 +1,8 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Exports our models as plain `videomae` checkpoints, which an unmodified transformers loads."""
+"""Exports our models as plain `videomae` checkpoints, which an unmodified transformers loads.
+
+Models with a class token are exported by image_export.py.
+"""
 
 import copy
 import json
@@ -12,6 +15,7 @@ from ..models.configuration_videomae_v2 import IMAGENET_MEAN, IMAGENET_STD, Vide
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from ..models.preprocessing import PREPROCESSING, normalization_of
 from .folding import fold_targets
+from .image_export import save_image_model
 
 
 COUNTERPARTS = {
@@ -30,6 +34,8 @@ def save_transformers(model, processor: VideoMAEV2ImageProcessor, destination: P
     Raises:
         ValueError: transformers' VideoMAE cannot express a feature of the model, or gives other outputs.
     """
+    if model.config.use_cls_token:
+        return save_image_model(model, processor, destination)
     refuse_inexpressible(model.config)
     theirs = COUNTERPARTS[type(model).__name__](their_config(model)).to(model.dtype).eval()
     weights, lines = fold_targets(dict(model.state_dict()), model.config)
@@ -51,9 +57,16 @@ def refuse_inexpressible(config: VideoMAEV2Config) -> None:
         "layer scale (layer_scale_init_value > 0)": config.layer_scale_init_value > 0,
         "cosine attention (use_cosine_attention)": config.use_cosine_attention,
         "learned positions (position_embedding_type='learned')": config.position_embedding_type == "learned",
-        "separate positions for each axis (position_embedding_type='sinusoidal_3d')": (
-            config.position_embedding_type == "sinusoidal_3d"
+        "positions of rows and columns (position_embedding_type='sinusoidal_2d')": (
+            "sinusoidal_2d" in (config.position_embedding_type, config.decoder_positions)
         ),
+        "separate positions for each axis (position_embedding_type='sinusoidal_3d')": (
+            "sinusoidal_3d" in (config.position_embedding_type, config.decoder_positions)
+        ),
+        "learned positions of the decoder (decoder_position_embedding_type='learned')": (
+            config.decoder_position_embedding_type == "learned"
+        ),
+        "a bias before the decoder (decoder_embed_bias)": config.decoder_embed_bias,
         "interpolated positions (position_grid)": config.position_grid not in (None, list(config.grid_size)),
         "a model without a head (num_labels=0)": config.num_labels == 0,
     }

@@ -35,7 +35,8 @@ class FeatureOptions:
     """How features are computed.
 
     Args:
-        tokens: keep all tokens instead of their mean: 2.4 MB per video for ViT-B and 16 frames of 224 x 224.
+        tokens: keep all patch tokens instead of the pooled features: 2.4 MB per video for ViT-B and 16 frames of
+            224 x 224.
         bf16: compute under bfloat16 autocast.
         batch_size, num_workers: options of the data loader.
     """
@@ -112,9 +113,9 @@ def _read(path: Path) -> np.ndarray | None:
 
 
 def _encode(model: VideoMAEV2Model, pixel_values: torch.Tensor, options: FeatureOptions) -> torch.Tensor:
-    """The features of a batch: float32 (B, L, D), or their mean (B, D)."""
+    """The features of a batch, float32: the patch tokens (B, L, D), or the pooled features (B, D)."""
     found = encoded_tokens(model, pixel_values, torch.bfloat16 if options.bf16 else torch.float32)
-    return found if options.tokens else found.mean(dim=1)
+    return model.patch_tokens(found) if options.tokens else model.pooled_features(found)
 
 
 def encoder_collator(config: VideoMAEV2Config, erasing: float = 0.0) -> ClipCollator:

@@ -9,6 +9,7 @@ from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.layers_videomae_v2 import patchify, pixel_range, unpatchify
 from ..models.masking import mask_to_ids, sample_masks
 from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining
+from ..models.pixel_targets import predicted_pixels
 from .strips import NAMES_WIDTH, named_rows, tile_grid, titled_columns
 
 
@@ -38,14 +39,9 @@ def reconstruct(
     outputs = model(pixel_values, bool_masked_pos=bool_masked_pos, bool_decoded_pos=bool_masked_pos)
     pixels = to_unit_range(pixel_values, config)
     patches = patchify(pixels, config.tubelet_size, config.patch_hw)  # (B, L, t * h * w * C)
-    masked_ids = mask_to_ids(bool_masked_pos, int(bool_masked_pos[0].sum()))[..., None].expand_as(outputs.logits)
-    # (B, N, t * h * w * C) -> (B, N, t * h * w, C), the axis over which each channel was normalised
-    predicted = outputs.logits.float().unflatten(2, (-1, config.num_channels))
-    if config.norm_pix_loss:
-        original = patches.gather(1, masked_ids).unflatten(2, (-1, config.num_channels))
-        std, mean = torch.std_mean(original, dim=2, keepdim=True)  # (B, N, 1, C)
-        predicted = predicted * (std + 1e-6) + mean
-    patches = patches.scatter(1, masked_ids, predicted.flatten(2))
+    masked_ids = mask_to_ids(bool_masked_pos, int(bool_masked_pos[0].sum()))
+    predicted = predicted_pixels(outputs.logits, pixel_values, config, masked_ids)  # (B, N, t * h * w * C)
+    patches = patches.scatter(1, masked_ids[..., None].expand_as(predicted), predicted)
     return unpatchify(patches, config.grid_size, config.tubelet_size, config.patch_hw).clamp(0, 1)
 
 

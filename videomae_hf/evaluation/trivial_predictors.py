@@ -4,9 +4,9 @@
 import torch
 
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
-from ..models.layers_videomae_v2 import channel_values, patchify, pixel_range
 from ..models.masking import ids_to_mask
 from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining
+from ..models.pixel_targets import reconstruction_targets
 
 
 @torch.no_grad()
@@ -16,7 +16,7 @@ def trivial_losses(
     """The loss of each trivial predictor on masked clips.
 
     - `patch_mean`: each patch is filled with its own mean colour, which only the target knows. With `norm_pix_loss`,
-      where the model does not predict the mean either, this is a prediction of zeros.
+      where the model does not predict the mean either, this is a prediction of zeros (of MAE's targets, the mean grey).
     - `background`: the median colour of the visible pixels of the clip; only without `norm_pix_loss`.
     - `nearest_in_space`, `nearest_in_time`: the pixels of the nearest visible patch, preferably in the same slice or at
       the same place; with `norm_pix_loss`, normalised by their own statistics.
@@ -30,7 +30,9 @@ def trivial_losses(
     masked = ~ids_to_mask(visible_ids, config.sequence_length)  # (B, L)
     targets = model.reconstruction_targets(pixel_values, decoded_ids)  # (B, N_decoded, t * h * w * C)
     by_channel = targets.unflatten(2, (-1, config.num_channels))  # (B, N_decoded, t * h * w, C)
-    predictions = {"patch_mean": by_channel.mean(dim=2, keepdim=True).expand_as(by_channel).flatten(2)}
+    together = config.target_pixels == "normalized" and config.norm_pix_loss  # all channels have one mean
+    mean = by_channel.mean(dim=(2, 3) if together else 2, keepdim=True)
+    predictions = {"patch_mean": mean.expand_as(by_channel).flatten(2)}
     if not config.norm_pix_loss:
         median = _visible_median(config, pixel_values, visible_ids)[:, None, None]  # (B, C) -> (B, 1, 1, C)
         predictions["background"] = median.expand_as(by_channel).flatten(2)
@@ -73,9 +75,7 @@ def nearest_visible(
 
 
 def _visible_median(config: VideoMAEV2Config, pixel_values: torch.Tensor, visible_ids: torch.Tensor) -> torch.Tensor:
-    """(B, C): the median of the visible pixels of each clip, in [0, 1]."""
-    patches = patchify(pixel_values, config.tubelet_size, config.patch_hw, visible_ids).float()
+    """(B, C): the median of the visible pixels of each clip, in the range of the targets, without `norm_pix_loss`."""
+    patches = reconstruction_targets(pixel_values, config, visible_ids)
     # (B, N, t * h * w * C) -> (B, N * t * h * w, C)
-    pixels = patches.flatten(1).unflatten(1, (-1, config.num_channels))
-    mean, std = (channel_values(values, patches.device) for values in pixel_range(config, pixel_values.dtype))
-    return torch.addcmul(mean, pixels.median(dim=1).values, std)
+    return patches.flatten(1).unflatten(1, (-1, config.num_channels)).median(dim=1).values

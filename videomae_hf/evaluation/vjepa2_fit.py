@@ -108,6 +108,7 @@ class SegmentEncoder:
                 # The first hidden state is the input of the first layer.
                 found = [output.hidden_states[layer + 1] for layer in options.layers]
                 found = [hidden if self.model.layernorm is None else self.model.layernorm(hidden) for hidden in found]
+        found = [self.model.patch_tokens(hidden) for hidden in found]
         tokens = torch.cat(found, dim=1).float()  # (B * num_segments, layers * N, D)
         if not tokens.isfinite().all():
             raise ValueError("The encoder's tokens of a batch are not finite; no probe can be fitted to them.")

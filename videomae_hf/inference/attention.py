@@ -24,8 +24,8 @@ def attention_rollout(model: VideoMAEV2PreTrainedModel, pixel_values: torch.Tens
 
     The weights of each layer are averaged over its heads, mixed half and half with the identity for the residual
     connection, and multiplied over all layers (Abnar and Zuidema, 2020, https://arxiv.org/abs/2005.00928). The output
-    is the mean of all tokens or, for a classifier that reads the first token only, this token. Only the row of the
-    product that belongs to the output is computed.
+    is the mean of all tokens or, for a classifier that reads the first token or class tokens only, these. Only the row
+    of the product that belongs to the output is computed.
 
     Args:
         model: a model with an encoder.
@@ -68,7 +68,7 @@ def head_attention(model: VideoMAEV2PreTrainedModel, pixel_values: torch.Tensor,
         state = before(state)
     weights = _attention_weights(layers[layer], state)  # (B, heads, N, N)
     received = _output_row(model, state)[:, None, None] @ weights  # (B, heads, 1, N)
-    return received[:, :, 0].unflatten(2, model.config.grid_size)  # (B, heads, N) -> (B, heads, T', H', W')
+    return _map_of(received[:, :, 0], model)  # (B, heads, N) -> (B, heads, T', H', W')
 
 
 def check_head(config: VideoMAEV2Config, layer: int, head: int | None = None) -> None:
@@ -154,11 +154,19 @@ def _attention_weights(layer: nn.Module, state: torch.Tensor) -> torch.Tensor:
 
 def _output_row(model: VideoMAEV2PreTrainedModel, state: torch.Tensor) -> torch.Tensor:
     """(B, N): the share of each of the last tokens (B, N, D) in what the model puts out."""
-    row = state.new_full(state.shape[:2], 1 / state.shape[1], dtype=torch.float32)
-    if isinstance(model, VideoMAEV2ForVideoClassification) and model.fc_norm is None:
-        row.zero_()[:, 0] = 1
+    config, row = model.config, state.new_zeros(state.shape[:2], dtype=torch.float32)
+    if config.use_cls_token and config.use_mean_pooling is False:
+        row[:, : config.num_class_tokens] = 1 / config.num_class_tokens
+    elif isinstance(model, VideoMAEV2ForVideoClassification) and model.fc_norm is None:
+        row[:, 0] = 1
+    else:
+        row[:, config.num_class_tokens :] = 1 / config.sequence_length
     return row
 
 
 def _map_of(row: torch.Tensor, model: VideoMAEV2PreTrainedModel) -> torch.Tensor:
-    return row.unflatten(1, model.config.grid_size)  # (B, L) -> (B, T', H', W')
+    """(.., K + L) -> (.., T', H', W'): the shares of the patches, without those of class tokens, with the sum 1."""
+    patches = row[..., model.config.num_class_tokens :]
+    if model.config.use_cls_token:
+        patches = patches / patches.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(row.dtype).tiny)
+    return patches.unflatten(-1, model.config.grid_size)

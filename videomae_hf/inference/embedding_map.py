@@ -109,9 +109,10 @@ def encode_videos(
             continue
         clip = result[0]  # (1, T, C, H, W)
         with torch.inference_mode():
-            tokens = viewer.model.base_model(clip).last_hidden_state.float().mean(dim=1).cpu()  # (1, D)
+            encoder = viewer.model.base_model
+            pooled = encoder.pooled_features(encoder(clip).last_hidden_state.float()).cpu()  # (1, D)
         middle = to_unit_range(clip[0, clip.shape[1] // 2], viewer.model.config)
-        yield MappedVideo(one.name, embeddings(tokens.numpy(), norm)[0], thumbnail(middle), label)
+        yield MappedVideo(one.name, embeddings(pooled.numpy(), norm)[0], thumbnail(middle), label)
 
 
 def thumbnail(frame: torch.Tensor) -> bytes:

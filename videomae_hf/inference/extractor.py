@@ -238,7 +238,9 @@ class Extractor(ModelRunner):
             after = "followed by fc_norm, as in classification"
         elif self.encoder.layernorm is not None:
             after = "after the last norm of the encoder"
-        self.pooling = f"mean of all tokens, {after}"
+        config = self.encoder.config
+        pooled = "class tokens" if config.use_cls_token and config.use_mean_pooling is False else "all tokens"
+        self.pooling = f"mean of {pooled}, {after}"
         self.throughput = Throughput(self.num_workers)
 
     def extract(self, video: Any, **how) -> Features:
@@ -354,13 +356,14 @@ class Extractor(ModelRunner):
 
     @torch.inference_mode()
     def _encode(self, clips: torch.Tensor, features: str) -> torch.Tensor:
-        tokens = encoded_tokens(self.encoder, clips, self.dtype)  # (B, L, D)
+        tokens = encoded_tokens(self.encoder, clips, self.dtype)  # (B, K + L, D), class tokens first
+        if features == "pooled":
+            pooled = self.encoder.pooled_features(tokens)  # (B, D)
+            return (pooled if self.norm is None else self.norm(pooled)).cpu()
+        patches = self.encoder.patch_tokens(tokens)  # (B, L, D)
         if features == "maps":
-            return tokens.unflatten(1, self.model.config.grid_size).cpu()  # (B, L, D) -> (B, T', H', W', D)
-        if features == "tokens":
-            return tokens.cpu()
-        pooled = tokens.mean(dim=1)  # (B, L, D) -> (B, D)
-        return (pooled if self.norm is None else self.norm(pooled)).cpu()
+            patches = patches.unflatten(1, self.model.config.grid_size)  # (B, L, D) -> (B, T', H', W', D)
+        return patches.cpu()
 
     def _shape(self, features: str) -> list[int]:
         config = self.model.config

@@ -1,12 +1,14 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Configuration of VideoMAE V1 and V2.
+"""Configuration of VideoMAE V1 and V2, and of the image models of the family, MAE and ViT.
 
 VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video Pre-Training
 (https://arxiv.org/abs/2203.12602), V1.
 VideoMAE V2: Scaling Video Masked Autoencoders with Dual Masking (https://arxiv.org/abs/2303.16727), V2.
+MAE: Masked Autoencoders Are Scalable Vision Learners (https://arxiv.org/abs/2111.06377).
+ViT: An Image is Worth 16x16 Words (https://arxiv.org/abs/2010.11929).
 
-One configuration serves both: V1 is `decoder_mask_ratio=0`. This file ships with checkpoints and may import only its
-siblings.
+One configuration serves all: V1 is `decoder_mask_ratio=0`, and images are clips of one frame. This file ships with
+checkpoints and may import only its siblings.
 """
 
 import inspect
@@ -21,6 +23,7 @@ from transformers.activations import ACT2FN
 
 from .adapters import ADAPTER_CONFIG, adapted_base
 from .checkpoint_files import FILE_OPTIONS, find_config, find_file, read_mapping
+from .image_checkpoints import IMAGE_MODEL_TYPES, config_from_images
 from .masking import DECODER_MASKS, ENCODER_MASKS
 from .official_checkpoints import config_from_opengvlab
 from .preprocessing import normalization_of, read_preprocessing
@@ -29,7 +32,8 @@ from .preprocessing import normalization_of, read_preprocessing
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-POSITION_EMBEDDING_TYPES = ("sinusoidal", "sinusoidal_3d", "learned")
+POSITION_EMBEDDING_TYPES = ("sinusoidal", "sinusoidal_2d", "sinusoidal_3d", "learned")
+TARGET_PIXELS = ("unit", "normalized")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 # Upper limits, far above any existing model: a hostile configuration must not make loading allocate unbounded memory.
@@ -58,6 +62,22 @@ SIZES = {
     ("huge", 2): (1280, 32, 16, 5120, 16, 512, 4, 8, 2048),
     ("giant", 2): (1408, 40, 16, 6144, 14, 512, 4, 8, 2234),
 }
+# The sizes of image models, in the same order: mae/models_mae.py (facebookresearch/mae, efb2a80), whose encoders are
+# those of table 1 of the ViT paper, with patches as in the names B/16, L/16 and H/14. One decoder serves all.
+IMAGE_SIZES = {
+    "base": (768, 12, 12, 3072, 16, 512, 8, 16, 2048),
+    "large": (1024, 24, 16, 4096, 16, 512, 8, 16, 2048),
+    "huge": (1280, 32, 16, 5120, 14, 512, 8, 16, 2048),
+}
+_IMAGES = {
+    "num_frames": 1, "tubelet_size": 1, "use_cls_token": True, "layer_norm_eps": 1e-6, "mask_type": "random",
+    "mask_ratio": 0.75, "decoder_mask_ratio": 0.0, "decoder_embed_bias": True, "target_pixels": "normalized",
+}  # fmt: skip
+# kind of image model -> its other fields. ViT learns its positions, and classifies the class token after a final norm.
+IMAGE_KINDS = {
+    "mae": {**_IMAGES, "position_embedding_type": "sinusoidal_2d", "use_mean_pooling": None},
+    "vit": {**_IMAGES, "position_embedding_type": "learned", "use_mean_pooling": False},
+}
 
 
 @strict
@@ -81,21 +101,34 @@ class VideoMAEV2Config(PreTrainedConfig):
         layer_scale_init_value (`float`, defaults to 0.0): initial value of the layer scale; 0 disables layer scale.
         use_cosine_attention (`bool`, defaults to `False`): cosine attention with a learned scale per head.
         position_embedding_type (`str`, defaults to `"sinusoidal"`):
-            `"sinusoidal"` (fixed, over the flattened tokens; official), `"sinusoidal_3d"` (fixed, over slice, row and
-            column separately; also in the decoder; learns sooner on small grids) or `"learned"`.
+            `"sinusoidal"` (fixed, over the flattened tokens; official), `"sinusoidal_2d"` (fixed, over column and row,
+            the same in every slice; MAE), `"sinusoidal_3d"` (fixed, over slice, row and column separately; learns
+            sooner on small grids) or `"learned"`.
+        decoder_position_embedding_type (`str`, *optional*):
+            The same for the decoder. `None` is that of the encoder or, if the encoder learns its positions,
+            `"sinusoidal"`, as in the official code.
         position_grid (`tuple[int, int, int]`, *optional*):
             (slices, rows, columns) of the pretraining grid, from which the fixed position table is interpolated, such
             as (8, 14, 14) for 16 frames of 224 x 224 in patches of 16. `None` computes a new table for this model's
             own grid, as the official code does.
+        use_cls_token (`bool`, defaults to `False`):
+            A class token for each slice, before the patches; the decoder gets them too. One slice is MAE and ViT
+            exactly, and a still clip keeps the features of an image model. Masks cover the patches only.
+        decoder_embed_bias (`bool`, defaults to `False`): a bias in `encoder_to_decoder`, as in MAE.
+        target_pixels (`str`, defaults to `"unit"`):
+            Pixels that the decoder predicts: `"unit"`, pixels in [0, 1], where `norm_pix_loss` normalises each channel
+            of a patch (VideoMAE); or `"normalized"`, pixels as the encoder sees them, where `norm_pix_loss` normalises
+            all values of a patch together (MAE).
         classifier_dropout (`float`, defaults to 0.0): dropout before the classifier.
         image_mean, image_std (`tuple[float]`, *optional*):
             Normalisation of pixels in [0, 1], one value per channel. The model applies it to uint8 pixels, and the
             reconstruction targets undo it; see `preprocessing.py`. A checkpoint of transformers takes it from its
             processor. Defaults to ImageNet's values for 3 channels, and to 0 and 1 (no normalisation) otherwise.
         use_mean_pooling (`bool`, *optional*, defaults to `True`):
-            As in transformers, `True` classifies the mean of all tokens and has no final norm in the encoder; `False`
-            has a final norm and classifies the first token. `None`, which `from_size` sets, follows the official code:
-            a final norm in pretraining, and mean pooling without one in classification.
+            As in transformers, `True` classifies the mean of all patches and has no final norm in the encoder; `False`
+            has a final norm and classifies the first token or, with `use_cls_token`, the mean of the class tokens.
+            `None`, which `from_size` sets, follows the official code: a final norm in pretraining, and mean pooling
+            without one in classification.
         target_mean, target_std (`tuple[float]`, *optional*):
             For regression: mean and standard deviation of each target in the training set. The network predicts
             normalised targets, and the loss compares these; `logits` and `labels` are in the unit of the data.
@@ -154,6 +187,10 @@ class VideoMAEV2Config(PreTrainedConfig):
     use_cosine_attention: bool = False
     position_embedding_type: str = "sinusoidal"
     position_grid: list[int] | tuple[int, ...] | None = None
+    decoder_position_embedding_type: str | None = None
+    use_cls_token: bool = False
+    decoder_embed_bias: bool = False
+    target_pixels: str = "unit"
     classifier_dropout: float | int = 0.0
     image_mean: list[float | int] | tuple[float | int, ...] | None = None
     image_std: list[float | int] | tuple[float | int, ...] | None = None
@@ -194,6 +231,25 @@ class VideoMAEV2Config(PreTrainedConfig):
         return cls(**{**fields, **overrides})
 
     @classmethod
+    def for_images(cls, size: str, kind: str = "mae", **overrides) -> "VideoMAEV2Config":
+        """The configuration of an image model: MAE or the classic ViT at 224 x 224 pixels, as clips of one frame.
+
+        Args:
+            size: `"base"`, `"large"` or `"huge"`; base is ViT-B/16, whose images have 14 x 14 tokens.
+            kind: `"mae"`, or `"vit"` with learned positions and a classifier on the class token.
+            overrides: any field of the configuration.
+
+        Raises:
+            ValueError: there is no such size or kind.
+        """
+        if size not in IMAGE_SIZES or kind not in IMAGE_KINDS:
+            raise ValueError(
+                f"size={size!r} with kind={kind!r} is unknown; sizes are {', '.join(IMAGE_SIZES)}, and kinds are "
+                f"{', '.join(IMAGE_KINDS)}."
+            )
+        return cls(**{**dict(zip(SIZE_FIELDS, IMAGE_SIZES[size])), **IMAGE_KINDS[kind], **overrides})
+
+    @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
         """As in transformers; raises ValueError, with the name of the checkpoint, for an invalid config.json."""
         try:
@@ -205,7 +261,8 @@ class VideoMAEV2Config(PreTrainedConfig):
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
-        """Reads config.json, and converts those of transformers' VideoMAE ("videomae") and of OpenGVLab's V2 to ours.
+        """Reads config.json, and converts those of transformers' VideoMAE ("videomae"), of its image models ("vit_mae",
+        "vit") and of OpenGVLab's V2 to ours.
 
         A folder of adapters without a config.json takes the configuration of its base model.
 
@@ -224,7 +281,7 @@ class VideoMAEV2Config(PreTrainedConfig):
 
     @classmethod
     def known_fields(cls, content: dict, name: str | Path) -> dict:
-        """Converts a configuration of ours, of transformers' VideoMAE or of OpenGVLab's V2 to our fields.
+        """Converts a configuration of ours, of transformers' VideoMAE, ViT-MAE and ViT, or of OpenGVLab's V2 to ours.
 
         Args:
             content: the content of config.json, or the result of `to_dict`.
@@ -239,6 +296,8 @@ class VideoMAEV2Config(PreTrainedConfig):
         if model_type == "videomae":
             # transformers builds fc_norm and the decoder's norm with PyTorch's epsilon, whatever layer_norm_eps says.
             return {**content, "model_type": cls.model_type, "head_layer_norm_eps": 1e-5}
+        if model_type in IMAGE_MODEL_TYPES:
+            return {**config_from_images(content, IMAGE_KINDS), "model_type": cls.model_type}
         if model_type != cls.model_type:
             said = f"model_type {model_type!r:.60}" if "model_type" in content else "no model_type"
             raise ValueError(f"{name} is not a VideoMAE checkpoint: its configuration has {said}.")
@@ -260,6 +319,14 @@ class VideoMAEV2Config(PreTrainedConfig):
             return fields
         mean, std = normalization_of(preprocessing, num_channels)
         return {**fields, "image_mean": mean, "image_std": std}
+
+    def to_dict(self) -> dict:
+        """The content of config.json. A classifier of images is found by transformers' image pipeline, too."""
+        output = super().to_dict()
+        classifier = (output.get("auto_map") or {}).get("AutoModelForVideoClassification")
+        if classifier is not None and self.num_frames == 1:
+            output["auto_map"] = {**output["auto_map"], "AutoModelForImageClassification": classifier}
+        return output
 
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
@@ -287,9 +354,21 @@ class VideoMAEV2Config(PreTrainedConfig):
 
     @property
     def sequence_length(self) -> int:
-        """Number of tokens in a clip, masked ones included."""
+        """Number of patch tokens in a clip, masked ones included; class tokens are not counted."""
         slices, rows, columns = self.grid_size
         return slices * rows * columns
+
+    @property
+    def num_class_tokens(self) -> int:
+        """Number of class tokens, which come before the patch tokens: one for each slice, or none."""
+        return self.grid_size[0] if self.use_cls_token else 0
+
+    @property
+    def decoder_positions(self) -> str:
+        """The type of the decoder's positions."""
+        if self.decoder_position_embedding_type is not None:
+            return self.decoder_position_embedding_type
+        return "sinusoidal" if self.position_embedding_type == "learned" else self.position_embedding_type
 
     def validate_fields(self) -> None:
         """Raises ValueError if fields contradict each other. Models call it again, as fields may have been set since.
@@ -301,6 +380,11 @@ class VideoMAEV2Config(PreTrainedConfig):
         _require_choice(self, "mask_type", ENCODER_MASKS)
         _require_choice(self, "decoder_mask_type", DECODER_MASKS)
         _require_choice(self, "position_embedding_type", POSITION_EMBEDDING_TYPES)
+        _require_choice(self, "target_pixels", TARGET_PIXELS)
+        if self.decoder_position_embedding_type is not None:
+            _require_choice(self, "decoder_position_embedding_type", POSITION_EMBEDDING_TYPES)
+        if self.position_embedding_type == "sinusoidal_2d":
+            _require_four_parts(self, "hidden_size")
         if self.hidden_act not in ACT2FN:
             raise ValueError(
                 f"hidden_act={self.hidden_act!r} is not an activation of transformers, such as gelu or relu."
@@ -381,6 +465,8 @@ class VideoMAEV2Config(PreTrainedConfig):
             self, "decoder_hidden_size", self.decoder_hidden_size,
             "decoder_num_attention_heads", self.decoder_num_attention_heads,
         )  # fmt: skip
+        if self.decoder_positions == "sinusoidal_2d":
+            _require_four_parts(self, "decoder_hidden_size")
         if self.tube_length is not None:
             if self.tube_length < 1:
                 raise ValueError(f"tube_length={self.tube_length} must be at least 1, or None for the whole clip.")
@@ -419,6 +505,14 @@ def _require_divisible(config, name: str, value: int, divisor_name: str, divisor
         raise ValueError(
             f"{name}={getattr(config, name)} is not divisible by {divisor_name}={getattr(config, divisor_name)}; "
             f"change one of the two."
+        )
+
+
+def _require_four_parts(config, name: str) -> None:
+    if getattr(config, name) % 4:
+        raise ValueError(
+            f"{name}={getattr(config, name)} must be a multiple of 4 for positions of type 'sinusoidal_2d': sine and "
+            f"cosine of column and row."
         )
 
 

@@ -15,12 +15,22 @@ from .frame_pixels import channels_last, image_pixels, luma, warn_of_dark_frames
 from .video_sources import VideoInfo, VideoSource
 
 
-def split_batch(videos) -> list:
+def split_batch(videos, *, of_images: bool = False) -> list:
     """Splits the input of the processor, one video or a batch in any accepted form, into a list of videos.
+
+    Args:
+        videos: the input.
+        of_images: frames are images, each a clip of its own: PIL images, arrays of up to 3 dimensions, and those along
+            the first axis of a 4-D array. Otherwise they are the frames of one video.
 
     Raises:
         ValueError: the input is empty, of another type, or an array of neither 4 nor 5 dimensions.
     """
+    if of_images:
+        if isinstance(videos, np.ndarray | torch.Tensor) and videos.ndim in (2, 3, 4):
+            videos = list(videos) if videos.ndim == 4 else [videos]
+        if isinstance(videos, list | tuple):
+            videos = [[one] if _is_frame(one) else one for one in videos]
     if isinstance(videos, VideoSource | Image.Image):
         return [[videos] if isinstance(videos, Image.Image) else videos]
     if isinstance(videos, np.ndarray | torch.Tensor):
@@ -29,9 +39,11 @@ def split_batch(videos) -> list:
         return [videos] if videos.ndim == 4 else list(videos)
     if not isinstance(videos, list | tuple) or len(videos) == 0:
         raise ValueError(f"Expected a video or a list of videos or frames, not {type(videos).__name__} {videos!r:.80}.")
-    first = videos[0]
-    is_frame = isinstance(first, Image.Image) or (isinstance(first, np.ndarray | torch.Tensor) and first.ndim < 4)
-    return [videos] if is_frame else list(videos)
+    return [videos] if _is_frame(videos[0]) else list(videos)
+
+
+def _is_frame(one) -> bool:
+    return isinstance(one, Image.Image) or (isinstance(one, np.ndarray | torch.Tensor) and one.ndim < 4)
 
 
 def stack_frames(video, options: dict[str, Any]) -> torch.Tensor:

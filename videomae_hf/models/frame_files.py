@@ -31,6 +31,7 @@ IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 ARRAY_SUFFIXES = (".npy", ".npz")
 # An explicit list: PIL would start Ghostscript for PostScript content, whatever the name of the file.
 _IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _PAGED_IMAGES = (b"\x89PNG\r\n", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")  # and WebP
 
 Pick = Callable[[VideoInfo], Sequence[int]]
@@ -56,8 +57,22 @@ def reader_of(source: str | bytes | FrameFolder) -> Callable[..., Frames] | None
     if head.startswith(_PAGED_IMAGES) or (head[:4], head[8:12]) == (b"RIFF", b"WEBP"):
         return read_pages
     # A file that begins like a JPEG may be a stream of many (MJPEG), which is a video.
-    is_named_jpeg = isinstance(source, str) and source.lower().endswith((".jpg", ".jpeg"))
-    return read_pages if is_named_jpeg and head.startswith(b"\xff\xd8\xff") else None
+    if not head.startswith(b"\xff\xd8\xff"):
+        return None
+    is_image = _is_single_jpeg(source) if isinstance(source, bytes) else source.lower().endswith((".jpg", ".jpeg"))
+    return read_pages if is_image else None
+
+
+def _is_single_jpeg(content: bytes) -> bool:
+    """Whether no second image follows the first one; the thumbnail within its EXIF data does not count."""
+    position = 2  # after the marker of the start
+    while 0 <= position < len(content) - 3 and content[position + 1] != 0xD9:  # the end of the image
+        is_scan = content[position + 1] == 0xDA
+        position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
+        if is_scan:  # its compressed data end at the next marker that is neither stuffing nor a restart
+            found = _JPEG_MARKER.search(content, position)
+            position = -1 if found is None else found.start()
+    return position < 0 or content.find(b"\xff\xd8\xff", position) < 0
 
 
 def first_bytes(source: str | bytes, count: int) -> bytes:

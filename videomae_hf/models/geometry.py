@@ -44,8 +44,27 @@ def separable_table(grid_size: tuple[int, int, int], hidden_size: int) -> torch.
     return table.flatten(0, 2)[None].float()  # (T', H', W', D) -> (1, L, D)
 
 
-def position_table(config, hidden_size: int) -> torch.Tensor:
-    """The fixed table (1, L, hidden_size) of a model: newly computed, or interpolated from `config.position_grid`.
+def planar_table(grid_size: tuple[int, int, int], hidden_size: int) -> torch.Tensor:
+    """MAE's fixed position table (1, L, hidden_size), float32, over column and row and the same in every slice.
+
+    The quarters of the channels are the sine and cosine of the column, then those of the row: MAE's code names the two
+    the other way round, so that its tables, and those of its checkpoints, begin with the column. Computed in float64.
+
+    Args:
+        grid_size: (slices, rows, columns).
+        hidden_size: a multiple of 4.
+    """
+    slices, rows, columns = grid_size
+    quarter = hidden_size // 4
+    frequencies = 10000 ** -(torch.arange(quarter, dtype=torch.float64) / quarter)
+    row, column = (torch.arange(size, dtype=torch.float64)[:, None] * frequencies for size in (rows, columns))
+    row, column = row[:, None].expand(-1, columns, -1), column.expand(rows, -1, -1)  # (rows, columns, quarter)
+    table = torch.cat([column.sin(), column.cos(), row.sin(), row.cos()], dim=-1)
+    return table.flatten(0, 1).repeat(slices, 1)[None].float()  # (H', W', D) -> (L, D) -> (1, L, D)
+
+
+def position_table(config, hidden_size: int, kind: str) -> torch.Tensor:
+    """The fixed table of a model: newly computed, or interpolated from `config.position_grid`.
 
     By default the table is computed for the new grid, as in the official code where that works. Deviation: the official
     interpolation of fixed tables (v2/run_class_finetuning.py) fails or does nothing; ours interpolates. A new table
@@ -53,13 +72,24 @@ def position_table(config, hidden_size: int) -> torch.Tensor:
     finetuning has to unlearn; with interpolation each position keeps its code. Without finetuning the difference is
     small: on the synthetic videos of the demo, a classifier trained at 64 x 64 pixels scores 89.8 % (new) and 90.2 %
     (interpolated) at 96 x 96, and one trained on 8 frames 93.8 % and 94.3 % at 16 frames (600 videos).
+
+    Args:
+        config: a `VideoMAEV2Config`.
+        hidden_size: width of the table.
+        kind: `"sinusoidal"`, `"sinusoidal_2d"` or `"sinusoidal_3d"`.
+
+    Returns:
+        (1, num_class_tokens + L, hidden_size), with zeros for the class tokens, as in MAE.
     """
     grid = config.grid_size if config.position_grid is None else tuple(config.position_grid)
-    if config.position_embedding_type == "sinusoidal_3d":
+    if kind == "sinusoidal_3d":
         table = separable_table(grid, hidden_size)
+    elif kind == "sinusoidal_2d":
+        table = planar_table(grid, hidden_size)
     else:
         table = sinusoid_table(math.prod(grid), hidden_size)
-    return interpolate_positions(table, grid, config.grid_size)
+    table = interpolate_positions(table, grid, config.grid_size)
+    return torch.cat([table.new_zeros(1, config.num_class_tokens, hidden_size), table], dim=1)
 
 
 def interpolate_positions(
@@ -67,10 +97,16 @@ def interpolate_positions(
 ) -> torch.Tensor:
     """(1, L, D) on one grid of (slices, rows, columns) -> (1, L', D) on another: bicubic in space, linear in time.
 
-    This is the intention of v2/run_class_finetuning.py for the tables of checkpoints.
+    This is the intention of v2/run_class_finetuning.py for the tables of checkpoints. A table that begins with a row
+    for the class token of each slice keeps them: they are interpolated in time only.
     """
     if old_grid == new_grid:
         return table
+    class_tokens = table.shape[1] - math.prod(old_grid)
+    if class_tokens:
+        of_classes, of_patches = table[:, :class_tokens], table[:, class_tokens:]
+        of_classes = interpolate_positions(of_classes, (class_tokens, 1, 1), (new_grid[0], 1, 1))
+        return torch.cat([of_classes, interpolate_positions(of_patches, old_grid, new_grid)], dim=1)
     positions = table.float().unflatten(1, old_grid)[0].permute(0, 3, 1, 2)  # (1, L, D) -> (T', D, H', W')
     if old_grid[1:] != new_grid[1:]:
         positions = torch.nn.functional.interpolate(positions, new_grid[1:], mode="bicubic", align_corners=False)

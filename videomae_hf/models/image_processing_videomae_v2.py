@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Prepares videos, in any form, as `pixel_values`: sample, decode, resize, crop, normalise.
+"""Prepares videos and images, in any form, as `pixel_values`: sample, decode, resize, crop, normalise.
 
 One class has two names: users and `AutoImageProcessor` use `VideoMAEV2ImageProcessor`; `AutoVideoProcessor` and the
 video-classification pipeline of transformers look for `VideoMAEV2VideoProcessor`. Both read and write the same
@@ -150,17 +150,22 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
             raise OSError(f"{name} has no preprocessor_config.json or other processor file.")
         return found, kwargs
 
-    def __call__(self, videos, **kwargs) -> BatchFeature:
-        return self.preprocess(videos, **kwargs)
+    def __call__(self, videos=None, *, images=None, **kwargs) -> BatchFeature:
+        return self.preprocess(videos, images=images, **kwargs)
 
-    def preprocess(self, videos, **kwargs) -> BatchFeature:
-        """Prepares one video or a batch.
+    def preprocess(self, videos=None, *, images=None, **kwargs) -> BatchFeature:
+        """Prepares one video or image, or a batch.
+
+        With `num_frames=1`, each image is a clip of its own: a PIL image, an array (H, W, C) or (C, H, W), an item of a
+        list of these, or of a 4-D array. With more frames, or with `do_sample_frames=True`, a list of images or a 4-D
+        array is one video.
 
         Args:
             videos: a path, an http(s) URL or the bytes of a file; a folder of images; a `VideoSegment` of one of these;
                 a list of frames (PIL, or numpy or torch (H, W, C) or (C, H, W)); an array (T, H, W, C) or (T, C, H, W);
                 a list of any of these; or a 5-D array. Pixels range from 0 to 255, or to 65535 for uint16; floats from
                 0 to 1 need `do_rescale=False`.
+            images: another name of `videos`, which the image pipelines of transformers use.
             video_metadata: a `VideoMetadata` of transformers or a dict per video, for frames in memory that are sampled
                 by `fps`. Files have their own metadata.
             return_tensors: `"pt"`, `"np"` or None (a list of tensors).
@@ -174,8 +179,11 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
             ValueError: the videos differ in shape, their layout or range of pixels is unknown, or options contradict
                 each other.
         """
+        if (videos is None) == (images is None):
+            raise ValueError("Pass either videos or images.")
         options, return_tensors = self._options(kwargs)
-        videos = split_batch(videos)
+        of_images = options["num_frames"] == 1 and not options["do_sample_frames"]
+        videos = split_batch(images if videos is None else videos, of_images=of_images)
         metadata = split_metadata(options["video_metadata"], len(videos))
         prepared, metadata = zip(*map(partial(self._prepare_video, options=options), videos, metadata))
         shapes = {tuple(video.shape) for video in prepared}

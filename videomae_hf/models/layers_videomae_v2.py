@@ -3,8 +3,9 @@
 
 Modules and parameters have the names of transformers' VideoMAE, so that its checkpoints load; the additions of V2 (drop
 path, layer scale, cosine attention) have no counterpart there. Shapes in comments: B videos, T frames, C channels, L
-tokens per clip (T' slices x H' rows x W' columns, in this order), N gathered tokens, D hidden size. This file ships
-with checkpoints and may import only its siblings.
+tokens per clip (T' slices x H' rows x W' columns, in this order), N gathered tokens, D hidden size, K class tokens (T',
+or 0 without `use_cls_token`), which come before the others. This file ships with checkpoints and may import only its
+siblings.
 """
 
 import math
@@ -18,6 +19,11 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .configuration_videomae_v2 import VideoMAEV2Config
 from .geometry import interpolate_positions, position_table
+
+
+def as_clips(pixel_values: torch.Tensor, config: VideoMAEV2Config) -> torch.Tensor:
+    """Images (B, C, H, W), for a model of one frame, as clips (B, 1, C, H, W); anything else unchanged."""
+    return pixel_values[:, None] if pixel_values.ndim == 4 and config.num_frames == 1 else pixel_values
 
 
 def patchify(
@@ -154,11 +160,18 @@ class VideoMAEV2PatchEmbeddings(nn.Module):
         config = self.config
         pixel_range(config, pixel_values.dtype)  # refuses dtypes other than uint8 and floats
         if any_size:
-            multiples = (config.tubelet_size, config.num_channels, *config.patch_hw)
+            # Each slice has a class token of its own, so that their number is that of the model.
+            frames = config.num_frames if config.use_cls_token else config.tubelet_size
+            multiples = (frames, config.num_channels, *config.patch_hw)
             if any(size % multiple for size, multiple in zip(pixel_values.shape[1:], multiples)):
                 raise ValueError(
                     f"pixel_values have shape {tuple(pixel_values.shape)}, but frames, channels, height and width must "
                     f"be multiples of {multiples}."
+                )
+            if config.use_cls_token and pixel_values.shape[1] != frames:
+                raise ValueError(
+                    f"pixel_values have {pixel_values.shape[1]} frames, but a model with class tokens takes num_frames="
+                    f"{frames}; load it with `from_pretrained(.., num_frames={pixel_values.shape[1]})`."
                 )
         expected = (config.num_frames, config.num_channels, *config.image_hw)
         if not any_size and tuple(pixel_values.shape[1:]) != expected:
@@ -175,17 +188,23 @@ class VideoMAEV2PatchEmbeddings(nn.Module):
         return nn.functional.linear(patches, weight.permute(0, 2, 3, 4, 1).flatten(1), self.projection.bias)
 
 
+def add_positions(module: nn.Module, config: VideoMAEV2Config, hidden_size: int, kind: str) -> None:
+    """Gives a module its `position_embeddings` (1, K + L, hidden_size): a parameter if learned, otherwise a buffer."""
+    if kind == "learned":
+        number = config.num_class_tokens + config.sequence_length
+        module.position_embeddings = nn.Parameter(torch.zeros(1, number, hidden_size))
+    else:
+        module.register_buffer("position_embeddings", position_table(config, hidden_size, kind), persistent=False)
+
+
 class VideoMAEV2Embeddings(nn.Module):
     def __init__(self, config: VideoMAEV2Config) -> None:
         super().__init__()
         self.patch_embeddings = VideoMAEV2PatchEmbeddings(config)
-        self.num_patches = config.sequence_length
-        self.learned = config.position_embedding_type == "learned"
-        if self.learned:
-            # Deviation: the official `use_learnable_pos_emb` detaches its table, which is then never trained; ours is.
-            self.position_embeddings = nn.Parameter(torch.zeros(1, self.num_patches, config.hidden_size))
-        else:
-            self.register_buffer("position_embeddings", position_table(config, config.hidden_size), persistent=False)
+        self.num_patches, self.num_class_tokens = config.sequence_length, config.num_class_tokens
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size)) if config.use_cls_token else None
+        # Deviation: the official `use_learnable_pos_emb` detaches its table, which is then never trained; ours is.
+        add_positions(self, config, config.hidden_size, config.position_embedding_type)
 
     def forward(
         self,
@@ -193,14 +212,20 @@ class VideoMAEV2Embeddings(nn.Module):
         visible_ids: torch.Tensor | None = None,
         interpolate_pos_encoding: bool = False,
     ) -> torch.Tensor:
+        """Clips (B, T, C, H, W) -> (B, K + N, D): the class tokens, then the visible patches, or all of them."""
         embeddings = self.patch_embeddings(pixel_values, visible_ids, interpolate_pos_encoding)  # (B, N, D)
-        positions = self.position_embeddings
+        positions = self.position_embeddings  # (1, K + L, D)
         if interpolate_pos_encoding:
             grid = self.patch_embeddings.grid_of(pixel_values)
             positions = interpolate_positions(positions, self.patch_embeddings.config.grid_size, grid)
         positions = positions.to(self.patch_embeddings.projection.weight.dtype)
+        of_classes, of_patches = positions[:, : self.num_class_tokens], positions[:, self.num_class_tokens :]
         # (1, L, D), or (B, N, D) for the visible tokens
-        return embeddings + (positions if visible_ids is None else positions[0][visible_ids])
+        embeddings = embeddings + (of_patches if visible_ids is None else of_patches[0][visible_ids])
+        if self.cls_token is None:
+            return embeddings
+        class_tokens = (self.cls_token + of_classes).expand(len(embeddings), -1, -1)  # (1, K, D) -> (B, K, D)
+        return torch.cat([class_tokens, embeddings], dim=1)
 
 
 class VideoMAEV2SelfAttention(nn.Module):
@@ -370,7 +395,7 @@ class VideoMAEV2Decoder(nn.Module):
         self.head = nn.Linear(hidden_size, config.tubelet_size * math.prod(config.patch_hw) * config.num_channels)
 
     def forward(self, hidden_states: torch.Tensor, num_decoded: int) -> torch.Tensor:
-        """(B, N_visible + N_decoded, decoder_hidden_size) -> (B, N_decoded, tubelet_size * h * w * C)."""
+        """(B, K + N_visible + N_decoded, decoder_hidden_size) -> (B, N_decoded, tubelet_size * h * w * C)."""
         for layer in self.decoder_layers[:-1]:
             hidden_states = layer(hidden_states)
         # The official decoder discards the visible tokens after the last layer. Here the last layer does not compute

@@ -6,6 +6,7 @@ the meta device, which takes no memory. This file ships with checkpoints and may
 """
 
 import logging
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -19,12 +20,18 @@ from transformers import PreTrainedConfig
 
 from .adapters import ADAPTER_CONFIG, adapted_base, merge_adapter, read_adapter
 from .checkpoint_files import FILE_OPTIONS, find_file, read_tensors, weight_files
-from .geometry import interpolate_positions, resize_projection
+from .geometry import interpolate_positions, planar_table, resize_projection
+from .image_checkpoints import as_tubelets, our_name_of
 from .official_checkpoints import from_official, is_official
 
 
 logger = logging.getLogger(__name__)
 
+# name of a position table -> the field that says whether it is learned
+_TABLES = {
+    "videomae.embeddings.position_embeddings": "position_embedding_type",
+    "position_embeddings": "decoder_position_embedding_type",
+}
 _BIASES = {"q": "attention.query.bias", "v": "attention.value.bias"}
 # Arguments of `from_pretrained` that are also fields of the configuration, or that it cannot copy
 _NOT_OF_CONFIG = (
@@ -82,21 +89,55 @@ def _adapted_weights(name: str | Path, config_file: Path, files: dict, adapting:
 def our_names(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Weights of any layout under the names of a model with a head, where the encoder has the prefix `videomae.`.
 
+    The patch projection of an image model becomes one of tubelets of one frame.
+
     Raises:
         ValueError: two weights would get the same name.
     """
     if is_official(weights):
-        return from_official(weights)
+        weights = from_official(weights)
     ours = {}
     for name, value in weights.items():
         # Names of the biases on disk in transformers' VideoMAE, all releases but 5.6 to 5.17
-        renamed = re.sub(r"attention\.(q|v)_bias$", lambda found: _BIASES[found[1]], name)
-        if re.match(r"(embeddings|encoder|layernorm)\.", renamed):
-            renamed = f"videomae.{renamed}"
+        renamed = re.sub(r"attention\.(q|v)_bias$", lambda found: _BIASES[found[1]], our_name_of(name))
         if renamed in ours:
             raise ValueError(f"The checkpoint has {renamed} twice, the second time as {name}.")
-        ours[renamed] = value
+        ours[renamed] = as_tubelets(renamed, value)
     return ours
+
+
+def _with_stored_positions(
+    config: PreTrainedConfig, weights: dict[str, torch.Tensor]
+) -> tuple[PreTrainedConfig, dict[str, torch.Tensor]]:
+    """The configuration and the weights of a model of images whose checkpoint holds position tables.
+
+    MAE stores its fixed tables, and finetuning trains them. A table that is the fixed one is left out of the weights,
+    since the model computes it; any other one makes the positions learned, whatever the configuration says.
+    """
+    config, weights = deepcopy(config), dict(weights)
+    fixed = {"position_embedding_type": config.position_embedding_type}
+    fixed["decoder_position_embedding_type"] = config.decoder_positions
+    for name, field in _TABLES.items():
+        table = weights.get(name)
+        if table is None or fixed[field] != "sinusoidal_2d" or not config.use_cls_token:
+            continue
+        if is_planar(table):
+            del weights[name]
+        else:
+            config.decoder_position_embedding_type = fixed["decoder_position_embedding_type"]
+            setattr(config, field, "learned")
+    return config, weights
+
+
+def is_planar(table: torch.Tensor) -> bool:
+    """Whether a table (1, 1 + side * side, D) of an image model is MAE's fixed one, up to the rounding of its dtype."""
+    if table.ndim != 3 or table.shape[1] < 2 or table.shape[2] % 4:
+        return False
+    side = math.isqrt(table.shape[1] - 1)
+    if table.shape[1] != 1 + side * side:
+        return False
+    fixed = planar_table((1, side, side), table.shape[2]).to(table.dtype)
+    return not table[:, 0].any() and torch.allclose(table[:, 1:], fixed, rtol=0, atol=1e-5)
 
 
 def _mapped(weights: dict[str, torch.Tensor], key_mapping: dict[str, str] | None) -> dict[str, torch.Tensor]:
@@ -189,9 +230,9 @@ class StrictLoading:
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, config=None, strict: bool = True, **kwargs):
-        """Loads a checkpoint of ours, of transformers' VideoMAE (`model_type` "videomae"), of OpenGVLab's V2 on the Hub
-        (whose own code is not run; without a head, the features are the `logits` of the classifier), or LoRA adapters
-        of one of these, which are merged.
+        """Loads a checkpoint of ours, of transformers' VideoMAE (`model_type` "videomae"), ViT-MAE ("vit_mae") or ViT
+        ("vit"), of OpenGVLab's V2 on the Hub (whose own code is not run; without a head, the features are the `logits`
+        of the classifier), or LoRA adapters of one of these, which are merged.
 
         For clips of another shape (`num_frames=32`, `image_size=(192, 320)`, `num_channels=1`, `tubelet_size=4`), fixed
         positions are recomputed (see `config.position_grid`), and learned ones and the patch projection are resized.
@@ -223,10 +264,11 @@ class StrictLoading:
         if getattr(config, "quantization_config", None) is not None:  # only its library knows names and shapes
             options = {"config": config, "output_loading_info": return_info, "key_mapping": key_mapping}
             return super().from_pretrained(name, *model_args, **options, **files, **which, **kwargs)
-        weights = _mapped(weights_of(name, files, which) if weights is None else weights, key_mapping)
+        weights = our_names(_mapped(weights_of(name, files, which) if weights is None else weights, key_mapping))
+        config, weights = _with_stored_positions(config, weights)
         with torch.device("meta"):
             wanted = cls(deepcopy(config), *model_args)
-        weights = wanted._fitting(our_names(weights), name, files)
+        weights = wanted._fitting(weights, name, files)
         comparison, new_head = wanted._compare(weights), kwargs.pop("ignore_mismatched_sizes", False)
         if strict:
             comparison.check(name or "The state_dict", cls.__name__, new_head=new_head)
@@ -278,10 +320,11 @@ class StrictLoading:
         if self.base_model is self:
             weights = {key.removeprefix("videomae."): value for key, value in weights.items()}
         embeddings = "embeddings." if self.base_model is self else "videomae.embeddings."
-        projection, positions = embeddings + "patch_embeddings.projection.weight", embeddings + "position_embeddings"
-        resized = {}
+        projection, resized = embeddings + "patch_embeddings.projection.weight", {}
         # Allowed to differ: the number of positions, and channels and frames of the projection, but not width and patch
-        if _differ_only_in(weights.get(positions), wanted.get(positions), (1,)):
+        for positions in (embeddings + "position_embeddings", "position_embeddings"):  # of the encoder, of the decoder
+            if not _differ_only_in(weights.get(positions), wanted.get(positions), (1,)):
+                continue
             grid = self._grid_of(name, files, weights[positions].shape[1])
             if grid is not None:
                 resized[positions] = interpolate_positions(weights[positions], grid, self.config.grid_size)
@@ -301,7 +344,7 @@ class StrictLoading:
         """
         while name is not None and find_file(name, "config.json", files) is not None:
             config = self.config_class.from_pretrained(name, **files)
-            if config.sequence_length == num_positions:
+            if config.num_class_tokens + config.sequence_length == num_positions:
                 return config.grid_size
             adapter = find_file(name, ADAPTER_CONFIG, files)
             name, files = (None, {}) if adapter is None else adapted_base(adapter)
@@ -310,7 +353,8 @@ class StrictLoading:
     def _compare(self, weights: dict[str, torch.Tensor]) -> _Comparison:
         """Compares the names and shapes of weights with those of this model."""
         wanted = self.state_dict()
-        pools, heads = self.base_model.layernorm is None, self.all_head_parts()
+        # transformers' ViTModel has a pooler, which its classifier does not use, and ours does not have
+        pools, heads = self.base_model.layernorm is None, self.all_head_parts() | {"pooler"}
 
         def is_head(name: str) -> bool:
             # The official finetuning drops the final norm of pretraining, and normalises the mean instead (`fc_norm`).

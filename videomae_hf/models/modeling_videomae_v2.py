@@ -2,8 +2,9 @@
 """The models of VideoMAE V1 and V2: encoder, masked pretraining, classification.
 
 VideoMAE (https://arxiv.org/abs/2203.12602) is V1; VideoMAE V2 (https://arxiv.org/abs/2303.16727) adds dual masking.
-Each model accepts the inputs and returns the outputs of its counterpart in transformers' VideoMAE, with additions. This
-file ships with checkpoints and may import only its siblings.
+With clips of one frame and a class token, the same models are MAE (https://arxiv.org/abs/2111.06377) and ViT
+(https://arxiv.org/abs/2010.11929). Each model accepts the inputs and returns the outputs of its counterpart in
+transformers' VideoMAE, with additions. This file ships with checkpoints and may import only its siblings.
 """
 
 import math
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from transformers import initialization as init
-from transformers.modeling_outputs import BaseModelOutput, ImageClassifierOutput
+from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling, ImageClassifierOutput
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
@@ -27,13 +28,13 @@ from .layers_videomae_v2 import (
     VideoMAEV2Encoder,
     VideoMAEV2Layer,
     VideoMAEV2SelfAttention,
-    channel_values,
+    add_positions,
+    as_clips,
     head_norm,
-    patchify,
-    pixel_range,
 )
 from .loading import StrictLoading
 from .masking import count_per_row, ids_to_mask, mask_to_ids, sample_decoder_mask, sample_encoder_mask, token_counts
+from .pixel_targets import reconstruction_targets
 
 
 @dataclass
@@ -125,13 +126,19 @@ class VideoMAEV2PreTrainedModel(StrictLoading, PreTrainedModel):
         elif isinstance(module, VideoMAEV2Layer) and module.lambda_1 is not None:
             init.constant_(module.lambda_1, self.config.layer_scale_init_value)
             init.constant_(module.lambda_2, self.config.layer_scale_init_value)
-        elif isinstance(module, VideoMAEV2Embeddings) and module.learned:
-            init.trunc_normal_(module.position_embeddings, std=self.config.initializer_range)
-        elif isinstance(module, VideoMAEV2Embeddings | VideoMAEV2ForPreTraining):
-            # A buffer that no file holds; after building the model on the meta device it is filled here.
-            init.copy_(module.position_embeddings, position_table(self.config, module.position_embeddings.shape[-1]))
-            if isinstance(module, VideoMAEV2ForPreTraining):
-                init.trunc_normal_(module.mask_token, std=0.02, a=-0.02, b=0.02)  # truncated at one standard deviation
+        elif isinstance(module, VideoMAEV2Embeddings):
+            self._init_positions(module.position_embeddings, self.config.position_embedding_type)
+            if module.cls_token is not None:
+                init.normal_(module.cls_token, std=0.02)  # mae/models_mae.py
+        elif isinstance(module, VideoMAEV2ForPreTraining):
+            self._init_positions(module.position_embeddings, self.config.decoder_positions)
+            init.trunc_normal_(module.mask_token, std=0.02, a=-0.02, b=0.02)  # truncated at one standard deviation
+
+    def _init_positions(self, positions: torch.Tensor, kind: str) -> None:
+        if kind == "learned":
+            init.trunc_normal_(positions, std=self.config.initializer_range)
+        else:  # a buffer that no file holds; after building the model on the meta device it is filled here
+            init.copy_(positions, position_table(self.config, positions.shape[-1], kind))
 
 
 def _init_like_pytorch(module: nn.Linear | nn.Conv3d) -> None:
@@ -171,7 +178,8 @@ class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
 
         Args:
             pixel_values: (B, T, C, H, W), either float and normalised by `config.image_mean` and `config.image_std`, or
-                uint8 (0 to 255), which is normalised here, after masking, with the same result.
+                uint8 (0 to 255), which is normalised here, after masking, with the same result. A model of one frame
+                also takes images (B, C, H, W).
             bool_masked_pos: bool (B, L), True = hidden; the same number in every row.
             visible_ids: int64 (B, N), the visible tokens, instead of a mask. Their number follows from the shape, so
                 that nothing has to be read back from the device.
@@ -180,12 +188,15 @@ class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
             kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Returns:
-            `last_hidden_state` (B, N, D), with tokens in ascending order.
+            `last_hidden_state` (B, K + N, D): the K = `config.num_class_tokens` class tokens, if any, and then the
+            patch tokens in ascending order. Models of one frame also return `pooler_output` (B, D), which is
+            `pooled_features`, where image pipelines look for it.
 
         Raises:
             ValueError: the shape or dtype of `pixel_values` does not fit the model, or a mask has another length or
                 rows with different numbers of True.
         """
+        pixel_values = as_clips(pixel_values, self.config)
         if visible_ids is None and bool_masked_pos is not None:
             self._check_mask(bool_masked_pos, "bool_masked_pos", pixel_values.shape[0])
             visible_ids = self._token_ids(~bool_masked_pos.bool(), "~bool_masked_pos")
@@ -194,13 +205,29 @@ class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
         hidden_states = self.encoder(embeddings, output_attentions)
         if self.layernorm is not None:
             hidden_states = self.layernorm(hidden_states)
-        return BaseModelOutput(last_hidden_state=hidden_states)
+        if self.config.num_frames > 1:  # as transformers' VideoMAE
+            return BaseModelOutput(last_hidden_state=hidden_states)
+        return BaseModelOutputWithPooling(hidden_states, self.pooled_features(hidden_states))
+
+    def patch_tokens(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(B, K + N, D) -> (B, N, D), without the class tokens."""
+        return hidden_states[:, self.config.num_class_tokens :]
+
+    def pooled_features(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """One vector per clip, for probes and neighbours: tokens (B, K + N, D) -> (B, D).
+
+        The mean of the patch tokens or, if the head classifies class tokens (`use_mean_pooling=False`), the mean of
+        these, which is the class token of an image.
+        """
+        if self.config.use_cls_token and self.config.use_mean_pooling is False:
+            return hidden_states[:, : self.config.num_class_tokens].mean(dim=1)
+        return self.patch_tokens(hidden_states).mean(dim=1)
 
 
 class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
     """An encoder, and a decoder that reconstructs pixels: V1, or V2 with `config.decoder_mask_ratio` > 0."""
 
-    head_parts = ("decoder", "mask_token", "encoder_to_decoder")
+    head_parts = ("decoder", "mask_token", "encoder_to_decoder", "position_embeddings")
 
     _fsdp_plan = {"decoder.decoder_layers.*": "free_full_weight"}  # the encoder's is in the configuration
 
@@ -208,11 +235,11 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
         config.check_pretraining()
         super().__init__(config)
         self.videomae = VideoMAEV2Model(config)
-        self.encoder_to_decoder = nn.Linear(config.hidden_size, config.decoder_hidden_size, bias=False)
-        self.mask_token = nn.Parameter(torch.zeros(1, 1, config.decoder_hidden_size))
-        # Always fixed, even where the encoder learns its positions, as in the official code.
-        table = position_table(config, config.decoder_hidden_size)
-        self.register_buffer("position_embeddings", table, persistent=False)
+        width = config.decoder_hidden_size
+        self.encoder_to_decoder = nn.Linear(config.hidden_size, width, bias=config.decoder_embed_bias)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        # By default fixed, even where the encoder learns its positions, as in the official code.
+        add_positions(self, config, width, config.decoder_positions)
         self.decoder = VideoMAEV2Decoder(config)
         self.post_init()
 
@@ -233,6 +260,7 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
         Args:
             pixel_values: (B, T, C, H, W), either float and normalised by `config.image_mean` and `config.image_std`, or
                 uint8 (0 to 255), which takes a quarter of the memory; only the patches in use are converted to float.
+                A model of one frame also takes images (B, C, H, W).
             bool_masked_pos: bool (B, L), True = hidden from the encoder; the same number in every row.
             bool_decoded_pos: bool (B, L), True = reconstructed by the decoder; the same number in every row. By default
                 all masked tokens (`decoder_mask_ratio` 0), or a sampled mask.
@@ -261,6 +289,7 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
         ```"""
         if seed is not None:
             generator = torch.Generator(pixel_values.device).manual_seed(seed)
+        pixel_values = as_clips(pixel_values, self.config)
         bool_masked_pos, visible_ids = self._encoder_mask(pixel_values, bool_masked_pos, visible_ids, generator)
         if decoded_ids is None:
             decoded_ids = self._decoded_ids(bool_masked_pos, bool_decoded_pos, visible_ids.shape[1], generator)
@@ -309,15 +338,20 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
     def forward_decoder(
         self, hidden_states: torch.Tensor, visible_ids: torch.Tensor, decoded_ids: torch.Tensor
     ) -> torch.Tensor:
-        """(B, N_visible, D) -> logits (B, N_decoded, tubelet_size * h * w * C).
+        """(B, K + N_visible, D) -> logits (B, N_decoded, tubelet_size * h * w * C).
 
-        The decoder's sequence holds the visible tokens, followed by a mask token for each decoded position, even if
-        that position is visible. Tokens are never restored to their original order (v2/models/modeling_pretrain.py).
+        The decoder's sequence holds the class tokens and the visible tokens, followed by a mask token for each decoded
+        position, even if that position is visible. Tokens are never restored to their original order
+        (v2/models/modeling_pretrain.py).
         """
-        positions = self.position_embeddings[0].to(self.mask_token.dtype)  # (L, D_decoder)
-        visible = self.encoder_to_decoder(hidden_states) + positions[visible_ids]
+        classes = self.config.num_class_tokens
+        positions = self.position_embeddings[0].to(self.mask_token.dtype)  # (K + L, D_decoder)
+        of_classes, positions = positions[:classes], positions[classes:]
+        encoded = self.encoder_to_decoder(hidden_states)  # (B, K + N_visible, D_decoder)
+        sequence = [encoded[:, :classes] + of_classes] if classes else []
         decoded = self.mask_token + positions[decoded_ids]
-        return self.decoder(torch.cat([visible, decoded.to(visible.dtype)], dim=1), decoded_ids.shape[1])
+        sequence += [encoded[:, classes:] + positions[visible_ids], decoded.to(encoded.dtype)]
+        return self.decoder(torch.cat(sequence, dim=1), decoded_ids.shape[1])
 
     def forward_loss(
         self,
@@ -341,25 +375,12 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
         return (token_losses * weights).sum()
 
     def reconstruction_targets(self, pixel_values: torch.Tensor, token_ids: torch.Tensor | None = None) -> torch.Tensor:
-        """The targets of the decoder for these tokens (None: all): (B, N, tubelet_size * h * w * C), float32.
-
-        Targets are pixels in [0, 1]. With `norm_pix_loss` they are normalised over the pixels of each patch and
-        channel, with unbiased variance and the epsilon added to the standard deviation (v1/engine_for_pretraining.py).
-        Any number of channels is supported. uint8 pixels are not normalised first, since that would only be undone.
-        """
-        config = self.config
-        patches = patchify(pixel_values, config.tubelet_size, config.patch_hw, token_ids).float()
-        patches = patches.unflatten(2, (-1, config.num_channels))  # (B, N, t * h * w, C)
-        mean, std = (channel_values(v, patches.device) for v in pixel_range(config, pixel_values.dtype))
-        if not config.norm_pix_loss:
-            return torch.addcmul(mean, patches, std).flatten(2)
-        # Undoing the normalisation first, as the official code does, only matters for the epsilon: 1e-6 in [0, 1].
-        variance, mean = torch.var_mean(patches, dim=2, unbiased=True, keepdim=True)  # (B, N, 1, C)
-        return (patches - mean).div_(variance.sqrt() + 1e-6 / std).flatten(2)
+        """The targets of the decoder for these tokens (None: all): (B, N, tubelet_size * h * w * C), float32."""
+        return reconstruction_targets(as_clips(pixel_values, self.config), self.config, token_ids)
 
 
 class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
-    """An encoder and a linear classifier on the mean of all tokens (or the first, see `config.use_mean_pooling`)."""
+    """An encoder and a linear classifier, on the mean of all patches or as `config.use_mean_pooling` says."""
 
     head_parts = ("fc_norm", "classifier")
 
@@ -390,7 +411,8 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
         Args:
             pixel_values: (B, T, C, H, W), or (B, V, T, C, H, W) with V views per video, whose predicted probabilities
                 are averaged as in the official test (v2/engine_for_finetuning.py, `merge`). Either float and normalised
-                by `config.image_mean` and `config.image_std`, or uint8 (0 to 255).
+                by `config.image_mean` and `config.image_std`, or uint8 (0 to 255). A model of one frame also takes
+                images (B, C, H, W).
             labels: int64 (B,), class indices; float (B, num_labels) for several labels per video or, with
                 `problem_type="single_label_classification"`, class probabilities; for regression float (B, num_labels)
                 or (B,), in the unit of the data, where NaN is ignored.
@@ -421,7 +443,10 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
 
     def classify_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
         """The encoder's `last_hidden_state` (B, L, D) -> logits (B, num_labels)."""
-        pooled = tokens[:, 0] if self.fc_norm is None else self.fc_norm(tokens.mean(dim=1))  # (B, D)
+        if self.fc_norm is not None:
+            pooled = self.fc_norm(self.videomae.pooled_features(tokens))  # (B, D)
+        else:  # transformers' VideoMAE, which has no class token, takes the first patch
+            pooled = self.videomae.pooled_features(tokens) if self.config.use_cls_token else tokens[:, 0]
         logits = self.classifier(self.dropout(pooled))  # (B, num_labels)
         if self.config.target_mean is not None:
             mean, std = (logits.new_tensor(v, dtype=torch.float32) for v in self._target_range())

@@ -1,11 +1,12 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Renames weights between the official V1 and V2 code and ours, and reads OpenGVLab's layout on the Hub.
+"""Renames weights between the official code of V1, V2 and MAE and ours, and reads OpenGVLab's layout on the Hub.
 
 Official files nest their weights under "model" or "module". Names may have the prefix of a training wrapper (`module.`,
 `_orig_mod.`), of OpenGVLab's Hub class (`model.`) or of the encoder (`encoder.`, `backbone.`). One matrix `qkv.weight`
 holds query, key and value; q and v have separate biases, and k has none. mmaction2's VideoMAE
-(mmaction/models/backbones/vit_mae.py) nests its weights under "state_dict" and differs in a few names. This file ships
-with checkpoints and may import only its siblings.
+(mmaction/models/backbones/vit_mae.py) nests its weights under "state_dict" and differs in a few names. MAE, DINO and
+other image models with the names of timm have one bias for q, k and v, and MAE's decoder has names of its own. This
+file ships with checkpoints and may import only its siblings.
 """
 
 import re
@@ -15,7 +16,7 @@ import torch
 
 
 _WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod|model|backbone)\.)+")
-_BLOCK = re.compile(r"^(encoder\.|decoder\.)?blocks\.(\d+)\.(.+)$")
+_BLOCK = re.compile(r"^(encoder\.|decoder\.|decoder_)?blocks\.(\d+)\.(.+)$")
 # (official name, our name), inside a block and outside
 _BLOCK_NAMES = {
     "norm1": "layernorm_before",
@@ -34,6 +35,13 @@ _NAMES = {
     "pos_embed": "videomae.embeddings.position_embeddings",
     "norm": "videomae.layernorm",
     "head": "classifier",
+    "cls_token": "videomae.embeddings.cls_token",
+}
+_MAE_NAMES = {
+    "decoder_embed": "encoder_to_decoder",
+    "decoder_pos_embed": "position_embeddings",
+    "decoder_norm": "decoder.norm",
+    "decoder_pred": "decoder.head",
 }
 # Names that differ in mmaction2: (its name, the official name)
 _MMACTION_BLOCK_NAMES = {"mlp.layers.0.0": "mlp.fc1", "mlp.layers.1": "mlp.fc2"}
@@ -68,11 +76,16 @@ def from_official(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def _from_official(name: str, value: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
     block = _BLOCK.match(name)
     if block is None:
-        yield _rename(_rename(name.removeprefix("encoder."), _MMACTION_NAMES), _NAMES), value
+        renamed = _rename(_rename(name.removeprefix("encoder."), _MMACTION_NAMES), _NAMES)
+        yield _rename(renamed, _MAE_NAMES), value
         return
     where, number, rest = block.groups()
     rest = _rename(rest, _MMACTION_BLOCK_NAMES)
-    layer = f"decoder.decoder_layers.{number}." if where == "decoder." else f"videomae.encoder.layer.{number}."
+    layer = (
+        f"decoder.decoder_layers.{number}."
+        if where in ("decoder.", "decoder_")
+        else f"videomae.encoder.layer.{number}."
+    )
     if rest in ("attn.qkv.weight", "attn.qkv.bias"):
         kind = rest.rsplit(".", 1)[1]
         for part, piece in zip(_QKV, value.chunk(3)):  # (3 * D, D) or (3 * D,), the rows of q, of k and of v
@@ -83,17 +96,38 @@ def _from_official(name: str, value: torch.Tensor) -> Iterator[tuple[str, torch.
 
 def to_official(weights: dict[str, torch.Tensor], *, pretraining: bool) -> dict[str, torch.Tensor]:
     """Our weights under the official names of a pretraining model (prefix `encoder.`) or a classifier (no prefix)."""
+    return _to_official(weights, "encoder." if pretraining else "", "decoder.", _NAMES)
+
+
+def to_mae(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of an image model under the names of MAE's code, with zeros as biases of the keys.
+
+    Args:
+        weights: weights under our names, with the position tables, fixed ones too.
+    """
+    official = _to_official(weights, "", "decoder_", {**_NAMES, **_MAE_NAMES})
+    for name in [name for name in official if name.endswith("attn.qkv.weight")]:
+        block, zeros = name.removesuffix("qkv.weight"), official[name].new_zeros(len(official[name]) // 3)
+        query, value = (official.pop(f"{block}{part}_bias", zeros) for part in "qv")
+        official[f"{block}qkv.bias"] = torch.cat([query, zeros, value])
+    projection = official["patch_embed.proj.weight"]  # (D, C, 1, h, w) -> (D, C, h, w)
+    return {**official, "patch_embed.proj.weight": projection.squeeze(2)}
+
+
+def _to_official(
+    weights: dict[str, torch.Tensor], encoder: str, decoder: str, outside: dict[str, str]
+) -> dict[str, torch.Tensor]:
+    """Our weights under official names, with these prefixes of the blocks, and the names `outside` of them."""
     official, waiting = {}, {}
-    encoder = "encoder." if pretraining else ""
     block_names = {ours: name for name, ours in _BLOCK_NAMES.items()}
-    names = {ours: name for name, ours in _NAMES.items()}
+    names = {ours: name for name, ours in outside.items()}
     for name, value in weights.items():
         block = re.match(r"^(videomae\.encoder\.layer|decoder\.decoder_layers)\.(\d+)\.(.+)$", name)
         if block is None:
             renamed = _rename(name, names)
             official[encoder + renamed if name.startswith("videomae.") else renamed] = value
             continue
-        prefix = f"decoder.blocks.{block[2]}." if block[1].startswith("decoder") else f"{encoder}blocks.{block[2]}."
+        prefix = f"{decoder if block[1].startswith('decoder') else encoder}blocks.{block[2]}."
         part = re.fullmatch(r"attention\.attention\.(query|key|value)\.weight", block[3])
         if part is None:
             official[prefix + _rename(block[3], block_names)] = value

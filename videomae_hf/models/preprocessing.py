@@ -13,6 +13,7 @@ themselves, and those of transformers are not. This file ships with checkpoints 
 """
 
 import logging
+import re
 from pathlib import Path
 
 from .checkpoint_files import find_file, read_mapping
@@ -27,6 +28,7 @@ PREPROCESSING = (
 )  # fmt: skip
 _NORMALIZATION = (("image_mean", 0.0), ("image_std", 1.0))  # with the values of no normalisation
 _FILES = ("video_preprocessor_config.json", "preprocessor_config.json")  # in order of preference, as in transformers
+_OLD_TYPE = "feature_extractor_type"  # of checkpoints from before image processors
 _NESTED_FILE, _NESTED = "processor_config.json", ("video_processor", "image_processor")
 
 
@@ -74,7 +76,18 @@ def _processors(name: str | Path, options: dict) -> dict[Path, dict]:
 def _options_of(content: dict) -> dict:
     if "VideoMAEV2" in str(content.get("image_processor_type")):
         return content
-    return {key: content[key] for key in PREPROCESSING if content.get(key) is not None}
+    options = {key: content[key] for key in PREPROCESSING if content.get(key) is not None}
+    if re.match(r"(ViT|DeiT)(Image|Feature)", str(content.get("image_processor_type") or content.get(_OLD_TYPE))):
+        return _as_vit(options)
+    return options
+
+
+def _as_vit(options: dict) -> dict:
+    """The options of transformers' ViT processor, which squashes images to one size, and does not crop by default."""
+    size = options.get("size", 224)
+    if type(size) is int:
+        size = {"height": size, "width": size}
+    return {"do_center_crop": False, **options, "size": size}
 
 
 def _normalization(options: dict) -> list:

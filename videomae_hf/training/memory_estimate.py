@@ -110,7 +110,7 @@ def activations(
     num_layers = config.num_hidden_layers if num_layers is None else num_layers
     length, clips, number = config.sequence_length, settings.clips, settings.product_bytes
     pixels = config.tubelet_size * math.prod(config.patch_hw) * config.num_channels  # per token
-    num_visible, num_decoded = token_counts(config) if pretraining else (length, 0)
+    num_visible, num_decoded = _tokens(config, pretraining=pretraining)
     embedding = num_visible * pixels * number if num_layers == config.num_hidden_layers else 0
     encoder = num_layers * _layer_kept(settings, num_visible, num_visible, *_encoder_sizes(config))
     if not pretraining:
@@ -131,12 +131,18 @@ def activations(
 
 def work_space(config: VideoMAEV2Config, *, pretraining: bool, settings: MemorySettings) -> int:
     """Temporary bytes of the backward pass of the largest layer; activation checkpointing also recomputes the layer."""
-    num_visible, num_decoded = token_counts(config) if pretraining else (config.sequence_length, 0)
+    num_visible, num_decoded = _tokens(config, pretraining=pretraining)
     layers = [layer_bytes(settings, num_visible, num_visible, *_encoder_sizes(config))]
     if pretraining:
         both = num_visible + num_decoded
         layers.append(layer_bytes(settings, both, both, *_decoder_sizes(config)))
     return settings.clips * max(layers) * (2 if settings.checkpointing else 1)
+
+
+def _tokens(config: VideoMAEV2Config, *, pretraining: bool) -> tuple[int, int]:
+    """Tokens of the encoder, class tokens included, and decoded tokens."""
+    num_visible, num_decoded = token_counts(config) if pretraining else (config.sequence_length, 0)
+    return config.num_class_tokens + num_visible, num_decoded
 
 
 def _encoder_sizes(config: VideoMAEV2Config) -> tuple[int, int, int]:

@@ -157,7 +157,7 @@ def log_pictures(callbacks: list[TrainerCallback], pictures: dict[str, Image.Ima
 class Probe:
     """k-NN accuracy of the encoder on labelled videos.
 
-    The feature of a video is the mean over the tokens of its centre clip, all of which are visible. The videos are
+    The feature of a video is `pooled_features` of its centre clip, all tokens of which are visible. The videos are
     divided among the processes. Clips are decoded once and kept as uint8 if they fit in 2 GiB per process (800 clips of
     16 x 224 x 224).
 
@@ -187,8 +187,9 @@ class Probe:
         """Features (N, D) in float32 and labels (N,) of the readable videos of a set, gathered from all processes."""
         features, labels = [], []
         for batch in self._batches(number):
-            tokens = trainer.model.videomae(batch["pixel_values"].to(self.args.device)).last_hidden_state  # (B, L, D)
-            features.append(tokens.float().mean(dim=1))
+            encoder = trainer.model.videomae
+            tokens = encoder(batch["pixel_values"].to(self.args.device)).last_hidden_state  # (B, L, D)
+            features.append(encoder.pooled_features(tokens.float()))
             labels.append(batch["labels"].to(self.args.device))
         gathered = trainer.accelerator.gather((torch.cat(features), torch.cat(labels)))
         # Gathered by process: (world * part, ..) -> (world, part, ..) -> (part, world, ..), the order of the videos

@@ -19,6 +19,9 @@ from transformers import TrainerCallback
 from ..models.layers_videomae_v2 import VideoMAEV2DropPath
 
 
+_NOT_DECAYED = ("bias", "mask_token", "cls_token", "position_embeddings", "scale")
+
+
 class DropPathWarmup(TrainerCallback):
     """Increases the drop path rate of each layer linearly from 0 to its final value over the first `epochs` of a run.
 
@@ -99,8 +102,9 @@ def parameter_groups(
 ) -> list[dict]:
     """Optimizer groups with weight decay as in the official code, and a learning rate for each layer.
 
-    Biases, vectors (norms, layer scale), the mask token and position tables (v1/optim_factory.py) and the scale of
-    cosine attention (V2) have no weight decay. Layer numbers are 0 for the embeddings, i + 1 for encoder block i, and
+    Biases, vectors (norms, layer scale), mask and class tokens and position tables (v1/optim_factory.py) and the scale
+    of cosine attention (V2) have no weight decay. Deviation: MAE's pretraining (main_pretrain.py) decays its two
+    tokens, its finetuning does not. Layer numbers are 0 for the embeddings, i + 1 for encoder block i, and
     depth + 1 for everything after the encoder (head and decoder). The learning rate of layer n is that of the head
     times `layer_decay ** (depth + 1 - n)`. The group of the head comes first, because the Trainer logs the first rate.
     """
@@ -110,7 +114,7 @@ def parameter_groups(
         if not parameter.requires_grad:
             continue
         bare = name.rsplit(".", 1)[-1]
-        decayed = parameter.ndim > 1 and bare not in ("bias", "mask_token", "position_embeddings", "scale")
+        decayed = parameter.ndim > 1 and bare not in _NOT_DECAYED
         distance = depth + 1 - layer_number(name, depth)
         key = (distance, not decayed)
         if key not in groups:
