@@ -158,7 +158,8 @@ def of_variant(runs: list[dict]) -> list[tuple[str, int, list[dict]]]:
 def table(runs: list[dict]) -> str:
     """Markdown: a row for each variant and number of steps; mean and deviation over seeds, at the end of the runs."""
     label_sets = list(runs[0]["curve"][-1]["probes"]) if runs else []
-    names = [f"{label}: {title}" for label in label_sets for title in PROBES.values()]
+    of = {label: f"{label}: " if len(label_sets) > 1 else "" for label in label_sets}
+    names = [f"{of[label]}{title}" for label in label_sets for title in PROBES.values()]
     lines = [
         "| " + " | ".join(["Variant", "Steps", "Explained", *names, "Seeds"]) + " |",
         "|---" * (4 + len(names)) + "|",
@@ -186,7 +187,7 @@ def save_picture(runs: list[dict], path: str) -> None:
     groups = {name: group for name, length, group in of_variant(runs) if length == steps}
     factors = {name: [one for one in variants if one in groups] for name, variants in list(FACTORS.items())[1:]}
     factors = {name: variants for name, variants in factors.items() if variants}
-    figure = Figure(figsize=(11, 2.2 * len(factors)), layout="constrained")
+    figure = Figure(figsize=(11, 1.9 * len(factors)), layout="constrained")
     axes = figure.subplots(len(factors), 3, sharex=True, sharey="col", squeeze=False)
     for row, (factor, variants) in zip(axes, factors.items()):
         for name in (name for name in ("recipe", *variants) if name in groups):
@@ -198,7 +199,7 @@ def save_picture(runs: list[dict], path: str) -> None:
         axis.set_title(f"{title} (%)", fontsize=9)
     for axis in axes[-1]:
         axis.set_xlabel("steps")
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=80)
 
 
 def curves_of(group: list[dict], label: str) -> list[tuple[list[int], list[float]]]:

@@ -180,4 +180,4 @@ def test_pages_build_without_warnings():
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "No issues found" in done.stdout + done.stderr and "griffe:" not in done.stdout + done.stderr
     models = (REPO / "site" / "api" / "models.html").read_text(encoding="utf-8")
-    assert "last_hidden_state</code> (B, N, D)" in models
+    assert "last_hidden_state</code> (B, K + N, D)" in models
