@@ -20,6 +20,7 @@ from videomae_hf.checkpoints.bundle import (
     copy_to_resume,
     read_checkpoint,
     refuse_private,
+    verify_bundle,
 )
 from videomae_hf.checkpoints.card_pictures import confusion_picture
 from videomae_hf.checkpoints.model_card import Publication
@@ -260,3 +261,16 @@ def test_what_is_kept_to_resume_has_no_path(tmp_path):
     record = json.loads(copied["run.json"].read_text())
     assert record["settings"] == {"seed": 1} and record["classes"] == ["/sit", "and/or"]
     assert missing_file(tmp_path / "copy") is None  # complete, with the sizes of the new files
+
+
+def test_the_card_of_a_model_of_images(tmp_path):
+    """It runs as written: its lines name the classes and the pipeline of images."""
+    tiny = {**TINY, "num_frames": 1, "tubelet_size": 1, "num_labels": 3}
+    config = VideoMAEV2Config.for_images("base", kind="vit", **tiny)
+    randomize(VideoMAEV2ForVideoClassification(config)).save_pretrained(tmp_path / "vit")
+    card, header = built(tmp_path / "vit", tmp_path / "bundle")
+    assert header["pipeline_tag"] == "image-classification" and "image" in header["tags"]
+    assert 'pipeline("image-classification", model="me/moves"' in card and 'processor("image.jpg"' in card
+    assert "AutoModelForImageClassification.from_pretrained" in card and "video.mp4" not in card
+    assert "Vision Transformer: classifies images into 3 classes" in card and "- Clips" not in card
+    verify_bundle(read_checkpoint(str(tmp_path / "vit")), tmp_path / "bundle")

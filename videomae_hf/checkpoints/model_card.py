@@ -90,6 +90,12 @@ processor = AutoImageProcessor.from_pretrained("{repo}", trust_remote_code=True)
 model = AutoModel.from_pretrained("{repo}", trust_remote_code=True)
 features = model(**processor("video.mp4", return_tensors="pt")).last_hidden_state""",
 }
+# Replaced in the lines above for models of images
+_OF_IMAGES = {
+    "AutoModelForVideoClassification": "AutoModelForImageClassification",
+    "video-classification": "image-classification",
+    "video.mp4": "image.jpg",
+}
 _PLAIN_USAGE = """\
 from transformers import AutoImageProcessor, {auto}
 
@@ -122,6 +128,16 @@ class Checkpoint:
     @property
     def auto_class(self) -> str:
         return AUTO_CLASSES[type(self.model).__name__]
+
+    @property
+    def medium(self) -> str:
+        """What the model takes: `"video"`, or `"image"` for clips of one frame."""
+        return "image" if self.model.config.num_frames == 1 else "video"
+
+    @property
+    def task(self) -> str:
+        """The name of the classification task on the Hub."""
+        return f"{self.medium}-classification"
 
 
 @dataclass(frozen=True)
@@ -194,7 +210,7 @@ def _header(
     dataset = publication.dataset
     results = [
         EvalResult(
-            task_type="video-classification",
+            task_type=checkpoint.task,
             dataset_type=dataset or "unknown",
             dataset_name=dataset or "not stated",
             metric_type=SCORES[key][0],
@@ -210,8 +226,8 @@ def _header(
     return ModelCardData(
         license=license_name,
         library_name="transformers",
-        pipeline_tag="video-classification" if checkpoint.auto_class == "AutoModelForVideoClassification" else None,
-        tags=["videomae", "video", "masked-autoencoder" if _is_v1(checkpoint) else "dual-masking"],
+        pipeline_tag=checkpoint.task if checkpoint.auto_class == "AutoModelForVideoClassification" else None,
+        tags=["videomae", checkpoint.medium, "masked-autoencoder" if _is_v1(checkpoint) else "dual-masking"],
         model_name=publication.repo_id.split("/")[-1],
         base_model=checkpoint.origin.base_model,
         eval_results=results or None,
@@ -227,7 +243,11 @@ def example_name(video: Path) -> str:
 def _usage(checkpoint: Checkpoint, publication: Publication, *, plain: bool) -> str:
     auto, repo = checkpoint.auto_class, publication.repo_id
     if not plain:
-        return USAGE[auto].format(repo=repo)
+        usage = USAGE[auto].format(repo=repo)
+        if checkpoint.medium == "image":
+            for video, image in _OF_IMAGES.items():
+                usage = usage.replace(video, image)
+        return usage
     num_frames = checkpoint.model.config.num_frames
     return _PLAIN_USAGE.format(auto=auto, repo=repo, branch=TRANSFORMERS_BRANCH, num_frames=num_frames)
 
@@ -314,18 +334,22 @@ def as_code(value) -> str:
 def _summary(checkpoint: Checkpoint) -> str:
     config = checkpoint.model.config
     parameters = sum(parameter.numel() for parameter in checkpoint.model.parameters())
+    medium = checkpoint.medium
     version = "VideoMAE" if _is_v1(checkpoint) else "VideoMAE V2 (dual masking)"
+    if medium == "image":
+        version = "MAE" if checkpoint.auto_class == "AutoModelForPreTraining" else "Vision Transformer"
     kind = {
-        "AutoModelForVideoClassification": f"a video classifier of {config.num_labels} classes",
+        "AutoModelForVideoClassification": f"classifies {medium}s into {config.num_labels} classes",
         "AutoModelForPreTraining": "a masked autoencoder, to be finetuned",
-        "AutoModel": "a video encoder",
+        "AutoModel": f"an encoder of {medium}s",
     }[checkpoint.auto_class]
     if config.problem_type == "regression":
-        kind = f"a model that predicts {config.num_labels} numbers for a video"
+        kind = f"predicts {config.num_labels} numbers for {'an image' if medium == 'image' else 'a video'}"
     height, width = config.image_hw
+    clips = "images" if medium == "image" else f"clips of {config.num_frames} frames"
     return (
         f"{version}: {kind}. {parameters:,} parameters, {config.num_hidden_layers} layers of width "
-        f"{config.hidden_size}, clips of {config.num_frames} frames of {height} x {width} pixels."
+        f"{config.hidden_size}, {clips} of {height} x {width} pixels."
     )
 
 
@@ -335,7 +359,9 @@ def _data_section(checkpoint: Checkpoint, dataset: str | None) -> str:
     if processor.frame_sampling == "uniform":
         pace = "spread over the whole video"
     stated = as_code(dataset) if dataset else "not stated"
-    lines = [f"- Trained and scored on: {stated}", f"- Clips: {processor.num_frames} frames, {pace}"]
+    lines = [f"- Trained and scored on: {stated}"]
+    if checkpoint.medium == "video":
+        lines.append(f"- Clips: {processor.num_frames} frames, {pace}")
     if checkpoint.auto_class == "AutoModelForVideoClassification":
         names = [as_code(name) for name in checkpoint.model.config.id2label.values()]
         what = "Targets" if checkpoint.model.config.problem_type == "regression" else "Classes"
