@@ -351,6 +351,7 @@ def test_size_is_for_official_files(tmp_path):
         run(tmp_path / "ours", tmp_path / "other", "--size", "base")
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path):
     path = official_file(tmp_path / "a.pth", model_of(VideoMAEV2ForVideoClassification))
     command = [sys.executable, "-m", "videomae_hf.cli", "convert", path, tmp_path / "ours"]

@@ -55,6 +55,7 @@ def test_the_folder(built):
     assert (built / "examples" / "example.mp4").is_file()
 
 
+@pytest.mark.slow
 def test_its_page_in_a_process_of_its_own(built, place, tmp_path):
     """Only the libraries in requirements.txt, and what these need, are there. At the end no upload is left."""
     absent = ("accelerate", "datasets", "decord", "evaluate", "peft", "scipy", "sklearn")

@@ -188,6 +188,7 @@ def test_wrong_requests(videos, tmp_path):
 # ------------------------------------------------------------------------------------------------ interruptions
 
 
+@pytest.mark.slow
 def test_resumes_after_a_kill(tmp_path):
     """Killed half way: whole files only; the next run writes the rest and leaves those alone."""
     source, target = tmp_path / "raw", tmp_path / "new"

@@ -12,7 +12,7 @@ from helpers.shared import TINY, randomize
 from helpers.tiny_models import build
 from huggingface_hub import errors as hub_errors
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, VideoMAEConfig, VideoMAEForVideoClassification, ViTConfig
+from transformers import BertConfig, TimesformerConfig, VideoMAEConfig, VideoMAEForVideoClassification
 from transformers.trainer_callback import TrainerState
 
 from videomae_hf import (
@@ -218,7 +218,7 @@ def test_an_index_of_shards(folder, content):
 # -------------------------------------------------------------------------------------------------- other models
 
 
-@pytest.mark.parametrize("config", [BertConfig(), ViTConfig()], ids=["bert", "vit"])
+@pytest.mark.parametrize("config", [BertConfig(), TimesformerConfig()], ids=["bert", "timesformer"])
 def test_a_checkpoint_of_another_model(tmp_path, config):
     config.save_pretrained(tmp_path)
     message = f"is not a VideoMAE checkpoint: its configuration has model_type {config.model_type!r}"
