@@ -146,7 +146,10 @@ def main() -> None:
     if about["kind"] != "classifier" or about["steps"][0]["num_channels"] != 3:
         raise SystemExit("This example is for classifiers of RGB videos.")
     steps, views = {step["step"]: step for step in about["steps"]}, about["views"]
-    clips = prepare(args.video, steps, args.num_clips or views["num_clips"], args.num_crops or views["num_crops"])
+    try:
+        clips = prepare(args.video, steps, args.num_clips or views["num_clips"], args.num_crops or views["num_crops"])
+    except (av.FFmpegError, OSError) as error:
+        raise SystemExit(f"{args.video} cannot be decoded: {error}") from error
     session = onnxruntime.InferenceSession(args.folder / about["model_file"])
     logits = np.concatenate([session.run(["logits"], {"pixel_values": clip[None]})[0] for clip in clips])
     values = averaged(logits, about["problem_type"])

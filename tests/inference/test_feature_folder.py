@@ -175,15 +175,39 @@ def test_processes_share_a_folder(tmp_path, inputs):
 
 
 def test_other_features_are_refused(tmp_path):
-    FeatureWriter(tmp_path / "out", HEADER)
+    header = {**HEADER, "processor": {"image_mean": [0.5, 0.5]}, "windows": None}
+    FeatureWriter(tmp_path / "out", header).plan(named("a.mp4"))
+    now = {**header, "processor": {"image_mean": (0.5, 0.5)}}  # as a processor has it in memory
     with pytest.raises(ValueError, match="has features of another model, m; give another folder"):
-        FeatureWriter(tmp_path / "out", {**HEADER, "key": "l", "weights": "x"})
+        FeatureWriter(tmp_path / "out", {**now, "key": "l", "weights": "x"})
     with pytest.raises(ValueError, match=r"has features with dtype='float32', not 'float16'; give another folder"):
-        FeatureWriter(tmp_path / "out", {**HEADER, "key": "l", "dtype": "float16"})
+        FeatureWriter(tmp_path / "out", {**now, "key": "l", "dtype": "float16"})
+    windows = {"length": 8.0, "stride": 4.0, "unit": "f", "to_the_end": True}
+    with pytest.raises(ValueError, match="windows=None, not '--window 8f --stride 4f'; give another folder"):
+        FeatureWriter(tmp_path / "out", {**now, "key": "l", "windows": windows})
+
+
+def test_nothing_is_written_for_refused_inputs_and_earlier_failures_stay(tmp_path):
+    writer = FeatureWriter(tmp_path / "out", {**HEADER, "layout": "tad"})
+    with pytest.raises(ValueError, match="which some file systems do not allow"):
+        writer.plan(named("a\nb.mp4"))
+    assert not (tmp_path / "out").exists()
+    first, second = named("a.mp4", "b.mp4")
+    for inputs, reason in (([first, second], "it is broken"), ([second], "it is empty")):
+        writer = FeatureWriter(tmp_path / "out", HEADER)
+        for one in writer.plan(inputs):
+            writer.fail(one, reason)
+        _, failed = writer.finish()
+    assert failed == {first.name: "it is broken", second.name: "it is empty"}
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="cannot be created"):
+        FeatureWriter(tmp_path / "file" / "out", HEADER).plan([first])
 
 
 def test_a_manifest_cannot_name_files_elsewhere(tmp_path):
-    FeatureWriter(tmp_path, HEADER).finish()
+    writer = FeatureWriter(tmp_path, HEADER)
+    writer.plan([])
+    writer.finish()
     folder = FeatureFolder(tmp_path)
     for file in ("/etc/passwd", "../x"):
         with pytest.raises(ValueError, match="a file outside the folder"):

@@ -178,20 +178,23 @@ def main(arguments: list[str]) -> None:
     args, share = parse_arguments(arguments), ProcessShare.of_environment()
     check_arguments(args, share)
     encoder, how = open_model(args, share)
+    every = all_inputs(args, share)
     writer = FeatureWriter(args.out, encoder.header(how, args.model, args.dtype_out, args.layout), share)
     if share.rank == 0:
         for message in [*encoder.messages, f"features: {how.features}, {encoder.pooling}"]:
             say(message)
-    every = all_inputs(args, share)
     mine = writer.plan(every)
     skipped = len(share.of(every)) - len(mine)
     who = "" if share.size == 1 else f"{share}: "
-    if skipped or who:
+    if every and not mine and skipped == len(every):
+        say(f"nothing to do: {count(skipped, 'video')} of {len(every)} have features")
+    elif skipped or who:
         say(f"{who}{count(len(mine), 'video')} of {len(every)}" + f", and {skipped} that have features" * bool(skipped))
     try:
-        number = sum(1 for _ in extract(args, encoder, writer, how, mine))
+        for _ in extract(args, encoder, writer, how, mine):
+            pass
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(f"the same command continues {args.out}") from interrupt
-    if number:
+    if encoder.throughput.clips:
         say(f"{who}{encoder.throughput.describe()}")
     sys.exit(conclude(args, writer, every))

@@ -10,7 +10,9 @@ A video counts once it is in the manifest, which happens after its file is compl
 manifest consists of a part for each process as well, see `SharedWork`.
 """
 
+import csv
 import hashlib
+import io
 import json
 import os
 import re
@@ -27,6 +29,7 @@ from safetensors.numpy import load_file
 
 from ..data.shared_work import WHOLE, ProcessShare, SharedWork
 from ..evaluation.features import content_state
+from ..messages import printable
 from ..models.video_sources import VideoSegment, source_name
 from ..text_files import parse_json, read_json, read_text, write_csv, write_text
 from .inputs import Input
@@ -100,27 +103,31 @@ class FeatureWriter:
     def __init__(self, path: str | Path, header: dict[str, Any], share: ProcessShare = WHOLE) -> None:
         self.path, self.header = Path(path), {"format": FORMAT, **header}
         _check_header(self.path, self.header)
-        self.path.mkdir(parents=True, exist_ok=True)
-        if share.rank == 0:
-            write_text(self.path / _HEADER, json.dumps(self.header, indent=1, ensure_ascii=False) + "\n")
         self.work = SharedWork(self.path / _MANIFEST, share)
         self.records, _ = _read_manifest(self.path)
         self.names: dict[str, str] = {}
-        self.work.start()
 
     def plan(self, inputs: Sequence[Input]) -> list[Input]:
-        """Names the file of each video, and returns the videos of this process that have no features yet or that have
-        changed since.
+        """Begins the folder, names the file of each video, and returns the videos of this process that have no features
+        yet or that have changed since.
 
         Args:
             inputs: all videos, the same for all processes.
 
         Raises:
             ValueError: in the layout tad, two videos have the same name, or a video is a part of one.
+            OSError: the folder cannot be created.
         """
         taken = {record["file"]: name for name, record in self.records.items()}
         make = tad_names if self.header["layout"] == "tad" else file_names
         self.names = make(inputs, taken)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(error.errno, f"cannot be created: {error.strerror}", str(self.path)) from error
+        if self.work.share.rank == 0:
+            write_text(self.path / _HEADER, json.dumps(self.header, indent=1, ensure_ascii=False) + "\n")
+        self.work.start()
         return [one for one in self.work.share.of(inputs) if not self._is_done(one)]
 
     def _is_done(self, one: Input) -> bool:
@@ -160,6 +167,8 @@ class FeatureWriter:
         if not self.work.finish():
             return None
         records, failed = _read_manifest(self.path)
+        earlier = {name: reason for name, reason in _read_failed(self.path).items() if name not in self.names}
+        failed |= {name: reason for name, reason in earlier.items() if name not in records}
         lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records.values())
         write_text(self.path / f"{_MANIFEST}.jsonl", "".join(lines))
         if failed:
@@ -186,13 +195,20 @@ def _read_header(folder: Path) -> dict[str, Any] | None:
     return header
 
 
+def _read_failed(folder: Path) -> dict[str, str]:
+    """The reasons of failures in failed.csv, by path."""
+    path = folder / _FAILED
+    rows = list(csv.reader(io.StringIO(read_text(path), newline="")))[1:] if path.exists() else []
+    return {row[0]: row[1] for row in rows if len(row) == 2}
+
+
 def _check_header(folder: Path, header: dict[str, Any]) -> None:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; features need a folder.")
     found = _read_header(folder)
     if found is None or found["key"] == header["key"]:
         return
-    before, now = _flat(found), _flat(header)
+    before, now = _flat(found), _flat(json.loads(json.dumps(header)))  # lists in both, as in the file
     names = [name for name in now if before.get(name) != now[name]]
     shown = ", ".join(f"{name}={before.get(name)!r:.80}, not {now[name]!r:.80}" for name in names)
     other = f" of another model, {found['model']}" if found.get("weights") != header["weights"] else ""
@@ -202,6 +218,9 @@ def _check_header(folder: Path, header: dict[str, Any]) -> None:
 def _flat(header: dict[str, Any]) -> dict[str, Any]:
     """The settings of a header, those of the processor as well; without the digests."""
     kept = {name: value for name, value in header.items() if name not in ("key", "model", "weights", "processor")}
+    if isinstance(windows := kept.get("windows"), dict):  # as in the options
+        unit = windows["unit"]
+        kept["windows"] = f"--window {windows['length']:g}{unit} --stride {windows['stride']:g}{unit}"
     return kept | {f"processor.{name}": value for name, value in header["processor"].items()}
 
 
@@ -284,7 +303,10 @@ def tad_names(inputs: Iterable[Input], taken: dict[str, str]) -> dict[str, str]:
         if isinstance(one.video, VideoSegment):
             raise ValueError(f"{one.name} is a part of a video, but layout=tad has one file for each whole video.")
         if not _safe_place(stem)[1]:
-            raise ValueError(f"{one.name} has a name that cannot be that of a file everywhere; rename it.")
+            raise ValueError(
+                f"{printable(one.name)}: layout=tad needs {printable(stem)!r} as the name of a file, which some file "
+                f"systems do not allow; rename the video."
+            )
         names[one.name] = f"{stem}{_SUFFIXES['tad']}"
         owner = owners.setdefault(_folded(names[one.name]), one.name)
         if owner != one.name:
