@@ -46,6 +46,7 @@ _PAGE = """<!doctype html>
   body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
   img { max-width: 100% } td, th { padding: .1rem .8rem .1rem 0; text-align: left }
   .strip { image-rendering: pixelated; margin-bottom: 1.2rem }
+  img.strip { display: block }
   .wrong { color: #b00 } small { color: #666 }
 </style>
 <h1>VideoMAE report</h1>
