@@ -251,8 +251,8 @@ def test_one_run_writes_at_a_time(tmp_path):
         "from pathlib import Path\n"
         "from videomae_hf.training.output_folder import _locked\n"
         "file = _locked(Path(sys.argv[1]))\n"
-        "worker = os.fork()\n"
-        "print('locked by the parent of', worker, flush=True) if worker else None\n"
+        "if os.fork() == 0:\n"  # the worker speaks, and has let go of the lock by then
+        "    print('locked by the parent of', os.getpid(), flush=True)\n"
         "time.sleep(60)"
     )
     other = subprocess.Popen([sys.executable, "-c", code, tmp_path, REPO], stdout=subprocess.PIPE, text=True)
