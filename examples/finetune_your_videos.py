@@ -13,7 +13,6 @@ scratch, in a few minutes on a CPU. For your own videos, change the first three 
 # %%
 import csv
 import json
-import random
 import shutil
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import torch
 import videomae_hf
 from videomae_hf.commands import evaluate, finetune, push
 from videomae_hf.data.sources.synthetic import synthesise_dataset
+from videomae_hf.data.splitting import divide
 
 
 VIDEOS = None  # your folder, such as "my_videos": a folder of videos for each class
@@ -71,7 +71,7 @@ figure.savefig(OUTPUT / "videos.png")
 
 A part of each class is held out. Clips that were cut from one recording must stay on one side of the split: otherwise
 the score is that of recognising the recording. `recording` returns what they have in common; if it is the beginning of
-the file's name, return `path.stem.split("_")[0]`.
+the file's name, return `path.stem.split("_")[0]`. `videomae split` does the same, and finds copies.
 
 The list has one line for each video. Training reads its `train` rows, evaluation its `validation` rows.
 """
@@ -79,23 +79,18 @@ The list has one line for each video. Training reads its `train` rows, evaluatio
 
 # %%
 def recording(path: Path) -> str:
-    return path.stem
+    return str(path)  # each video is a recording of its own
 
 
-def split(paths: list[Path], held_out: float, seed: int = 0) -> dict[Path, str]:
-    """Assigns each video of a class to train or validation, all videos of a recording to the same."""
-    recordings = sorted({recording(path) for path in paths})
-    random.Random(seed).shuffle(recordings)
-    chosen = set(recordings[: max(round(held_out * len(recordings)), 1)])
-    return {path: "validation" if recording(path) in chosen else "train" for path in paths}
-
+rows = [(path, label) for label, paths in videos.items() for path in paths]
+recordings, classes = [recording(path) for path, _ in rows], [(label,) for _, label in rows]
+parts = divide(recordings, classes, [1 - HELD_OUT, HELD_OUT], torch.Generator().manual_seed(0))
 
 data_list = str(OUTPUT / "videos.csv")
 with open(data_list, "w", newline="", encoding="utf-8") as file:
     writer = csv.writer(file)
     writer.writerow(["path", "label", "split"])
-    for label, paths in videos.items():
-        writer.writerows([path, label, part] for path, part in split(paths, HELD_OUT).items())
+    writer.writerows((*row, ("train", "validation")[part]) for row, part in zip(rows, parts))
 
 # %% [markdown]
 """

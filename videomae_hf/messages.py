@@ -1,8 +1,11 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Helpers for the text of error messages and printed messages."""
+"""Texts of error messages and of printed messages."""
 
 import difflib
+import sys
 from collections.abc import Iterable, Sequence
+
+from tqdm import tqdm
 
 
 _SHOWN = 5  # number of problems that a message lists
@@ -49,3 +52,18 @@ def printable(text: str) -> str:
     'a\\\\nb'
     """
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def say(*lines: str) -> None:
+    """Prints messages to standard error, past a progress bar."""
+    for line in lines:
+        tqdm.write(printable(line), file=sys.stderr)
+
+
+def named_error(name: str, error: Exception) -> str:
+    """The text of an error about a file, with the name of the file unless it is there.
+
+    >>> named_error("a.mp4", ValueError("is empty")), named_error("a.mp4", ValueError("a.mp4 is empty"))
+    ('a.mp4: is empty', 'a.mp4 is empty')
+    """
+    return str(error) if name in str(error) else f"{name}: {error}"

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 from helpers import launching, shares
+from helpers.commands import command_in
 from helpers.trained_models import save_trained, write_three_motions
 from PIL import Image
 
@@ -34,16 +35,7 @@ def place(tmp_path_factory):
 def command(place, tmp_path, capsys, monkeypatch):
     """Runs a command in `tmp_path`: exit status, output and errors."""
     monkeypatch.chdir(tmp_path)
-
-    def run(line: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        try:
-            cli.main(shlex.split(line.replace("PLACE", str(place))))
-        except SystemExit as end:
-            return end.code, *capsys.readouterr()
-        return 0, *capsys.readouterr()
-
-    return run
+    return command_in(place, capsys)
 
 
 @pytest.mark.parametrize(("verb", "module"), [("extract", extract), ("search", search)])

@@ -6,6 +6,7 @@ import json
 import shlex
 
 import pytest
+from helpers.commands import command_in
 from helpers.trained_models import save_trained, write_three_motions
 
 from videomae_hf import cli
@@ -30,15 +31,7 @@ def place(tmp_path_factory):
 def command(place, tmp_path, capsys, monkeypatch):
     """Runs a command in `tmp_path`: exit status, output and errors."""
     monkeypatch.chdir(tmp_path)
-
-    def run(line: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        words = shlex.split(line.replace("PLACE", str(place)))
-        with pytest.raises(SystemExit) as end:
-            cli.main(["predict", str(place / "model"), *words, "--device", "cpu", "--num_workers", "1"])
-        return end.value.code, *capsys.readouterr()
-
-    return run
+    return command_in(place, capsys, "predict PLACE/model", "--device cpu --num_workers 1")
 
 
 def test_help_begins_with_commands(capsys):

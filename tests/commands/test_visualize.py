@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from helpers.commands import command_in
 from helpers.tiny_models import build
 from helpers.trained_models import save_trained, write_three_motions
 from PIL import Image
@@ -40,15 +41,7 @@ def place(tmp_path_factory):
 def command(place, tmp_path, capsys, monkeypatch):
     """Runs a command in `tmp_path`: exit status, output and errors."""
     monkeypatch.chdir(tmp_path)
-
-    def run(line: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        words = shlex.split(line.replace("PLACE", str(place)))
-        with pytest.raises(SystemExit) as end:
-            cli.main(["visualize", *words, "--device", "cpu"])
-        return end.value.code, *capsys.readouterr()
-
-    return run
+    return command_in(place, capsys, "visualize", "--device cpu")
 
 
 def test_help_begins_with_commands(capsys):

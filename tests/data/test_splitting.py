@@ -44,6 +44,18 @@ def test_groups_stay_whole_and_classes_keep_their_shares():
         assert 0.1 <= held_out[label] / total[label] <= 0.3, (label, held_out, total)
 
 
+def test_small_classes_are_in_every_part():
+    """Three videos of each of eight classes: a fifth of all would be five videos, and leave classes out."""
+    labels = [(label,) for label in range(8) for _ in range(3)]
+    parts = divide(range(24), labels, [0.8, 0.2], seeded())
+    assert shares(parts, labels) == [{label: 2 for label in range(8)}, {label: 1 for label in range(8)}]
+    # A class in a single group cannot be in two parts, and groups stay whole.
+    labels, groups = [("a",)] * 6 + [("b",)] * 3, [0, 1, 2, 3, 4, 5, 6, 6, 6]
+    parts = divide(groups, labels, [0.5, 0.25, 0.25], seeded())
+    assert {part for part, label in zip(parts, labels) if label == ("a",)} == {0, 1, 2}
+    assert len(set(parts[6:])) == 1
+
+
 def test_several_labels_and_none():
     labels = [("a", "b"), ("a",), ("b",), ("a", "b")] * 10
     parts = divide(range(40), labels, [0.5, 0.5], seeded())

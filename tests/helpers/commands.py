@@ -1,9 +1,16 @@
 """Commands in processes of their own, which the tests start and which may not outlive them."""
 
 import os
+import shlex
 import signal
 import subprocess
+from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from videomae_hf import cli
 
 
 def run(command: list, timeout: float = 600, **options) -> subprocess.CompletedProcess:
@@ -26,3 +33,24 @@ def run(command: list, timeout: float = 600, **options) -> subprocess.CompletedP
 def videomae(verb: str, *arguments) -> None:
     """A command within this process, whose errors are raised."""
     import_module(f"videomae_hf.commands.{verb.replace('-', '_')}").main([str(argument) for argument in arguments])
+
+
+def command_in(place: Path, capsys: pytest.CaptureFixture, before: str = "", after: str = "") -> Callable:
+    """A function that runs a line of `videomae` within this process: its exit status, output and errors.
+
+    Args:
+        place: the folder that PLACE in the line stands for.
+        capsys: the fixture of pytest.
+        before, after: the beginning and the end of each line.
+    """
+
+    def run(line: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        words = shlex.split(f"{before} {line} {after}".replace("PLACE", str(place)))
+        try:
+            cli.main(words)
+        except SystemExit as end:
+            return end.code, *capsys.readouterr()
+        return 0, *capsys.readouterr()
+
+    return run

@@ -16,6 +16,7 @@ from helpers.shared import REPO
 
 from videomae_hf import VideoMAEV2Config, cli
 from videomae_hf.commands import convert, progressive
+from videomae_hf.inference import command_line
 from videomae_hf.settings.recipes import parse_command_line
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 
@@ -107,6 +108,7 @@ def known_options() -> set[str]:
     """Every option of every verb."""
     known = setting_names() | set(VideoMAEV2Config.__annotations__) | OF_LAUNCHERS
     known |= {"pretrain", "finetune", "evaluation", "videos"}  # of report, which adds them in a loop
+    known |= set(command_line.OPTIONS)
     known |= {"problem_type", *(spec.name for spec in dataclasses.fields(VideoMAETrainingArguments))}
     sources = [*(REPO / "videomae_hf" / "commands").glob("*.py"), *(REPO / "examples" / "experiments").glob("*.py")]
     declared = re.compile(r'add_argument\(\s*f?"--(\w+)"')

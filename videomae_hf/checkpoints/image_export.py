@@ -22,6 +22,7 @@ from ..models.modeling_videomae_v2 import (
     VideoMAEV2PreTrainedModel,
 )
 from ..models.preprocessing import PREPROCESSING
+from ..text_files import write_text
 from .folding import fold_targets
 
 
@@ -48,13 +49,41 @@ def refuse_other_layers(config: VideoMAEV2Config, library: str) -> None:
         raise ValueError(f"{library} cannot express {' and '.join(present)} of this checkpoint.")
 
 
+def save_plain_processor(processor: VideoMAEV2ImageProcessor, image_processor_type: str, destination: Path) -> None:
+    """Writes the preprocessing for a processor of transformers.
+
+    It is written by hand, because the class that would write it depends on whether torchvision is installed.
+    """
+    options = processor.to_dict()
+    content = {"image_processor_type": image_processor_type, **{key: options[key] for key in PREPROCESSING}}
+    write_text(destination / "preprocessor_config.json", json.dumps(content, indent=2) + "\n")
+
+
+def settings_left_out(config: VideoMAEV2Config) -> list[str]:
+    """One line for each setting that no model of transformers has."""
+    lines = []
+    if config.decoder_mask_ratio:
+        lines.append("  dual masking is left out: transformers reconstructs every masked token")
+    for name in ("drop_path_rate", "classifier_dropout"):
+        if getattr(config, name):
+            lines.append(f"  {name}={getattr(config, name)} is left out: it only matters in training")
+    if config.label_mappings:
+        lines.append("  label_mappings is left out: transformers does not support it")
+    return lines
+
+
+def with_tables(model: VideoMAEV2PreTrainedModel) -> dict[str, torch.Tensor]:
+    """The weights of a model, with its position tables even if they are fixed: those stay exact in float32."""
+    tables = {name: table for name, table in model.named_buffers() if name.endswith("position_embeddings")}
+    return {**model.state_dict(), **tables}
+
+
 def whole_weights(model: VideoMAEV2PreTrainedModel) -> dict[str, torch.Tensor]:
     """The weights of an image model with the prefix `videomae.`, with position tables and all biases.
 
     Both layouts store the fixed tables, and have biases where our models may have none: zeros do not change them.
     """
-    tables = {name: table for name, table in model.named_buffers() if name.endswith("position_embeddings")}
-    weights = {**model.state_dict(), **tables}
+    weights = with_tables(model)
     if model.base_model is model:
         weights = {f"videomae.{name}": value for name, value in weights.items()}
     if "encoder_to_decoder.weight" in weights and "encoder_to_decoder.bias" not in weights:
@@ -80,10 +109,7 @@ def save_image_model(model, processor: VideoMAEV2ImageProcessor, destination: Pa
     destination.mkdir()
     config.save_pretrained(destination)
     save_file(_hub_weights(weights, model), destination / "model.safetensors", {"format": "pt"})
-    options = processor.to_dict()
-    theirs_options = {"image_processor_type": "ViTImageProcessor", **{key: options[key] for key in PREPROCESSING}}
-    text = json.dumps(theirs_options, indent=2) + "\n"
-    (destination / "preprocessor_config.json").write_text(text, encoding="utf-8")
+    save_plain_processor(processor, "ViTImageProcessor", destination)
     return lines + _left_out(model.config, model) + [_outputs_compared(model, destination)]
 
 
@@ -123,14 +149,7 @@ def _left_out(config: VideoMAEV2Config, model) -> list[str]:
     pretraining = isinstance(model, VideoMAEV2ForPreTraining)
     if pretraining and config.target_pixels != "normalized":
         lines.append("  the loss differs: transformers' targets are normalised pixels, this model's are not")
-    if pretraining and config.decoder_mask_ratio:
-        lines.append("  dual masking is left out: transformers reconstructs every masked token")
-    for name in ("drop_path_rate", "classifier_dropout"):
-        if getattr(config, name):
-            lines.append(f"  {name}={getattr(config, name)} is left out: it only matters in training")
-    if config.label_mappings:
-        lines.append("  label_mappings is left out: transformers does not support it")
-    return lines
+    return lines + settings_left_out(config)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.geometry import resize_projection
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining, VideoMAEV2PreTrainedModel
+from .image_export import with_tables
 
 
 INFLATIONS = ("average", "centre")
@@ -50,7 +51,7 @@ def inflate(
     inflated_config = VideoMAEV2Config.from_dict({**config.to_dict(), **changes, "position_grid": None})
     slices = inflated_config.grid_size[0]
     weights = {}
-    for name, value in _with_tables(model).items():
+    for name, value in with_tables(model).items():
         if name.endswith(_PROJECTION):
             value = _projection(value, how, tubelet_size)
         elif name.endswith("position_embeddings"):
@@ -61,12 +62,6 @@ def inflate(
     inflated = type(model).from_pretrained(None, config=inflated_config, state_dict=weights, dtype=model.dtype)
     line = f"  inflated ({how}) to {num_frames} frames in tubelets of {tubelet_size}; positions are learned from now on"
     return inflated.eval(), [line]
-
-
-def _with_tables(model: VideoMAEV2PreTrainedModel) -> dict[str, torch.Tensor]:
-    """The weights of a model, with its position tables even if they are fixed."""
-    tables = {name: table for name, table in model.named_buffers() if name.endswith("position_embeddings")}
-    return {**model.state_dict(), **{name: table.to(model.dtype) for name, table in tables.items()}}
 
 
 def _projection(weight: torch.Tensor, how: str, tubelet_size: int) -> torch.Tensor:

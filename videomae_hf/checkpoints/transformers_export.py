@@ -5,7 +5,6 @@ Models with a class token are exported by image_export.py.
 """
 
 import copy
-import json
 from pathlib import Path
 
 import torch
@@ -13,9 +12,9 @@ from transformers import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVide
 
 from ..models.configuration_videomae_v2 import IMAGENET_MEAN, IMAGENET_STD, VideoMAEV2Config
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
-from ..models.preprocessing import PREPROCESSING, normalization_of
+from ..models.preprocessing import normalization_of
 from .folding import fold_targets
-from .image_export import save_image_model
+from .image_export import save_image_model, save_plain_processor, settings_left_out
 
 
 COUNTERPARTS = {
@@ -44,12 +43,8 @@ def save_transformers(model, processor: VideoMAEV2ImageProcessor, destination: P
             weights[name] = torch.zeros_like(value)
     theirs.load_state_dict(weights)
     theirs.save_pretrained(destination)
-    # Written by hand, because the class that would write it depends on whether torchvision is installed
-    options = processor.to_dict()
-    theirs_options = {"image_processor_type": "VideoMAEImageProcessor", **{key: options[key] for key in PREPROCESSING}}
-    text = json.dumps(theirs_options, indent=2) + "\n"
-    (destination / "preprocessor_config.json").write_text(text, encoding="utf-8")
-    return lines + _left_out(model, options) + [_outputs_compared(model, theirs)]
+    save_plain_processor(processor, "VideoMAEImageProcessor", destination)
+    return lines + _left_out(model, processor.to_dict()) + [_outputs_compared(model, theirs)]
 
 
 def refuse_inexpressible(config: VideoMAEV2Config) -> None:
@@ -88,18 +83,11 @@ def their_config(model) -> VideoMAEConfig:
 def _left_out(model, preprocessing: dict) -> list[str]:
     """One line for each setting of a model that transformers does not support."""
     config, lines = model.config, []
-    if config.decoder_mask_ratio:
-        lines.append("  dual masking is left out: transformers reconstructs every masked token")
     pixels = normalization_of(preprocessing, config.num_channels)
     if model.__class__.__name__ == "VideoMAEV2ForPreTraining" and pixels != (IMAGENET_MEAN, IMAGENET_STD):
         if not config.norm_pix_loss:
             lines.append("  the loss differs: transformers' targets undo ImageNet's normalisation, not the model's")
-    for name in ("drop_path_rate", "classifier_dropout"):
-        if getattr(config, name):
-            lines.append(f"  {name}={getattr(config, name)} is left out: it only matters in training")
-    if config.label_mappings:
-        lines.append("  label_mappings is left out: transformers does not support it")
-    return lines
+    return lines + settings_left_out(config)
 
 
 def _outputs_compared(ours, theirs) -> str:

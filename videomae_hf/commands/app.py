@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..inference.command_line import add_options, verb_parser
 from ..inference.inputs import find_inputs
 from ..inference.showcase import open_showcase
 
@@ -42,11 +43,7 @@ _MOST_EXAMPLES = 12
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        usage=USAGE,
-        description=DESCRIPTION,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=110),
-    )
+    parser = verb_parser(USAGE, DESCRIPTION)
     parser.add_argument("model", metavar="MODEL", help="folder or Hub id of a model of any kind, or of adapters")
     parser.add_argument("--index", metavar="DIR", help="features of `videomae extract`, by this model")
     parser.add_argument("--examples", metavar="FOLDER", help=f"videos to choose from; {_MOST_EXAMPLES} are shown")
@@ -54,8 +51,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=PORT, help=f"port to listen on [{PORT}]")
     parser.add_argument("--share", action="store_true", help="also open a public address, through a server of gradio")
     parser.add_argument("--max_size", metavar="SIZE", default="500MB", help="largest upload, such as 2GB [500MB]")
-    parser.add_argument("--device", help="cuda, mps, cpu, .. [the first that is available]")
-    parser.add_argument("--dtype", help="float32, bfloat16 or float16 [bfloat16 on GPUs, otherwise float32]")
+    add_options(parser, "device", "dtype")
     return parser.parse_args(arguments)
 
 

@@ -12,7 +12,8 @@ import torch
 from .. import __version__
 from ..checkpoints.opening import checkpoint_processor
 from ..inference.benchmarking import RUNTIMES, DecodeRate, Measurement, benchmark, decode_rate
-from ..inference.predictor import usable_device
+from ..inference.command_line import verb_parser
+from ..inference.model_runner import usable_device
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..text_files import write_text
 
@@ -36,11 +37,7 @@ With --video, the rate at which one thread decodes and prepares clips of this vi
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        usage=USAGE,
-        description=DESCRIPTION,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=110),
-    )
+    parser = verb_parser(USAGE, DESCRIPTION)
     parser.add_argument("model", metavar="MODEL", help="folder or Hub id of a model of any kind, or of adapters")
     parser.add_argument("--batch_sizes", type=int, nargs="+", metavar="N", default=[1, 8], help="clips at once [1 8]")
     parser.add_argument("--runtimes", nargs="+", metavar="NAME", default=list(RUNTIMES),

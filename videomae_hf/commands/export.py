@@ -5,6 +5,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..inference.command_line import verb_parser
 from ..inference.exporting import FORMATS, export_model
 from ..inference.inputs import find_inputs, is_endless
 from ..messages import count, printable
@@ -28,11 +29,7 @@ clip. The largest difference is printed; above the tolerance nothing is kept, an
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        usage=USAGE,
-        description=DESCRIPTION,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=110),
-    )
+    parser = verb_parser(USAGE, DESCRIPTION)
     parser.add_argument("model", metavar="MODEL", help="folder or Hub id of a model of any kind, or of adapters")
     parser.add_argument("folder", metavar="OUT", type=Path, help="new folder for the exported model")
     parser.add_argument("--to", required=True, metavar="FORMAT", help=", ".join(FORMATS))

@@ -12,12 +12,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..data.shared_work import ProcessShare
+from ..inference.command_line import add_options, verb_parser
 from ..inference.extractor import DTYPES, FEATURES, LAYOUTS, VIEWS, Extraction, Extractor, device_of, load_encoder
 from ..inference.feature_folder import FeatureWriter
 from ..inference.inputs import Input, find_inputs, is_endless
 from ..inference.loading import default_workers
 from ..inference.temporal_detection import detection_settings
-from ..messages import count, printable
+from ..messages import count, named_error, say
 
 
 USAGE = """\
@@ -43,11 +44,7 @@ of several processes, the one that finishes last reports it.
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        usage=USAGE,
-        description=DESCRIPTION,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=110),
-    )
+    parser = verb_parser(USAGE, DESCRIPTION)
     parser.add_argument("model", metavar="MODEL", help="folder or Hub id of a model of any stage, or an adapter")
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="video, folder, list, address, or -")
     parser.add_argument("out", metavar="OUT", type=Path, help="folder, created or continued")
@@ -65,15 +62,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--official_preprocessing", action="store_true",
                         help="with --layout tad: pixels as in V2's script, not normalised, square")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each video")
-    parser.add_argument(
-        "--data_root", metavar="DIR", help="folder that relative paths in lists refer to [that of the list]"
-    )
-    parser.add_argument("--device", help="cuda, mps, cpu, .. [the first that is available]")
-    parser.add_argument("--dtype", help="float32, bfloat16 or float16 [bfloat16 on GPUs, otherwise float32]")
-    parser.add_argument(
-        "--batch_size", type=int, metavar="N", default=8, help="clips that the model processes at once [8]"
-    )
-    parser.add_argument("--num_workers", type=int, metavar="N", help="decoding threads [one per core, up to 4]")
+    add_options(parser, "data_root", "device", "dtype", "batch_size", "num_workers")
     return parser.parse_args(arguments)
 
 
@@ -141,7 +130,7 @@ def extract(
     with closing(encoder.extract_to(writer, inputs, how)) as found:
         for one, record in tqdm(found, total=len(inputs), unit="video", disable=quiet):
             if isinstance(record, Exception):
-                text = str(record) if one.name in str(record) else f"{one.name}: {record}"
+                text = named_error(one.name, record)
                 say(f"failed: {text}")
                 record = {"path": one.name, "error": text}
             if args.json:
@@ -167,11 +156,6 @@ def conclude(args: argparse.Namespace, writer: FeatureWriter, inputs: list[Input
     if not bad and not missing:
         return 0
     return 1 if records else 2
-
-
-def say(text: str) -> None:
-    """Prints a message past the progress bar, to standard error."""
-    tqdm.write(printable(text), file=sys.stderr)
 
 
 def main(arguments: list[str]) -> None:

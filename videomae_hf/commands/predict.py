@@ -8,13 +8,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..inference.command_line import add_options, verb_parser
 from ..inference.frame_stream import camera_named
 from ..inference.inputs import Input, find_inputs, is_endless
 from ..inference.pictures import check_matplotlib, picture_path, save_timeline_picture, thumbnails
 from ..inference.predictions import REGRESSION, Head, Prediction
 from ..inference.predictor import Predictor, Views, load
 from ..inference.result_files import ResultFile, Results
-from ..messages import count, printable
+from ..messages import count, printable, say
 from ..settings.groups import EvaluationSettings
 
 
@@ -41,11 +42,7 @@ if some were not or a value is wrong, and 2 if none was or the command line cann
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     views = EvaluationSettings()
-    parser = argparse.ArgumentParser(
-        usage=USAGE,
-        description=DESCRIPTION,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=110),
-    )
+    parser = verb_parser(USAGE, DESCRIPTION)
     parser.add_argument("model", metavar="MODEL", help="folder or Hub id of a finetuned model or adapter")
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="video, folder, list, address, - or camera:0")
     parser.add_argument("--top_k", type=int, metavar="K", default=5, help="classes to show [5]")
@@ -69,15 +66,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--picture", type=Path, metavar="DIR", help="write a picture of each timeline to this folder")
     parser.add_argument("--watch", action="store_true", help="wait for new videos in the folders, until Ctrl-C")
-    parser.add_argument(
-        "--data_root", metavar="DIR", help="folder that relative paths in lists refer to [that of the list]"
-    )
-    parser.add_argument("--device", help="cuda, mps, cpu, .. [the first that is available]")
-    parser.add_argument("--dtype", help="float32, bfloat16 or float16 [bfloat16 on GPUs, otherwise float32]")
-    parser.add_argument(
-        "--batch_size", type=int, metavar="N", default=8, help="clips that the model processes at once [8]"
-    )
-    parser.add_argument("--num_workers", type=int, metavar="N", help="decoding threads [one per core, up to 4]")
+    add_options(parser, "data_root", "device", "dtype", "batch_size", "num_workers")
     args = parser.parse_args(arguments)
     args.timeline |= args.picture is not None or args.window is not None or args.stride is not None
     return args
@@ -160,11 +149,6 @@ def save_picture(prediction: Prediction, predictor: Predictor, args: argparse.Na
     path = picture_path(args.picture, prediction.name)
     save_timeline_picture(prediction, frames, path, args.threshold)
     say(f"Picture: {path}")
-
-
-def say(text: str) -> None:
-    """Prints a message past the progress bar, to standard error."""
-    tqdm.write(printable(text), file=sys.stderr)
 
 
 def main(arguments: list[str]) -> None:

@@ -75,6 +75,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 def check_arguments(args: argparse.Namespace) -> None:
     """Raises ValueError for options that contradict each other, and FileNotFoundError for a missing example."""
     validate_repo_id(args.repo_id)
+    if "/" not in args.repo_id:
+        raise ValueError(f"{args.repo_id} must be user/name, as the model card names it.")
     if args.license_override and not args.license:
         raise ValueError("--license_override is for the licence of --license, which is missing.")
     if args.create_pr and (args.revision or args.tag or args.also_transformers):

@@ -2,14 +2,14 @@
 """`videomae search`: the nearest videos, or moments of videos, in a folder of features."""
 
 import argparse
-import sys
 from pathlib import Path
 
+from ..inference.command_line import add_options, verb_parser
 from ..inference.contact_sheet import SUFFIXES, Strip, save_contact_sheet, strips_of, video_of
 from ..inference.extractor import Extraction, Extractor, load_encoder
 from ..inference.feature_folder import FeatureFolder
 from ..inference.search import Index, Match, Query, extraction_of, is_file
-from ..messages import printable
+from ..messages import printable, say
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from ..text_files import write_csv
 
@@ -29,18 +29,14 @@ end of it, or any other video, which is encoded by the model of the index in the
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        usage=USAGE,
-        description=DESCRIPTION,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=110),
-    )
+    parser = verb_parser(USAGE, DESCRIPTION)
     parser.add_argument("index", metavar="INDEX", help="folder of videomae extract")
     parser.add_argument("query", metavar="QUERY", help="video, address, or the path of a video in the index")
     parser.add_argument("--top_k", type=int, metavar="K", default=10, help="matches to show [10]")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the matches to this file")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="write a contact sheet, .jpg or .png")
     parser.add_argument("--model", help="the model of the index, if it is not where it was")
-    parser.add_argument("--device", help="cuda, mps, cpu, .. [the first that is available]")
+    add_options(parser, "device")
     return parser.parse_args(arguments)
 
 
@@ -91,11 +87,6 @@ def picture(args: argparse.Namespace, index: Index, query: Query, matches: list[
     for problem in save_contact_sheet(strips_of(first, matches, index.folder.records), processor, args.picture):
         say(problem)
     say(f"Picture: {args.picture}")
-
-
-def say(text: str) -> None:
-    """Prints a message to standard error."""
-    print(printable(text), file=sys.stderr)
 
 
 def main(arguments: list[str]) -> None:

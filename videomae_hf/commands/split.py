@@ -3,7 +3,6 @@
 
 import argparse
 import os
-import sys
 from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from ..data.sources.list_editing import edit_list, list_every_video
 from ..data.sources.list_records import Listed, ListOptions, ReadList, read_list
 from ..data.splitting import balance_table, divide, groups_by_pattern, joined_groups
 from ..inference.loading import default_workers
-from ..messages import count, did_you_mean, printable
+from ..messages import count, did_you_mean, named_error, say
 from ..text_files import csv_line, write_text
 
 
@@ -155,7 +154,7 @@ def find_copies(source: Source) -> list[tuple[int, int]]:
     """Positions of copies of each other, after naming videos that cannot be read."""
 
     def failed(record, error: Exception) -> None:
-        say(f"not compared: {error}" if record.path in str(error) else f"not compared: {record.path}: {error}")
+        say(f"not compared: {named_error(record.path, error)}")
 
     records = [one.sample for one in source.found]
     found = fingerprints(records, failed, default_workers())
@@ -234,12 +233,6 @@ def _is_absolute(row) -> bool:
     values = row.values
     path = values[0] if isinstance(values, list) else values[find_roles(list(values))[0]["path"]]
     return os.path.isabs(path) or "://" in path
-
-
-def say(*lines: str) -> None:
-    """Prints messages past the progress bar, to standard error."""
-    for line in lines:
-        tqdm.write(printable(line), file=sys.stderr)
 
 
 def main(arguments: list[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from ..inference.command_line import add_options, verb_parser
 from ..inference.embedding_map import (
     MappedVideo,
     check_umap,
@@ -30,7 +31,7 @@ from ..inference.visualization import (
     open_viewer,
     save_reconstruction,
 )
-from ..messages import count, printable
+from ..messages import count, named_error, printable, say
 
 
 USAGE = """\
@@ -61,11 +62,7 @@ _MASKS = ("mask_type", "mask_ratio", "decoder_mask_type", "decoder_mask_ratio")
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        usage=USAGE,
-        description=DESCRIPTION,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=110),
-    )
+    parser = verb_parser(USAGE, DESCRIPTION)
     parser.add_argument("model", metavar="MODEL", help="folder or Hub id of a model of any kind, or of adapters")
     parser.add_argument("inputs", metavar="VIDEO", nargs="+", help="video, folder, list or address")
     parser.add_argument("--output_dir", type=Path, metavar="DIR", help="folder for the pictures")
@@ -82,11 +79,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, metavar="N", default=0, help="seed of the masks, and of UMAP [0]")
     parser.add_argument("--embedding", type=Path, metavar="FILE", help="write a map of the videos to this HTML file")
     parser.add_argument("--umap", action="store_true", help="place the videos by UMAP [by principal components]")
-    parser.add_argument(
-        "--data_root", metavar="DIR", help="folder that relative paths in lists refer to [that of the list]"
-    )
-    parser.add_argument("--device", help="cuda, mps, cpu, .. [the first that is available]")
-    parser.add_argument("--num_workers", type=int, metavar="N", help="decoding threads [one per core, up to 4]")
+    add_options(parser, "data_root", "device", "num_workers")
     return parser.parse_args(arguments)
 
 
@@ -150,7 +143,7 @@ def write_pictures(args: argparse.Namespace, viewer: Viewer) -> tuple[int, int]:
             clip, fps = viewer.clip(one)
         except INPUT_ERRORS as error:
             failed += 1
-            say(f"failed: {error}" if one.name in str(error) else f"failed: {one.name}: {error}")
+            say(f"failed: {named_error(one.name, error)}")
             continue
         stem = file_stem(one.name, unique=file_stem(one.name) in stems)
         stems.add(stem)
@@ -171,18 +164,13 @@ def write_embedding(args: argparse.Namespace, viewer: Viewer) -> tuple[int, int]
         else:
             failed += 1
             name, error = video
-            say(f"failed: {error}" if name in str(error) else f"failed: {name}: {error}")
+            say(f"failed: {named_error(name, error)}")
     if videos:
         features = [video.feature for video in videos]
         projection = umap_points(features, args.seed) if args.umap else principal_components(features)
         write_map(args.embedding, videos, projection, args.model)
         tqdm.write(f"{args.embedding}: {count(len(videos), 'video')}", file=sys.stdout)
     return len(videos), failed
-
-
-def say(text: str) -> None:
-    """Prints a message past the progress bar, to standard error."""
-    tqdm.write(printable(text), file=sys.stderr)
 
 
 def main(arguments: list[str]) -> None:

@@ -61,14 +61,15 @@ def fingerprints(
 
 def copies(found: Sequence[np.ndarray | None]) -> list[tuple[int, int]]:
     """Positions of videos that are copies of each other: (the first of them, another)."""
-    known = [place for place, one in enumerate(found) if one is not None]
-    # Copies have nearly the same brightness, so that each video is compared with few others.
-    means = np.array([found[place].mean() for place in known])
-    order = np.argsort(means, kind="stable")
-    pairs = []
-    for rank, place in enumerate(order):
-        end = np.searchsorted(means[order], means[place] + _DIFFERENCE, side="right")
-        for other in order[rank + 1 : end]:
-            if np.abs(found[known[place]] - found[known[other]]).max() <= _DIFFERENCE:
-                pairs.append(tuple(sorted((known[place], known[other]))))
+    known = sorted((place for place, one in enumerate(found) if one is not None), key=lambda place: found[place].mean())
+    if not known:
+        return []
+    # In the order of brightness, in which copies lie close together, so that each video is compared with few others
+    pictures = np.stack([found[place] for place in known])  # (N, 8, 16, 16)
+    means, pairs = pictures.mean(axis=(1, 2, 3)), []
+    for rank, place in enumerate(known):
+        end = np.searchsorted(means, means[rank] + _DIFFERENCE, side="right")
+        differences = np.abs(pictures[rank + 1 : end] - pictures[rank]).max(axis=(1, 2, 3))
+        others = (known[rank + 1 + other] for other in np.flatnonzero(differences <= _DIFFERENCE))
+        pairs += [tuple(sorted((place, other))) for other in others]
     return sorted(pairs)

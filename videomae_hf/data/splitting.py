@@ -68,6 +68,7 @@ def divide(
 
     The largest groups come first, and equal ones in random order. Each goes to the part where it reduces the squared
     differences between the videos of each class that a part has and should have the most; a class counts by its size.
+    A class with enough groups then has one in every part, however few its videos are.
 
     Args:
         groups: the group of each video.
@@ -98,7 +99,27 @@ def divide(
         # (lacking - count)^2 - lacking^2 = count^2 - 2 count lacking, of which the first term is the same in all parts
         parts[row] = int((counts[row] * lacking / totals).sum(dim=1).argmax())
         lacking[parts[row]] -= counts[row]
+    _fill_parts(parts, counts[:, :-1] > 0, len(fractions))
     return [parts[numbers[group]] for group in groups]
+
+
+def _fill_parts(parts: list[int], has: torch.Tensor, num_parts: int) -> None:
+    """Moves a group of a class, where a part has none of it, from the part that has most of its groups.
+
+    Args:
+        parts: the part of each group; changed in place.
+        has: bool (groups, classes).
+        num_parts: number of parts.
+    """
+    for members in (column.nonzero()[:, 0].tolist() for column in has.T):
+        for part in range(num_parts):
+            held = Counter(parts[row] for row in members)
+            fullest, number = held.most_common(1)[0]
+            if part in held or number < 2:
+                continue
+            # The smallest set of classes, so that others change little
+            moved = min((row for row in members if parts[row] == fullest), key=lambda row: int(has[row].sum()))
+            parts[moved] = part
 
 
 def balance_table(parts: Sequence[str], of_video: Sequence[int], groups: Sequence[int], labels: Sequence[tuple]) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ..labels import UNREADABLE, labels_of
+from ..messages import named_error
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.video_decoding import VideoDecodeError
 from .augmentation.mixing import Mixing
@@ -134,7 +135,7 @@ class VideoDataset(torch.utils.data.Dataset):
 
 def named(sample: VideoRecord, error: Exception) -> str:
     """The text of an error with the name of the video, which is missing if the video was read from bytes."""
-    return str(error) if sample.path in str(error) else f"{sample.path}: {error}"
+    return named_error(sample.path, error)
 
 
 def _weighted_blocks(samples: VideoRecords, weights: Sequence[float]) -> list[tuple[int, int, int]]:

@@ -160,4 +160,8 @@ def _interface(model: VideoMAEV2PreTrainedModel) -> dict[str, Any]:
                 "views": {"num_clips": views.num_clips, "num_crops": views.num_crops,
                           "words": _AVERAGE_WORDS.get(kind, _SOFTMAX_WORDS)}}  # fmt: skip
     words = "last_hidden_state holds the features of all tokens; the mean over them is the feature of the clip."
+    if config.use_cls_token:
+        words = f"last_hidden_state holds the features of all tokens, the first {config.num_class_tokens} of which are "
+        words += "class tokens; the feature of the clip is the mean over "
+        words += "these." if config.use_mean_pooling is False else "the others."
     return {"kind": "encoder", "inputs": inputs, "output": "last_hidden_state", "grid": grid, "words": words}

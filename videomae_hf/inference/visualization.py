@@ -25,9 +25,9 @@ from ..models.modeling_videomae_v2 import (
 )
 from .attention import attention_rollout, check_head, class_evidence, head_attention
 from .inputs import Input
+from .model_runner import ModelRunner
 from .overlays import overlay_picture
 from .predictions import REGRESSION, Head
-from .predictor import usable_device
 
 
 RECONSTRUCTION, ATTENTION, EVIDENCE = KINDS = ("reconstruction", "attention", "evidence")
@@ -35,13 +35,13 @@ _NAME_COLUMNS, _LABEL_COLUMNS = 22, 28  # letters in a line of a row's name, and
 _USUAL_RATE, _RATES = 8, (2, 30)  # frames per second of moving pictures, if the video has no timing; and bounds
 
 
-class Viewer:
+class Viewer(ModelRunner):
     """A model of any kind, ready for pictures; see `open_viewer`.
 
     Args:
         model: a pretraining model, a classifier or an encoder.
         processor: its processor.
-        device: see `videomae_hf.load`.
+        device: see `videomae_hf.load`. Pictures are computed in float32.
     """
 
     def __init__(
@@ -50,9 +50,8 @@ class Viewer:
         processor: VideoMAEV2ImageProcessor,
         device: str | torch.device | None = None,
     ) -> None:
-        self.device = usable_device(device)
-        self.model, self.processor = model.to(self.device).eval().requires_grad_(False), processor
-        self.messages: list[str] = []
+        super().__init__(model, processor, device=device, dtype="float32")
+        self.model.requires_grad_(False)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -90,16 +89,12 @@ class Viewer:
         Raises:
             VideoDecodeError, OSError, ValueError: the video cannot be read.
         """
-        options = {"num_clips": 1, "num_crops": 1, "return_tensors": "pt", "return_metadata": True}
-        if one.is_in_memory:
-            options["do_sample_frames"] = len(one.video) != self.processor.num_frames
-        found = self.processor(one.video, **options)
-        metadata, rate = found.video_metadata[0], float(_USUAL_RATE)
+        (clip, metadata), rate = self.described_clips(one, 1, 1), float(_USUAL_RATE)
         steps = [after - before for before, after in pairwise(metadata.frames_indices) if after > before]
         if metadata.fps and steps:
             rate = metadata.fps * len(steps) / sum(steps)
         rate = min(max(rate, _RATES[0]), _RATES[1])
-        return found.pixel_values.to(self.device), Fraction(rate).limit_denominator(1000)
+        return clip.to(self.device), Fraction(rate).limit_denominator(1000)
 
     def mask_config(self, **masks) -> VideoMAEV2Config:
         """The configuration of the model with other masks, see `open_viewer`.

@@ -160,18 +160,17 @@ class VideoMAEV2PatchEmbeddings(nn.Module):
         config = self.config
         pixel_range(config, pixel_values.dtype)  # refuses dtypes other than uint8 and floats
         if any_size:
-            # Each slice has a class token of its own, so that their number is that of the model.
-            frames = config.num_frames if config.use_cls_token else config.tubelet_size
-            multiples = (frames, config.num_channels, *config.patch_hw)
+            multiples = (config.tubelet_size, config.num_channels, *config.patch_hw)
             if any(size % multiple for size, multiple in zip(pixel_values.shape[1:], multiples)):
                 raise ValueError(
                     f"pixel_values have shape {tuple(pixel_values.shape)}, but frames, channels, height and width must "
                     f"be multiples of {multiples}."
                 )
-            if config.use_cls_token and pixel_values.shape[1] != frames:
+            # Each slice has a class token of its own, so that their number is that of the model.
+            if config.use_cls_token and pixel_values.shape[1] != config.num_frames:
                 raise ValueError(
                     f"pixel_values have {pixel_values.shape[1]} frames, but a model with class tokens takes num_frames="
-                    f"{frames}; load it with `from_pretrained(.., num_frames={pixel_values.shape[1]})`."
+                    f"{config.num_frames}; load it with `from_pretrained(.., num_frames={pixel_values.shape[1]})`."
                 )
         expected = (config.num_frames, config.num_channels, *config.image_hw)
         if not any_size and tuple(pixel_values.shape[1:]) != expected:
