@@ -1,0 +1,123 @@
+"""Multiply-accumulates of a model by part, forward and backward, and the rate of matrix products of this machine.
+
+    python benchmarks/flops.py                             # VideoMAE V1 and V2, ViT-B
+    python benchmarks/flops.py --size large --decoder_mask_ratio 0.75
+    python benchmarks/flops.py --images                    # MAE
+
+Counted by torch.utils.flop_counter while the model runs on the meta device, so that nothing is computed and any size
+fits. It counts matrix products, convolutions and attention; norms, activations and optimizer steps are no part of it.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode, register_flop_formula, sdpa_backward_flop, sdpa_flop
+
+from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining
+from videomae_hf.models.masking import token_counts
+
+
+# The counter does not know the fused attention of the CPU. Its formulas for the others are wrapped already (get_raw).
+register_flop_formula(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu, get_raw=True)(sdpa_flop)
+register_flop_formula(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward, get_raw=True)(
+    sdpa_backward_flop
+)
+
+# Rows of the table: name -> modules of a pretraining model
+PARTS = {
+    "patch projection": ("videomae.embeddings.patch_embeddings",),
+    "encoder": ("videomae.encoder",),
+    "encoder to decoder": ("encoder_to_decoder",),
+    "decoder": ("decoder",),
+}
+
+
+def forward_macs(model: nn.Module, inputs: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Multiply-accumulates of a forward pass for each module by its path, and of the whole model under `""`."""
+    with FlopCounterMode(display=False, depth=None) as counter:
+        model(**inputs)
+    prefix = type(model).__name__
+    counts = {name: sum(found.values()) / 2 for name, found in counter.get_flop_counts().items()}
+    return {"": counts.pop("Global"), **{name.removeprefix(f"{prefix}."): macs for name, macs in counts.items()}}
+
+
+def step_macs(model: nn.Module, inputs: dict[str, torch.Tensor]) -> float:
+    """Multiply-accumulates of the forward and the backward pass of a model whose output has a `loss`."""
+    with FlopCounterMode(display=False) as counter:
+        model(**inputs).loss.backward()
+    return counter.get_total_flops() / 2
+
+
+def matmul_rate(device: str, dtype: torch.dtype, rows: int, width: int, repeats: int = 20) -> float:
+    """Multiply-accumulates per second of the product (rows, width) x (width, 4 width), the largest of a layer.
+
+    On the CPU per second of CPU time of this process, on a GPU per second of its time.
+    """
+    left, right = (torch.randn(*shape, device=device, dtype=dtype) for shape in ((rows, width), (width, 4 * width)))
+    seconds = [timed(lambda: left @ right, device)[0] for _ in range(repeats)]
+    return rows * width * 4 * width / sorted(seconds)[repeats // 2]
+
+
+def timed(function: Callable[[], object], device: str) -> tuple[float, object]:
+    """(seconds, result) of a call: CPU time of this process, or time on the GPU."""
+    if device == "cuda":
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        result = function()
+        end.record()
+        torch.cuda.synchronize()
+        return start.elapsed_time(end) / 1000, result
+    begin = time.process_time()
+    result = function()
+    return time.process_time() - begin, result
+
+
+def pretraining_inputs(config: VideoMAEV2Config, batch_size: int) -> dict[str, torch.Tensor]:
+    """Inputs of a pretraining model on the meta device: pixels and the ids of visible and decoded tokens."""
+    shape = (batch_size, config.num_frames, config.num_channels, *config.image_hw)
+    visible, decoded = token_counts(config)
+    inputs = {"pixel_values": torch.empty(shape, device="meta")}
+    inputs["visible_ids"] = torch.empty(batch_size, visible, dtype=torch.long, device="meta")
+    if config.decoder_mask_ratio:
+        inputs["decoded_ids"] = torch.empty(batch_size, decoded, dtype=torch.long, device="meta")
+    return inputs
+
+
+def report(name: str, config: VideoMAEV2Config) -> str:
+    """Markdown: a row for each part of a pretraining step of one clip."""
+    with torch.device("meta"):
+        model = VideoMAEV2ForPreTraining(config)
+    inputs = pretraining_inputs(config, 1)
+    macs, both = forward_macs(model, inputs), step_macs(model, inputs)
+    visible, decoded = token_counts(config)
+    lines = [f"{name}: {config.sequence_length} tokens, {visible} visible, {decoded} decoded", ""]
+    lines += ["| Part | GMACs, forward | Share |", "|---|---|---|"]
+    for part, modules in PARTS.items():
+        found = sum(macs[module] for module in modules)
+        lines.append(f"| {part} | {found / 1e9:.2f} | {100 * found / macs['']:.1f} % |")
+    lines.append(f"| all | {macs[''] / 1e9:.2f} | 100 % |")
+    lines.append(f"| all, forward and backward | {both / 1e9:.2f} | |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="base")
+    parser.add_argument("--images", action="store_true", help="MAE instead of VideoMAE")
+    parser.add_argument("--mask_ratio", type=float, help="instead of that of the size")
+    parser.add_argument("--decoder_mask_ratio", type=float, help="instead of that of the version")
+    args = parser.parse_args()
+    names = ("mask_ratio", "decoder_mask_ratio")
+    fields = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.images:
+        print(report(f"MAE, {args.size}", VideoMAEV2Config.for_images(args.size, **fields)))
+        return
+    for version in (2,) if args.size == "giant" else (1, 2):
+        print(report(f"VideoMAE V{version}, {args.size}", VideoMAEV2Config.from_size(args.size, version, **fields)))
+
+
+if __name__ == "__main__":
+    main()
