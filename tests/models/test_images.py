@@ -19,7 +19,7 @@ from videomae_hf import (
 from videomae_hf.evaluation.reconstruction import reconstruct
 from videomae_hf.evaluation.trivial_predictors import trivial_loss, trivial_losses
 from videomae_hf.models.geometry import interpolate_positions, planar_table
-from videomae_hf.models.masking import mask_to_ids
+from videomae_hf.models.masking import mask_to_ids, sample_image_ids
 from videomae_hf.training.optimization import layer_number, parameter_groups
 
 
@@ -156,6 +156,21 @@ def test_images_are_refused_by_models_of_clips():
     model = build(num_frames=4, tubelet_size=2)
     with pytest.raises(ValueError, match="do not fit the model"):
         model.videomae(torch.zeros(4, 3, 32, 32))
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
+def test_an_image_takes_the_first_slice_of_a_video_model(positions):
+    """Repeated to one tubelet, with ids of its tokens: what a whole clip that begins with it gives for these ids."""
+    model = build(num_frames=8, tubelet_size=2, use_cls_token=False, position_embedding_type=positions)
+    clip = torch.randn(2, 8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    clip[:, 1] = clip[:, 0]
+    visible, decoded = sample_image_ids(model.config, 2, 0.75, torch.Generator().manual_seed(1))
+    ids = {"visible_ids": visible, "decoded_ids": decoded}
+    expected, found = step(model, pixel_values=clip, **ids), step(model, pixel_values=clip[:, :2], **ids)
+    assert_same_step(found, expected)
+    for wrong in (clip[:, :3], torch.cat([clip, clip], dim=1), clip[..., :16]):
+        with pytest.raises(ValueError, match="do not fit the model"):
+            model(wrong, **ids)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

@@ -13,6 +13,7 @@ from videomae_hf.models.masking import (
     running_cell_mask,
     sample_decoder_mask,
     sample_encoder_mask,
+    sample_image_ids,
     tube_mask,
 )
 
@@ -250,3 +251,16 @@ def test_count_per_row():
         count_per_row(torch.tensor([[True, True, False], [False, True, False]]), "my_mask")
     with pytest.raises(ValueError, match="my_mask has no True at all"):
         count_per_row(torch.zeros(2, 3, dtype=torch.bool), "my_mask")
+
+
+def test_images_in_a_video_model(generator):
+    """49 of the 196 tokens of the first slice are visible, and the other 147 are decoded."""
+    config = VideoMAEV2Config.from_size("base")
+    visible, decoded = sample_image_ids(config, 3, 0.75, generator)
+    assert visible.shape == (3, 49) and decoded.shape == (3, 147)
+    both = torch.cat([visible, decoded], dim=1).sort(dim=1).values
+    assert torch.equal(both, torch.arange(196).expand(3, -1))
+    assert not torch.equal(visible[0], visible[1])
+    for ratio in (0.001, 1.0):
+        with pytest.raises(ValueError, match=f"An image mask ratio of {ratio} hides"):
+            sample_image_ids(config, 1, ratio, generator)

@@ -173,6 +173,9 @@ class VideoMAEV2PatchEmbeddings(nn.Module):
                     f"{config.num_frames}; load it with `from_pretrained(.., num_frames={pixel_values.shape[1]})`."
                 )
         expected = (config.num_frames, config.num_channels, *config.image_hw)
+        if token_ids is not None and not config.use_cls_token and pixel_values.shape[1] % config.tubelet_size == 0:
+            # Ids address the first slices of a shorter clip, such as an image repeated to one tubelet (OmniMAE).
+            expected = (min(pixel_values.shape[1], config.num_frames), *expected[1:])
         if not any_size and tuple(pixel_values.shape[1:]) != expected:
             raise ValueError(
                 f"pixel_values of shape {tuple(pixel_values.shape)} do not fit the model, which takes (batch, "

@@ -85,6 +85,31 @@ def sample_decoder_mask(config, batch_size: int, generator=None, device=None) ->
     return ~sample(config, batch_size, config.decoder_mask_ratio, generator, _device_of(generator, device))
 
 
+def sample_image_ids(
+    config, batch_size: int, ratio: float, generator: torch.Generator | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Samples the tokens of images in a video model, where an image is one slice (OmniMAE, arXiv 2206.08356).
+
+    Args:
+        config: a `VideoMAEV2Config`.
+        batch_size: number of images B.
+        ratio: fraction of the tokens of the slice that is hidden; all hidden ones are decoded.
+        generator: random generator of the CPU; None is torch's global generator.
+
+    Returns:
+        `visible_ids` and `decoded_ids`, int64 (B, N), both within the first slice.
+
+    Raises:
+        ValueError: the ratio hides no token, or all of them.
+    """
+    _, rows, columns = config.grid_size
+    hidden = int(ratio * rows * columns)
+    if not 0 < hidden < rows * columns:
+        raise ValueError(f"An image mask ratio of {ratio} hides {hidden} of the {rows * columns} tokens of an image.")
+    masked = random_mask(batch_size, rows * columns, ratio, generator)  # (B, rows * columns)
+    return mask_to_ids(~masked, rows * columns - hidden), mask_to_ids(masked, hidden)
+
+
 def _device_of(generator: torch.Generator | None, device: torch.device | str | None) -> torch.device | str:
     if device is not None:
         return device

@@ -182,7 +182,8 @@ class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
                 also takes images (B, C, H, W).
             bool_masked_pos: bool (B, L), True = hidden; the same number in every row.
             visible_ids: int64 (B, N), the visible tokens, instead of a mask. Their number follows from the shape, so
-                that nothing has to be read back from the device.
+                that nothing has to be read back from the device. Without class tokens, a clip may then be shorter than
+                `config.num_frames`: ids address its slices, which take the positions of the first ones.
             interpolate_pos_encoding: accept clips of any size, with positions interpolated from the model's own grid;
                 not together with masks.
             kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
@@ -265,7 +266,9 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
             bool_decoded_pos: bool (B, L), True = reconstructed by the decoder; the same number in every row. By default
                 all masked tokens (`decoder_mask_ratio` 0), or a sampled mask.
             visible_ids, decoded_ids: int64 (B, N), ascending positions, instead of the masks. Their numbers follow from
-                the shapes, so that nothing waits for the device; the collator of this package passes these.
+                the shapes, so that nothing waits for the device; the collator of this package passes these. Without
+                class tokens, a clip may then be shorter than `config.num_frames`, as images of OmniMAE are: its slices
+                take the positions of the first ones, in the encoder and in the decoder.
             generator, seed: random generator, or seed for one, for sampling masks; by default torch's global generator.
             kwargs: `output_hidden_states`, `output_attentions` (of the encoder), `return_dict`.
 
