@@ -101,6 +101,7 @@ def test_classification_metrics_leave_out_what_could_not_be_read():
         "videos": 3,
         "unreadable": 1,
         "top1": pytest.approx(1 / 3),  # no top5 of three classes
+        "majority": pytest.approx(1 / 3),
         "mean_class_accuracy": pytest.approx(1 / 3),
         "macro_f1": pytest.approx(2 / 9),  # class 0: 2/3, predicted twice and right once; the others 0
     }

@@ -8,7 +8,7 @@ from transformers import TrainerControl, TrainerState
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining
 from videomae_hf.evaluation.trivial_predictors import nearest_visible, trivial_loss, trivial_losses
-from videomae_hf.training.trivial_baseline import TrivialBaseline
+from videomae_hf.training.trivial_baseline import ReconstructionBaseline
 
 
 def four_patches(**fields) -> VideoMAEV2ForPreTraining:
@@ -73,7 +73,7 @@ def test_the_log_of_a_pretraining(tmp_path):
     assert steps[0]["trivial"] == pytest.approx((pixels - 1) / pixels, abs=1e-3)
     last = run._step.last_batch
     loss = run.model.eval()(**last).loss.item()
-    assert run.trivial.training_entries(last, loss)["explained"] == pytest.approx(
+    assert run.trivial.training_entries(last, loss, loss)["explained"] == pytest.approx(
         1 - loss / steps[1]["trivial"], abs=1e-3
     )
     evaluated = [entry for entry in run.state.log_history if "eval_loss" in entry][-1]
@@ -110,7 +110,7 @@ def test_runs_of_few_steps_are_not_judged(capsys):
 
 def lines_of(explained: list[float], capsys, start: int = 0, max_steps: int = 100) -> list[int]:
     """The steps at which a run with these entries, one every five steps, prints a line."""
-    baseline, state = TrivialBaseline(four_patches()), TrainerState(max_steps=max_steps, global_step=start)
+    baseline, state = ReconstructionBaseline(four_patches()), TrainerState(max_steps=max_steps, global_step=start)
     baseline.on_train_begin(None, state, TrainerControl())
     lines = []
     for value in explained:

@@ -80,6 +80,13 @@ class MeanAveragePrecision(_LabelsMetric):
         return {"mean_average_precision": float(np.mean(values)) if values else 0.0}
 
 
+class Majority(_ScoresMetric):
+    """Top-1 accuracy of always predicting the most frequent class of these videos: {"majority": ..}."""
+
+    def _compute(self, predictions, references) -> dict[str, float]:
+        return {"majority": float(np.unique(references, return_counts=True)[1].max() / len(references))}
+
+
 class F1(_ScoresMetric):
     """F1 of each class that occurs or is predicted, averaged over these: {"macro_f1": ..}.
 
@@ -169,7 +176,7 @@ def classification_metrics(prediction) -> dict[str, float]:
     `UNREADABLE`; they count only in "unreadable".
     """
     several = np.ndim(prediction.label_ids) == 2
-    metrics = (MeanAveragePrecision, MultiLabelF1) if several else (TopKAccuracy, MeanClassAccuracy, F1)
+    metrics = (MeanAveragePrecision, MultiLabelF1) if several else (TopKAccuracy, Majority, MeanClassAccuracy, F1)
     return _scores(metrics, prediction, labels_of("multi_label_classification" if several else None))
 
 

@@ -452,11 +452,11 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
             pooled = self.videomae.pooled_features(tokens) if self.config.use_cls_token else tokens[:, 0]
         logits = self.classifier(self.dropout(pooled))  # (B, num_labels)
         if self.config.target_mean is not None:
-            mean, std = (logits.new_tensor(v, dtype=torch.float32) for v in self._target_range())
+            mean, std = (logits.new_tensor(v, dtype=torch.float32) for v in self.target_range())
             logits = torch.addcmul(mean, logits.float(), std)
         return logits
 
-    def _target_range(self) -> tuple:
+    def target_range(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of the regression targets; (0,) and (1,) if they are not normalised."""
         config = self.config
         return ((0.0,), (1.0,)) if config.target_mean is None else (config.target_mean, config.target_std)
@@ -495,7 +495,7 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
 
     def _regression_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Mean squared error over the normalised targets that are not NaN."""
-        std = logits.new_tensor(self._target_range()[1])
+        std = logits.new_tensor(self.target_range()[1])
         labels = labels.float().view_as(logits)
         known = labels.isfinite()
         errors = ((logits - labels.where(known, logits)) / std).square()

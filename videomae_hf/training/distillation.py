@@ -198,6 +198,8 @@ class DistillationTrainer(VideoMAETrainer):
         if self.args.overfit_check and not settings.needs_labels:
             raise ValueError("overfit_check needs a loss on labels, but distillation_weight=1 uses none; leave it out.")
         self.teacher, self.settings = teacher, settings
+        self.remove_callback(self.trivial)
+        self.trivial = None  # which knows labels, not the teacher's probabilities
         teacher.to(self.args.device)
         self._agreements = []
 

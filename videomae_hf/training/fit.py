@@ -20,7 +20,7 @@ from .distillation import DistillationTrainer, Teacher
 from .distributed import report
 from .monitoring import Probe, log_reconstructions
 from .overfit_check import check_learning
-from .planning import PaceCallback, fit_batch, plan_lines
+from .planning import DataWaitCallback, PaceCallback, fit_batch, plan_lines
 from .run_checks import check_evaluation
 from .run_record import RunRecord, check_same_run, resume_path
 from .safeguards import check_complete
@@ -70,6 +70,7 @@ def fit(
     )
     log_reconstructions(trainer, run.monitoring.reconstruction_videos)
     trainer.add_callback(PaceCallback(run.clips.num_sample))
+    trainer.add_callback(DataWaitCallback())
     report(args, plan_lines(run, model, train_set))
     if args.overfit_check:
         report(args, check_learning(trainer))

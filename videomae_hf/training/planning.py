@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 from transformers import TrainerCallback
 
+from ..data.shared_work import usable_cores
 from ..data.video_stream import VideoStream
 from ..messages import count
 from ..models.masking import token_counts
@@ -24,6 +25,7 @@ from .memory_estimate import GIB, MemorySettings, estimate_memory
 # Runs with fewer steps get a warning, unless they follow a recipe. Official finetuning takes about this many in each of
 # its 35 to 100 epochs of Kinetics-400 (240,000 videos, 512 per step; v1/FINETUNE.md).
 FEW_STEPS = 500
+_MOST_WAIT, _ENTRIES_OF_WAIT = 0.3, 3  # part of the time that a run may wait for its data, mean of entries of the log
 # Fraction of the GPU memory for tensors; CUDA, its libraries and fragmentation need the rest.
 USABLE = 0.9
 
@@ -227,6 +229,30 @@ class PaceCallback(TrainerCallback):
         rest = f"; the {left:,} steps left take about {duration(left * seconds)}, without evaluation" if left else ""
         tqdm.write(f"pace: {videos:.3g} videos/s{clips}, {seconds:.3g} s/step{rest}")  # above the progress bar
         self._said = True
+
+
+class DataWaitCallback(TrainerCallback):
+    """Prints a line, once, where a run waits for its videos in a large part of its time."""
+
+    def __init__(self) -> None:
+        self._waits: list[float] = []  # of the entries of the log, except the first, which includes the start
+        self._said = False
+
+    def on_log(self, args, state, control, logs: dict | None = None, **kwargs) -> None:
+        if "data_wait" not in (logs or {}) or self._said or not state.is_world_process_zero:
+            return
+        self._waits.append(logs["data_wait"])
+        waits = self._waits[1:][-_ENTRIES_OF_WAIT:]
+        wait = sum(waits) / max(len(waits), 1)
+        if len(waits) == _ENTRIES_OF_WAIT and wait > _MOST_WAIT:
+            self._said = True
+            workers = (
+                f"--dataloader_num_workers (now {args.dataloader_num_workers}; this machine has {usable_cores()} cores)"
+            )
+            tqdm.write(
+                f"data_wait = {wait:.2f}: the run waits for its videos in this part of the time. Raise {workers}, or "
+                f"convert the videos once with `videomae prepare`, whose files are made for fast decoding."
+            )
 
 
 def duration(seconds: float) -> str:

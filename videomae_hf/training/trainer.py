@@ -181,6 +181,9 @@ class VideoMAETrainer(Trainer):
         batches, num_items = super().get_batch_samples(*args, **kwargs)
         self._seconds_waiting += time.perf_counter() - start
         self._step.begin(batches)
+        if self.trivial is not None:
+            for batch in batches:
+                self.trivial.add_trained(batch)
         self._clips_timed += self._step.num_clips
         return batches, num_items
 
@@ -317,7 +320,7 @@ class VideoMAETrainer(Trainer):
         `clips_per_second` counts all processes, and each of the `num_sample` clips of a video. `data_wait` is the
         fraction of time spent waiting for data, `hours_left` the remaining time without evaluation, `bad_videos` the
         number of bad videos, if any. On a GPU, `peak_gpu_memory_gib` is the peak memory of this process's tensors since
-        the start. A pretraining has `trivial` and `explained`, see `TrivialBaseline`.
+        the start. `trivial` and `explained` are those of `TrivialBaseline`.
         """
         seconds = self._seconds_waiting + self._seconds_computing
         if "loss" in logs and self._steps_timed and seconds > 0:
@@ -335,7 +338,8 @@ class VideoMAETrainer(Trainer):
         if "loss" in logs and self.trivial is not None and self._step.losses and self.is_world_process_zero():
             # The Trainer divides each loss by the number of accumulated ones
             loss = self._step.losses[-1].item() * self.current_gradient_accumulation_steps
-            logs.update(self.trivial.training_entries(self._prepare_inputs(self._step.last_batch), loss))
+            batch = self._prepare_inputs(self._step.last_batch)
+            logs.update(self.trivial.training_entries(batch, loss, logs["loss"]))
         if "loss" in logs and self.args.device.type == "cuda":
             logs["peak_gpu_memory_gib"] = round(torch.cuda.max_memory_allocated(self.args.device) / 2**30, 2)
         super().log(logs, *args, **kwargs)
