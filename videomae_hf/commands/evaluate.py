@@ -30,7 +30,8 @@ VERB = Verb(
     groups=("data", "clips", "model", "evaluation"),
     unused=(
         "streaming", "shuffle_buffer", "videos_per_epoch", "class_names", "multi_label", "demo_videos",
-        "train_split_name", "num_sample", "model_size", "model_version", "head_from", "label_mappings",
+        "train_split_name", "num_sample", "model_kind", "model_size", "model_version", "head_from", "label_mappings",
+        "interpolation",
     ),
     trains=False,
 )  # fmt: skip
@@ -40,18 +41,18 @@ def evaluate(run: Run) -> None:
     """Averages the probabilities of num_clips x num_crops views of each video."""
     if not run.model.checkpoint:
         raise ValueError("evaluate needs --checkpoint, the folder or Hub id of a finetuned model.")
-    args, views = run.training, run.evaluation
+    args = run.training
     model, messages = trained_classifier(run.model.checkpoint, **run.config_overrides)
     config, labelled = model.config, not holds_no_label(run)
     videos = scored_videos(run, config, labelled=labelled)
     processor, more = evaluation_processor(run, config)
     report(args, [*messages, *more])
-    transform = EvalTransform(
-        processor, views.num_clips, views.num_crops, config.num_labels, run.clips.frame_template, views.shuffle_frames
-    )
+    num_clips, num_crops = run.views(config.num_frames)
+    shuffled = run.evaluation.shuffle_frames
+    transform = EvalTransform(processor, num_clips, num_crops, config.num_labels, run.clips.frame_template, shuffled)
     collator, scores = ClipCollator(config), metrics_of(config.problem_type)
     trainer = VideoMAETrainer(model=model, args=args, data_collator=collator, compute_metrics=scores)
-    views = f"{count(views.num_clips, 'clip')} x {count(views.num_crops, 'crop')} each"
+    views = f"{count(num_clips, 'clip')} x {count(num_crops, 'crop')} each"
     report(args, [f"{count(len(videos.records), 'video')}, {views}, {count(args.world_size, 'process')}"])
     result = trainer.predict(videos.evaluation_dataset(transform, args), metric_key_prefix="eval")
     metrics = result.metrics if labelled else counts_alone(result.metrics)

@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..data.shared_work import ProcessShare
+from ..data.sources.media import Media
 from ..inference.command_line import add_options, verb_parser
 from ..inference.extractor import DTYPES, FEATURES, LAYOUTS, VIEWS, Extraction, Extractor, device_of, load_encoder
 from ..inference.feature_folder import FeatureWriter
@@ -115,10 +116,10 @@ def open_model(args: argparse.Namespace, share: ProcessShare) -> tuple[Extractor
     return encoder, how
 
 
-def all_inputs(args: argparse.Namespace, share: ProcessShare) -> list[Input]:
+def all_inputs(args: argparse.Namespace, share: ProcessShare, media: Media) -> list[Input]:
     """The videos of all processes, each once."""
     note = say if share.rank == 0 else lambda text: None
-    found = find_inputs(args.inputs, args.data_root, note=note)
+    found = find_inputs(args.inputs, args.data_root, media=media, note=note)
     return list({one.name: one for one in found}.values())
 
 
@@ -162,7 +163,7 @@ def main(arguments: list[str]) -> None:
     args, share = parse_arguments(arguments), ProcessShare.of_environment()
     check_arguments(args, share)
     encoder, how = open_model(args, share)
-    every = all_inputs(args, share)
+    every = all_inputs(args, share, encoder.media)
     writer = FeatureWriter(args.out, encoder.header(how, args.model, args.dtype_out, args.layout), share)
     if share.rank == 0:
         for message in [*encoder.messages, f"features: {how.features}, {encoder.pooling}"]:

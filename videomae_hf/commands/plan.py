@@ -3,7 +3,6 @@
 
 import torch
 
-from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
 from ..settings.recipes import parse_command_line
 from ..training.planning import fit_batch, gpus_of, plan_lines
@@ -19,7 +18,7 @@ Prints batch sizes, schedule and memory of a run on the GPUs that --fit names; t
     videomae plan pretrain v2/pretrain_hybrid_giant --fit 64x80GB
     videomae plan finetune --model_size base --per_device_train_batch_size 16
 
-The options are those of pretrain and finetune. No checkpoint is read: --model_size sets the size of the model.
+The options are those of pretrain and finetune. No checkpoint is read: --model_size and --model_kind set the model.
 """
 _MODELS = {
     "pretrain": (pretrain.VERB, VideoMAEV2ForPreTraining),
@@ -36,10 +35,9 @@ def main(arguments: list[str]) -> None:
         raise ValueError(f"plan takes pretrain or finetune, not {command!r}.")
     verb, model_class = _MODELS[command]
     run = parse_command_line([*options, "--use_cpu", "true"], verb)  # planning needs no GPU
-    args, settings = run.training, run.model
+    args = run.training
     with torch.device("meta"):
-        config = VideoMAEV2Config.from_size(settings.model_size, settings.model_version, **run.config_overrides)
-        model = model_class(config)
+        model = model_class(run.new_config())
     num_gpus = gpus_of(args)[0] if args.fit else 1
     if not args.total_is_given:  # the default is computed for this one process
         args.total_batch_size *= num_gpus

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..data.sources.media import Media
 from ..inference.command_line import add_options, verb_parser
 from ..inference.frame_stream import camera_named
 from ..inference.inputs import Input, find_inputs, is_endless
@@ -109,9 +110,9 @@ def open_results(args: argparse.Namespace, head: Head) -> Results:
     return Results(tables, timeline, segments, args.top_k, args.threshold)
 
 
-def remaining(args: argparse.Namespace, results: Results) -> tuple[Iterable[Input], int | None]:
+def remaining(args: argparse.Namespace, results: Results, media: Media) -> tuple[Iterable[Input], int | None]:
     """The inputs that are not in the files of results yet, and their number; None if they are found one by one."""
-    found = find_inputs(args.inputs, args.data_root, watch=args.watch, note=say)
+    found = find_inputs(args.inputs, args.data_root, watch=args.watch, media=media, note=say)
     files = " and ".join(str(file.path) for file in results.files)
     if args.watch or is_endless(args.inputs):
         if not args.camera and any(file.done for file in results.files):
@@ -157,7 +158,7 @@ def main(arguments: list[str]) -> None:
     options = {name: getattr(args, name) for name in ("device", "dtype", "batch_size", "num_workers")}
     predictor = load(args.model, **options)
     results = open_results(args, predictor.head)
-    inputs, total = remaining(args, results)
+    inputs, total = remaining(args, results, predictor.media)
     for message in predictor.messages:
         say(message)
     worked = failed = 0

@@ -1,11 +1,12 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""`videomae pretrain`: masked pretraining on videos without labels."""
+"""`videomae pretrain`: masked pretraining on videos or images without labels."""
+
+from dataclasses import replace
 
 from ..checkpoints.opening import open_checkpoint
-from ..data.clips import PretrainTransform
+from ..data.clips import pretrain_transform
 from ..data.video_dataset import ClipCollator
 from ..data.videos import clip_sampler, evaluation_videos, training_videos
-from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining
 from ..settings.recipes import Verb
 from ..settings.run import Run
@@ -17,13 +18,14 @@ from ..training.session import execute
 
 VERB = Verb(
     "pretrain",
-    "Pretrains VideoMAE V1 or V2 on videos without labels.",
+    "Pretrains VideoMAE V1 or V2 on videos, or MAE on images, without labels.",
     (
         "pretrain --train_data videos/ --model_size small --base_learning_rate 1.5e-4",
         "pretrain v2/pretrain_hybrid_giant --smoke_test true",
         "pretrain --train_data 'shards/*.tar' --checkpoint MCG-NJU/videomae-base --num_train_epochs 50",
+        "pretrain --train_data images/ --model_kind mae --base_learning_rate 1.5e-4",
     ),
-    groups=("data", "clips", "model", "monitoring"),
+    groups=("data", "clips", "model", "pretraining", "monitoring"),
     unused=(
         "multi_label",
         "unlabelled",
@@ -43,25 +45,23 @@ def pretrain(run: Run) -> None:
     model = prepare(pretraining_model(run), run)
     config, videos = model.config, training_videos(run, labelled=False)
     samplers = videos.samplers(run.clips, config)
-    train_set = videos.dataset(PretrainTransform(config, samplers, run.clips.num_sample), run)
+    train_set = videos.dataset(pretrain_transform(run, config, samplers), run)
     report(args, videos.describe(samplers, args, labelled=False))
     evaluated, eval_set = evaluation_videos(run, labelled=False), None
     if evaluated is not None:
         report(args, evaluated.messages + videos.overlap(evaluated))
-        transform = PretrainTransform(config, clip_sampler(run.clips, config))
+        transform = replace(pretrain_transform(run, config, clip_sampler(run.clips, config)), num_sample=1)
         eval_set = evaluated.evaluation_dataset(transform, args, replace_bad=True)
     fit(run, model, train_set, eval_set, ClipCollator(config), probe=make_probe(run, config))
 
 
 def pretraining_model(run: Run) -> VideoMAEV2ForPreTraining:
     """The model that a pretraining starts from."""
-    settings = run.model
-    if settings.checkpoint:
-        model, messages = open_checkpoint(settings.checkpoint, VideoMAEV2ForPreTraining, **run.config_overrides)
+    if run.model.checkpoint:
+        model, messages = open_checkpoint(run.model.checkpoint, VideoMAEV2ForPreTraining, **run.config_overrides)
         report(run.training, messages)
         return model
-    config = VideoMAEV2Config.from_size(settings.model_size, settings.model_version, **run.config_overrides)
-    return VideoMAEV2ForPreTraining(config)
+    return VideoMAEV2ForPreTraining(run.new_config())
 
 
 def main(arguments: list[str]) -> None:

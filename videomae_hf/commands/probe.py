@@ -54,8 +54,9 @@ VERB = Verb(
     ),
     groups=("data", "clips", "model", "evaluation", "probing"),
     unused=(
-        "streaming", "shuffle_buffer", "videos_per_epoch", "unlabelled", "demo_videos", "num_sample", "model_size",
-        "model_version", "head_from", "label_mappings", "shuffle_frames",
+        "streaming", "shuffle_buffer", "videos_per_epoch", "unlabelled", "demo_videos", "num_sample", "model_kind",
+        "model_size", "model_version", "head_from", "label_mappings", "shuffle_frames",
+        "interpolation",
     ),
     trains=False,
     training=("num_train_epochs", "total_batch_size", "per_device_train_batch_size"),

@@ -19,9 +19,9 @@ from tqdm import tqdm
 from ..data.preparation.scan_report import BAD, ScannedVideo, summarize, write_report
 from ..data.preparation.worker_processes import run_isolated
 from ..data.shared_work import ProcessShare, SharedWork, usable_cores
-from ..data.sources.folders_and_lists import read_samples
+from ..data.sources.folders_and_lists import Reading, read_samples
 from ..data.sources.list_editing import edit_list, list_every_video
-from ..data.sources.lists import VIDEO_SUFFIXES
+from ..data.sources.media import IMAGES, VIDEOS, Media
 from ..data.sources.records import VideoRecord, VideoRecords
 from ..evaluation.features import content_state
 from ..models.frame_files import damaged_file_errors, image_paths, open_image, reader_of, upright
@@ -33,7 +33,8 @@ from ..text_files import write_csv, write_text
 DESCRIPTION = """\
 Decodes every frame of every video, writes a report (csv) and prints a summary.
 
-PATH is a video, a folder (searched at any depth) or a list in any format that training accepts. Verdicts:
+PATH is a video, a folder (searched at any depth) or a list in any format that training accepts. A folder of images is
+a video; with --images each image is one of its own, as for models of images. Verdicts:
 
   ok       all frames can be decoded
   warning  all frames can be decoded, but something is unusual: a frame count that differs from the
@@ -52,6 +53,7 @@ torchrun or srun divide the videos; the one that finishes last writes the report
 
   videomae scan my_videos --fix_list good.csv
   videomae scan train.csv --root /data --fix_list train_good.csv --report train_scan.csv
+  videomae scan my_images --images --fix_list good.csv
   videomae scan my_videos --json | jq -r 'select(.verdict == "error") | .path'
 """
 
@@ -272,7 +274,7 @@ def scan_files(
 # ------------------------------------------------------------------------------------------------------------- lists
 
 
-def find_videos(sources: list[str], root: str | None = None) -> list[str]:
+def find_videos(sources: list[str], root: str | None = None, media: Media = VIDEOS) -> list[str]:
     """The videos of files, folders and lists, each video once.
 
     Raises:
@@ -283,33 +285,36 @@ def find_videos(sources: list[str], root: str | None = None) -> list[str]:
         if _is_video(source):
             paths.append(str(Path(source).expanduser()))
             continue
-        paths += [sample.path for sample in _samples_of(source, root)]
+        paths += [sample.path for sample in _samples_of(source, root, media)]
     return list(dict.fromkeys(paths))
 
 
-def _samples_of(source: str, root: str | None) -> Sequence[VideoRecord]:
+def _samples_of(source: str, root: str | None, media: Media) -> Sequence[VideoRecord]:
     """The videos of a folder or a list; notes about files left out are printed to standard error."""
     if _is_list(source):
-        listed = list_every_video(Path(source).expanduser(), Path(root).expanduser() if root else None)
+        listed = list_every_video(Path(source).expanduser(), Path(root).expanduser() if root else None, media)
         samples = VideoRecords((found.sample for found in listed.found), listed.notes)
         if not len(samples):
             raise ValueError(f"{source} holds no videos.")
     else:
-        samples, _ = read_samples(source, labelled=False)
+        samples, _ = read_samples(source, reading=Reading(labelled=False, media=media))
     for message in samples.messages:
         print(message, file=sys.stderr)
     return samples
 
 
 def _is_video(source: str) -> bool:
-    return Path(source).suffix.lower() in VIDEO_SUFFIXES and not Path(source).expanduser().is_dir()
+    """Whether a source is one file, a video or an image, rather than a folder or a list."""
+    return Path(source).suffix.lower() in IMAGES.suffixes and not Path(source).expanduser().is_dir()
 
 
 def _is_list(source: str) -> bool:
     return not _is_video(source) and Path(source).expanduser().is_file()
 
 
-def write_fix_list(destination: Path, sources: list[str], root: str | None, videos: list[ScannedVideo]) -> str:
+def write_fix_list(
+    destination: Path, sources: list[str], root: str | None, videos: list[ScannedVideo], media: Media = VIDEOS
+) -> str:
     """Writes a list without the bad videos, for `read_samples`; returns a line about it.
 
     The remaining lines of a list are unchanged. Folders and files are written as `path,label`, with the class folder as
@@ -317,21 +322,21 @@ def write_fix_list(destination: Path, sources: list[str], root: str | None, vide
     """
     bad = {video.path for video in videos if video.verdict in BAD}
     if _is_list(sources[0]):
-        return _filter_list(destination, Path(sources[0]).expanduser(), root, bad)
+        return _filter_list(destination, Path(sources[0]).expanduser(), root, bad, media)
     rows = []
     for source in sources:
-        for path in find_videos([source]):
+        for path in find_videos([source], media=media):
             below = Path(path).relative_to(Path(source).expanduser()).parts
             rows.append([os.path.abspath(path), below[0] if len(below) > 1 else None])
-    good = [row for row, path in zip(rows, find_videos(sources)) if path not in bad]
+    good = [row for row, path in zip(rows, find_videos(sources, media=media)) if path not in bad]
     labelled = all(label is not None for _, label in rows)
     write_csv(destination, [["path", "label"], *good] if labelled else [["path"], *([path] for path, _ in good)])
     return f"{len(good)} of {len(rows)} videos in {destination}, {'with' if labelled else 'without'} labels."
 
 
-def _filter_list(destination: Path, source: Path, root: str | None, bad: set[str]) -> str:
+def _filter_list(destination: Path, source: Path, root: str | None, bad: set[str], media: Media) -> str:
     base = Path(root).expanduser() if root else source.parent
-    listed = list_every_video(source, base)
+    listed = list_every_video(source, base, media)
     text = edit_list(source, listed, lambda sample: None if sample.path in bad else sample.path)
     write_text(destination, text)
     dropped = sum(found.sample.path in bad for found in listed.found)
@@ -353,6 +358,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--report", type=Path, metavar="CSV", help="default: videomae_scan.csv; none with --json")
     parser.add_argument("--fix_list", type=Path, metavar="OUT", help="write a list without partial and error videos")
     parser.add_argument("--root", help="folder that relative paths in lists refer to; default: that of the list")
+    parser.add_argument(
+        "--images", action="store_true", help="each image is a sample, rather than each folder of images"
+    )
     parser.add_argument("--json", action="store_true", help="print one line of JSON per video, in order of completion")
     parser.add_argument("--workers", type=int, help="processes; default: one per core")
     parser.add_argument("--max_pixels", type=int, default=MAX_PIXELS, help="limit per frame; default: %(default)s")
@@ -442,7 +450,8 @@ def _report(args: argparse.Namespace, videos: list[ScannedVideo]) -> None:
 def main(arguments: list[str]) -> None:
     """`videomae scan`."""
     args, share = parse_arguments(arguments), ProcessShare.of_environment()
-    paths = find_videos(args.paths, args.root)
+    media = IMAGES if args.images else VIDEOS
+    paths = find_videos(args.paths, args.root, media)
     text_to = sys.stderr if args.json else sys.stdout
     base = args.report or args.fix_list
     if base is None and share.size > 1:
@@ -468,7 +477,7 @@ def main(arguments: list[str]) -> None:
     videos = [done.get(path) or ScannedVideo(path, "error", "scanned by no process") for path in listed]
     _report(args, videos)
     if args.fix_list:
-        print(write_fix_list(args.fix_list, args.paths, args.root, videos), file=text_to)
+        print(write_fix_list(args.fix_list, args.paths, args.root, videos, media), file=text_to)
     elif any(video.verdict in BAD for video in videos):
         print("Next: --fix_list good.csv writes a list without the bad videos.", file=text_to)
     if work is not None:

@@ -15,6 +15,7 @@ from ..data.sources.folders import list_folder
 from ..data.sources.list_columns import column_key, find_roles
 from ..data.sources.list_editing import edit_list, list_every_video
 from ..data.sources.list_records import Listed, ListOptions, ReadList, read_list
+from ..data.sources.media import IMAGES, VIDEOS
 from ..data.splitting import balance_table, divide, groups_by_pattern, joined_groups
 from ..inference.loading import default_workers
 from ..messages import count, did_you_mean, named_error, say
@@ -73,6 +74,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--copies", choices=("together", "ignore"), default="together",
                         help="copies of a video are found and kept in one part, or not searched for")  # fmt: skip
+    parser.add_argument("--images", action="store_true", help="the samples of a folder are its images")
     parser.add_argument("--multi_label", action="store_true", help="a video may have any number of labels")
     parser.add_argument("--no_labels", action="store_true", help="divide without regard to labels, as for regression")
     parser.add_argument("--data_root", type=Path, help="folder that relative paths in the list refer to [its own]")
@@ -102,16 +104,16 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def read_source(args: argparse.Namespace) -> Source:
     """The videos and their labels."""
-    path = args.videos.expanduser()
+    path, media = args.videos.expanduser(), IMAGES if args.images else VIDEOS
     if path.is_dir():
         if args.group_column or args.multi_label or args.no_labels:
             raise ValueError(f"{path} is a folder of class folders, without columns; give a list, or --group_pattern.")
-        found, notes = list_folder(path, labelled=True)
+        found, notes = list_folder(path, labelled=True, media=media)
         say(*notes)
         return Source(path, found, [tuple(one.labels) for one in found])
     if not path.is_file():
         raise FileNotFoundError(f"No folder or list of videos at {path}.")
-    listed = list_every_video(path, args.data_root)
+    listed = list_every_video(path, args.data_root, media)
     if not listed.found:
         raise ValueError(f"{path} holds no video.")
     split = next((name for name in columns_of(listed) if column_key(name) in ("split", "subset", "partition")), None)

@@ -137,7 +137,7 @@ def write_pictures(args: argparse.Namespace, viewer: Viewer) -> tuple[int, int]:
     viewer.check_choices(args.layer, args.head, args.label)
     args.output_dir.mkdir(parents=True, exist_ok=True)
     stems, failed = set(), 0
-    inputs = list(find_inputs(args.inputs, args.data_root, note=say))
+    inputs = list(find_inputs(args.inputs, args.data_root, media=viewer.media, note=say))
     for one in tqdm(inputs, unit="video", disable=None):
         try:
             clip, fps = viewer.clip(one)
@@ -157,7 +157,8 @@ def write_embedding(args: argparse.Namespace, viewer: Viewer) -> tuple[int, int]
     args.embedding.parent.mkdir(parents=True, exist_ok=True)
     videos, failed = [], 0
     several = len(args.inputs) > 1
-    found = [pair for one in args.inputs for pair in labelled_inputs(one, args.data_root, is_class=several)]
+    options = {"is_class": several, "media": viewer.media}
+    found = [pair for one in args.inputs for pair in labelled_inputs(one, args.data_root, **options)]
     for video in tqdm(encode_videos(viewer, found, args.num_workers), total=len(found), unit="video", disable=None):
         if isinstance(video, MappedVideo):
             videos.append(video)

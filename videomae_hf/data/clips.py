@@ -23,12 +23,15 @@ from ..models.video_decoding import MAX_PIXELS, VideoInfo, check_template, read_
 from ..settings.run import Run
 from .augmentation.rand_augment import RandAugment, apply_operations
 from .augmentation.transforms import (
+    MAE_CROP_SCALE,
     Box,
     adjust_colors,
+    check_crops,
+    cropped,
     multi_scale_box,
     random_float,
     random_resized_box,
-    resized_crop,
+    resized,
     sample_color_jitter,
 )
 from .sources.records import VideoRecord
@@ -119,17 +122,26 @@ class ClipSampler:
 
 @dataclass
 class PretrainTransform:
-    """The transform of pretraining: a multi-scale crop without flip, and masks as token ids.
+    """The transform of pretraining: a crop, and masks as token ids.
 
     Args:
         config: configuration of the model.
         sampling: a clip sampler, or one for each source of the records.
         num_sample: number of views per clip; V2's recipes use 4.
+        crop_scale: smallest and largest area of a random resized crop (MAE); None is a multi-scale crop (VideoMAE).
+        flip: flip half of the clips horizontally.
+        interpolation: `"bilinear"` or `"bicubic"`, for random resized crops.
     """
 
     config: VideoMAEV2Config
     sampling: ClipSampler | Sequence[ClipSampler]
     num_sample: int = 1
+    crop_scale: tuple[float, float] | None = None
+    flip: bool = False
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        check_crops(self.crop_scale or MAE_CROP_SCALE, (3 / 4, 4 / 3), self.interpolation)
 
     def __call__(self, sample: VideoRecord, generator: torch.Generator) -> dict | list[dict]:
         views = _Views(self.num_sample, lambda height, width: self._sample_view(height, width, generator))
@@ -139,16 +151,22 @@ class PretrainTransform:
     def _sample_view(self, height: int, width: int, generator: torch.Generator) -> "_View":
         """Samples a view of frames of this size: its crop box and its masks."""
         size = self.config.image_hw
-        box = multi_scale_box(height, width, size, generator)
+        if self.crop_scale is None:
+            box = multi_scale_box(height, width, size, generator)
+        else:
+            box = random_resized_box(height, width, generator, self.crop_scale)
+        flip = self.flip and random_float(0, 1, generator) < 0.5
         masked, decoded = sample_masks(self.config, 1, generator)
         num_visible, num_decoded = token_counts(self.config)
         ids = {"visible_ids": mask_to_ids(~masked, num_visible)[0], "decoded_ids": mask_to_ids(decoded, num_decoded)[0]}
-        return _View(box, size, more=ids)
+        return _View(box, size, flip=flip, interpolation=self.interpolation, more=ids)
 
 
 @dataclass
 class FinetuneTransform:
     """The transform of finetuning, in the official order: RandAugment on whole frames, random resized crop, flip.
+
+    For images it is that of MAE (timm): random resized crop, flip, and RandAugment of the crop.
 
     Random erasing and mixing follow, but need normalised clips; the collator applies them with the `seed` of each item.
 
@@ -163,6 +181,8 @@ class FinetuneTransform:
         grayscale: probability that a clip is converted to grayscale; not in the official code.
         num_sample: number of views per clip; the official recipes use 2.
         antialias: antialias crops that are downscaled; the official code does not.
+        crop_ratio: smallest and largest width / height of the crop.
+        interpolation: `"bilinear"` or `"bicubic"`.
     """
 
     config: VideoMAEV2Config
@@ -174,8 +194,11 @@ class FinetuneTransform:
     grayscale: float = 0.0
     num_sample: int = 1
     antialias: bool = True
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
+        check_crops(self.crop_scale, self.crop_ratio, self.interpolation)
         self._augment = RandAugment.from_string(self.rand_augment) if self.rand_augment else None
 
     def __call__(self, sample: VideoRecord, generator: torch.Generator) -> dict | list[dict]:
@@ -196,7 +219,7 @@ class FinetuneTransform:
     def _sample_view(self, height: int, width: int, generator: torch.Generator) -> "_View":
         """Samples all random parameters of a view of frames of this size."""
         operations = self._augment.sample_operations(generator) if self._augment is not None else []
-        box = random_resized_box(height, width, generator, self.crop_scale)
+        box = random_resized_box(height, width, generator, self.crop_scale, self.crop_ratio)
         flip = self.horizontal_flip and random_float(0, 1, generator) < 0.5
         colors, amount = [], self.color_jitter
         if amount > 0:
@@ -204,7 +227,17 @@ class FinetuneTransform:
         if self.grayscale > 0 and random_float(0, 1, generator) < self.grayscale:
             colors.append(("saturation", 0.0))
         seed = int(torch.randint(2**62, (), generator=generator))
-        return _View(box, self.config.image_hw, operations, flip, colors, self.antialias, {"seed": seed})
+        return _View(
+            box,
+            self.config.image_hw,
+            operations,
+            flip=flip,
+            colors=colors,
+            antialias=self.antialias,
+            interpolation=self.interpolation,
+            crop_first=self.config.num_frames == 1,
+            more={"seed": seed},
+        )
 
 
 @dataclass
@@ -217,13 +250,20 @@ class _View:
     flip: bool = False
     colors: Sequence[tuple[str, float]] = ()
     antialias: bool = True
+    interpolation: str = "bilinear"
+    crop_first: bool = False  # before the operations
     more: dict = field(default_factory=dict)  # other entries of its item
 
     def __call__(self, frames: torch.Tensor) -> torch.Tensor:
         """uint8 (n, C, H, W) -> (n, C, *size)"""
-        frames = apply_operations(frames, self.operations)
-        frames = resized_crop(frames, *self.box, self.size, antialias=self.antialias)
-        return adjust_colors(frames.flip(-1) if self.flip else frames, self.colors)
+        if not self.crop_first:
+            frames = apply_operations(frames, self.operations)
+        frames = cropped(frames, *self.box)
+        frames = resized(frames, self.size, antialias=self.antialias, interpolation=self.interpolation)
+        frames = frames.flip(-1) if self.flip else frames
+        if self.crop_first:
+            frames = apply_operations(frames, self.operations)
+        return adjust_colors(frames, self.colors)
 
 
 class _Views:
@@ -273,6 +313,27 @@ def sampling_of(sample: VideoRecord, sampling: ClipSampler | Sequence[ClipSample
     return sampling if isinstance(sampling, ClipSampler) else sampling[sample.source]
 
 
+def pretrain_transform(
+    run: Run, config: VideoMAEV2Config, sampling: ClipSampler | Sequence[ClipSampler]
+) -> PretrainTransform:
+    """The transform of pretraining with the settings of a run; by default the crops are V1's for videos, MAE's for
+    images."""
+    settings, of_images = run.pretraining, config.num_frames == 1
+    return PretrainTransform(
+        config,
+        sampling,
+        run.clips.num_sample,
+        crop_scale=tuple(settings.pretrain_crop_scale) or (MAE_CROP_SCALE if of_images else None),
+        flip=of_images if settings.pretrain_flip is None else settings.pretrain_flip,
+        interpolation=interpolation_of(run, config),
+    )
+
+
+def interpolation_of(run: Run, config: VideoMAEV2Config) -> str:
+    """How training crops are resized: as set, or bicubic for images (MAE), and bilinear for videos (VideoMAE)."""
+    return run.clips.interpolation or ("bicubic" if config.num_frames == 1 else "bilinear")
+
+
 def finetune_transform(run: Run, config: VideoMAEV2Config, samplers: Sequence["ClipSampler"]) -> "FinetuneTransform":
     """The transform of finetuning with the settings of a run."""
     settings = run.augmentation
@@ -286,4 +347,6 @@ def finetune_transform(run: Run, config: VideoMAEV2Config, samplers: Sequence["C
         grayscale=settings.grayscale,
         num_sample=run.clips.num_sample,
         antialias=run.clips.antialias is not False,
+        crop_ratio=tuple(settings.crop_ratio),
+        interpolation=interpolation_of(run, config),
     )

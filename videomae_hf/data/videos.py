@@ -21,6 +21,7 @@ from .clips import ClipSampler
 from .sources.folders_and_lists import EVALUATION, Reading, holds_any_label, read_sources
 from .sources.hub_datasets import HubSplit, StreamedRows, read_rows, stream_rows, stream_shards
 from .sources.label_merging import read_mappings
+from .sources.media import IMAGES, VIDEOS, Media
 from .sources.records import VideoRecord
 from .sources.synthetic import synthesise_dataset
 from .sources.tar_shards import is_shards, read_shards
@@ -41,12 +42,14 @@ class VideoSource:
         classes: names of the classes, or of the targets in regression; [] without labels.
         overrides: for each source, the clip settings that differ from those of the run.
         weights: for each source, how often an epoch has each of its videos; None is once.
+        notes: messages about the settings that the videos are read with.
     """
 
     records: Sequence[VideoRecord] | StreamedRows
     classes: list[str]
     overrides: list[dict] = field(default_factory=lambda: [{}])
     weights: list[float] | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def is_stream(self) -> bool:
@@ -56,7 +59,7 @@ class VideoSource:
     @property
     def messages(self) -> list[str]:
         """Messages about how the videos were read, and about videos that were left out."""
-        return self.records.messages
+        return [*self.notes, *self.records.messages]
 
     def samplers(self, clips: ClipSettings, config: VideoMAEV2Config) -> list[ClipSampler]:
         """A clip sampler for each source, for a model of this configuration."""
@@ -117,8 +120,12 @@ def training_videos(run: Run, *, labelled: bool = True) -> VideoSource:
         raise ValueError("dataset_name and train_data are both set; keep one.")
     if not data.dataset_name:
         _require(data, "train_data", data.train_data, data.demo_videos, seed=0)
-    reading = _reading(data, (data.train_split_name,), labelled=labelled)
-    return open_videos(data.train_data, reading, data, problem_type=run.problem_type, classes=stated_classes(run))
+    media = media_of(run)
+    reading = _reading(data, (data.train_split_name,), media, labelled=labelled)
+    videos = open_videos(data.train_data, reading, data, problem_type=run.problem_type, classes=stated_classes(run))
+    if media.images:
+        videos.notes = _unused_sampling(run, videos.overrides)
+    return videos
 
 
 def evaluation_videos(
@@ -136,7 +143,8 @@ def evaluation_videos(
     if data.eval_data and data.dataset_name and data.eval_split_name:
         raise ValueError("eval_split_name of dataset_name and eval_data are both set; keep one.")
     split = (data.eval_split_name,) if data.eval_split_name else EVALUATION
-    reading = _reading(data, split, labelled=labelled, multi_label=problem_type == MULTI_LABEL)
+    several = problem_type == MULTI_LABEL
+    reading = _reading(data, split, media_of(run), labelled=labelled, multi_label=several)
     if data.dataset_name and data.eval_split_name:
         return open_videos(None, reading, data, problem_type=problem_type, classes=classes)
     # A list with all splits need not be set as eval_data too.
@@ -154,7 +162,30 @@ def evaluation_videos(
 def labelled_videos(run: Run, source: str, split: tuple[str, ...], classes: list[str] | None = None) -> VideoSource:
     """Opens videos with one label each, such as those of a probe."""
     data = dataclasses.replace(run.data, dataset_name=None, streaming=False, multi_label=False)
-    return open_videos(source, _reading(data, split), data, classes=classes)
+    return open_videos(source, _reading(data, split, media_of(run)), data, classes=classes)
+
+
+def media_of(run: Run) -> Media:
+    """What the samples of a run are: images as well as videos, if its model has a single frame.
+
+    Raises:
+        ValueError: `frame_template` is set, which is for folders of images as videos.
+    """
+    if not run.of_images:
+        return VIDEOS
+    if run.clips.frame_template is not None:
+        raise ValueError(
+            f"frame_template={run.clips.frame_template} is for folders of images as videos, but the model reads single "
+            f"images; leave it out."
+        )
+    return IMAGES
+
+
+def _unused_sampling(run: Run, overrides: Sequence[dict]) -> list[str]:
+    """A note about settings of the frames of a clip, which an image does not have."""
+    names = ("frame_sampling", "sampling_rate", "fps", "short_video", "official_sampling")
+    given = [name for name in names if name in run.given or any(name in one for one in overrides)]
+    return [f"a clip is one image, so that {', '.join(given)} of frames in time has no effect"] if given else []
 
 
 def open_videos(
@@ -201,6 +232,7 @@ def _hub_videos(reading: Reading, data: DataSettings, classes: list[str] | None)
         video_column=data.video_column_name,
         label_column=data.label_column_name,
         options={"config_name": data.dataset_config_name, "data_dir": data.dataset_dir},
+        media=reading.media,
     )
     if data.streaming and split.split == data.train_split_name:
         rows = stream_rows(split, classes, data.videos_per_epoch)
@@ -213,9 +245,10 @@ def _shards(source: str, reading: Reading, data: DataSettings, classes: list[str
     if reading.multi_label and reading.labelled:
         raise ValueError(f"multi_label needs a list or a data set, but {source} names tar shards.")
     if data.streaming:
-        rows = stream_shards(source, classes, labelled=reading.labelled, num_videos=data.videos_per_epoch)
+        options = {"labelled": reading.labelled, "num_videos": data.videos_per_epoch, "media": reading.media}
+        rows = stream_shards(source, classes, **options)
         return VideoSource(rows, rows.class_names)
-    return VideoSource(*read_shards(source, classes, labelled=reading.labelled))
+    return VideoSource(*read_shards(source, classes, labelled=reading.labelled, media=reading.media))
 
 
 def _one_list(source, data: DataSettings) -> str:
@@ -234,7 +267,7 @@ def holds_no_label(run: Run) -> bool:
         return False
     if data.eval_data.startswith(HUB_URL):
         return False
-    return not holds_any_label(data.eval_data, _reading(data, EVALUATION))
+    return not holds_any_label(data.eval_data, _reading(data, EVALUATION, media_of(run)))
 
 
 def stated_classes(run: Run) -> list[str] | None:
@@ -245,11 +278,17 @@ def stated_classes(run: Run) -> list[str] | None:
 
 
 def _reading(
-    data: DataSettings, split: tuple[str, ...], *, labelled: bool = True, multi_label: bool | None = None
+    data: DataSettings,
+    split: tuple[str, ...],
+    media: Media,
+    *,
+    labelled: bool = True,
+    multi_label: bool | None = None,
 ) -> Reading:
     """The options for reading folders and lists."""
     several = (data.multi_label if multi_label is None else multi_label) and labelled
-    return Reading(data.data_root, labelled, several, split, data.video_column_name, data.label_column_name)
+    columns = (data.video_column_name, data.label_column_name)
+    return Reading(data.data_root, labelled, several, split, *columns, media)
 
 
 def _require(data: DataSettings, which: str, source, videos_per_class: int, seed: int) -> None:

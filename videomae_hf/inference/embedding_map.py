@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from ..data.sources.folders_and_lists import Reading, holds_any_label, read_samples
+from ..data.sources.media import VIDEOS, Media
 from ..evaluation.few_shot import embeddings, head_norm_of
 from ..evaluation.reconstruction import to_unit_range
 from ..messages import count, printable
@@ -56,7 +57,7 @@ class Projection(NamedTuple):
 
 
 def labelled_inputs(
-    source: str, data_root: str | None = None, *, is_class: bool = False
+    source: str, data_root: str | None = None, *, is_class: bool = False, media: Media = VIDEOS
 ) -> Iterator[tuple[Input, str | None]]:
     """The videos of a folder or list with their labels: in a folder, the names of the folders that they lie in.
 
@@ -64,19 +65,20 @@ def labelled_inputs(
         source: a folder, a list, or anything else that `find_inputs` takes.
         data_root: folder that relative paths in lists refer to; by default that of the list.
         is_class: whether the name of the folder itself is a label, of the videos that lie directly in it.
+        media: see `find_inputs`.
 
     Raises:
         FileNotFoundError, ValueError: as in `find_inputs`.
     """
     folder = Path(source).expanduser()
-    reading = Reading(root=data_root)
+    reading = Reading(root=data_root, media=media)
     is_list = folder.is_file() and not is_video_file(folder)
     if is_list and holds_any_label(folder, reading):
         records, classes = read_samples(folder, reading=reading)
         for record in records:
             yield Input(record.name, record.video()), classes[record.label]
         return
-    for one in find_inputs([source], data_root):
+    for one in find_inputs([source], data_root, media=media):
         place = Path(one.name).parent
         yield one, place.name if folder.is_dir() and (is_class or place != folder) else None
 

@@ -270,7 +270,7 @@ class Extractor(ModelRunner):
             `Features` for each video; for one that cannot be read, with `error` set.
         """
         waiting = {}  # by the identity of the input, which exists while its rows come
-        for one, rows in self._rows(inputs_of(videos), Extraction(**how)):
+        for one, rows in self._rows(inputs_of(videos, self.media), Extraction(**how)):
             if isinstance(rows, _Rows):
                 waiting.setdefault(id(one), []).append(rows)
                 continue

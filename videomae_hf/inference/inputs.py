@@ -19,8 +19,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from ..data.sources.folders_and_lists import read_samples
-from ..data.sources.lists import VIDEO_SUFFIXES
+from ..data.sources.folders_and_lists import Reading, read_samples
+from ..data.sources.media import VIDEO_SUFFIXES, VIDEOS, Media
 from ..models.frame_files import ARRAY_SUFFIXES, IMAGE_SUFFIXES, first_bytes
 from ..models.video_sources import URL_SCHEMES, VideoSource, source_name
 from .frame_stream import Camera, camera_named
@@ -81,6 +81,7 @@ def find_inputs(
     *,
     watch: bool = False,
     first_number: int = 0,
+    media: Media = VIDEOS,
     note: Callable[[str], None] = logger.warning,
 ) -> Iterator[Input]:
     """Yields the videos of all sources, in their order; each is looked at only when its turn comes.
@@ -92,6 +93,7 @@ def find_inputs(
         data_root: folder that relative paths in lists refer to; by default that of the list.
         watch: then waits for new videos in the folders among the sources, until interrupted.
         first_number: number of the first source, in the names of arrays.
+        media: what is found in folders and lists: videos, or images as well, each of its own.
         note: is called with remarks about files that are left out.
 
     Raises:
@@ -104,18 +106,18 @@ def find_inputs(
         raise ValueError("watch needs a folder among the inputs, in which new videos appear.")
     for number, source in enumerate(sources, first_number):
         if not (watch and source in folders):
-            yield from _videos_of(source, number, data_root, note)
+            yield from _videos_of(source, number, Reading(root=data_root, labelled=False, media=media), note)
     if watch:
-        yield from watch_folders(folders)
+        yield from watch_folders(folders, media=media)
 
 
-def inputs_of(videos: Iterable[Any]) -> Iterator[Input]:
+def inputs_of(videos: Iterable[Any], media: Media = VIDEOS) -> Iterator[Input]:
     """The videos of inputs, or of sources as in `find_inputs`, each of which is looked at when its turn comes."""
     for number, video in enumerate([videos] if isinstance(videos, str | Path | bytes) else videos):
         if isinstance(video, Input):
             yield video
         else:
-            yield from find_inputs([video], first_number=number)
+            yield from find_inputs([video], first_number=number, media=media)
 
 
 def is_endless(sources: Iterable[Any]) -> bool:
@@ -123,7 +125,7 @@ def is_endless(sources: Iterable[Any]) -> bool:
     return any(isinstance(source, str) and (source == STDIN or camera_named(source)) for source in sources)
 
 
-def _videos_of(source: Any, number: int, data_root: str | None, note: Callable[[str], None]) -> Iterator[Input]:
+def _videos_of(source: Any, number: int, reading: Reading, note: Callable[[str], None]) -> Iterator[Input]:
     if isinstance(source, str) and source == STDIN:
         # Unbuffered: if the program ends while a thread waits for a line, the lock of a buffer would crash it.
         yield from _on_stdin(io.FileIO(sys.stdin.fileno(), closefd=False))
@@ -132,19 +134,20 @@ def _videos_of(source: Any, number: int, data_root: str | None, note: Callable[[
     elif "://" in str(source) and not os.path.exists(source):
         raise ValueError(f"{source}: only files and http(s) addresses can be read.")
     else:
-        yield from _on_disk(Path(source).expanduser(), data_root, note)
+        yield from _on_disk(Path(source).expanduser(), reading, note)
 
 
-def _on_disk(path: Path, data_root: str | None, note: Callable[[str], None]) -> Iterator[Input]:
+def _on_disk(path: Path, reading: Reading, note: Callable[[str], None]) -> Iterator[Input]:
     """The videos of a file, a list or a folder."""
     is_folder = path.is_dir()
-    if (is_folder and _is_folder_of_images(path)) or (not is_folder and is_video_file(path)):
+    is_clip = is_folder and not reading.media.images and _is_folder_of_images(path)
+    if is_clip or (not is_folder and is_video_file(path)):
         yield Input(str(path), str(path), path.name)
         return
-    records, _ = read_samples(path, root=data_root, labelled=False)
+    records, _ = read_samples(path, reading=reading)
     for message in records.messages:
         note(message)
-    order, root = range(len(records)), path if is_folder else data_root or path.parent
+    order, root = range(len(records)), path if is_folder else reading.root or path.parent
     if is_folder:
         order = sorted(order, key=lambda index: _natural(records[index].path))
     for index in order:
@@ -192,7 +195,11 @@ def _on_stdin(lines: BinaryIO) -> Iterator[Input]:
 
 
 def watch_folders(
-    folders: Iterable[str | Path], interval: float = 0.5, *, sleep: Callable[[float], None] = time.sleep
+    folders: Iterable[str | Path],
+    interval: float = 0.5,
+    *,
+    media: Media = VIDEOS,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Input]:
     """Yields each video that is in the folders or appears there, once it is complete; does not end.
 
@@ -202,11 +209,14 @@ def watch_folders(
     Args:
         folders: the folders, searched at any depth.
         interval: seconds between two looks.
+        media: the files that are waited for.
         sleep: waits; replaced in tests.
     """
     folders, seen, waiting = list(folders), set(), {}  # path -> (its state, how long it has been unchanged)
     while True:
-        present = [path for folder in folders for path in _videos_below(os.path.expanduser(folder)) if path not in seen]
+        present = [
+            path for folder in folders for path in _files_below(os.path.expanduser(folder), media) if path not in seen
+        ]
         states = {path: state for path in present if (state := _state(path)) is not None}
         for path, state in states.items():
             before, unchanged = waiting.get(path, (None, 0.0))
@@ -218,11 +228,11 @@ def watch_folders(
         sleep(interval)
 
 
-def _videos_below(folder: str | Path) -> Iterator[str]:
+def _files_below(folder: str | Path, media: Media) -> Iterator[str]:
     for place, names, files in os.walk(folder):
         names[:] = sorted((name for name in names if not name.startswith(".")), key=_natural)
         for name in sorted(files, key=_natural):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in media.suffixes:
                 yield os.path.join(place, name)
 
 

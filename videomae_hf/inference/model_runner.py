@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import torch
 from transformers.video_utils import VideoMetadata
 
+from ..data.sources.media import IMAGES, VIDEOS, Media
 from ..messages import did_you_mean
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from ..models.modeling_videomae_v2 import VideoMAEV2PreTrainedModel
@@ -99,6 +100,11 @@ class ModelRunner:
         self.model, self.processor = model.to(self.device).eval(), processor
         self.batch_size, self.num_workers = batch_size, num_workers or default_workers()
         self.messages: list[str] = []
+
+    @property
+    def media(self) -> Media:
+        """What the inputs of the model are: images as well as videos, if it has a single frame."""
+        return IMAGES if self.model.config.num_frames == 1 else VIDEOS
 
     def clips(self, one: Input, num_clips: int, num_crops: int) -> torch.Tensor:
         """The views of a video: float32 (V, T, C, H, W), the crops of the first clip first."""

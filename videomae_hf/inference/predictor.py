@@ -12,7 +12,7 @@ import torch
 from ..checkpoints.opening import checkpoint_processor, trained_classifier
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from ..models.modeling_videomae_v2 import VideoMAEV2ForVideoClassification, average_views
-from ..settings.groups import EvaluationSettings
+from ..settings.groups import default_views
 from .inputs import Input, input_of, inputs_of
 from .loading import INPUT_ERRORS, load_ahead, run_ahead
 from .model_runner import ModelRunner, check_processor_options, refuse_camera, usable_device
@@ -46,11 +46,9 @@ class Views:
     def of_windows(self) -> bool:
         return self.timeline or self.window is not None or self.stride is not None
 
-    @property
-    def numbers(self) -> tuple[int, int]:
-        """(num_clips, num_crops)"""
-        default = EvaluationSettings()
-        clips, crops = (1, 1) if self.of_windows else (default.num_clips, default.num_crops)
+    def numbers(self, num_frames: int) -> tuple[int, int]:
+        """(num_clips, num_crops), for a model of `num_frames` frames."""
+        clips, crops = (1, 1) if self.of_windows else default_views(num_frames)
         return self.num_clips or clips, self.num_crops or crops
 
 
@@ -149,7 +147,7 @@ class Predictor(ModelRunner):
             ValueError, OSError: as in `find_inputs`.
         """
         how = Views(**views)
-        inputs = inputs_of(videos)
+        inputs = inputs_of(videos, self.media)
         if not how.of_windows:
             yield from self._batched(inputs, how)
             return
@@ -191,7 +189,8 @@ class Predictor(ModelRunner):
         return logits[0] if len(logits) == 1 else average_views(logits[None], self.head.problem_type)[0]
 
     def _batched(self, inputs: Iterable[Input], how: Views) -> Iterator[Prediction]:
-        prepare = partial(self.clips, num_clips=how.numbers[0], num_crops=how.numbers[1])
+        num_clips, num_crops = how.numbers(self.model.config.num_frames)
+        prepare = partial(self.clips, num_clips=num_clips, num_crops=num_crops)
         waiting = []
         for loaded in load_ahead(inputs, prepare, self.num_workers):
             if loaded is not None:
@@ -231,8 +230,8 @@ class Predictor(ModelRunner):
         self, one: Input, windows: Windows, how: Views, group: int
     ) -> Iterator[tuple[float, float, torch.Tensor]]:
         """(start, end, logits (num_labels,)) of each window; `group` windows at a time go through the model."""
-        waiting = []
-        for window in run_ahead(window_clips(one, self.processor, windows, *how.numbers), limit=2 * group):
+        waiting, numbers = [], how.numbers(self.model.config.num_frames)
+        for window in run_ahead(window_clips(one, self.processor, windows, *numbers), limit=2 * group):
             waiting.append(window)
             if len(waiting) == group:
                 yield from self._of_windows(waiting)

@@ -14,7 +14,7 @@ from ..models.modeling_videomae_v2 import (
     VideoMAEV2ForVideoClassification,
     VideoMAEV2PreTrainedModel,
 )
-from ..settings.groups import EvaluationSettings
+from ..settings.groups import default_views
 from ..text_files import write_text
 from .predictions import MULTI_LABEL, REGRESSION
 
@@ -154,10 +154,10 @@ def _interface(model: VideoMAEV2PreTrainedModel) -> dict[str, Any]:
         return {"kind": "pretraining", "inputs": inputs, "output": "logits", "grid": grid,
                 "tubelet_size": config.tubelet_size, "patch_size": list(config.patch_hw), "words": words}  # fmt: skip
     if isinstance(model, VideoMAEV2ForVideoClassification):
-        views, kind = EvaluationSettings(), model.inferred_problem_type(None)
+        (num_clips, num_crops), kind = default_views(config.num_frames), model.inferred_problem_type(None)
         labels = [config.id2label[number] for number in range(config.num_labels)]
         return {"kind": "classifier", "inputs": inputs, "output": "logits", "labels": labels, "problem_type": kind,
-                "views": {"num_clips": views.num_clips, "num_crops": views.num_crops,
+                "views": {"num_clips": num_clips, "num_crops": num_crops,
                           "words": _AVERAGE_WORDS.get(kind, _SOFTMAX_WORDS)}}  # fmt: skip
     words = "last_hidden_state holds the features of all tokens; the mean over them is the feature of the clip."
     if config.use_cls_token:

@@ -32,6 +32,7 @@ ARRAY_SUFFIXES = (".npy", ".npz")
 # An explicit list: PIL would start Ghostscript for PostScript content, whatever the name of the file.
 _IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_MPF_BYTES = 2**17  # of a file, within which the index of MPO lies: after the EXIF data of at most 64 KiB
 _PAGED_IMAGES = (b"\x89PNG\r\n", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")  # and WebP
 
 Pick = Callable[[VideoInfo], Sequence[int]]
@@ -59,12 +60,15 @@ def reader_of(source: str | bytes | FrameFolder) -> Callable[..., Frames] | None
     # A file that begins like a JPEG may be a stream of many (MJPEG), which is a video.
     if not head.startswith(b"\xff\xd8\xff"):
         return None
-    is_image = _is_single_jpeg(source) if isinstance(source, bytes) else source.lower().endswith((".jpg", ".jpeg"))
+    is_image = _is_single_jpeg(source) if isinstance(source, bytes) else source.lower().endswith(IMAGE_SUFFIXES)
     return read_pages if is_image else None
 
 
 def _is_single_jpeg(content: bytes) -> bool:
-    """Whether no second image follows the first one; the thumbnail within its EXIF data does not count."""
+    """Whether no second image follows the first one; the thumbnail within its EXIF data does not count, nor do the
+    pictures that phones append (MPO), which an index announces."""
+    if b"MPF\0" in content[:_MPF_BYTES]:
+        return True
     position = 2  # after the marker of the start
     while 0 <= position < len(content) - 3 and content[position + 1] != 0xD9:  # the end of the image
         is_scan = content[position + 1] == 0xDA
@@ -168,7 +172,8 @@ def read_pages(source: str | bytes, pick: Pick, num_channels: int | None, max_pi
     """The pages of an image as frames. In files of ImageJ, several pages of one channel each may form a frame."""
     size = len(source) if isinstance(source, bytes) else os.path.getsize(source)
     with open_image(BytesIO(source) if isinstance(source, bytes) else source, max_pixels) as image:
-        pages = getattr(image, "n_frames", 1)
+        # The further pictures of a JPEG (MPO) are previews, depths and brightnesses of the first.
+        pages = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
         if pages > size:
             raise ValueError(f"it claims {pages} pages, but has only {size} bytes")
         per_frame = _imagej_channels(image, pages)

@@ -334,14 +334,18 @@ class VideoMAEV2VideoProcessor(VideoMAEV2ImageProcessor):
 
 
 def clip_options(config) -> dict[str, Any]:
-    """The processor options that give clips of the shape that a model with this configuration takes."""
+    """The processor options that give clips of the shape that a model with this configuration takes.
+
+    Images are resized as in MAE's evaluation (main_finetune.py): bicubic, and up to 224 pixels the crop has 224/256 of
+    the shorter side.
+    """
     height, width = config.image_hw
-    return {
-        "num_frames": config.num_frames,
-        "num_channels": config.num_channels,
-        "size": {"shortest_edge": max(height, width)},
-        "crop_size": {"height": height, "width": width},
-    }
+    side = max(height, width)
+    options = {"num_frames": config.num_frames, "num_channels": config.num_channels}
+    if config.num_frames == 1:
+        side = side * 256 // 224 if side <= 224 else side
+        options["resample"] = PILImageResampling.BICUBIC
+    return {**options, "size": {"shortest_edge": side}, "crop_size": {"height": height, "width": width}}
 
 
 def normalization_options(config) -> dict[str, Any]:

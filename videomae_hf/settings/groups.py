@@ -33,7 +33,7 @@ class DataSettings:
     train_data: str | None = setting(
         None,
         "Folder of class folders, list of videos, tar shards ('shards/*.tar'), or hf://datasets/USER/NAME; a recipe "
-        "may list several folders and lists.",
+        "may list several folders and lists. Models of one frame read images.",
     )
     eval_data: str | None = setting(None, "Videos to evaluate on, in the same forms as train_data.")
     dataset_name: str | None = setting(
@@ -47,7 +47,7 @@ class DataSettings:
     eval_split_name: str | None = setting(
         None, "Split to evaluate on; the default for lists is validation, or test if there is no validation split."
     )
-    video_column_name: str | None = setting(None, "Column that holds the videos, if it cannot be inferred.")
+    video_column_name: str | None = setting(None, "Column that holds the videos or images, if it cannot be inferred.")
     label_column_name: str | None = setting(None, "Column that holds the labels, if it cannot be inferred.")
     streaming: bool = setting(False, "Read the training videos sequentially, without storing them.")
     shuffle_buffer: int = setting(100, "Streaming: number of encoded videos in each worker's shuffle buffer.")
@@ -83,6 +83,9 @@ class ClipSettings:
         None,
         "Antialias when finetuning and evaluation downscale frames; the default is the checkpoint's setting, or true.",
     )
+    interpolation: str | None = setting(
+        None, "How crops are resized in training: bilinear or bicubic; the default is bicubic for images."
+    )
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,11 @@ class ModelSettings:
     checkpoint: str | None = setting(
         None, "Folder or Hub id of the weights to start from or to evaluate; training without one starts at random."
     )
-    model_size: str = setting("base", "Size of a new model: small, base, large, huge or giant.")
+    model_kind: str = setting(
+        "video",
+        "Kind of a new model: video, or of single images: mae, or vit (positions learned, class token classified).",
+    )
+    model_size: str = setting("base", "Size of a new model: small, base, large, huge or giant; images: base to huge.")
     model_version: int = setting(2, "VideoMAE version of a new model: 1, or 2 with dual masking.")
     head_from: str | None = setting(
         None,
@@ -103,6 +110,22 @@ class ModelSettings:
     )
     label_mappings: str | None = setting(
         None, "File written by `videomae merge-labels`, with the classes of merged data sets."
+    )
+
+
+@dataclass(frozen=True)
+class PretrainingSettings:
+    """Random crops of pretraining."""
+
+    _argument_group_name = "pretraining"
+
+    pretrain_crop_scale: list[float] = setting(
+        [],
+        "Smallest and largest area of random resized crops, as fractions of the frame; the default is 0.2 1.0 for "
+        "images (MAE), and for videos crops at several scales of the shorter side (VideoMAE).",
+    )
+    pretrain_flip: bool | None = setting(
+        None, "Flip half of the clips horizontally; the default is true for images, and false for videos."
     )
 
 
@@ -128,6 +151,7 @@ class AugmentationSettings:
     crop_scale: list[float] = setting(
         [0.08, 1.0], "Smallest and largest area of random crops, as fractions of the frame."
     )
+    crop_ratio: list[float] = setting([0.75, 4 / 3], "Smallest and largest width / height of random crops.")
     horizontal_flip: bool = setting(True, "Flip half of the clips horizontally.")
 
     @property
@@ -174,15 +198,21 @@ class MonitoringSettings:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """The views of a video whose probabilities are averaged."""
+    """The views of a video whose probabilities are averaged; unless they are set, a model of images has one."""
 
     _argument_group_name = "evaluation"
 
-    num_clips: int = setting(5, "Number of clips per video.")
-    num_crops: int = setting(3, "Number of crops per clip.")
+    num_clips: int = setting(5, "Number of clips per video; a model of images has one unless it is set.")
+    num_crops: int = setting(3, "Number of crops per clip; a model of images has one unless it is set.")
     shuffle_frames: bool = setting(
         False, "Shuffle the frames of each clip, to measure what the model gains from motion."
     )
+
+
+def default_views(num_frames: int) -> tuple[int, int]:
+    """num_clips and num_crops for a model of `num_frames` frames where they are not set: one view of an image."""
+    default = EvaluationSettings()
+    return (default.num_clips, default.num_crops) if num_frames > 1 else (1, 1)
 
 
 @dataclass(frozen=True)
@@ -225,8 +255,8 @@ LEARNING_SETTINGS = (
     "distillation_weight", "distillation_temperature", "distillation_features", "frame_sampling", "sampling_rate",
     "fps", "short_video", "official_sampling", "square_pixels", "max_pixels", "antialias", "num_sample", "rand_augment",
     "color_jitter", "grayscale", "random_erasing", "mixup_alpha", "cutmix_alpha", "mix_probability",
-    "mix_switch_probability", "mix_mode", "label_smoothing", "crop_scale", "horizontal_flip", "class_weights",
-    "streaming", "shuffle_buffer",
+    "mix_switch_probability", "mix_mode", "label_smoothing", "crop_scale", "crop_ratio", "horizontal_flip",
+    "interpolation", "pretrain_crop_scale", "pretrain_flip", "class_weights", "streaming", "shuffle_buffer",
 )  # fmt: skip
 # Fields of `VideoMAETrainingArguments` that affect the trained weights
 LEARNING_ARGUMENTS = (

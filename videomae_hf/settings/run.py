@@ -5,6 +5,7 @@ import dataclasses
 import enum
 from dataclasses import dataclass, field
 
+from ..models.configuration_videomae_v2 import IMAGE_KINDS, VideoMAEV2Config
 from .groups import (
     LEARNING_ARGUMENTS,
     LEARNING_SETTINGS,
@@ -16,8 +17,10 @@ from .groups import (
     EvaluationSettings,
     ModelSettings,
     MonitoringSettings,
+    PretrainingSettings,
     ProbeSettings,
     SmokeTestSettings,
+    default_views,
 )
 from .training_arguments import VideoMAETrainingArguments
 
@@ -41,7 +44,8 @@ class Run:
     Args:
         training: batch size, schedule, precision and the other settings of the Trainer.
         verb: name of the command.
-        data, clips, model, augmentation, distillation, monitoring, evaluation, probing, smoke: groups of settings.
+        data, clips, model, pretraining, augmentation, distillation, monitoring, evaluation, probing, smoke: groups of
+            settings.
         config_overrides: fields of the model's configuration, by name.
         given: names of the settings that the command line or the recipe sets.
         unused: names of the recipe's settings that this command does not use.
@@ -52,6 +56,7 @@ class Run:
     data: DataSettings = DataSettings()
     clips: ClipSettings = ClipSettings()
     model: ModelSettings = ModelSettings()
+    pretraining: PretrainingSettings = PretrainingSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     distillation: DistillationSettings = DistillationSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
@@ -100,6 +105,42 @@ class Run:
         if self.data.multi_label and given not in (None, MULTI_LABEL):
             raise ValueError(f"multi_label and problem_type={given!r} are both set; keep one.")
         return MULTI_LABEL if self.data.multi_label else given or "single_label_classification"
+
+    def new_config(self, **fields) -> VideoMAEV2Config:
+        """The configuration of a new model of the kind and size that the settings name, with the given fields changed.
+
+        Raises:
+            ValueError: there is no such kind or size, or fields contradict each other.
+        """
+        model, fields = self.model, {**self.config_overrides, **fields}
+        if model.model_kind == "video":
+            return VideoMAEV2Config.from_size(model.model_size, model.model_version, **fields)
+        if model.model_kind not in IMAGE_KINDS:
+            raise ValueError(
+                f"model_kind={model.model_kind!r} is unknown; choose one of video, {', '.join(IMAGE_KINDS)}."
+            )
+        if "model_version" in self.given:
+            raise ValueError(
+                f"model_version={model.model_version} is of VideoMAE, but model_kind is {model.model_kind}; leave it "
+                f"out."
+            )
+        return VideoMAEV2Config.for_images(model.model_size, model.model_kind, **fields)
+
+    @property
+    def of_images(self) -> bool:
+        """Whether the model, of a checkpoint or a new one, has a single frame, so that its data are images."""
+        model, overrides = self.model, self.config_overrides
+        if "num_frames" in overrides:
+            return overrides["num_frames"] == 1
+        if model.checkpoint:
+            return VideoMAEV2Config.from_pretrained(model.checkpoint).num_frames == 1
+        return model.model_kind != "video"
+
+    def views(self, num_frames: int) -> tuple[int, int]:
+        """num_clips and num_crops of the evaluation of a model of `num_frames` frames."""
+        names, settings = ("num_clips", "num_crops"), self.evaluation
+        default = default_views(num_frames)
+        return tuple(getattr(settings, name) if name in self.given else one for name, one in zip(names, default))
 
     def as_recipe(self) -> dict:
         """The recipe that repeats the run: all settings that differ from the defaults. It is saved with the results."""

@@ -29,14 +29,12 @@ def classifier_of(run: Run, videos: VideoSource) -> tuple[VideoMAEV2ForVideoClas
     """
     classes, settings, messages = videos.classes, run.model, []
     label_fields = head_overrides(run.problem_type, videos)
-    # Official finetuning uses mean pooling, whatever the configuration of the pretraining checkpoint.
-    fields = {"use_mean_pooling": True, **run.config_overrides, "problem_type": run.problem_type}
+    fields = {**pooling_of(run), **run.config_overrides, "problem_type": run.problem_type}
     if settings.checkpoint:
         model, messages = load_classifier(settings.checkpoint, classes, settings.head_from, **fields)
         model.config.update(label_fields)
     else:
-        config = VideoMAEV2Config.from_size(settings.model_size, settings.model_version, **label_fields, **fields)
-        model = VideoMAEV2ForVideoClassification(config)
+        model = VideoMAEV2ForVideoClassification(run.new_config(**label_fields, **fields))
     if settings.label_mappings:
         merged, model.config.label_mappings = read_mappings(settings.label_mappings)
         if merged != classes:
@@ -45,6 +43,17 @@ def classifier_of(run: Run, videos: VideoSource) -> tuple[VideoMAEV2ForVideoClas
                 f"data have {len(classes)} ({shorten(classes, 3)}); use the lists that were written with it."
             )
     return model, messages
+
+
+def pooling_of(run: Run) -> dict[str, bool]:
+    """How finetuning pools, where the settings do not say: as a field of the configuration.
+
+    Official finetuning (VideoMAE, MAE) uses mean pooling, whatever the configuration of the pretraining checkpoint. A
+    model that classifies its class token, such as ViT, keeps doing so.
+    """
+    checkpoint = run.model.checkpoint
+    config = VideoMAEV2Config.from_pretrained(checkpoint) if checkpoint else run.new_config()
+    return {"use_mean_pooling": not (config.use_cls_token and config.use_mean_pooling is False)}
 
 
 def head_overrides(problem_type: str, videos: VideoSource) -> dict:

@@ -9,9 +9,9 @@ in this order, and `mixing.py` to the batch. No official recipe uses `color_jitt
 The decoder returns a clip a few frames at a time. Random values are therefore sampled first, by separate functions
 (`multi_scale_box`, `random_resized_box`, `sample_color_jitter`), and then applied to the frames as they arrive.
 
-Crops are resized as tensors, bilinear. The official pretraining resizes with PIL (v1/transforms.py), which antialiases;
-the official finetuning uses `interpolate` without antialiasing (v1/video_transforms.py), which is `antialias=False`
-here.
+Crops are resized as tensors, bilinear, or bicubic for images as in MAE's code. The official pretraining resizes with
+PIL (v1/transforms.py), which antialiases; the official finetuning uses `interpolate` without antialiasing
+(v1/video_transforms.py), which is `antialias=False` here.
 """
 
 import math
@@ -24,6 +24,18 @@ from ...models.frame_pixels import luma
 
 Box = tuple[int, int, int, int]  # top, left, height, width
 MULTI_SCALE_CROP_SCALES = (1.0, 0.875, 0.75, 0.66)
+MAE_CROP_SCALE = (0.2, 1.0)  # of its pretraining
+INTERPOLATIONS = ("bilinear", "bicubic")
+
+
+def check_crops(scale: tuple[float, ...], ratio: tuple[float, ...], interpolation: str) -> None:
+    """Raises ValueError unless these are the areas, aspects and interpolation of random resized crops."""
+    for name, values, most in (("crop_scale", scale, 1.0), ("crop_ratio", ratio, math.inf)):
+        if len(values) != 2 or not 0 < values[0] <= values[1] <= most:
+            limit = " up to 1" if most == 1 else ""
+            raise ValueError(f"{name}={list(values)} must be two positive numbers{limit}, the smaller one first.")
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(f"interpolation={interpolation!r} is unknown; choose one of {', '.join(INTERPOLATIONS)}.")
 
 
 # --------------------------------------------------------------------------------------------------- crops and flips
@@ -38,6 +50,25 @@ def random_float(low: float, high: float, generator: torch.Generator) -> float:
     return low + (high - low) * float(torch.rand((), generator=generator))
 
 
+def cropped(frames: torch.Tensor, top: int, left: int, height: int, width: int) -> torch.Tensor:
+    """Crops (height, width) at (top, left): (T, C, H, W) -> (T, C, height, width).
+
+    A box may extend beyond the edges of the frames; the area outside is black.
+    """
+    over = (-left, left + width - frames.shape[-1], -top, top + height - frames.shape[-2])  # left, right, above, below
+    frames = frames[..., max(top, 0) : top + height, max(left, 0) : left + width]
+    return torch.nn.functional.pad(frames, [max(pixels, 0) for pixels in over]) if max(over) > 0 else frames
+
+
+def resized(
+    frames: torch.Tensor, size: tuple[int, int], *, antialias: bool = True, interpolation: str = "bilinear"
+) -> torch.Tensor:
+    """Resizes with one of `INTERPOLATIONS`: (T, C, H, W) -> (T, C, *size)."""
+    if frames.shape[-2:] == tuple(size):
+        return frames
+    return torch.nn.functional.interpolate(frames, tuple(size), mode=interpolation, antialias=antialias)
+
+
 def resized_crop(
     frames: torch.Tensor,
     top: int,
@@ -48,17 +79,8 @@ def resized_crop(
     *,
     antialias: bool = True,
 ) -> torch.Tensor:
-    """Crops (height, width) at (top, left) and resizes to `size`: (T, C, H, W) -> (T, C, *size).
-
-    A box may extend beyond the edges of the frames; the area outside is black.
-    """
-    over = (-left, left + width - frames.shape[-1], -top, top + height - frames.shape[-2])  # left, right, above, below
-    frames = frames[..., max(top, 0) : top + height, max(left, 0) : left + width]
-    if max(over) > 0:
-        frames = torch.nn.functional.pad(frames, [max(pixels, 0) for pixels in over])
-    if (height, width) == tuple(size):
-        return frames
-    return torch.nn.functional.interpolate(frames, tuple(size), mode="bilinear", antialias=antialias)
+    """Crops a box, see `cropped`, and resizes it, bilinear: (T, C, H, W) -> (T, C, *size)."""
+    return resized(cropped(frames, top, left, height, width), size, antialias=antialias)
 
 
 def multi_scale_crop(frames: torch.Tensor, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:

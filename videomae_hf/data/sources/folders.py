@@ -12,7 +12,7 @@ from ...models.video_decoding import IMAGE_SUFFIXES
 from ...text_files import normalized
 from .list_columns import SPLITS
 from .list_records import Listed
-from .lists import EXPECTED, VIDEO_SUFFIXES
+from .media import VIDEOS, Media, describe_kinds, images_for_videos
 from .records import VideoRecord
 
 
@@ -36,8 +36,12 @@ class _Folder:
         return len(self.images) > len(self.videos)
 
 
-def list_folder(folder: Path, *, labelled: bool, class_names: Sequence[str] = ()) -> tuple[list[Listed], list[str]]:
+def list_folder(
+    folder: Path, *, labelled: bool, class_names: Sequence[str] = (), media: Media = VIDEOS
+) -> tuple[list[Listed], list[str]]:
     """The videos below a folder, or its folders of images, and notes about files that were left out.
+
+    With `media.images` the images are samples like the videos, whatever folders they lie in.
 
     Hidden files and folders are skipped. Links are followed, but each folder is entered only once.
 
@@ -45,13 +49,14 @@ def list_folder(folder: Path, *, labelled: bool, class_names: Sequence[str] = ()
         folder: the folder; if `labelled`, it has one folder per class, whose name is the label.
         labelled: False searches for videos at any depth.
         class_names: the classes of a trained model, if there is one.
+        media: the files that are samples.
 
     Raises:
         ValueError: there is no video, a class has none, videos are not in class folders, the folders are splits
             rather than classes, or one file has two labels.
     """
     links = []
-    folders = list(_walk(folder, links))
+    folders = list(_walk(folder, links, media))
     as_images, clips = _kind(folders, labelled=labelled)
     found = []
     if as_images:
@@ -62,17 +67,21 @@ def list_folder(folder: Path, *, labelled: bool, class_names: Sequence[str] = ()
             if label or not labelled:
                 found += [Listed("", VideoRecord(os.path.join(one.path, name)), label) for name in one.videos]
     found.sort(key=lambda listed: (listed.labels, listed.sample.path) if labelled else listed.sample.path)
-    _refuse_nothing(folder, folders, found, labelled=labelled)
+    _refuse_nothing(folder, folders, found, media, labelled=labelled)
     if labelled:
         _refuse_other_levels(folder, folders, found, class_names)
-        _refuse_empty_classes(folder, folders, found)
+        _refuse_empty_classes(folder, folders, found, media)
         found, notes = _without_repeats(folder, found)
     else:
         notes = []
-    return found, [*notes, *_left_out(folder, folders, links, as_images=as_images, labelled=labelled)]
+    if media.images:
+        notes += describe_kinds(folder, (os.path.splitext(listed.sample.path)[1] for listed in found))
+    elif as_images and not labelled:  # they might be classes of pictures
+        notes.append(f"{folder}: {count(len(found), 'folder')} of images, each of which is a video")
+    return found, [*notes, *_left_out(folder, folders, links, media, as_images=as_images, labelled=labelled)]
 
 
-def _walk(root: Path, links: list[str]) -> Iterator[_Folder]:
+def _walk(root: Path, links: list[str], media: Media) -> Iterator[_Folder]:
     """Yields every folder below `root` once, links last; links to folders visited already are added to `links`."""
     visited = {_identity(parent) for parent in [root.resolve(), *root.resolve().parents]}
     waiting, later = [_Folder(str(root), ())], []
@@ -98,7 +107,7 @@ def _walk(root: Path, links: list[str]) -> Iterator[_Folder]:
                     children.append(child)
                 continue
             suffix = os.path.splitext(entry.name)[1].lower()
-            if suffix in VIDEO_SUFFIXES:
+            if suffix in media.suffixes:
                 one.videos.append(entry.name)
             elif suffix in IMAGE_SUFFIXES:
                 one.images.append(entry.name)
@@ -121,20 +130,22 @@ def _kind(folders: list[_Folder], *, labelled: bool) -> tuple[bool, list[_Folder
     return bool(clips) and len(clips) >= _CLEARLY * videos, clips
 
 
-def _refuse_nothing(folder: Path, folders: list[_Folder], found: list[Listed], *, labelled: bool) -> None:
+def _refuse_nothing(folder: Path, folders: list[_Folder], found: list[Listed], media: Media, *, labelled: bool) -> None:
     if found:
         return
     videos, images = sum(len(one.videos) for one in folders), sum(len(one.images) for one in folders)
     others = sum((one.others for one in folders), Counter())
-    if labelled and (videos or images):
-        what = count(videos, "video") if videos else count(images, "image")
+    if images and not videos:
+        raise ValueError(images_for_videos(folder, images))
+    if labelled and videos:
+        what = count(videos, media.noun)
         raise ValueError(
             f"{folder} holds {what} and no class folders; give the folder that has one folder per class"
             f"{f' ({folder.parent}?)' if folder.parent != folder else ''}, or a list with labels."
         )
     held = f"; it holds {_by_suffix(others)}" if others else ""
-    wanted = "one folder per class with videos in it" if labelled else "videos"
-    raise ValueError(f"{folder} holds no video{held}; expected {wanted} ({EXPECTED}).")
+    wanted = f"one folder per class with {media.noun}s in it" if labelled else f"{media.noun}s"
+    raise ValueError(f"{folder} holds no {media.noun}{held}; expected {wanted} ({media.expected}).")
 
 
 def _refuse_other_levels(folder: Path, folders: list[_Folder], found: list[Listed], class_names: Sequence[str]) -> None:
@@ -155,13 +166,13 @@ def _refuse_other_levels(folder: Path, folders: list[_Folder], found: list[Liste
         )
 
 
-def _refuse_empty_classes(folder: Path, folders: list[_Folder], found: list[Listed]) -> None:
+def _refuse_empty_classes(folder: Path, folders: list[_Folder], found: list[Listed], media: Media) -> None:
     with_videos = {label for _, _, labels in found for label in labels}
     for one in folders:
         if len(one.parts) == 1 and normalized(one.parts[0]) not in with_videos:
             others = sum((below.others for below in folders if below.parts[:1] == one.parts), Counter())
             held = f"it holds {_by_suffix(others)}; " if others else ""
-            raise ValueError(f"The class folder {one.path} holds no video ({held}{EXPECTED}).")
+            raise ValueError(f"The class folder {one.path} holds no {media.noun} ({held}{media.expected}).")
 
 
 def _without_repeats(folder: Path, found: list[Listed]) -> tuple[list[Listed], list[str]]:
@@ -186,7 +197,9 @@ def _without_repeats(folder: Path, found: list[Listed]) -> tuple[list[Listed], l
     return kept, [f"{folder}: {count(repeats, 'link')} to other videos in it left out"] if repeats else []
 
 
-def _left_out(folder: Path, folders: list[_Folder], links: list[str], *, as_images: bool, labelled: bool) -> list[str]:
+def _left_out(
+    folder: Path, folders: list[_Folder], links: list[str], media: Media, *, as_images: bool, labelled: bool
+) -> list[str]:
     """One line for each kind of file that is not used, with the reason."""
     notes = []
     others = sum((one.others for one in folders), Counter())
@@ -203,7 +216,7 @@ def _left_out(folder: Path, folders: list[_Folder], links: list[str], *, as_imag
             pictures.update(os.path.splitext(name)[1].lower() for name in one.images)
             clips += [os.path.join(*one.parts)] if one.is_clip and len(one.parts) > labelled else []
     if loose:
-        notes.append(f"{folder}: {count(len(loose), 'video')} outside class folders left out: {shorten(loose, 3)}")
+        notes.append(f"{folder}: {count(len(loose), media.noun)} outside class folders left out: {shorten(loose, 3)}")
     if unread:
         notes.append(f"{folder}: {count(len(unread), 'video')} among folders of images left out: {shorten(unread, 3)}")
     if clips:
@@ -217,7 +230,8 @@ def _left_out(folder: Path, folders: list[_Folder], links: list[str], *, as_imag
         notes.append(f"{folder}: {count(len(links), 'link')} to folders listed already left out: "
                      f"{shorten(links, 3)}")  # fmt: skip
     if others:
-        notes.append(f"{folder}: files other than videos left out: {_by_suffix(others)}")
+        kinds = "images and videos" if media.images else "videos"
+        notes.append(f"{folder}: files other than {kinds} left out: {_by_suffix(others)}")
     return notes
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from .classes import class_number, classes_of, numbered, refuse_contradictions
 from .folders import list_folder
 from .list_records import Listed, ListOptions, holds_labels, read_list
+from .media import VIDEOS, Media
 from .records import VideoRecord, VideoRecords
 
 
@@ -26,6 +27,7 @@ class Reading:
         multi_label: a video may have any number of labels; for lists only.
         split: names of the split to read, in order of preference, if a list has a split column; () reads all rows.
         video_column, label_column: names of these columns in lists, if they are not among the usual ones.
+        media: the files that are samples: videos, or images as well.
     """
 
     root: str | Path | None = None
@@ -34,6 +36,7 @@ class Reading:
     split: tuple[str, ...] = ()
     video_column: str | None = None
     label_column: str | None = None
+    media: Media = VIDEOS
 
     @property
     def kind(self) -> str:
@@ -43,7 +46,8 @@ class Reading:
     def list_options(self, kind: str, known: Sequence[str] | None = None) -> ListOptions:
         """The options for reading a list; `known` are the class names of a trained model."""
         root = Path(self.root).expanduser() if self.root else None
-        return ListOptions(kind, root, self.split, self.video_column, self.label_column, tuple(known or ()))
+        columns = (self.video_column, self.label_column)
+        return ListOptions(kind, root, self.split, *columns, tuple(known or ()), self.media)
 
 
 def read_samples(
@@ -159,12 +163,12 @@ def _list_source(source: Path, reading: Reading, class_names: list[str] | None) 
     if source.is_dir():
         if reading.kind == "labels":
             raise ValueError(f"multi_label needs a list, but {source} is a folder.")
-        return list_folder(source, labelled=reading.labelled, class_names=class_names or ())
+        return list_folder(source, labelled=reading.labelled, class_names=class_names or (), media=reading.media)
     if not source.is_file():
         raise FileNotFoundError(f"No folder or list of videos at {source}.")
     listed = read_list(source, reading.list_options(reading.kind, class_names))
     if not listed.found:
-        raise ValueError(f"{source} holds no video.")
+        raise ValueError(f"{source} holds no {reading.media.noun}.")
     return listed.found, listed.notes
 
 

@@ -19,7 +19,7 @@ from ...messages import did_you_mean, several, shorten
 from .classes import class_number, classes_of, numbered
 from .list_columns import COLUMNS, PATHS, column_key
 from .list_records import Listed, cell_labels, segment_of
-from .lists import VIDEO_SUFFIXES
+from .media import VIDEOS, Media, images_for_videos
 from .records import RecordsOnAccess, VideoRecord, VideoRecords
 from .tar_shards import SEGMENT_COLUMNS, find_shards, shard_lengths, stream_shard_rows
 
@@ -117,6 +117,7 @@ class HubSplit:
         multi_label: a video may have any number of labels.
         video_column, label_column: names of the columns; None detects them.
         options: `config_name`, and options of `datasets.load_dataset`.
+        media: the samples: videos, or images as well.
     """
 
     name: str
@@ -126,6 +127,7 @@ class HubSplit:
     video_column: str | None = None
     label_column: str | None = None
     options: dict = field(default_factory=dict)
+    media: Media = VIDEOS
 
 
 def read_rows(source: HubSplit, class_names: list[str] | None = None) -> tuple[RowRecords, list[str]]:
@@ -146,7 +148,7 @@ def read_rows(source: HubSplit, class_names: list[str] | None = None) -> tuple[R
     video_column, label_column = _columns(rows, source)
     segments = _segment_columns(rows.features, (video_column, label_column))
     notes = _unused(name, rows.features, [video_column, label_column, *segments])
-    rows = rows.cast_column(video_column, datasets.Video(decode=False))
+    rows = _undecoded(rows, video_column)
     samples = _samples(name, rows, list(_names(rows, video_column, split)), segments)
     if not labelled:
         return RowRecords(rows, video_column, VideoRecords(samples, notes)), []
@@ -233,13 +235,18 @@ def stream_rows(source: HubSplit, class_names: list[str] | None = None, num_vide
     if not num_videos:
         raise ValueError(f"The number of videos in {name}, split {split!r}, is unknown; set --videos_per_epoch.")
     columns = [name for name in (video_column, label_column, _KEY, *segments) if name in rows.features]
-    rows = rows.select_columns(columns).cast_column(video_column, datasets.Video(decode=False))
+    rows = _undecoded(rows.select_columns(columns), video_column)
     classes = class_names if labelled else []
     return StreamedRows(rows, video_column, label_column, classes, num_videos, multi_label, segments, notes)
 
 
 def stream_shards(
-    source: str | Path, class_names: list[str] | None = None, *, labelled: bool = True, num_videos: int | None = None
+    source: str | Path,
+    class_names: list[str] | None = None,
+    *,
+    labelled: bool = True,
+    num_videos: int | None = None,
+    media: Media = VIDEOS,
 ) -> StreamedRows:
     """Opens local tar shards for sequential reading; `tar_shards.py` describes their content.
 
@@ -262,7 +269,7 @@ def stream_shards(
     rows = datasets.IterableDataset.from_generator(
         stream_shard_rows,
         features=datasets.Features({"video": video, "label": datasets.Value("string"), **numbers}),
-        gen_kwargs={"shards": shards, "index": index, "labelled": labelled},
+        gen_kwargs={"shards": shards, "index": index, "labelled": labelled, "media": media},
     )
     segments = {name: name for name in SEGMENT_COLUMNS}
     label_column = "label" if labelled else None
@@ -303,15 +310,18 @@ def _columns(rows, source: HubSplit) -> tuple[str, str | None]:
     for option, column in (("video_column_name", video_column), ("label_column_name", label_column)):
         if column is not None and column not in names:
             raise ValueError(f"{option}={column!r}: the columns are {', '.join(names)}{did_you_mean(column, names)}")
+    images = [name for name in names if isinstance(features[name], datasets.Image)]
     if video_column is None:
-        suffixes = tuple(suffix[1:] for suffix in VIDEO_SUFFIXES)  # columns of a WebDataset are named by suffix
-        videos = [name for name in names if isinstance(features[name], datasets.Video)]
-        videos = videos or [name for name in names if name.lower().endswith(suffixes)]
-        videos = videos or [name for name in names if column_key(name) in PATHS and _is_text(features[name])]
+        videos = _sample_columns(features, source.media)
+        if not videos and images:
+            raise ValueError(images_for_videos(source.name, f"images (in the column {images[0]})"))
         if len(videos) != 1:
-            what = f"several columns of videos ({', '.join(videos)})" if videos else "no column of videos"
+            noun = source.media.noun
+            what = f"several columns of {noun}s ({', '.join(videos)})" if videos else f"no column of {noun}s"
             raise ValueError(f"Found {what} among {', '.join(names)}; set --video_column_name.")
         video_column = videos[0]
+    elif video_column in images and not source.media.images:
+        raise ValueError(images_for_videos(source.name, f"images (in the column {video_column})"))
     if not labelled:
         return video_column, None
     if label_column is None:
@@ -323,6 +333,22 @@ def _columns(rows, source: HubSplit) -> tuple[str, str | None]:
             raise ValueError(f"The column of labels is unclear among {', '.join(names)}; set --label_column_name.")
         label_column = found[0]
     return video_column, label_column
+
+
+def _sample_columns(features, media: Media) -> list[str]:
+    """The columns that hold videos or, with `media.images`, images: those of the first kind of which there are any."""
+    kinds = (datasets.Image, datasets.Video) if media.images else (datasets.Video,)
+    choices = [[name for name in features if isinstance(features[name], kind)] for kind in kinds]
+    # Columns of a WebDataset are named by suffix.
+    choices.append([name for name in features if f".{name.lower()}".endswith(media.suffixes)])
+    choices.append([name for name in features if column_key(name) in PATHS and _is_text(features[name])])
+    return next((found for found in choices if found), [])
+
+
+def _undecoded(rows, column: str) -> datasets.Dataset | datasets.IterableDataset:
+    """Rows whose column gives the bytes and the path of a file."""
+    is_image = isinstance(rows.features[column], datasets.Image)
+    return rows.cast_column(column, datasets.Image(decode=False) if is_image else datasets.Video(decode=False))
 
 
 def _is_text(feature) -> bool:

@@ -19,9 +19,10 @@ class Column:
 COLUMNS = {
     "path": Column(
         ("path", "video", "video_path", "video_file", "video_name", "filepath", "file_path", "file", "file_name",
-         "filename", "clip", "clip_path", "clip_file", "clip_name", "video_id", "youtube_id"),
-        "the video: a path relative to the folder of the list (or to --data_root), an absolute path or a URL; a name "
-        "without a suffix matches any suffix. Ids are used if there is no other path",
+         "filename", "clip", "clip_path", "clip_file", "clip_name", "image", "image_path", "image_file", "image_name",
+         "img", "img_path", "video_id", "youtube_id", "image_id"),
+        "the video or image: a path relative to the folder of the list (or to --data_root), an absolute path or a URL; "
+        "a name without a suffix matches any suffix. Images are used if there is no other path, and then ids",
     ),
     "label": Column(
         ("label", "labels", "class", "classes", "class_name", "class_names", "classname", "class_id", "class_idx",
@@ -55,7 +56,9 @@ COLUMNS = {
     ),
 }  # fmt: skip
 PATHS = frozenset(COLUMNS["path"].names)
-_IDS = ("video_id", "youtube_id")  # used as a path only if there is no other
+# Used as a path only if there is no other: of a video the picture, and ids
+_IMAGE_PATHS = ("image", "image_path", "image_file", "image_name", "img", "img_path")
+_IDS = ("video_id", "youtube_id", "image_id")
 _ROLE_OF = {name: role for role, column in COLUMNS.items() for name in column.names}
 SPLITS = {
     "train": ("train", "training"),
@@ -100,9 +103,8 @@ def find_roles(
             found = {other: [name for name in named if name != said] for other, named in found.items()}
             found[role] = [said]
     paths = found.get("path", [])
-    found["path"] = [name for name in paths if column_key(name) not in _IDS] or sorted(
-        paths, key=lambda name: _IDS.index(column_key(name))
-    )[:1]
+    if video_column is None:
+        found["path"] = _preferred(paths)
     if not found["path"]:
         raise ValueError(
             f"none of {', '.join(COLUMNS['path'].names)} is among the columns "
@@ -117,6 +119,14 @@ def find_roles(
             raise ValueError(f"{' and '.join(named)} could all be the column of the {role}; keep one of them{option}.")
     roles = {role: named[0] for role, named in found.items() if named}
     return roles, [name for name in names if name not in roles.values()]
+
+
+def _preferred(paths: list[str]) -> list[str]:
+    """The columns of paths that count: those of videos and files, or else of images, or else the first of the ids."""
+    keys = {name: column_key(name) for name in paths}
+    others = [name for name in paths if keys[name] not in (*_IMAGE_PATHS, *_IDS)]
+    images = [name for name in paths if keys[name] in _IMAGE_PATHS]
+    return others or images or sorted(paths, key=lambda name: _IDS.index(keys[name]))[:1]
 
 
 def choose_split(present: list[str], wanted: tuple[str, ...]) -> str:

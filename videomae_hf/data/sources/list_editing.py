@@ -8,20 +8,21 @@ from pathlib import Path
 from ...text_files import parse_json, read_text
 from .list_columns import PATHS, column_key
 from .list_records import ListOptions, ReadList, read_list
+from .media import VIDEOS, Media
 from .records import VideoRecord
 
 
-def list_every_video(source: Path, root: Path | None) -> ReadList:
+def list_every_video(source: Path, root: Path | None, media: Media = VIDEOS) -> ReadList:
     """The videos of a list of any kind, row by row, with any labels and of all splits.
 
     Raises:
         ValueError: as in `read_list`.
     """
     try:
-        return read_list(source, ListOptions("nothing", root))
+        return read_list(source, ListOptions("nothing", root, media=media))
     except ValueError:
         # For a path without suffix followed by a name, the end of the path is clear only if a label is expected.
-        return read_list(source, ListOptions("label", root))
+        return read_list(source, ListOptions("label", root, media=media))
 
 
 def edit_list(source: Path, listed: ReadList, new_path: Callable[[VideoRecord], str | None]) -> str:

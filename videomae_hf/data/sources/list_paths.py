@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...text_files import normalized
-from .lists import URLS, VIDEO_SUFFIXES
+from .lists import URLS
+from .media import IMAGES, VIDEOS, Media
 from .records import VideoRecord
 
 
@@ -16,10 +17,12 @@ class PathFinder:
 
     Args:
         root: folder that relative paths refer to.
+        media: the files that a name without suffix may refer to.
         notes: collects one note for each kind of difference that was found.
     """
 
     root: Path
+    media: Media = VIDEOS
     notes: dict[str, str] = field(default_factory=dict)
     _folders: dict[str, tuple[set[str], dict[str, list[str]]]] = field(default_factory=dict)
 
@@ -60,7 +63,7 @@ class PathFinder:
             if os.path.exists(turned):
                 self.notes["backslash"] = "backslashes in paths are read as slashes"
                 path, sample = turned, replace(sample, path=turned)
-        has_suffix = Path(path).suffix.lower() in VIDEO_SUFFIXES
+        has_suffix = Path(path).suffix.lower() in IMAGES.suffixes
         if has_suffix and path.isascii():
             return self._as_a_video(sample)
         folder, name = os.path.split(path)
@@ -88,7 +91,7 @@ class PathFinder:
             raise ValueError(f"{sample.path!r} could be {' or '.join(sorted(found))}; add the suffix")
         if found:
             return self._as_a_video(replace(sample, path=os.path.join(folder, found[0])))
-        if sample.num_frames is not None or "." in name:
+        if sample.num_frames is not None or "." in name or self.media.images:
             return sample
         return replace(sample, path=sample.path + ".mp4")
 
@@ -109,7 +112,7 @@ class PathFinder:
             by_stem = {}
             for name in names:
                 stem, suffix = os.path.splitext(name)
-                if suffix.lower() in VIDEO_SUFFIXES:
+                if suffix.lower() in self.media.suffixes:
                     by_stem.setdefault(stem, []).append(name)
             self._folders[folder] = names, by_stem
         return self._folders[folder]

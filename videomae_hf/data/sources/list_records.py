@@ -2,6 +2,7 @@
 """Converts the rows of a list to videos: every column is used, reported as unused, or refused."""
 
 import math
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,8 @@ from ...messages import count, several, shorten
 from ...text_files import normalized
 from .list_columns import choose_split, find_roles
 from .list_paths import PathFinder
-from .lists import URLS, VIDEO_NAME, Row, Table, read_table
+from .lists import FILE_NAME, URLS, VIDEO_NAME, Row, Table, read_table
+from .media import VIDEOS, Media, describe_kinds
 from .records import VideoRecord
 
 
@@ -42,6 +44,7 @@ class ListOptions:
         split: names of the wanted split, in order of preference; () reads all rows.
         video_column, label_column: names of these columns, if they are not the usual ones.
         known: class names or target names of a trained model; a label that is one of them is never split.
+        media: the files that names without suffix refer to, and that a column of paths names.
     """
 
     kind: str = "label"
@@ -50,6 +53,7 @@ class ListOptions:
     video_column: str | None = None
     label_column: str | None = None
     known: tuple[str, ...] = ()
+    media: Media = VIDEOS
 
 
 @dataclass
@@ -98,7 +102,7 @@ class _Reading:
 
     def __init__(self, source: Path, options: ListOptions, table: Table) -> None:
         self.source, self.options, self.table = source, options, table
-        self.finder = PathFinder(options.root or source.parent)
+        self.finder = PathFinder(options.root or source.parent, options.media)
         self.problems: list[str] = []
         self.unused: dict[str, None] = {}  # names of columns, in order
         self.notes: list[str] = []
@@ -119,6 +123,8 @@ class _Reading:
         if self.unused:
             self.notes.append(f"{self.source}: columns not used: {shorten(list(self.unused))}")
         self.notes += [f"{self.source}: {note}" for note in self.finder.notes.values()]
+        if self.options.media.images:
+            self.notes += describe_kinds(self.source, (os.path.splitext(one.sample.path)[1] for one in found))
         return ReadList(found, self.notes, self.target_names, self.table.rows)
 
     # ------------------------------------------------------------------------------------------- columns
@@ -146,10 +152,11 @@ class _Reading:
 
     def _refuse_other_paths(self, row: Row, path: str, others: list[str]) -> None:
         """Raises ValueError if the path is not the name of a video while an unused column has one."""
-        if VIDEO_NAME.fullmatch(path.strip()) or path.startswith(URLS) or self.options.video_column:
+        if FILE_NAME.fullmatch(path.strip()) or path.startswith(URLS) or self.options.video_column:
             return
         named = [name for name in others if isinstance(row.values[name], str)]
-        other = next((name for name in named if VIDEO_NAME.fullmatch(row.values[name].strip())), None)
+        pattern = FILE_NAME if self.options.media.images else VIDEO_NAME  # next to a video, an image is its preview
+        other = next((name for name in named if pattern.fullmatch(row.values[name].strip())), None)
         if other is not None:
             raise ValueError(
                 f"{self.source}, {row.place}: the path is {path!r:.60}, but {other} has the name of a video; choose "
@@ -160,7 +167,7 @@ class _Reading:
         """The values of a row without a header: the official forms, or a path with its label, labels or targets."""
         path, *rest = cells
         kind, numbers = self.options.kind, [_whole(cell) for cell in rest]
-        is_folder = not VIDEO_NAME.fullmatch(path) and not path.startswith(URLS)
+        is_folder = not FILE_NAME.fullmatch(path) and not path.startswith(URLS)
         if kind == "targets" or (kind == "labels" and len(rest) != 1):
             if kind == "labels" and any("|" in cell for cell in rest):
                 self.problems.append(f"{place}: labels both in columns and separated by |: {cells!r:.80}; use only one")

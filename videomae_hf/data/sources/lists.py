@@ -15,21 +15,17 @@ from pathlib import Path
 
 from ...text_files import parse_json, read_text
 from .list_columns import COLUMNS, PATHS, column_key
+from .media import IMAGES, VIDEO_SUFFIXES
 
 
-VIDEO_SUFFIXES = (
-    ".264", ".265", ".3g2", ".3gp", ".amv", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264",
-    ".h265", ".hevc", ".ivf", ".m1v", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpe",
-    ".mpeg", ".mpg", ".mpv", ".mts", ".mxf", ".nut", ".obu", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob",
-    ".webm", ".wmv", ".wtv", ".y4m",
-)  # fmt: skip
-_SUFFIX = "|".join(map(re.escape, VIDEO_SUFFIXES))
-VIDEO_NAME = re.compile(rf".*(?:{_SUFFIX})", re.IGNORECASE | re.DOTALL)
-_NAMES_VIDEO = re.compile(rf"(?:{_SUFFIX})(?=$|[\s,;\"'?])", re.IGNORECASE)
+# A list may name videos, images or both, whatever the model reads.
+_SUFFIX = "|".join(map(re.escape, IMAGES.suffixes))
+FILE_NAME = re.compile(rf".*(?:{_SUFFIX})", re.IGNORECASE | re.DOTALL)
+VIDEO_NAME = re.compile(rf".*(?:{'|'.join(map(re.escape, VIDEO_SUFFIXES))})", re.IGNORECASE | re.DOTALL)
+_NAMES_FILE = re.compile(rf"(?:{_SUFFIX})(?=$|[\s,;\"'?])", re.IGNORECASE)
 _QUOTED = re.compile(r'(?:^|\s)"(?:[^"]|"")*"(?=\s|$)')
 _PATH_IN_LINE = re.compile(rf".*(?:{_SUFFIX})(?=\s|$)", re.IGNORECASE)
 URLS = ("http://", "https://")
-EXPECTED = f".mp4, .avi, .mkv, .mov, .webm or one of {len(VIDEO_SUFFIXES) - 5} other suffixes"  # for messages
 _LOOKED_AT = 100  # number of lines examined to find the delimiter
 _KNOWN = frozenset(name for column in COLUMNS.values() for name in column.names)
 _NUMBER = re.compile(r"-?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?", re.ASCII)
@@ -70,8 +66,9 @@ def read_table(path: Path, kind: str) -> Table:
         ValueError: the file is not UTF-8, is JSON of another form, has a comment or a header with unknown names, or a
             row has another number of columns than the header.
     """
-    if VIDEO_NAME.fullmatch(path.name):
-        raise ValueError(f"{path} is a video; give its folder, or a list.")
+    if FILE_NAME.fullmatch(path.name):
+        kind = "a video" if VIDEO_NAME.fullmatch(path.name) else "an image"
+        raise ValueError(f"{path} is {kind}; give its folder, or a list.")
     text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
     if "\0" in text:
         raise ValueError(f"{path} is not a list of videos: it contains null bytes.")
@@ -126,7 +123,7 @@ def _refuse_other_objects(path: Path, content: dict) -> None:
     """Raises ValueError for an object that is a single video with an unknown path name, rather than a map of labels."""
     values = [value for value in content.values() if isinstance(value, str)]
     if any(column_key(name) in {*_KNOWN, "id"} for name in content) or any(
-        VIDEO_NAME.fullmatch(value) for value in values
+        FILE_NAME.fullmatch(value) for value in values
     ):
         raise ValueError(
             f"{path}: no path among {', '.join(list(content)[:8])}; an object must have one of "
@@ -187,10 +184,10 @@ def _read_columns(path: Path, text: str, kind: str) -> Table:
     if columns is None:
         _refuse_unclear(path, lines, delimiter)
         return Table([Row(f"line {number}", cells, _extent(number, line)) for number, line, cells in lines])
-    rows, names_videos = [], any(_NAMES_VIDEO.search(line) for _, line, _ in lines)
+    rows, names_files = [], any(_NAMES_FILE.search(line) for _, line, _ in lines)
     for number, line, cells in lines[1:]:
         if delimiter is None:
-            cells = _split_below_header(line, columns, has_suffixes=names_videos)
+            cells = _split_below_header(line, columns, has_suffixes=names_files)
         if len(cells) > len(columns):
             raise ValueError(
                 f"{path}, line {number}: {len(cells)} columns, {len(columns)} in the header: {line[:80]!r}"
@@ -208,12 +205,12 @@ def _split_lines(path: Path, text: str, delimiter: str | None, kind: str) -> Ite
     """Yields (line number, text, cells) for each row that is not blank; cells are [] if the path has no clear end."""
     if delimiter is None:
         lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-        names_videos = any(_NAMES_VIDEO.search(line) for _, line in lines)
+        names_files = any(_NAMES_FILE.search(line) for _, line in lines)
         numbered = all(_NUMBER.fullmatch(line.split()[-1]) for _, line in lines)
         for number, line in lines:
             # A space before or after may be an empty cell.
             unclear = line[0].isspace() or (line[-1].isspace() and not _PATH_IN_LINE.match(line))
-            cells = [] if unclear else split_at_spaces(line.strip(), kind, has_suffixes=names_videos and not numbered)
+            cells = [] if unclear else split_at_spaces(line.strip(), kind, has_suffixes=names_files and not numbered)
             yield number, line, cells
         return
     all_lines, before = text.split("\n"), 0
@@ -231,7 +228,7 @@ def _split_lines(path: Path, text: str, delimiter: str | None, kind: str) -> Ite
 
 def _refuse_comments(path: Path, lines: list[tuple[int, str, list[str]]]) -> None:
     for number, line, cells in lines:
-        if line.startswith("#") and (line[1:2].isspace() or not VIDEO_NAME.fullmatch("".join(cells[:1]))):
+        if line.startswith("#") and (line[1:2].isspace() or not FILE_NAME.fullmatch("".join(cells[:1]))):
             raise ValueError(f"{path}, line {number}: lists cannot have comments; remove the line {line[:80]!r}.")
 
 
@@ -243,14 +240,14 @@ def _refuse_unclear(path: Path, lines: list[tuple[int, str, list[str]]], delimit
                 f"{path}, line {number}: the end of the path is unclear in {line[:80]!r}; separate the columns by "
                 f"commas."
             )
-        if delimiter is None or VIDEO_NAME.fullmatch(cells[0]) or cells[0].startswith(URLS):
+        if delimiter is None or FILE_NAME.fullmatch(cells[0]) or cells[0].startswith(URLS):
             continue
         if " " in cells[0] and not line.startswith('"'):
             raise ValueError(
                 f"{path}, line {number}: the columns of {line[:80]!r} could be separated by spaces or by "
                 f"{delimiter!r}; quote the path, or add a header."
             )
-        if any(VIDEO_NAME.fullmatch(cell) for cell in cells[1:]):
+        if any(FILE_NAME.fullmatch(cell) for cell in cells[1:]):
             raise ValueError(
                 f"{path}, line {number}: {line[:80]!r} has the video after another column; without a header the path "
                 f"comes first (quote a path that contains {delimiter!r})."
@@ -265,14 +262,14 @@ def _header(path: Path, lines: list[tuple[int, str, list[str]]], delimiter: str 
     """
     first = lines[0][1].strip()
     cells = lines[0][2] if delimiter is not None or first.startswith('"') else first.split()
-    if any(VIDEO_NAME.fullmatch(cell) or _NUMBER.fullmatch(cell) or "/" in cell for cell in cells):
+    if any(FILE_NAME.fullmatch(cell) or _NUMBER.fullmatch(cell) or "/" in cell for cell in cells):
         return None
     keys = [column_key(cell) for cell in cells]
     known = [key in _KNOWN for key in keys]
     below = lines[1 : 1 + _LOOKED_AT]
-    names_videos = any(_NAMES_VIDEO.search(line) for _, line, _ in below)
+    names_files = any(_NAMES_FILE.search(line) for _, line, _ in below)
     if not set(keys) & PATHS:
-        if (len(keys) > 1 and any(known)) or any(VIDEO_NAME.fullmatch(cell) for _, _, row in below for cell in row):
+        if (len(keys) > 1 and any(known)) or any(FILE_NAME.fullmatch(cell) for _, _, row in below for cell in row):
             raise ValueError(
                 f"{path}: the first line, {first[:80]!r}, names no column of paths. A header has one of "
                 f"{', '.join(COLUMNS['path'].names)} and, for labels, one of {', '.join(COLUMNS['label'].names)}; set "
@@ -281,9 +278,9 @@ def _header(path: Path, lines: list[tuple[int, str, list[str]]], delimiter: str 
         return None
     if delimiter is None and not all(known):
         is_sure = any("_" in key or "path" in key for key in set(keys) & PATHS)
-        if not names_videos and sum(known) < 2 and not is_sure:
+        if not names_files and sum(known) < 2 and not is_sure:
             return None  # "my clip" may be a folder of images in a list without a header
-        if names_videos and keys[0] not in PATHS:
+        if names_files and keys[0] not in PATHS:
             raise ValueError(
                 f"{path}: the first line, {first[:80]!r}, could be a header or a folder of images; separate the "
                 f"columns of a list by commas."
@@ -313,30 +310,28 @@ def column_delimiter(lines: list[str]) -> str | None:
     if not lines:
         return None
     looked_at, found = lines[:_LOOKED_AT], []
-    names_videos = any(_NAMES_VIDEO.search(line) for line in looked_at)
+    names_files = any(_NAMES_FILE.search(line) for line in looked_at)
     for delimiter in "\t,;":
         rows = [_cells(line, delimiter) for line in looked_at]
         widths = {len(row) for row in rows}
-        if names_videos:
+        if names_files:
             # The first line may be a header that is not known as one, and a video may have no suffix.
-            fits = _num_videos(rows, 0) >= max(len(rows) - 1, 1)
-            fits |= len(widths) == 1 and any(
-                2 * _num_videos(rows, column) >= len(rows) for column in range(max(widths))
-            )
+            fits = _num_files(rows, 0) >= max(len(rows) - 1, 1)
+            fits |= len(widths) == 1 and any(2 * _num_files(rows, column) >= len(rows) for column in range(max(widths)))
         else:
             fits = len(widths) == 1
         names = {column_key(cell) for cell in rows[0]}
         is_header = len(rows[0]) > 1 and (names & PATHS or (names & _KNOWN and len(widths) == 1))
         if widths - {1} and (fits or is_header):
             found.append(delimiter)
-    if len(found) > 1 and not names_videos:
+    if len(found) > 1 and not names_files:
         raise ValueError(f"its columns could be separated by {found[0]!r} or by {found[1]!r}; quote the cells")
     return found[0] if found else None
 
 
-def _num_videos(rows: list[list[str]], column: int) -> int:
+def _num_files(rows: list[list[str]], column: int) -> int:
     """The number of rows with several cells whose cell in this column is the name of a video."""
-    return sum(len(row) > 1 and bool(VIDEO_NAME.fullmatch(row[column].strip())) for row in rows)
+    return sum(len(row) > 1 and bool(FILE_NAME.fullmatch(row[column].strip())) for row in rows)
 
 
 def _cells(line: str, delimiter: str) -> list[str]:

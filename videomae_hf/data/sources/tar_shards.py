@@ -3,7 +3,8 @@
 
 A shard is a plain tar file. The label of a video `clip.mp4` is in the member `clip.cls` (a number or a name),
 `clip.json` (with a column of labels as in a list, and optionally a part of the video), or `clip.txt`; if no video has
-such a member, the label is the name of the class folder in the shard. Names may contain dots. An `index.json` next to
+such a member, the label is the name of the class folder in the shard. For a model of single images, members such as
+`clip.jpg` are samples as well. Names may contain dots. An `index.json` next to
 the shards, as written by `videomae prepare --shards`, gives the class names. At first only the headers are read. Each
 video is then read from its position in its shard, so that shards are shuffled, split over processes, resumed and
 evaluated like separate files. For sequential reading of shards, see `video_stream.py`.
@@ -16,16 +17,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ...messages import several
+from ...models.frame_files import IMAGE_SUFFIXES
 from ...text_files import normalized, parse_json, read_json
 from .classes import class_number, classes_of, numbered
 from .list_columns import find_roles
 from .list_records import Listed, cell_labels, label_text, segment_of
-from .lists import EXPECTED, VIDEO_SUFFIXES
+from .media import VIDEOS, Media, describe_kinds, images_for_videos
 from .records import RecordsOnAccess, VideoRecord, VideoRecords
 
 
@@ -128,7 +131,7 @@ def shard_lengths(shards: list[str], index: dict) -> int | None:
 
 
 def read_shards(
-    source: str | Path, class_names: list[str] | None = None, *, labelled: bool = True
+    source: str | Path, class_names: list[str] | None = None, *, labelled: bool = True, media: Media = VIDEOS
 ) -> tuple[TarRecords, list[str]]:
     """Lists the videos of tar shards, as `read_samples` does for a folder.
 
@@ -137,6 +140,7 @@ def read_shards(
         class_names: the classes in order, as in a trained model; None takes them from index.json or, without it, from
             the labels.
         labelled: False ignores labels and accepts videos without one.
+        media: the members that are samples.
 
     Raises:
         FileNotFoundError: there is no shard.
@@ -145,16 +149,21 @@ def read_shards(
     """
     shards, index = find_shards(source)
     with ThreadPoolExecutor(8) as pool:  # hides the latency of network drives
-        read = list(pool.map(list_shard, shards))
+        read = list(pool.map(partial(list_shard, labelled=labelled, media=media), shards))
     videos = [(number, video) for number, shard in enumerate(read) for video in shard.videos]
     expected = shard_lengths(shards, index)
     if expected is not None and expected != len(videos):
         raise ValueError(f"{source} holds {len(videos)} videos, but its index.json says {expected}; prepare it again.")
-    if not videos:
-        raise ValueError(f"The {len(shards)} shards of {source} hold no videos ({EXPECTED}).")
-    places = np.array([(number, video.offset, video.size) for number, video in videos], np.int64)
     unused = sum((shard.unused for shard in read), Counter())
+    if not videos:
+        images = sum(unused[suffix] for suffix in unused if suffix.lower() in IMAGE_SUFFIXES)
+        if images:
+            raise ValueError(images_for_videos(source, images))
+        raise ValueError(f"The {len(shards)} shards of {source} hold no {media.noun}s ({media.expected}).")
+    places = np.array([(number, video.offset, video.size) for number, video in videos], np.int64)
     notes = [f"{source}: members not used: {', '.join(f'{n} {suffix}' for suffix, n in unused.items())}"] * bool(unused)
+    if media.images:
+        notes += describe_kinds(source, (os.path.splitext(video.sample.path)[1] for _, video in videos))
     if not labelled:
         return TarRecords(VideoRecords((video.sample for _, video in videos), notes), shards, places), []
     labels = labels_of([video for _, video in videos], index)
@@ -193,28 +202,31 @@ def _class_folders(paths: Sequence[str]) -> list[str | None]:
     return [normalized(parts[len(common)]) if len(parts) > len(common) else None for parts in folders]
 
 
-def list_shard(shard: str) -> Shard:
-    """The videos of a shard, in order."""
+def list_shard(shard: str, *, labelled: bool = True, media: Media = VIDEOS) -> Shard:
+    """The samples of a shard, in order; without labels, whose texts may then be anything, if not `labelled`."""
     try:
         with tarfile.open(shard, "r:") as tar:
-            return _listed(tar, shard)
+            return _listed(tar, shard, _LABEL_SUFFIXES if labelled else (".json",), media)
     except tarfile.TarError as error:
         raise ValueError(f"{shard} is cut short, compressed or not a tar file: {error}.") from error
 
 
-def _listed(tar: tarfile.TarFile, shard: str) -> Shard:
+def _listed(tar: tarfile.TarFile, shard: str, beside: Sequence[str], media: Media) -> Shard:
+    """The samples of an open shard; `beside` are the suffixes of the members that say more about them."""
     videos, labels, unused = [], {}, Counter()
     for member in tar:
         tar.members = []  # otherwise tarfile keeps every member in memory
         if member.isdir():
             continue
         stem, suffix = os.path.splitext(member.name)
-        if suffix.lower() in VIDEO_SUFFIXES and member.isfile() and not member.issparse():
+        if suffix.lower() in media.suffixes and member.isfile() and not member.issparse():
             videos.append(member)
-        elif suffix.lower() in _LABEL_SUFFIXES and member.isfile() and member.size <= _MOST_BYTES:
+        elif suffix.lower() in beside and member.isfile() and member.size <= _MOST_BYTES:
             tar.fileobj.seek(member.offset_data)  # tarfile seeks itself before it continues
             labels.setdefault(stem, {})[suffix.lower()] = tar.fileobj.read(member.size)
-        elif not os.path.basename(member.name).startswith("."):
+        elif suffix.lower() not in set(_LABEL_SUFFIXES) - set(beside) and not os.path.basename(member.name).startswith(
+            "."
+        ):
             unused[suffix or "without suffix"] += 1
     return Shard([_with_label(video, videos, labels, shard) for video in videos], unused)
 
@@ -262,10 +274,10 @@ def _of_json(sample: VideoRecord, content, where: str) -> tuple[VideoRecord, str
     return sample, labels[0] if labels else None
 
 
-def stream_shard_rows(shards: Iterable[str], index: dict, *, labelled: bool) -> Iterator[dict]:
+def stream_shard_rows(shards: Iterable[str], index: dict, *, labelled: bool, media: Media = VIDEOS) -> Iterator[dict]:
     """Yields the rows of shards, read sequentially: `video` (bytes and path) and the text of its `label`."""
     for shard in shards:
-        videos = list_shard(shard).videos
+        videos = list_shard(shard, labelled=labelled, media=media).videos
         labels = labels_of(videos, index) if labelled else [None] * len(videos)
         with open(shard, "rb") as file:
             for video, label in zip(videos, labels):
