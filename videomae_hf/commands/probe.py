@@ -1,11 +1,11 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """`videomae probe`: fits a probe to the frozen features of a checkpoint.
 
-Three probes are this package's own (linear, attentive, k-NN); two follow the protocols of others (V-JEPA 2, MTEB).
+Three probes are this package's own (linear, attentive, k-NN); three follow the protocols of others (MAE, V-JEPA 2, MTEB).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from transformers import EvalPrediction
 
 from ..checkpoints.opening import open_checkpoint
-from ..data.clips import EvalTransform, FinetuneTransform
+from ..data.clips import EvalTransform, FinetuneTransform, interpolation_of
 from ..data.processors import training_processor
 from ..data.segments import CROP_SCALE, RAND_AUGMENT, SegmentProcessor, SegmentTransform
 from ..data.sources.records import VideoRecord
@@ -27,13 +27,16 @@ from ..evaluation.few_shot import (
     head_norm_of,
     sample_experiments,
 )
+from ..evaluation.mae_probe import CROP_SCALE as MAE_PROBE_CROP_SCALE
+from ..evaluation.mae_probe import EPOCHS, OPTIMIZERS, WARMUP, MAEFit
 from ..evaluation.metrics import metrics_of
 from ..evaluation.predictions import Scored, write_predictions
 from ..evaluation.probes import PROBES, ProbeTask, run_probe
-from ..evaluation.vjepa2_fit import STATE, FitOptions, Scores, VJEPA2Fit
-from ..evaluation.vjepa2_probe import head_settings
+from ..evaluation.vjepa2_fit import STATE, FitOptions, ProbeFit, Scores, VJEPA2Fit
+from ..evaluation.vjepa2_probe import HeadSetting, head_settings
 from ..labels import labels_of
 from ..messages import count, shorten
+from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from ..models.modeling_videomae_v2 import VideoMAEV2Model
 from ..settings.groups import LEARNING_ARGUMENTS
@@ -50,22 +53,26 @@ VERB = Verb(
         "probe --checkpoint output/pretrain --train_data data/train --eval_data data/val",
         "probe --checkpoint output/pretrain --train_data data/train --eval_data data/val --probe attentive",
         "probe --checkpoint MCG-NJU/videomae-base --train_data data/train --eval_data data/val --probe few-shot",
+        "probe --checkpoint output/mae --train_data data/train --eval_data data/val --probe mae --total_batch_size 256",
         "probe probes/vjepa2_ssv2 --train_data data/train.csv --eval_data data/val.csv",
     ),
     groups=("data", "clips", "model", "evaluation", "probing"),
     unused=(
         "streaming", "shuffle_buffer", "videos_per_epoch", "unlabelled", "demo_videos", "num_sample", "model_kind",
         "model_size", "model_version", "head_from", "label_mappings", "shuffle_frames",
-        "interpolation",
     ),
     trains=False,
-    training=("num_train_epochs", "total_batch_size", "per_device_train_batch_size"),
+    training=(
+        "num_train_epochs", "total_batch_size", "per_device_train_batch_size", "base_learning_rate", "warmup_epochs",
+    ),
 )  # fmt: skip
-KINDS = (*PROBES, "vjepa2", "few-shot")
+KINDS = (*PROBES, "mae", "vjepa2", "few-shot")
+ONLINE = ("mae", "vjepa2")  # trained on augmented clips, which go through the encoder
 # Settings that only some of the probes use
 _USED_BY = {
-    **dict.fromkeys(("frame_sampling", "fps", "short_video", "official_sampling"), PROBES),
-    "sampling_rate": (*PROBES, "vjepa2"),
+    **dict.fromkeys(("frame_sampling", "fps", "short_video", "official_sampling"), (*PROBES, "mae")),
+    "sampling_rate": (*PROBES, *ONLINE),
+    "probe_optimizer": ("mae",),
     "feature_cache": (*PROBES, "few-shot"),
     **dict.fromkeys(("samples_per_label", "n_experiments"), ("few-shot",)),
     **dict.fromkeys(
@@ -73,7 +80,8 @@ _USED_BY = {
     ),
     # The protocols of others state how a probe is trained.
     **dict.fromkeys({*LEARNING_ARGUMENTS, "base_learning_rate"} - {"seed"}, PROBES),
-    **dict.fromkeys(("num_train_epochs", "total_batch_size", "per_device_train_batch_size"), (*PROBES, "vjepa2")),
+    **dict.fromkeys(("base_learning_rate", "warmup_epochs"), ("mae",)),
+    **dict.fromkeys(("num_train_epochs", "total_batch_size", "per_device_train_batch_size"), (*PROBES, *ONLINE)),
 }  # fmt: skip
 # Clip settings that a source of train_data may override for V-JEPA 2's probe
 _OF_SOURCES = {"sampling_rate", "video_backend", "frame_template", "square_pixels", "max_pixels"}
@@ -110,12 +118,12 @@ def probe(run: Run) -> None:
             "probe needs eval_data and data sets that are not streamed: set eval_data, and leave out streaming."
         )
     model, messages = open_checkpoint(run.model.checkpoint, VideoMAEV2Model, **_encoder_overrides(run))
-    fit = {"vjepa2": fit_vjepa2, "few-shot": fit_few_shot}.get(run.probing.probe, fit_cached)
+    fit = {"mae": fit_mae, "vjepa2": fit_vjepa2, "few-shot": fit_few_shot}.get(run.probing.probe, fit_cached)
     outcome = fit(run, model.to(run.training.device), train, evaluated)
     report(run.training, [*messages, *outcome.messages])
     if run.training.process_index == 0:
         write_outcome(run, outcome, evaluated, train.classes)
-        if run.probing.probe == "vjepa2":
+        if run.probing.probe in ONLINE:
             Path(run.training.output_dir, STATE).unlink(missing_ok=True)
 
 
@@ -161,7 +169,7 @@ def check_settings(run: Run) -> None:
         raise ValueError("probe needs --checkpoint, the folder or Hub id of a model of any stage.")
     if kind not in KINDS:
         raise ValueError(f"probe={kind!r} is unknown; choose one of {', '.join(KINDS)}.")
-    if run.training.world_size > 1 and kind != "vjepa2":
+    if run.training.world_size > 1 and kind not in ONLINE:
         raise ValueError(f"probe={kind} runs in one process, but {run.training.world_size} were started.")
     unused = sorted(name for name, kinds in _USED_BY.items() if name in run.given and kind not in kinds)
     if unused:
@@ -172,6 +180,10 @@ def check_settings(run: Run) -> None:
         raise ValueError(f"probe={kind} is defined for one class per video, but problem_type is {run.problem_type}.")
     if kind == "few-shot":
         check_scikit_learn()
+    if run.probing.probe_optimizer not in OPTIMIZERS:
+        raise ValueError(
+            f"probe_optimizer={run.probing.probe_optimizer!r} is unknown; choose one of {', '.join(OPTIMIZERS)}."
+        )
     missing = [name for name in _SET_BY_RECIPE if name not in run.given]
     if kind == "vjepa2" and missing:
         raise ValueError(
@@ -250,11 +262,7 @@ def fit_vjepa2(run: Run, model: VideoMAEV2Model, train: VideoSource, evaluated: 
     )
     dataset = train.dataset(SegmentTransform(augmentation, options.num_segments), run)
     fit = VJEPA2Fit(model, dataset, len(train.classes), options, Path(args.output_dir, STATE))
-    done = fit.resume()
-    check_agreement(args, "unfinished probe in output_dir", {"epochs": done})
-    if done:
-        report(args, [f"{fit.file} has {done} of {options.epochs} epochs; the probe continues after them"])
-    fit.train()
+    train_online(run, fit)
     processor = training_processor(run, model.config, video_backend=run.clips.video_backend)
     processor, template = SegmentProcessor.from_dict(processor.to_dict()), run.clips.frame_template
     views = EvalTransform(processor, options.num_segments, options.num_crops, frame_template=template)
@@ -264,6 +272,56 @@ def fit_vjepa2(run: Run, model: VideoMAEV2Model, train: VideoSource, evaluated: 
     details, messages = _vjepa2_details(options, scores)
     logits = np.log(scores.probabilities.clip(min=1e-12))
     return Outcome([logits], scores.readable, number, bad, details, messages)
+
+
+def train_online(run: Run, fit: ProbeFit) -> None:
+    """Trains the epochs of a fit that are not in its file yet."""
+    args, done = run.training, fit.resume()
+    check_agreement(args, "unfinished probe in output_dir", {"epochs": done})
+    if done:
+        report(args, [f"{fit.file} has {done} of {fit.options.epochs} epochs; the probe continues after them"])
+    fit.train()
+
+
+def fit_mae(run: Run, model: VideoMAEV2Model, train: VideoSource, evaluated: VideoSource) -> Outcome:
+    """The linear probe of MAE, on crops that are random and flipped, which go through the encoder."""
+    args, options = run.training, mae_options(run)
+    transform = FinetuneTransform(
+        model.config,
+        train.samplers(run.clips, model.config),
+        crop_scale=MAE_PROBE_CROP_SCALE,
+        antialias=run.clips.antialias is not False,
+        interpolation=interpolation_of(run, model.config),
+    )
+    warmup = args.warmup_epochs / options.epochs if "warmup_epochs" in run.given else WARMUP
+    how = {"optimizer": run.probing.probe_optimizer, "warmup": warmup, "file": Path(args.output_dir, STATE)}
+    fit = MAEFit(model, train.dataset(transform, run), len(train.classes), options, **how)
+    rate = options.settings[0].learning_rate
+    details = {
+        "optimizer": run.probing.probe_optimizer,
+        "learning_rate": rate,
+        "num_train_epochs": options.epochs,
+        "total_batch_size": options.videos_per_step,
+        "features": "class token" if model.config.use_cls_token else "mean of the patches",
+    }
+    report(args, [", ".join(f"{name} {value}" for name, value in details.items())])
+    train_online(run, fit)
+    processor = training_processor(run, model.config, video_backend=run.clips.video_backend)
+    views = EvalTransform(processor, frame_template=run.clips.frame_template)
+    scores, bad = fit.score(evaluated.evaluation_dataset(views, args)), fit.bad_videos()
+    number = len(train.records) - bad
+    _check_readable(number, scores.readable)
+    logits = np.log(scores.probabilities.clip(min=1e-12))
+    return Outcome([logits], scores.readable, number, bad, details)
+
+
+def mae_options(run: Run) -> FitOptions:
+    """The settings of MAE's probe; epochs and the learning rate of 256 images default to those of the protocol."""
+    args = run.training
+    epochs = args.num_train_epochs if "num_train_epochs" in run.given else EPOCHS
+    base_rate = args.base_learning_rate or OPTIMIZERS[run.probing.probe_optimizer]
+    setting = HeadSetting(base_rate * args.total_batch_size / 256, 0.0)
+    return replace(_fit_options(run, epochs), settings=(setting,), num_segments=1, num_crops=1)
 
 
 def _vjepa2_details(options: FitOptions, scores: Scores) -> tuple[dict, list[str]]:
@@ -293,20 +351,28 @@ def fit_options(run: Run) -> FitOptions:
     Raises:
         ValueError: a number is out of range.
     """
-    args, settings, views = run.training, run.probing, run.evaluation
-    if args.num_train_epochs < 1 or args.num_train_epochs % 1:
-        raise ValueError(f"num_train_epochs={args.num_train_epochs:g} must be a whole number of at least 1.")
+    settings, views = run.probing, run.evaluation
     if min(views.num_clips, views.num_crops) < 1:
         raise ValueError(f"num_clips={views.num_clips} and num_crops={views.num_crops} must be at least 1.")
+    heads = tuple(head_settings(settings.probe_learning_rates, settings.probe_weight_decays))
+    numbers = {"num_segments": views.num_clips, "num_crops": views.num_crops}
+    return replace(_fit_options(run, run.training.num_train_epochs), settings=heads, **numbers)
+
+
+def _fit_options(run: Run, epochs: float) -> FitOptions:
+    """The settings of a probe that is trained online, without those of its heads and views."""
+    args = run.training
+    if epochs < 1 or epochs % 1:
+        raise ValueError(f"num_train_epochs={epochs:g} must be a whole number of at least 1.")
     return FitOptions(
-        settings=tuple(head_settings(settings.probe_learning_rates, settings.probe_weight_decays)),
-        num_segments=views.num_clips,
-        num_crops=views.num_crops,
-        epochs=int(args.num_train_epochs),
+        settings=(),
+        num_segments=1,
+        num_crops=1,
+        epochs=int(epochs),
         videos_per_step=args.total_batch_size,
         batch_size=args.train_batch_size,
         eval_batch_size=args.eval_batch_size,
-        layers=tuple(settings.probe_layers),
+        layers=tuple(run.probing.probe_layers),
         bf16=bool(args.bf16),
         num_workers=args.dataloader_num_workers,
         seed=args.seed,
@@ -359,8 +425,16 @@ def with_unreadable(
 
 
 def _encoder_overrides(run: Run) -> dict:
-    """The overrides of the checkpoint's configuration; the problem type is that of the probe."""
-    return {name: value for name, value in run.config_overrides.items() if name != "problem_type"}
+    """The overrides of the checkpoint's configuration; the problem type is that of the probe.
+
+    MAE's probe reads the class token after the final norm, which a checkpoint has unless its head pools the patches.
+    """
+    overrides = {name: value for name, value in run.config_overrides.items() if name != "problem_type"}
+    if run.probing.probe == "mae":
+        config = VideoMAEV2Config.from_pretrained(run.model.checkpoint)
+        if config.use_cls_token and not config.use_mean_pooling:
+            overrides = {"use_mean_pooling": False, **overrides}
+    return overrides
 
 
 def _check_readable(fitted: int, scored: np.ndarray) -> None:

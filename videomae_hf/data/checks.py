@@ -43,7 +43,11 @@ def check_data(
             f"There are {len(samples)} videos, fewer than the {batch_size} of one step; lower "
             f"per_device_train_batch_size or gradient_accumulation_steps."
         )
-    messages = [f"{len(samples)} videos" + (f" of {len(class_names)} classes" if class_names else "")]
+    of_images = all(sampling.num_frames == 1 for sampling in samplings)
+    messages = [
+        f"{len(samples)} {'images' if of_images else 'videos'}"
+        + (f" of {len(class_names)} classes" if class_names else "")
+    ]
     messages += _class_balance(samples, class_names)
     step = max(len(samples) // _LOOKED_AT, 1)
     looked_at = [samples[index] for index in range(0, len(samples), step)][:_LOOKED_AT]
@@ -52,7 +56,7 @@ def check_data(
     _check_each_class(samples, class_names, samplings)
     readable = [(sample, info) for sample, info in zip(looked_at, looks) if isinstance(info, VideoInfo)]
     bad = [(sample, str(error)) for sample, error in zip(looked_at, looks) if not isinstance(error, VideoInfo)]
-    return messages + _bad_videos(bad, len(looked_at)) + _check_lengths(readable, samplings)
+    return messages + _bad_videos(bad, len(looked_at)) + ([] if of_images else _check_lengths(readable, samplings))
 
 
 def _bad_videos(bad: list[tuple[VideoRecord, str]], looked_at: int) -> list[str]:
@@ -124,13 +128,14 @@ def _check_lengths(readable: list[tuple[VideoRecord, VideoInfo]], samplings: Seq
     """A message about the lengths; raises ValueError if all videos of a source are shorter than its clips."""
     for source, sampling in enumerate(samplings):
         lengths = [_length(info, sampling) for sample, info in readable if sample.source == source]
-        span = sampling.span()
+        span, single = sampling.span(), all(info.num_frames == 1 for _, info in readable)
         if span is not None and lengths and max(lengths) < span:
             raise ValueError(
                 f"A clip of num_frames={sampling.num_frames} at "
                 + (f"fps={sampling.fps}" if sampling.fps else f"sampling_rate={sampling.sampling_rate}")
                 + f" spans {span:g} {'seconds' if sampling.fps else 'frames'}, more than any of the "
-                f"{len(lengths)} checked videos has (the longest: {max(lengths):g}); use fewer or closer frames."
+                f"{len(lengths)} checked videos has (the longest: {max(lengths):g}); use fewer or closer frames"
+                + (", or a model of single images, such as a new one with --model_kind mae." if single else ".")
             )
     if not readable:
         return []

@@ -185,7 +185,7 @@ def _unused_sampling(run: Run, overrides: Sequence[dict]) -> list[str]:
     """A note about settings of the frames of a clip, which an image does not have."""
     names = ("frame_sampling", "sampling_rate", "fps", "short_video", "official_sampling")
     given = [name for name in names if name in run.given or any(name in one for one in overrides)]
-    return [f"a clip is one image, so that {', '.join(given)} of frames in time has no effect"] if given else []
+    return [f"an image has no frames in time: {', '.join(given)} has no effect"] if given else []
 
 
 def open_videos(

@@ -27,8 +27,9 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from ..data.clips import FinetuneTransform
 from ..data.segments import RANDOM_ERASING
-from ..data.video_dataset import UNREADABLE, BadVideosError, VideoDataset, generator_of
+from ..data.video_dataset import UNREADABLE, BadVideosError, ClipCollator, VideoDataset, generator_of
 from ..data.videos import data_facts
 from ..models.modeling_videomae_v2 import VideoMAEV2Model
 from .feature_cache import encoder_collator
@@ -115,42 +116,36 @@ class SegmentEncoder:
         return tokens.unflatten(0, (-1, options.num_segments)).flatten(1, 2)  # (B, num_segments * layers * N, D)
 
 
-class VJEPA2Fit:
-    """Trains the heads by epochs, and continues an interrupted training after its last complete epoch.
+class ProbeFit:
+    """Trains heads by epochs on what a frozen encoder gives for augmented videos; continues an interrupted training
+    after its last complete epoch. Subclasses set the collators, and state the facts of the fit.
 
     Args:
-        model: the encoder, on the device to compute on.
-        dataset: the training videos, with items of `SegmentTransform`.
-        num_classes: number of classes.
+        encoder: gives the tokens of clips.
+        heads: the heads.
+        dataset: the training videos.
         options: how the heads are trained.
-        file: file in which the state is kept after each epoch, at 12 bytes for each parameter of a head: for 20 heads
-            7 GB with ViT-B, 12 GB with ViT-L and 22 GB with ViT-g. The caller deletes it.
+        file: file in which the state is kept after each epoch. The caller deletes it.
     """
 
-    def __init__(
-        self, model: VideoMAEV2Model, dataset: VideoDataset, num_classes: int, options: FitOptions, file: Path
-    ) -> None:
-        self.encoder, self.dataset, self.options, self.file = SegmentEncoder(model, options), dataset, options, file
-        self.epoch = 0
-        self.heads = ProbeHeads(
-            options.settings,
-            model.config.hidden_size,
-            num_classes,
-            options.num_steps(len(dataset)),
-            model.device,
-            bf16=options.bf16,
-            seed=options.seed,
-        )
-        self.train_collator = encoder_collator(model.config, erasing=RANDOM_ERASING)
-        self.collator = encoder_collator(model.config)
+    train_collator: ClipCollator
+    collator: ClipCollator
+
+    def __init__(self, encoder, heads, dataset: VideoDataset, options: FitOptions, file: Path) -> None:
+        self.encoder, self.heads, self.dataset, self.options, self.file = encoder, heads, dataset, options, file
+        self.epoch, self.facts = 0, {}
+
+    def state_facts(self, model: VideoMAEV2Model, num_classes: int, transform: FinetuneTransform, **more: str) -> None:
+        """Sets the facts that must be equal in all parts of an interrupted fit."""
         self.facts = {
-            **{name: str(value) for name, value in vars(options).items() if name not in _MAY_CHANGE},
-            **data_facts(dataset),
-            "clips": str(dataset.load.augmentation.sampling),
-            "antialias": str(dataset.load.augmentation.antialias),
+            **{name: str(value) for name, value in vars(self.options).items() if name not in _MAY_CHANGE},
+            **data_facts(self.dataset),
+            "clips": str(transform.sampling),
+            "antialias": str(transform.antialias),
             "image_size": str(model.config.image_hw),
             "classes": str(num_classes),
             "weights": weights_digest(model),
+            **more,
         }
 
     def resume(self) -> int:
@@ -291,6 +286,37 @@ class VJEPA2Fit:
                 found[start :: own.step] = part
         known = ~np.isnan(found[:, 0])
         return Scores([count / max(total, 1) for count in right], best, found[known], known)
+
+
+class VJEPA2Fit(ProbeFit):
+    """The fit of V-JEPA 2's heads.
+
+    Args:
+        model: the encoder, on the device to compute on.
+        dataset: the training videos, with items of `SegmentTransform`.
+        num_classes: number of classes.
+        options: how the heads are trained.
+        file: see `ProbeFit`; it has 12 bytes for each parameter of a head: for 20 heads 7 GB with ViT-B, 12 GB with
+            ViT-L and 22 GB with ViT-g.
+    """
+
+    def __init__(
+        self, model: VideoMAEV2Model, dataset: VideoDataset, num_classes: int, options: FitOptions, file: Path
+    ) -> None:
+        encoder = SegmentEncoder(model, options)
+        heads = ProbeHeads(
+            options.settings,
+            model.config.hidden_size,
+            num_classes,
+            options.num_steps(len(dataset)),
+            model.device,
+            bf16=options.bf16,
+            seed=options.seed,
+        )
+        super().__init__(encoder, heads, dataset, options, file)
+        self.state_facts(model, num_classes, dataset.load.augmentation)
+        self.train_collator = encoder_collator(model.config, erasing=RANDOM_ERASING)
+        self.collator = encoder_collator(model.config)
 
 
 @dataclass(frozen=True)

@@ -223,10 +223,11 @@ class ProbeSettings:
 
     probe: str = setting(
         "linear",
-        "Type of probe: linear, attentive or knn; vjepa2 and few-shot are the protocols of V-JEPA 2 and of MTEB.",
+        "Type of probe: linear, attentive or knn; mae, vjepa2 and few-shot are the protocols of MAE's linear probe, of "
+        "V-JEPA 2 and of MTEB.",
     )
     feature_cache: str | None = setting(
-        None, "Folder in which the features are cached; the default is features in output_dir. Not for vjepa2."
+        None, "Folder in which the features are cached; the default is features in output_dir. Not for mae and vjepa2."
     )
     probe_learning_rates: list[float] = setting(
         [*VJEPA2_LEARNING_RATES], "vjepa2: learning rates; with each weight decay they give one head."
@@ -235,6 +236,7 @@ class ProbeSettings:
     probe_layers: list[int] = setting(
         [], "vjepa2: encoder layers, from 0, whose tokens the heads get; the default is the output of the encoder."
     )
+    probe_optimizer: str = setting("lars", "mae: optimizer, lars as in the protocol, or adamw for small batches.")
     samples_per_label: int = setting(8, "few-shot: labelled training videos of each class.")
     n_experiments: int = setting(10, "few-shot: number of random choices of the training videos.")
 
