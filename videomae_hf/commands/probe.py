@@ -1,7 +1,8 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """`videomae probe`: fits a probe to the frozen features of a checkpoint.
 
-Three probes are this package's own (linear, attentive, k-NN); three follow the protocols of others (MAE, V-JEPA 2, MTEB).
+Three probes are this package's own (linear, attentive, k-NN); three follow the protocols of others (MAE, V-JEPA 2,
+MTEB).
 """
 
 from collections.abc import Sequence
@@ -297,12 +298,13 @@ def fit_mae(run: Run, model: VideoMAEV2Model, train: VideoSource, evaluated: Vid
     how = {"optimizer": run.probing.probe_optimizer, "warmup": warmup, "file": Path(args.output_dir, STATE)}
     fit = MAEFit(model, train.dataset(transform, run), len(train.classes), options, **how)
     rate = options.settings[0].learning_rate
+    of_class_token = model.config.use_cls_token and model.config.use_mean_pooling is False
     details = {
         "optimizer": run.probing.probe_optimizer,
         "learning_rate": rate,
         "num_train_epochs": options.epochs,
         "total_batch_size": options.videos_per_step,
-        "features": "class token" if model.config.use_cls_token else "mean of the patches",
+        "features": "class token" if of_class_token else "mean of the patches",
     }
     report(args, [", ".join(f"{name} {value}" for name, value in details.items())])
     train_online(run, fit)

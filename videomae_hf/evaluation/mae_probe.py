@@ -2,7 +2,8 @@
 """MAE's linear probe (arXiv 2111.06377, appendix A.1): a batch norm without parameters and a linear classifier.
 
 The head is trained on the class token after the final norm, or on the mean of the patches of a model without one, of
-crops that are random and flipped. The optimizer is LARS, which suits the batch of 16,384 images that MAE uses, or AdamW.
+crops that are random and flipped. The optimizer is LARS, which suits the batch of 16,384 images that MAE uses, or
+AdamW.
 
 Difference: batch statistics and the update are those of all images of a step. In MAE's code each GPU normalises its own
 part, so that its result depends on the number of GPUs; here it does not.

@@ -15,7 +15,8 @@ from PIL import Image
 from transformers import AutoModelForPreTraining, AutoModelForVideoClassification
 
 from .. import VideoMAEV2ImageProcessor, __version__
-from ..data.sources.folders_and_lists import read_samples
+from ..data.sources.folders_and_lists import Reading, read_samples
+from ..data.sources.media import IMAGES, VIDEOS
 from ..models.masking import mask_to_ids, sample_masks, token_counts
 from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining
 from ..text_files import write_text
@@ -108,9 +109,10 @@ def write_report(
     metrics = _read_json(evaluation / "metrics.json")
     shuffled_metrics = _read_json(shuffled / "metrics.json") if shuffled else None
     matrix = metrics.get("confusion_matrix")  # absent if videos have several labels
-    samples, classes = read_samples(videos, metrics["classes"], multi_label=matrix is None)
-    first_of_each = list({sample.label: sample for sample in reversed(samples)}.values())[::-1]
     model = AutoModelForPreTraining.from_pretrained(pretrain).eval()
+    reading = Reading(multi_label=matrix is None, media=IMAGES if model.config.num_frames == 1 else VIDEOS)
+    samples, classes = read_samples(videos, metrics["classes"], reading=reading)
+    first_of_each = list({sample.label: sample for sample in reversed(samples)}.values())[::-1]
     import jinja2
 
     html = (

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...messages import count, shorten
-from ...models.video_decoding import IMAGE_SUFFIXES
+from ...models.frame_files import IMAGE_SUFFIXES, damaged_file_errors, open_image
 from ...text_files import normalized
 from .list_columns import SPLITS
 from .list_records import Listed
@@ -18,6 +18,7 @@ from .records import VideoRecord
 
 _SPLIT_NAMES = {name for names in SPLITS.values() for name in names}
 _CLEARLY = 4  # with this many folders of images per video, the images are the data; otherwise they belong to the videos
+_COMPARED = 8  # number of images of a folder whose sizes are compared
 
 
 @dataclass
@@ -77,6 +78,8 @@ def list_folder(
     if media.images:
         notes += describe_kinds(folder, (os.path.splitext(listed.sample.path)[1] for listed in found))
     elif as_images and not labelled:  # they might be classes of pictures
+        if _differ_in_size(clips[0]):
+            raise ValueError(images_for_videos(folder, sum(len(one.images) for one in clips)))
         notes.append(f"{folder}: {count(len(found), 'folder')} of images, each of which is a video")
     return found, [*notes, *_left_out(folder, folders, links, media, as_images=as_images, labelled=labelled)]
 
@@ -173,6 +176,18 @@ def _refuse_empty_classes(folder: Path, folders: list[_Folder], found: list[List
             others = sum((below.others for below in folders if below.parts[:1] == one.parts), Counter())
             held = f"it holds {_by_suffix(others)}; " if others else ""
             raise ValueError(f"The class folder {one.path} holds no {media.noun} ({held}{media.expected}).")
+
+
+def _differ_in_size(clip: _Folder) -> bool:
+    """Whether the first images of a folder differ in size, as those of no video do."""
+    sizes = set()
+    for name in clip.images[:_COMPARED]:
+        try:
+            with open_image(os.path.join(clip.path, name), None) as image:
+                sizes.add(image.size)
+        except damaged_file_errors():  # reported when it is read
+            continue
+    return len(sizes) > 1
 
 
 def _without_repeats(folder: Path, found: list[Listed]) -> tuple[list[Listed], list[str]]:

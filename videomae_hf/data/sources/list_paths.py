@@ -86,7 +86,8 @@ class PathFinder:
                 self.notes["cut"] = "videos are named id_start_end: they are cut already, and are used as a whole"
                 return VideoRecord(os.path.join(folder, cut[0]), sample.label, targets=sample.targets)
         found = by_stem.get(name, [])
-        found = [one for one in found if one == name + ".mp4"] or found  # as in the official lists
+        if not self.media.images:
+            found = [one for one in found if one == name + ".mp4"] or found  # as in the official lists
         if len(found) > 1:
             raise ValueError(f"{sample.path!r} could be {' or '.join(sorted(found))}; add the suffix")
         if found:
