@@ -96,7 +96,7 @@ def build_app(
     if examples is not None and not Path(examples).exists():
         raise FileNotFoundError(f"There is no folder of examples {examples}.")
     showcase = open_showcase(model, index, device, dtype)
-    found = find_inputs([examples]) if examples is not None else ()
+    found = find_inputs([examples], media=showcase.viewer.media) if examples is not None else ()
     files = (one.video for one in found if isinstance(one.video, str) and os.path.isfile(one.video))
     return build_page(showcase, list(islice(files, _MOST_EXAMPLES)))
 

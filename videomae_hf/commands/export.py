@@ -5,10 +5,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..data.sources.media import media_for
 from ..inference.command_line import verb_parser
 from ..inference.exporting import FORMATS, export_model
 from ..inference.inputs import find_inputs, is_endless
 from ..messages import count, printable
+from ..models.configuration_videomae_v2 import VideoMAEV2Config
 
 
 USAGE = """\
@@ -51,7 +53,10 @@ def main(arguments: list[str]) -> None:
         raise ValueError(f"--tolerance {args.tolerance} must be at least 0.")
     if is_endless(args.check):
         raise ValueError("Cameras and standard input cannot be checked; give videos, folders or lists.")
-    videos = list(find_inputs(args.check)) if args.check else []
+    videos = []
+    if args.check:
+        num_frames = VideoMAEV2Config.from_pretrained(args.model).num_frames
+        videos = list(find_inputs(args.check, media=media_for(num_frames)))
     exported = export_model(args.model, args.folder, args.to, check=videos, tolerance=args.tolerance)
     for message in exported.messages:
         print(printable(message), file=sys.stderr)

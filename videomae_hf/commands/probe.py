@@ -67,7 +67,7 @@ VERB = Verb(
         "num_train_epochs", "total_batch_size", "per_device_train_batch_size", "base_learning_rate", "warmup_epochs",
     ),
 )  # fmt: skip
-KINDS = (*PROBES, "mae", "vjepa2", "few-shot")
+KINDS = (*PROBES, "vjepa2", "few-shot", "mae")
 ONLINE = ("mae", "vjepa2")  # trained on augmented clips, which go through the encoder
 # Settings that only some of the probes use
 _USED_BY = {

@@ -33,7 +33,7 @@ class LARS(torch.optim.Optimizer):
     """Layer-wise adaptive rate scaling (You et al., arXiv 1708.03888), with momentum.
 
     The step of a weight is scaled by `trust * |weight| / |gradient + weight_decay * weight|`, so that each layer moves
-    by the same part of its norm; that of a vector, such as a bias, is not. Deviation: the learning rate multiplies the
+    by the same part of its norm; that of a vector, such as a bias, is not. Difference: the learning rate multiplies the
     momentum, as in `torch.optim.SGD`; in the paper it is inside, which differs while the rate changes.
 
     Args:

@@ -16,7 +16,7 @@ from transformers import AutoModelForPreTraining, AutoModelForVideoClassificatio
 
 from .. import VideoMAEV2ImageProcessor, __version__
 from ..data.sources.folders_and_lists import Reading, read_samples
-from ..data.sources.media import IMAGES, VIDEOS
+from ..data.sources.media import media_for
 from ..models.masking import mask_to_ids, sample_masks, token_counts
 from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining
 from ..text_files import write_text
@@ -110,7 +110,7 @@ def write_report(
     shuffled_metrics = _read_json(shuffled / "metrics.json") if shuffled else None
     matrix = metrics.get("confusion_matrix")  # absent if videos have several labels
     model = AutoModelForPreTraining.from_pretrained(pretrain).eval()
-    reading = Reading(multi_label=matrix is None, media=IMAGES if model.config.num_frames == 1 else VIDEOS)
+    reading = Reading(multi_label=matrix is None, media=media_for(model.config.num_frames))
     samples, classes = read_samples(videos, metrics["classes"], reading=reading)
     first_of_each = list({sample.label: sample for sample in reversed(samples)}.values())[::-1]
     import jinja2

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import torch
 from transformers.video_utils import VideoMetadata
 
-from ..data.sources.media import IMAGES, VIDEOS, Media
+from ..data.sources.media import Media, media_for
 from ..messages import did_you_mean
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from ..models.modeling_videomae_v2 import VideoMAEV2PreTrainedModel
@@ -104,7 +104,7 @@ class ModelRunner:
     @property
     def media(self) -> Media:
         """What the inputs of the model are: images as well as videos, if it has a single frame."""
-        return IMAGES if self.model.config.num_frames == 1 else VIDEOS
+        return media_for(self.model.config.num_frames)
 
     def clips(self, one: Input, num_clips: int, num_crops: int) -> torch.Tensor:
         """The views of a video: float32 (V, T, C, H, W), the crops of the first clip first."""

@@ -40,6 +40,11 @@ IMAGES = Media(
 )
 
 
+def media_for(num_frames: int) -> Media:
+    """The samples of a model whose clips have so many frames."""
+    return IMAGES if num_frames == 1 else VIDEOS
+
+
 def describe_kinds(where: object, suffixes: Iterable[str]) -> list[str]:
     """A note about the videos among images, given the suffix of each sample; [] if there is none."""
     found = [suffix.lower() in IMAGE_SUFFIXES for suffix in suffixes]
