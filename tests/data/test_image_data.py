@@ -13,11 +13,13 @@ from helpers.indexed_video import write_indexed_video
 from helpers.shared import TINY
 from PIL import Image
 
-from videomae_hf import VideoMAEV2Config
+from videomae_hf import VideoMAEV2Config, VideoMAEV2ImageProcessor
+from videomae_hf.data.checks import check_data
 from videomae_hf.data.clips import ClipSampler, PretrainTransform
 from videomae_hf.data.sources.folders_and_lists import Reading, read_samples
 from videomae_hf.data.sources.hub_datasets import HubSplit, read_rows, stream_rows, stream_shards
 from videomae_hf.data.sources.media import IMAGES, VIDEOS
+from videomae_hf.data.sources.records import VideoRecord
 from videomae_hf.data.sources.tar_shards import read_shards
 from videomae_hf.data.video_dataset import VideoDataset
 from videomae_hf.models.video_decoding import VideoDecodeError, read_frames
@@ -252,8 +254,34 @@ def test_bad_images_are_replaced_and_counted(tmp_path, caplog):
         read_frames(tmp_path / "bomb.png", [0])
 
 
-def test_any_rate_is_that_of_an_image(tmp_path):
+def test_a_rate_does_not_matter(tmp_path):
     write(tmp_path, "a.png", size=(40, 40))
     samples, _ = read_samples(tmp_path, reading=UNLABELLED)
-    clip = ClipSampler(1, fps=8).random_clip(samples[0], torch.Generator().manual_seed(0))
-    assert clip.shape == (1, 3, 40, 40)
+    sampler = ClipSampler(1, fps=8)
+    assert sampler.random_clip(samples[0], torch.Generator().manual_seed(0)).shape == (1, 3, 40, 40)
+    assert check_data(samples, [], [sampler]) == ["1 images"]
+    processor = VideoMAEV2ImageProcessor(num_frames=1, fps=8)
+    assert processor(samples[0].path, return_tensors="pt").pixel_values.shape == (1, 1, 3, 224, 224)
+
+
+def test_which_frame_of_a_video(tmp_path):
+    """A random one in training, the middle one in evaluation."""
+    path = write_indexed_video(tmp_path / "a.mp4", 5)
+    frames = read_frames(path, range(5))
+    sampler, generator = ClipSampler(1), torch.Generator().manual_seed(0)
+    clips = [sampler.random_clip(VideoRecord(str(path)), generator)[0].permute(1, 2, 0) for _ in range(30)]
+    seen = {next(index for index in range(5) if torch.equal(clip, frames[index])) for clip in clips}
+    assert seen == {0, 1, 2, 3, 4}
+    processor = VideoMAEV2ImageProcessor(num_frames=1, return_metadata=True)
+    assert processor(path).video_metadata[0].frames_indices == [2]
+
+
+def test_a_list_of_images_for_a_model_of_videos(tmp_path):
+    write(tmp_path, "a.jpg", "b.png")
+    (tmp_path / "list.csv").write_text("image,label\na.jpg,cat\nb.png,dog\n")
+    samples, classes = read_samples(tmp_path / "list.csv")
+    better = "a model of single images, such as a new one with --model_kind mae"
+    with pytest.raises(ValueError, match=f"use fewer or closer frames, or {better}"):
+        check_data(samples, classes, [ClipSampler(16)])
+    found = check_data(samples, classes, [ClipSampler(16, frame_sampling="uniform")])
+    assert f"WARNING: each of the 2 checked videos has a single frame; consider {better}" in found

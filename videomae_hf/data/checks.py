@@ -18,6 +18,7 @@ from .video_dataset import named
 
 _LOOKED_AT = 200  # number of videos to check, spread over the data set
 _TRIES = 20  # number of videos to try in each class
+_FOR_IMAGES = "a model of single images, such as a new one with --model_kind mae"
 
 
 def check_data(
@@ -44,10 +45,8 @@ def check_data(
             f"per_device_train_batch_size or gradient_accumulation_steps."
         )
     of_images = all(sampling.num_frames == 1 for sampling in samplings)
-    messages = [
-        f"{len(samples)} {'images' if of_images else 'videos'}"
-        + (f" of {len(class_names)} classes" if class_names else "")
-    ]
+    noun = "images" if of_images else "videos"
+    messages = [f"{len(samples)} {noun}" + (f" of {len(class_names)} classes" if class_names else "")]
     messages += _class_balance(samples, class_names)
     step = max(len(samples) // _LOOKED_AT, 1)
     looked_at = [samples[index] for index in range(0, len(samples), step)][:_LOOKED_AT]
@@ -93,7 +92,7 @@ def _look(sample: VideoRecord, sampling: ClipSampler) -> VideoInfo | Exception:
 
     def first(info: VideoInfo) -> list[int]:
         seen.append(info)
-        if sampling.fps is not None:
+        if sampling.fps is not None and sampling.num_frames > 1:
             constant_rate(info.num_frames, info.fps, info.timestamps, sampling.fps)  # raises if no rate is known
         return [0]
 
@@ -128,17 +127,20 @@ def _check_lengths(readable: list[tuple[VideoRecord, VideoInfo]], samplings: Seq
     """A message about the lengths; raises ValueError if all videos of a source are shorter than its clips."""
     for source, sampling in enumerate(samplings):
         lengths = [_length(info, sampling) for sample, info in readable if sample.source == source]
-        span, single = sampling.span(), all(info.num_frames == 1 for _, info in readable)
+        span = sampling.span()
         if span is not None and lengths and max(lengths) < span:
+            single = all(info.num_frames == 1 for _, info in readable)
             raise ValueError(
                 f"A clip of num_frames={sampling.num_frames} at "
                 + (f"fps={sampling.fps}" if sampling.fps else f"sampling_rate={sampling.sampling_rate}")
                 + f" spans {span:g} {'seconds' if sampling.fps else 'frames'}, more than any of the "
                 f"{len(lengths)} checked videos has (the longest: {max(lengths):g}); use fewer or closer frames"
-                + (", or a model of single images, such as a new one with --model_kind mae." if single else ".")
+                + (f", or {_FOR_IMAGES}." if single else ".")
             )
     if not readable:
         return []
+    if all(info.num_frames == 1 for _, info in readable):  # which uniform clips repeat
+        return [f"WARNING: each of the {len(readable)} checked videos has a single frame; consider {_FOR_IMAGES}"]
     ranked = sorted(readable, key=lambda entry: entry[1].num_frames)
     names = ", ".join(f"{sample.path} ({info.num_frames})" for sample, info in ranked[:3])
     return [

@@ -77,8 +77,9 @@ class ClipSampler:
         """
 
         def indices(info: VideoInfo) -> list[int]:
-            frames, rate = range(info.num_frames), self.sampling_rate
-            if self.fps is not None and self.frame_sampling == "dense":
+            # A single frame has no distance to others, and any frame may be it.
+            frames, rate = range(info.num_frames), self.sampling_rate if self.num_frames > 1 else 1
+            if self.fps is not None and self.frame_sampling == "dense" and self.num_frames > 1:
                 frames, rate = constant_rate(info.num_frames, info.fps, info.timestamps, self.fps)
             rule = (self.num_frames, self.frame_sampling, rate, self.short_video, self.official_sampling)
             clip = random_clip_indices(len(frames), FrameSampling(*rule), generator, pretraining=pretraining)

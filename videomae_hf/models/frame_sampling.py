@@ -234,10 +234,8 @@ def constant_rate(
         video has frames, so that a random start may fall anywhere.
 
     Raises:
-        ValueError: neither the rate nor the timestamps are known, and there are several frames.
+        ValueError: neither the rate nor the timestamps are known.
     """
-    if num_video_frames == 1 and not video_fps:  # an image
-        return np.zeros(1, np.int64), 1
     if not video_fps and (timestamps is None or num_video_frames < 2 or timestamps[-1] <= 0):
         raise ValueError(f"fps={fps} needs a video with a known frame rate; use sampling_rate instead.")
     if timestamps is None:

@@ -301,8 +301,9 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
     @staticmethod
     def sample_clips(info: VideoInfo, options: dict[str, Any]) -> list[list[int]]:
         """The frame indices of each clip of a video, sampled according to the options."""
-        frames, sampling_rate = range(info.num_frames), options["sampling_rate"]
-        if options["fps"] is not None:
+        single = options["num_frames"] == 1  # which has no distance to others
+        frames, sampling_rate = range(info.num_frames), 1 if single else options["sampling_rate"]
+        if options["fps"] is not None and not single:
             frames, sampling_rate = constant_rate(info.num_frames, info.fps, info.timestamps, options["fps"])
         names = ("num_frames", "frame_sampling", "short_video", "official_sampling")
         sampling = FrameSampling(sampling_rate=sampling_rate, **{name: options[name] for name in names})
