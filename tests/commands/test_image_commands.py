@@ -132,7 +132,7 @@ def test_probes(images, pretrained, tmp_path, train_here, kind):
     assert scores["probe"] == kind and scores["eval_top1"] >= 0.75
     if kind == "mae":
         said = "optimizer adamw, learning_rate 0.1875, num_train_epochs 30, total_batch_size 16, features class token"
-        assert said in output.splitlines() and not (tmp_path / "vjepa2_probe.pt").exists()
+        assert said in output.splitlines() and not (tmp_path / "mae_probe.pt").exists()
 
 
 def test_predict_and_extract(images, pretrained, finetuned, tmp_path, capsys):

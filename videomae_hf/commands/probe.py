@@ -30,6 +30,7 @@ from ..evaluation.few_shot import (
 )
 from ..evaluation.mae_probe import CROP_SCALE as MAE_PROBE_CROP_SCALE
 from ..evaluation.mae_probe import EPOCHS, OPTIMIZERS, WARMUP, MAEFit
+from ..evaluation.mae_probe import STATE as MAE_STATE
 from ..evaluation.metrics import metrics_of
 from ..evaluation.predictions import Scored, write_predictions
 from ..evaluation.probes import PROBES, ProbeTask, run_probe
@@ -54,7 +55,7 @@ VERB = Verb(
         "probe --checkpoint output/pretrain --train_data data/train --eval_data data/val",
         "probe --checkpoint output/pretrain --train_data data/train --eval_data data/val --probe attentive",
         "probe --checkpoint MCG-NJU/videomae-base --train_data data/train --eval_data data/val --probe few-shot",
-        "probe --checkpoint output/mae --train_data data/train --eval_data data/val --probe mae --total_batch_size 256",
+        "probe --checkpoint output/mae --train_data images/train --eval_data images/val --probe mae",
         "probe probes/vjepa2_ssv2 --train_data data/train.csv --eval_data data/val.csv",
     ),
     groups=("data", "clips", "model", "evaluation", "probing"),
@@ -68,7 +69,8 @@ VERB = Verb(
     ),
 )  # fmt: skip
 KINDS = (*PROBES, "vjepa2", "few-shot", "mae")
-ONLINE = ("mae", "vjepa2")  # trained on augmented clips, which go through the encoder
+# Probes that are trained on augmented clips, which go through the encoder: kind -> file of the unfinished probe
+ONLINE = {"mae": MAE_STATE, "vjepa2": STATE}
 # Settings that only some of the probes use
 _USED_BY = {
     **dict.fromkeys(("frame_sampling", "fps", "short_video", "official_sampling"), (*PROBES, "mae")),
@@ -81,7 +83,7 @@ _USED_BY = {
     ),
     # The protocols of others state how a probe is trained.
     **dict.fromkeys({*LEARNING_ARGUMENTS, "base_learning_rate"} - {"seed"}, PROBES),
-    **dict.fromkeys(("base_learning_rate", "warmup_epochs"), ("mae",)),
+    **dict.fromkeys(("base_learning_rate", "warmup_epochs"), (*PROBES, "mae")),
     **dict.fromkeys(("num_train_epochs", "total_batch_size", "per_device_train_batch_size"), (*PROBES, *ONLINE)),
 }  # fmt: skip
 # Clip settings that a source of train_data may override for V-JEPA 2's probe
@@ -125,7 +127,7 @@ def probe(run: Run) -> None:
     if run.training.process_index == 0:
         write_outcome(run, outcome, evaluated, train.classes)
         if run.probing.probe in ONLINE:
-            Path(run.training.output_dir, STATE).unlink(missing_ok=True)
+            Path(run.training.output_dir, ONLINE[run.probing.probe]).unlink(missing_ok=True)
 
 
 def write_outcome(run: Run, outcome: Outcome, evaluated: VideoSource, classes: list[str]) -> None:
@@ -295,7 +297,7 @@ def fit_mae(run: Run, model: VideoMAEV2Model, train: VideoSource, evaluated: Vid
         interpolation=interpolation_of(run, model.config),
     )
     warmup = args.warmup_epochs / options.epochs if "warmup_epochs" in run.given else WARMUP
-    how = {"optimizer": run.probing.probe_optimizer, "warmup": warmup, "file": Path(args.output_dir, STATE)}
+    how = {"optimizer": run.probing.probe_optimizer, "warmup": warmup, "file": Path(args.output_dir, MAE_STATE)}
     fit = MAEFit(model, train.dataset(transform, run), len(train.classes), options, **how)
     rate = options.settings[0].learning_rate
     of_class_token = model.config.use_cls_token and model.config.use_mean_pooling is False

@@ -55,17 +55,22 @@ def check_data(
     _check_each_class(samples, class_names, samplings)
     readable = [(sample, info) for sample, info in zip(looked_at, looks) if isinstance(info, VideoInfo)]
     bad = [(sample, str(error)) for sample, error in zip(looked_at, looks) if not isinstance(error, VideoInfo)]
-    return messages + _bad_videos(bad, len(looked_at)) + ([] if of_images else _check_lengths(readable, samplings))
+    return (
+        messages
+        + _bad_videos(bad, len(looked_at), of_images=of_images)
+        + ([] if of_images else _check_lengths(readable, samplings))
+    )
 
 
-def _bad_videos(bad: list[tuple[VideoRecord, str]], looked_at: int) -> list[str]:
+def _bad_videos(bad: list[tuple[VideoRecord, str]], looked_at: int, *, of_images: bool) -> list[str]:
     """A message that names the first three bad videos and, if they are files, the command that finds all of them."""
     if not bad:
         return []
     shown = [error.removesuffix(".") for _, error in bad[:3]]
     line = f"{len(bad)} of {looked_at} checked videos cannot be read; the first: {'; '.join(shown)}"
     if all(sample.content is None for sample, _ in bad):
-        line += "; `videomae scan DATA --fix_list good.csv` finds all of them and writes a list without them"
+        command = f"videomae scan DATA {'--images ' * of_images}--fix_list good.csv"
+        line += f"; `{command}` finds all of them and writes a list without them"
     return [line]
 
 

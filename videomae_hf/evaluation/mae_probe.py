@@ -23,6 +23,7 @@ from .feature_cache import encoder_collator
 from .vjepa2_fit import FitOptions, ProbeFit
 
 
+STATE = "mae_probe.pt"  # in output_dir, until the results are written
 OPTIMIZERS = {"lars": 0.1, "adamw": 1e-3}  # name -> learning rate for 256 images of a step; MAE's, and ours
 EPOCHS, WARMUP = 90, 10 / 90  # of MAE for ViT-B; the warmup is a part of the epochs
 CROP_SCALE = (0.08, 1.0)

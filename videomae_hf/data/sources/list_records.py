@@ -124,7 +124,7 @@ class _Reading:
             self.notes.append(f"{self.source}: columns not used: {shorten(list(self.unused))}")
         self.notes += [f"{self.source}: {note}" for note in self.finder.notes.values()]
         if self.options.media.images:
-            self.notes += describe_kinds(self.source, (os.path.splitext(one.sample.path)[1] for one in found))
+            self.notes += describe_kinds(self.source, (_suffix(one.sample.path) for one in found))
         return ReadList(found, self.notes, self.target_names, self.table.rows)
 
     # ------------------------------------------------------------------------------------------- columns
@@ -345,6 +345,11 @@ class _Reading:
 
 
 # -------------------------------------------------------------------------------------------------------------- cells
+
+
+def _suffix(path: str) -> str:
+    """The suffix of a file or of the file that an address names."""
+    return os.path.splitext(path.split("?")[0] if path.startswith(URLS) else path)[1]
 
 
 def _is_empty(value) -> bool:
