@@ -25,22 +25,23 @@ command, the cost and the expected result. To check a recipe before a long run, 
 what it would do, and `--smoke_test true` takes two steps with a tiny model and synthesised videos; neither knows
 probes, which need trained weights.
 
-*Batch* is the number of videos per optimizer step, over all processes. *Published on* gives the GPUs of the official
-script times the videos on each; with fewer GPUs, gradients are accumulated to the same batch. *Memory* is estimated for
-one of these GPUs. *Published result* is the top-1 accuracy (for pretraining: after finetuning) that the authors report
-for the official code; these runs were not repeated here.
+*Batch* is the number of videos or images per optimizer step, over all processes. *Published on* gives the GPUs of the
+official script times the videos or images on each; with fewer GPUs, gradients are accumulated to the same batch.
+*Memory* is estimated for one of these GPUs. *Published result* is the top-1 accuracy (for pretraining: after
+finetuning) that the authors report for the official code; these runs were not repeated here.
 """
 SECTIONS = {
     ".": "Small runs and starting points",
     "v1": "VideoMAE V1",
     "v2": "VideoMAE V2",
+    "images": "Images: MAE",
     "probes": "Probes of frozen encoders by the protocols of others",
 }
 HEADINGS = {
     ".": ("Recipe", "Verb", "Description"),
     "v1": ("Recipe", "Verb", "Description", "Batch", "Epochs", "Published on", "Memory", "Published result"),
 }
-HEADINGS["v2"] = HEADINGS["v1"]
+HEADINGS["v2"] = HEADINGS["images"] = HEADINGS["v1"]
 HEADINGS["probes"] = ("Recipe", "Verb", "Description", "Batch", "Epochs", "Published on")
 
 
@@ -68,7 +69,7 @@ def row(path: Path) -> tuple[str, ...]:
     cells = (f"[{path.name}]({path.relative_to(FOLDER).as_posix()})", verb[1], description)
     if path.parent == FOLDER:
         return cells
-    gpus = re.search(r"published with (\d+) GPUs of (\d+) videos", parts["Cost"])
+    gpus = re.search(r"published with (\d+) GPUs of (\d+) (?:videos|images)", parts["Cost"])
     batch, epochs = str(settings["total_batch_size"]), str(settings["num_train_epochs"])
     cells = (*cells, batch, epochs, f"{gpus[1]} x {gpus[2]}")
     if verb[1] == "probe":

@@ -183,3 +183,20 @@ def test_defaults_of_a_configuration_that_leaves_fields_out(tmp_path):
     for name in COMMON:
         assert getattr(config, name) == getattr(theirs, name), name
     assert (config.norm_pix_loss, config.mask_ratio) == (theirs.norm_pix_loss, theirs.mask_ratio) == (False, 0.75)
+
+
+def test_learned_positions_start_from_fixed_ones(tmp_path, caplog):
+    """As in the finetuning of MAE, also at another size."""
+    theirs = vit_mae()
+    pretrained = ours_of(theirs, tmp_path / "theirs", VideoMAEV2ForPreTraining)
+    pretrained.save_pretrained(tmp_path / "ours")
+    fixed = pretrained.videomae.embeddings.position_embeddings
+    for folder in ("theirs", "ours"):
+        learned = VideoMAEV2Model.from_pretrained(tmp_path / folder, position_embedding_type="learned").eval()
+        assert learned.embeddings.position_embeddings.requires_grad
+        assert_close(learned.embeddings.position_embeddings, fixed)
+    assert "is learned, and starts from the fixed table (sinusoidal_2d) of the checkpoint" in caplog.text
+    larger = {"image_size": (32, 48)}
+    learned = VideoMAEV2Model.from_pretrained(tmp_path / "ours", position_embedding_type="learned", **larger)
+    expected = VideoMAEV2Model.from_pretrained(tmp_path / "ours", **larger)
+    assert_close(learned.embeddings.position_embeddings, expected.embeddings.position_embeddings)

@@ -20,7 +20,7 @@ from transformers import PreTrainedConfig
 
 from .adapters import ADAPTER_CONFIG, adapted_base, merge_adapter, read_adapter
 from .checkpoint_files import FILE_OPTIONS, find_file, read_tensors, weight_files
-from .geometry import interpolate_positions, planar_table, resize_projection
+from .geometry import interpolate_positions, planar_table, position_table, resize_projection
 from .image_checkpoints import as_tubelets, our_name_of
 from .official_checkpoints import from_official, is_official
 
@@ -236,6 +236,7 @@ class StrictLoading:
 
         For clips of another shape (`num_frames=32`, `image_size=(192, 320)`, `num_channels=1`, `tubelet_size=4`), fixed
         positions are recomputed (see `config.position_grid`), and learned ones and the patch projection are resized.
+        With `position_embedding_type="learned"`, learning starts from the fixed positions of the checkpoint.
 
         Args:
             pretrained_model_name_or_path: folder or Hub id, as everywhere in transformers.
@@ -335,7 +336,20 @@ class StrictLoading:
             weights = {key: value for key, value in weights.items() if not key.startswith("decoder.head.")}
         for key, value in resized.items():
             logger.warning("%s resized from %s to %s", key, tuple(weights[key].shape), tuple(value.shape))
+        positions = embeddings + "position_embeddings"
+        if positions in wanted and positions not in weights:
+            resized |= self._once_fixed_positions(positions, name, files)
         return {**weights, **resized}
+
+    def _once_fixed_positions(self, positions: str, name, files: dict) -> dict[str, torch.Tensor]:
+        """Learned positions that start from the fixed ones of a checkpoint, as in the finetuning of MAE; else {}."""
+        if name is None or find_file(name, "config.json", files) is None:
+            return {}
+        kind = self.config_class.from_pretrained(name, **files).position_embedding_type
+        if kind == "learned":
+            return {}
+        logger.warning("%s is learned, and starts from the fixed table (%s) of the checkpoint", positions, kind)
+        return {positions: position_table(self.config, self.config.hidden_size, kind)}
 
     def _grid_of(self, name, files: dict, num_positions: int) -> tuple[int, int, int] | None:
         """(slices, rows, columns) of a checkpoint's position table, from its configuration or that of its base model.
