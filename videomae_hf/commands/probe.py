@@ -75,7 +75,7 @@ ONLINE = {"mae": MAE_STATE, "vjepa2": STATE}
 _USED_BY = {
     **dict.fromkeys(("frame_sampling", "fps", "short_video", "official_sampling"), (*PROBES, "mae")),
     "sampling_rate": (*PROBES, *ONLINE),
-    "probe_optimizer": ("mae",),
+    **dict.fromkeys(("probe_optimizer", "interpolation"), ("mae",)),
     "feature_cache": (*PROBES, "few-shot"),
     **dict.fromkeys(("samples_per_label", "n_experiments"), ("few-shot",)),
     **dict.fromkeys(

@@ -124,7 +124,7 @@ def training_videos(run: Run, *, labelled: bool = True) -> VideoSource:
     reading = _reading(data, (data.train_split_name,), media, labelled=labelled)
     videos = open_videos(data.train_data, reading, data, problem_type=run.problem_type, classes=stated_classes(run))
     if media.images:
-        videos.notes = _unused_sampling(run, videos.overrides)
+        videos.notes = _sampling_notes(run, videos.overrides)
     return videos
 
 
@@ -173,16 +173,22 @@ def media_of(run: Run) -> Media:
     """
     if not run.of_images:
         return VIDEOS
-    if run.clips.frame_template is not None:
-        raise ValueError(
-            f"frame_template={run.clips.frame_template} is for folders of images as videos, but the model reads single "
-            f"images; leave it out."
-        )
+    _refuse_template(run.clips.frame_template)
     return IMAGES
 
 
-def _unused_sampling(run: Run, overrides: Sequence[dict]) -> list[str]:
-    """A note about settings of the frames of a clip, which an image does not have."""
+def _refuse_template(template: str | None) -> None:
+    if template is not None:
+        raise ValueError(
+            f"frame_template={template} is for folders of images as videos, but the model reads single images; leave "
+            f"it out."
+        )
+
+
+def _sampling_notes(run: Run, overrides: Sequence[dict]) -> list[str]:
+    """A note about settings of the frames of a clip, which an image does not have; `overrides` are those of sources."""
+    for one in overrides:
+        _refuse_template(one.get("frame_template"))
     names = ("frame_sampling", "sampling_rate", "fps", "short_video", "official_sampling")
     given = [name for name in names if name in run.given or any(name in one for one in overrides)]
     return [f"an image has no frames in time: {', '.join(given)} has no effect"] if given else []
