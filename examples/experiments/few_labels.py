@@ -1,6 +1,8 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """Finetunes a pretrained encoder and models from scratch on a few labelled videos a class, and compares them.
 
+Where the pretrained model is one of images, the same for images.
+
     python examples/experiments/few_labels.py demo/few_labels --pretrained demo/pretrain \\
         --train_data demo/data/train --eval_data demo/data/val --labels_per_class 1
 
@@ -28,7 +30,7 @@ from run_lines import add_runs, missing_runs, runs_of
 # Fields of the pretrained model that the models from scratch share
 MODEL_FIELDS = (
     "num_frames", "image_size", "patch_size", "tubelet_size", "num_channels", "hidden_size", "num_hidden_layers",
-    "num_attention_heads", "intermediate_size", "position_embedding_type",
+    "num_attention_heads", "intermediate_size", "position_embedding_type", "use_cls_token",
 )  # fmt: skip
 
 
@@ -69,7 +71,7 @@ def run_finetuning(settings: dict, args: argparse.Namespace) -> dict:
     if settings["method"] == "pretrained":
         options["checkpoint"] = args.pretrained
     else:
-        config = json.loads(Path(args.pretrained, "config.json").read_text(encoding="utf-8"))
+        config = config_of(args)
         options |= {"checkpoint": "none", **{name: config[name] for name in MODEL_FIELDS}}
     finetune.main([args.recipe, *(f"--{name}={value}" for name, value in options.items())])
     results = json.loads((folder / "all_results.json").read_text(encoding="utf-8"))
@@ -77,23 +79,35 @@ def run_finetuning(settings: dict, args: argparse.Namespace) -> dict:
     return {**settings, "top1": results["eval_top1"]}
 
 
+def labels_number(text: str) -> int | str:
+    return text if text == "all" else int(text)
+
+
+def config_of(args: argparse.Namespace) -> dict:
+    return json.loads(Path(args.pretrained, "config.json").read_text(encoding="utf-8"))
+
+
 def list_of(args: argparse.Namespace, seed: int) -> Path:
     return Path(args.output_dir, f"labels_{args.labels_per_class}_seed_{seed}.csv")
 
 
 def write_list(args: argparse.Namespace, seed: int) -> None:
-    """Writes a list of `labels_per_class` random training videos of each class."""
+    """Writes a list of `labels_per_class` random training videos of each class, or of all of them."""
     import torch
 
     from videomae_hf.data.sources import read_samples
+    from videomae_hf.data.sources.folders_and_lists import Reading
+    from videomae_hf.data.sources.media import IMAGES, VIDEOS
 
-    samples, classes = read_samples(args.train_data)
+    media = IMAGES if config_of(args)["num_frames"] == 1 else VIDEOS
+    samples, classes = read_samples(args.train_data, reading=Reading(media=media))
     generator, rows = torch.Generator().manual_seed(seed), []
     for label, name in enumerate(classes):
         paths = [os.path.abspath(sample.path) for sample in samples if sample.label == label]
-        if len(paths) < args.labels_per_class:
+        number = len(paths) if args.labels_per_class == "all" else args.labels_per_class
+        if len(paths) < number:
             raise ValueError(f"labels_per_class={args.labels_per_class}, but class {name} has {len(paths)} videos.")
-        order = torch.randperm(len(paths), generator=generator)[: args.labels_per_class]
+        order = torch.randperm(len(paths), generator=generator)[:number]
         rows += [(paths[index], name) for index in order.tolist()]
     with list_of(args, seed).open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("path", "label"), *rows])
@@ -142,7 +156,7 @@ def main() -> None:
     parser.add_argument("--train_data", required=True, help="labelled videos to choose from")
     parser.add_argument("--eval_data", required=True, help="labelled videos to score on")
     parser.add_argument("--recipe", default="examples/recipes/demo_finetune.yaml", help="recipe of videomae finetune")
-    parser.add_argument("--labels_per_class", type=int, default=1)
+    parser.add_argument("--labels_per_class", type=labels_number, default=1, help="a number, or all [1]")
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds")
     parser.add_argument("--steps", type=int, default=200, help="finetuning steps of the pretrained model")
     parser.add_argument(
