@@ -133,7 +133,7 @@ def write_part(data: str, number: int, folder: Path) -> Path:
     """Writes a list of `number` videos at most, without labels, evenly spaced over those of `data`."""
     from videomae_hf.data.sources import read_samples
 
-    samples, _ = read_samples(data)
+    samples, _ = read_samples(data, labelled=False)
     number = min(number, len(samples))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{hashlib.sha256(data.encode()).hexdigest()[:8]}_{number}_videos.csv"

@@ -185,6 +185,15 @@ def study_runs() -> list[dict]:
     ]
 
 
+def test_the_videos_of_the_study_need_no_class_folders(tmp_path):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for number in range(4):
+        (videos / f"{number}.mp4").touch()
+    rows = script("pretraining_study").write_part(str(videos), 2, tmp_path).read_text().splitlines()
+    assert rows == ["path", str(videos / "0.mp4"), str(videos / "2.mp4")]
+
+
 def test_the_table_and_the_curves_of_the_study(tmp_path):
     study = script("pretraining_study")
     runs = study_runs()
