@@ -343,6 +343,15 @@ def test_missing_weights_are_refused(tmp_path):
         VideoBertForRetrieval.from_pretrained(tmp_path)
 
 
+def test_a_head_of_another_size_is_refused(tmp_path):
+    build_videobert(VideoBertForVideoClassification, num_labels=3).save_pretrained(tmp_path)
+    names = {"id2label": {0: "a", 1: "b"}, "label2id": {"a": 0, "b": 1}}
+    with pytest.raises(ValueError, match=r"classifier.bias has shape \(3,\) where the model has \(2,\)"):
+        VideoBertForVideoClassification.from_pretrained(tmp_path, **names)
+    model = VideoBertForVideoClassification.from_pretrained(tmp_path, **names, ignore_mismatched_sizes=True)
+    assert model.classifier.weight.shape == (2, 12) and model.classifier.weight.isfinite().all()
+
+
 def test_frozen_tables(tmp_path):
     fields = {"visual_words": 3, "video_input": "words", "freeze_input_embeddings": True}
     build_videobert(VideoBertForPreTraining, **fields).save_pretrained(tmp_path)
@@ -357,6 +366,9 @@ def test_frozen_tables(tmp_path):
         ]
         assert model.cls.predictions.decoder.weight is model.get_input_embeddings().weight
         assert model.cls.predictions.decoder.bias.requires_grad
+    build_videobert(VideoBertForPreTraining, **fields, tie_word_embeddings=False).save_pretrained(tmp_path / "untied")
+    model = VideoBertForPreTraining.from_pretrained(tmp_path / "untied")
+    assert model.cls.predictions.decoder.weight.requires_grad and not model.get_input_embeddings().weight.requires_grad
 
 
 def test_half_precision():

@@ -326,7 +326,9 @@ def test_a_backbone_is_frozen_or_trained_jointly(tmp_path):
         assert all((one is None) is frozen for one in gradients)
     model.eval()
     expected = segment_features(encoder, segments(), inputs["video_mask"])
-    torch.testing.assert_close(model.video_bert(**inputs).features, expected)
+    outputs = model.video_bert(**inputs, output_hidden_states=True)
+    torch.testing.assert_close(outputs.features, expected)
+    assert [tuple(one.shape) for one in outputs.hidden_states] == [(2, 9, 12)] * 3  # of BERT, not of the backbone
     model.save_pretrained(tmp_path / "joint")
     loaded = VideoBertForPreTraining.from_pretrained(tmp_path / "joint")
     torch.testing.assert_close(loaded(**inputs).loss, model(**inputs).loss, rtol=0, atol=0)

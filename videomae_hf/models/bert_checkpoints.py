@@ -21,11 +21,12 @@ _OF_WORDS = (
 )  # fmt: skip
 
 
-def bert_config(name: str | Path, config_class: type, overrides: dict[str, Any]):
+def bert_config(name: str | Path, files: dict, config_class: type, overrides: dict[str, Any]):
     """A configuration with the fields of a BERT checkpoint.
 
     Args:
         name: folder or Hub id.
+        files: any of `FILE_OPTIONS`.
         config_class: the class of the configuration.
         overrides: fields that override those of the checkpoint, and further ones.
 
@@ -33,7 +34,7 @@ def bert_config(name: str | Path, config_class: type, overrides: dict[str, Any])
         ValueError: it is another model, or the vocabulary would shrink.
         OSError: there is no such checkpoint.
     """
-    content = read_mapping(find_config(name, {}))
+    content = read_mapping(find_config(name, files))
     if content.get("model_type", "bert") != "bert":
         found = content["model_type"]
         raise ValueError(f"{name} is no BERT checkpoint: its configuration has model_type {found!r:.60}.")
@@ -48,13 +49,14 @@ def bert_config(name: str | Path, config_class: type, overrides: dict[str, Any])
     return config
 
 
-def bert_weights(name: str | Path, config) -> dict[str, torch.Tensor]:
+def bert_weights(name: str | Path, files: dict, config) -> dict[str, torch.Tensor]:
     """The weights of a BERT checkpoint, of its encoder and of its head of masked words.
 
     The pooler and other heads are left out. Rows of words that it lacks are the mean of the others.
 
     Args:
         name: folder or Hub id.
+        files: any of `FILE_OPTIONS`.
         config: the configuration of the model, whose vocabulary may be larger.
 
     Raises:
@@ -62,7 +64,7 @@ def bert_weights(name: str | Path, config) -> dict[str, torch.Tensor]:
         OSError: there are no weights.
     """
     weights = {}
-    for path in weight_files(name, {}):
+    for path in weight_files(name, files):
         for key, value in read_tensors(path).items():
             key = key.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
             key = f"bert.{key}" if key.startswith(("embeddings.", "encoder.")) else key  # of a BertModel by itself

@@ -21,6 +21,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from .bert_checkpoints import bert_config, bert_weights
+from .checkpoint_files import FILE_OPTIONS
 from .configuration_videobert import VideoBertConfig, require_token
 from .layers_videobert import (
     VideoBertVideoEmbeddings,
@@ -84,17 +85,35 @@ class VideoBertPreTrainedModel(PreTrainedModel):
             strict: False leaves missing weights to transformers' report.
             kwargs: those of `PreTrainedModel.from_pretrained`.
         """
-        wanted = kwargs.pop("output_loading_info", False)
-        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
-        missing = sorted(name for name in info["missing_keys"] if name.split(".")[0] not in cls.head_parts)
+        name, wanted = pretrained_model_name_or_path, kwargs.pop("output_loading_info", False)
+        model, info = cls._loaded(name, *args, **kwargs)
+        missing = sorted(key for key in info["missing_keys"] if key.split(".")[0] not in cls.head_parts)
         if strict and missing:
             raise ValueError(
-                f"{pretrained_model_name_or_path} does not fit {cls.__name__}: it has no {', '.join(missing[:4])}"
+                f"{name} does not fit {cls.__name__}: it has no {', '.join(missing[:4])}"
                 f"{f' and {len(missing) - 4} more' if len(missing) > 4 else ''}. Is it the checkpoint of another model?"
             )
-        model.new_parts = tuple(sorted({name.split(".")[0] for name in info["missing_keys"]}))
-        model.base_model.freeze()
+        model.new_parts = tuple(sorted({key.split(".")[0] for key in info["missing_keys"]}))
         return (model, info) if wanted else model
+
+    @classmethod
+    def _loaded(cls, name, *args, source=None, **kwargs) -> tuple["VideoBertPreTrainedModel", dict]:
+        """The model and what transformers says about its loading; frozen parts are frozen again.
+
+        Raises:
+            ValueError: weights of `source`, or of the checkpoint, have other shapes than those of the model.
+        """
+        new_head = kwargs.pop("ignore_mismatched_sizes", False)
+        options = {"output_loading_info": True, "ignore_mismatched_sizes": True, **kwargs}
+        model, info = super().from_pretrained(name, *args, **options)
+        if info["mismatched_keys"] and not new_head:
+            key, found, expected = sorted(info["mismatched_keys"])[0]
+            raise ValueError(
+                f"{source or name} does not fit {cls.__name__}: {key} has shape {tuple(found)} where the model has "
+                f"{tuple(expected)}. `ignore_mismatched_sizes=True` allows a new head."
+            )
+        model.base_model.freeze()
+        return model, info
 
     @classmethod
     def from_bert(cls, name, *, dtype: torch.dtype | None = None, **fields):
@@ -106,25 +125,26 @@ class VideoBertPreTrainedModel(PreTrainedModel):
             name: folder or Hub id of a checkpoint of transformers' BERT, with any head or without.
             dtype: dtype of the weights; None is torch's default one.
             fields: fields of `VideoBertConfig`; those of the text side are BERT's. A tokenizer gives those of the
-                vocabulary: `**VideoBertConfig.token_fields(processor.tokenizer)`.
+                vocabulary: `**VideoBertConfig.token_fields(processor.tokenizer)`. Also `revision`, `token` and the
+                other options that say where files are.
 
         Raises:
             ValueError: it is another model, or does not fit the fields.
             OSError: there is no such checkpoint.
         """
-        config = bert_config(name, VideoBertConfig, fields)
-        weights = bert_weights(name, config)
+        files = {key: fields.pop(key) for key in FILE_OPTIONS if key in fields}
+        config = bert_config(name, files, VideoBertConfig, fields)
+        weights = bert_weights(name, files, config)
         prefix = "" if issubclass(cls, VideoBertModel) else "video_bert."
         weights = {prefix + key if key.startswith("bert.") else key: one for key, one in weights.items()}
         if "cls" not in cls.head_parts:
             weights = {key: one for key, one in weights.items() if not key.startswith("cls.")}
         options = {"config": config, "state_dict": weights, "dtype": dtype or torch.get_default_dtype()}
-        model, info = super().from_pretrained(None, output_loading_info=True, **options)
+        model, info = cls._loaded(None, source=name, **options)
         lost = sorted(key for key in info["missing_keys"] if key.startswith(f"{prefix}bert."))
         if lost:
             raise ValueError(f"{name} has no {', '.join(lost[:4])}: it does not hold the whole text side.")
         model.new_parts = tuple(sorted({key.removeprefix(prefix).split(".")[0] for key in info["missing_keys"]}))
-        model.base_model.freeze()
         return model
 
     @torch.no_grad()

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import AddedToken
-from transformers import BatchFeature, ProcessorMixin
+from transformers import AddedToken, BatchFeature, ProcessorMixin
 
 from .configuration_videobert import SEPARATOR
 from .frame_arrays import split_batch
