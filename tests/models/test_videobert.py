@@ -1,5 +1,7 @@
 """VideoBERT: configuration, order and masks of tokens, padding, attention, saving and loading."""
 
+import json
+
 import pytest
 import torch
 from helpers.tiny_videobert import CLS, PAD, SEP, TINY_VIDEOBERT, TO, build_videobert, pairs
@@ -14,7 +16,7 @@ from videomae_hf import (
     VideoBertModel,
     VideoMAEV2Config,
 )
-from videomae_hf.models.layers_videobert import allowed_pairs, attention_masks, divided_pairs, paper_positions
+from videomae_hf.models.layers_videobert import allowed_pairs, divided_pairs, mask_of_pairs, paper_positions
 
 
 ALL_MODELS = [
@@ -136,7 +138,7 @@ def test_video_alone_and_several_shapes():
         ({"video_mask": torch.ones(2, 4)}, r"video_mask has shape \(2, 4\), but 2 rows need \(2, 3\)"),
         ({"attention_mask": torch.ones(2, 4)}, r"attention_mask has shape \(2, 4\), but 2 rows need \(2, 6\)"),
         ({"video_features": torch.zeros(2, 30, 5), "video_mask": None}, "30 segments and 6 tokens are more than"),
-        ({"input_ids": torch.ones(3, 6).long(), "attention_mask": None}, "attention_mask has shape"),
+        ({"input_ids": torch.ones(3, 6).long(), "attention_mask": None}, "3 texts and 2 videos"),
         ({"pixel_values": torch.zeros(2, 3, 4, 3, 8, 8)}, "either video_features or pixel_values"),
         ({"input_ids": None, "video_features": None}, "Pass input_ids, video_features"),
     ],
@@ -284,7 +286,7 @@ def test_flex_attention_gets_the_same_pairs(monkeypatch):
     config._attn_implementation = "flex_attention"
     valid = torch.tensor([[True, True, False, True, True, False]])
     allowed = allowed_pairs(valid, 3, prefix=True)
-    attention_masks(config, torch.zeros(1, 6, 12), [allowed])
+    mask_of_pairs(config, torch.zeros(1, 6, 12), allowed)
     index = torch.arange(6)
     found = taken["mod"](torch.tensor(0), torch.tensor(0), index[:, None], index)
     assert torch.equal(found, allowed[0]) and (taken["Q_LEN"], taken["KV_LEN"]) == (6, 6)
@@ -341,6 +343,23 @@ def test_missing_weights_are_refused(tmp_path):
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match="has no video_bert.bert.encoder.layer.0.output.dense.weight"):
         VideoBertForRetrieval.from_pretrained(tmp_path)
+
+
+def test_hostile_configurations_are_refused(tmp_path):
+    build_videobert().save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    for change, message in (
+        ({"hidden_size": 2**15, "intermediate_size": 2**17, "num_hidden_layers": 500}, "its configuration claims"),
+        ({"hidden_size": "12"}, "has an invalid config.json: .*hidden_size"),
+        ({"num_labels": 10**10, "id2label": None}, "num_labels=10000000000 must be a whole number"),
+        ({"visual_words": 2**30}, "visual_words=1073741824 must be from 0 to 1,048,576"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps({**content, **change}))
+        with pytest.raises(ValueError, match=message):
+            VideoBertModel.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="weights_only=False is refused"):
+        VideoBertModel.from_pretrained(tmp_path, weights_only=False)
 
 
 def test_a_head_of_another_size_is_refused(tmp_path):

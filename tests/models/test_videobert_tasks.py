@@ -158,6 +158,7 @@ def test_greedy_generation():
     for row in range(2):
         expected = best_words(model, {name: value[row : row + 1] for name, value in video.items()}, 5)
         assert found[row].tolist()[: len(expected)] == expected
+    assert torch.equal(model.generate(video_features=video["video_features"][:1], max_new_tokens=5)[0], found[0])
     # longer prompts, padded on the left
     prompts = torch.tensor([[PAD, CLS, TO, 7], [CLS, TO, 8, 9]])
     together = model.generate(prompts, attention_mask=prompts != PAD, **video, max_new_tokens=3)
@@ -248,6 +249,10 @@ def test_starting_from_bert(bert, old_names):
     base = VideoBertModel.from_bert(folder, **fields).eval()
     assert base.new_parts == ("video_embeddings",) and base.video_embeddings.feature_std.tolist() == [1.0] * 5
     torch.testing.assert_close(base(**inputs).text_states, model.bert(**inputs).last_hidden_state)
+    new = base.video_embeddings
+    assert (
+        0 < new.mask_embedding.std() < 0.1 and 0 < new.projection.weight.std() < 0.1 and not new.projection.bias.any()
+    )
 
 
 def test_starting_from_a_bare_bert(tmp_path):
@@ -330,6 +335,7 @@ def test_a_backbone_is_frozen_or_trained_jointly(tmp_path):
     torch.testing.assert_close(outputs.features, expected)
     assert [tuple(one.shape) for one in outputs.hidden_states] == [(2, 9, 12)] * 3  # of BERT, not of the backbone
     model.save_pretrained(tmp_path / "joint")
+    assert str(tmp_path) not in (tmp_path / "joint" / "config.json").read_text()
     loaded = VideoBertForPreTraining.from_pretrained(tmp_path / "joint")
     torch.testing.assert_close(loaded(**inputs).loss, model(**inputs).loss, rtol=0, atol=0)
     with pytest.raises(ValueError, match="feature_size=5 is not the hidden_size=24 of backbone_config"):

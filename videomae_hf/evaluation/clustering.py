@@ -15,7 +15,9 @@ from ..models.visual_words import VisualWords, nearest
 
 
 MOST_FLAT = 1000  # words, up to which the clustering is flat
-_MOST_WORDS, _MOST_ROWS = 2**20, 20_000  # rows above which k-means works in mini-batches
+_MOST_WORDS = 2**20
+_MOST_ROWS = 20_000  # above which k-means works in mini-batches
+_CHUNK = 10_000  # rows that are converted to float64 at once
 
 
 def check_scikit_learn() -> None:
@@ -55,13 +57,23 @@ def fit_visual_words(
         )
     if not np.isfinite(features).all():
         raise ValueError("The features are not finite; extract them again.")
-    mean, std = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
-    std[std < 1e-6 * np.maximum(np.abs(mean), 1e-6)] = 1.0  # of a dimension without variance
-    rows = ((features - mean) / std).astype(np.float32)
+    mean, std = moments(features)
+    rows = features.astype(np.float32)
+    rows -= mean
+    rows /= std
     centroids = _flat(rows, number, generator) if number <= MOST_FLAT else _tree(rows, branching, depth, generator)
-    tensors = (torch.from_numpy(one.astype(np.float32)) for one in (centroids, mean, std))
+    tensors = (torch.from_numpy(one.astype(np.float32, copy=False)) for one in (centroids, mean, std))
     kind = "flat" if number <= MOST_FLAT else "hierarchical"
     return VisualWords(*tensors, {"clustering": kind, "branching": branching, "depth": depth, "rows": len(rows)})
+
+
+def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of features (N, F), float32 (F,) each; the latter is 1 where all are equal."""
+    mean = features.mean(axis=0, dtype=np.float64)
+    chunks = np.array_split(features, max(len(features) // _CHUNK, 1))  # float64 takes twice the memory
+    std = np.sqrt(sum(np.square(chunk - mean).sum(axis=0) for chunk in chunks) / len(features))
+    std[std < 1e-6 * np.maximum(np.abs(mean), 1e-6)] = 1.0
+    return mean.astype(np.float32), std.astype(np.float32)
 
 
 def relative_error(features: np.ndarray, words: VisualWords) -> float:

@@ -26,7 +26,7 @@ _MOST = {
     "vocab_size": 2**22, "hidden_size": 2**16, "num_hidden_layers": 1000, "intermediate_size": 2**18,
     "max_position_embeddings": 2**20, "type_vocab_size": 2**10, "feature_size": 2**16, "tokens_per_segment": 2**12,
 }  # fmt: skip
-_MOST_WORDS, _MOST_NEGATIVES = 2**20, 2**12
+_MOST_WORDS, _MOST_NEGATIVES, _MOST_LABELS = 2**20, 2**12, 2**17
 _TOKENS = ("cls_token_id", "sep_token_id", "mask_token_id", "separator_token_id")
 
 
@@ -61,7 +61,8 @@ class VideoBertConfig(BertConfig):
             Do not train the tables of words and visual words (paper). With `tie_word_embeddings` the output layer of
             the words is the same table, and is not trained either, apart from its bias.
         backbone_config (`dict`, *optional*):
-            Configuration of a `VideoMAEV2Model` that computes the features from pixels; `None` takes features only.
+            Configuration (`to_dict()`) of a `VideoMAEV2Model` that computes the features from pixels; `None` takes
+            features only. `VideoBertModel.load_backbone` sets it, with the weights.
         freeze_backbone (`bool`, defaults to `True`): do not train the backbone.
         cls_token_id, sep_token_id, mask_token_id, separator_token_id (`int`, *optional*):
             Special tokens, see `token_fields`; the separator is `[>]`, which stands between text and video.
@@ -79,6 +80,7 @@ class VideoBertConfig(BertConfig):
     ```"""
 
     model_type = "videobert"
+    base_model_fsdp_plan = {"bert.encoder.layer.*": "free_full_weight"}
 
     feature_size: int = 768
     tokens_per_segment: int = 1
@@ -104,6 +106,11 @@ class VideoBertConfig(BertConfig):
 
     def __post_init__(self, **kwargs):
         self.use_cache = False
+        if self.backbone_config is not None:
+            self.backbone_config = without_names(self.backbone_config)
+        number = kwargs.get("num_labels", 2)
+        if type(number) is not int or not 0 <= number <= _MOST_LABELS:
+            raise ValueError(f"num_labels={number!r:.40} must be a whole number from 0 to {_MOST_LABELS:,}.")
         self.validate_fields()  # before the validators of `@strict`, so that the user sees a plain ValueError
         super().__post_init__(**kwargs)
 
@@ -128,6 +135,16 @@ class VideoBertConfig(BertConfig):
                 f"tokenizer of BERT has the other tokens."
             )
         return {"vocab_size": len(tokenizer), **ids, "separator_token_id": separator}
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
+        """As in transformers; raises ValueError, with the name of the checkpoint, for an invalid config.json."""
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        except ValueError as error:
+            if str(pretrained_model_name_or_path) in str(error):
+                raise
+            raise ValueError(f"{pretrained_model_name_or_path} has an invalid config.json: {error}") from error
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
@@ -225,6 +242,12 @@ class VideoBertConfig(BertConfig):
             raise ValueError(
                 f"tokens_per_segment={self.tokens_per_segment} with a backbone must be a square number of places."
             )
+
+
+def without_names(fields: dict) -> dict:
+    """A configuration without its place on this machine, and what belongs to a checkpoint of its own."""
+    apart = ("_name_or_path", "auto_map", "architectures", "transformers_version", "dtype")
+    return {name: value for name, value in fields.items() if name not in apart}
 
 
 def require_token(config, name: str) -> int:

@@ -80,13 +80,17 @@ def divided_pairs(num_segments: int, places: int, num_words: int, device: torch.
     return pairs
 
 
-def attention_masks(config: VideoBertConfig, embeddings: torch.Tensor, pairs: list[torch.Tensor]) -> list:
-    """Pairs (B, N, N) in the form that the attention implementation of the model takes."""
-    return [create_bidirectional_mask(config, embeddings, None, and_mask_function=_lookup(one)) for one in pairs]
-
-
-def _lookup(pairs: torch.Tensor):
-    return lambda batch, head, query, key: pairs[batch, query, key]
+def mask_of_pairs(config: VideoBertConfig, embeddings: torch.Tensor, pairs: torch.Tensor):
+    """Pairs (B, N, N) in the form that the attention implementation takes, for embeddings (B, N, D)."""
+    if config._attn_implementation == "sdpa":
+        return pairs[:, None]  # (B, N, N) -> (B, 1, N, N)
+    if config._attn_implementation == "eager":
+        mask = torch.zeros(pairs.shape, dtype=embeddings.dtype, device=pairs.device)
+        return mask.masked_fill_(~pairs, torch.finfo(mask.dtype).min)[:, None]
+    # Others take functions of indices, from which transformers makes their masks, in a few milliseconds.
+    return create_bidirectional_mask(
+        config, embeddings, None, and_mask_function=lambda batch, head, query, key: pairs[batch, query, key]
+    )
 
 
 class VideoBertVideoEmbeddings(nn.Module):

@@ -8,6 +8,7 @@ in comments: B rows, S segments, P tokens of a segment, F values of a feature, T
 tokens come first. This file ships with checkpoints and may import only its siblings.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -21,18 +22,22 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from .bert_checkpoints import bert_config, bert_weights
-from .checkpoint_files import FILE_OPTIONS
-from .configuration_videobert import VideoBertConfig, require_token
+from .checkpoint_files import FILE_OPTIONS, weight_files
+from .configuration_videobert import VideoBertConfig, require_token, without_names
 from .layers_videobert import (
     VideoBertVideoEmbeddings,
     allowed_pairs,
-    attention_masks,
     divided_pairs,
+    mask_of_pairs,
     paper_positions,
 )
 from .modeling_videomae_v2 import VideoMAEV2Model
 from .segment_features import segment_features
 from .visual_words import VisualWords
+
+
+# A model may have this many weights, or this multiple of the bytes of its checkpoint, for new heads and backbones.
+_NEW_ELEMENTS, _NEW_MULTIPLE = 2**26, 16
 
 
 @dataclass
@@ -83,9 +88,16 @@ class VideoBertPreTrainedModel(PreTrainedModel):
         Args:
             pretrained_model_name_or_path: folder or Hub id of a VideoBERT checkpoint; `from_bert` reads BERT's.
             strict: False leaves missing weights to transformers' report.
-            kwargs: those of `PreTrainedModel.from_pretrained`.
+            kwargs: those of `PreTrainedModel.from_pretrained`; `weights_only=False` is refused.
         """
         name, wanted = pretrained_model_name_or_path, kwargs.pop("output_loading_info", False)
+        if kwargs.pop("weights_only", True) is False:
+            raise ValueError("weights_only=False is refused, because it would run code from a checkpoint.")
+        if name is not None and kwargs.get("state_dict") is None:
+            files = {key: kwargs[key] for key in FILE_OPTIONS if key in kwargs}
+            which = {key: kwargs[key] for key in ("variant", "use_safetensors") if key in kwargs}
+            config = cls.config_class.from_pretrained(name, **files)
+            cls._refuse_inflated(config, sum(path.stat().st_size for path in weight_files(name, files, **which)), name)
         model, info = cls._loaded(name, *args, **kwargs)
         missing = sorted(key for key in info["missing_keys"] if key.split(".")[0] not in cls.head_parts)
         if strict and missing:
@@ -95,6 +107,16 @@ class VideoBertPreTrainedModel(PreTrainedModel):
             )
         model.new_parts = tuple(sorted({key.split(".")[0] for key in info["missing_keys"]}))
         return (model, info) if wanted else model
+
+    @classmethod
+    def _refuse_inflated(cls, config: VideoBertConfig, held: int, source) -> None:
+        """Raises ValueError if a configuration claims far more weights than a checkpoint holds (`held`, in bytes)."""
+        with torch.device("meta"):
+            number = sum(one.numel() for one in cls(deepcopy(config)).state_dict().values())
+        if number > max(_NEW_ELEMENTS, _NEW_MULTIPLE * held):
+            raise ValueError(
+                f"{source} holds {held:,} bytes, but its configuration claims {number:,} weights; correct config.json."
+            )
 
     @classmethod
     def _loaded(cls, name, *args, source=None, **kwargs) -> tuple["VideoBertPreTrainedModel", dict]:
@@ -135,6 +157,7 @@ class VideoBertPreTrainedModel(PreTrainedModel):
         files = {key: fields.pop(key) for key in FILE_OPTIONS if key in fields}
         config = bert_config(name, files, VideoBertConfig, fields)
         weights = bert_weights(name, files, config)
+        cls._refuse_inflated(config, sum(one.nbytes for one in weights.values()), name)
         prefix = "" if issubclass(cls, VideoBertModel) else "video_bert."
         weights = {prefix + key if key.startswith("bert.") else key: one for key, one in weights.items()}
         if "cls" not in cls.head_parts:
@@ -214,7 +237,7 @@ class VideoBertModel(VideoBertPreTrainedModel):
             OSError: there is no such checkpoint.
         """
         backbone = VideoMAEV2Model.from_pretrained(name).to(self.device, self.dtype)
-        before, self.config.backbone_config = self.config.backbone_config, backbone.config.to_dict()
+        before, self.config.backbone_config = self.config.backbone_config, without_names(backbone.config.to_dict())
         try:
             self.config.validate_fields()
         except ValueError:
@@ -341,6 +364,8 @@ class VideoBertModel(VideoBertPreTrainedModel):
         rows = len(input_ids if features is None else features)
         if input_ids is None:
             input_ids = torch.zeros(rows, 0, dtype=torch.long, device=features.device)
+        if len(input_ids) != rows:
+            raise ValueError(f"{len(input_ids)} texts and {rows} videos; pass one text for each video.")
         if features is None:
             shape = (rows, 0, self.config.tokens_per_segment, self.config.feature_size)
             features = torch.zeros(shape, device=input_ids.device)
@@ -349,8 +374,8 @@ class VideoBertModel(VideoBertPreTrainedModel):
             ("video_mask", video_mask, features.shape[:2]), ("attention_mask", attention_mask, input_ids.shape),
         ):  # fmt: skip
             mask = torch.ones(shape, dtype=torch.bool, device=input_ids.device) if mask is None else mask.bool()
-            if mask.shape != shape or len(mask) != rows:
-                raise ValueError(f"{name} has shape {tuple(mask.shape)}, but {rows} rows need {(rows, *shape[1:])}.")
+            if mask.shape != shape:
+                raise ValueError(f"{name} has shape {tuple(mask.shape)}, but {rows} rows need {tuple(shape)}.")
             masks.append(mask)
         length, most = features.shape[1] + input_ids.shape[1], self.config.max_position_embeddings
         if length > most:
@@ -391,7 +416,7 @@ class VideoBertModel(VideoBertPreTrainedModel):
         divided = [pairs]
         if config.video_attention == "divided":
             divided = [pairs & one for one in divided_pairs(segments, places, words, pairs.device)]
-        masks = attention_masks(config, states, divided)
+        masks = [mask_of_pairs(config, states, one) for one in divided]
         for number, layer in enumerate(self.bert.encoder.layer):
             states = layer(states, masks[number % len(masks)])
         return states

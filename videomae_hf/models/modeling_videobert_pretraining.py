@@ -166,9 +166,9 @@ class VideoBertForPreTraining(VideoBertMatching):
         if self.video_head is not None and features is not None:
             video_logits = self.video_head(outputs.video_states)
             if masked_segments is not None:
-                masked, same = masked_segments.bool() & video_mask, self._same_captions(texts, attention_mask)
-                targets = outputs.features.detach()
-                objectives[1] = self.video_objective(video_logits, targets, masked, video_mask, same)
+                masked, targets = masked_segments.bool() & video_mask, outputs.features.detach()
+                captions = compacted(texts, attention_mask)
+                objectives[1] = self.video_objective(video_logits, targets, masked, video_mask, captions)
         is_pair = input_ids is not None and features is not None
         if self.match_head is not None and negative_input_ids is not None and is_pair:
             candidates, valid = self.candidates(texts, attention_mask, video_mask, negative_input_ids)
@@ -200,7 +200,7 @@ class VideoBertForPreTraining(VideoBertMatching):
         features: torch.Tensor,
         masked: torch.Tensor,
         video_mask: torch.Tensor,
-        same_captions: torch.Tensor,
+        captions: torch.Tensor,
     ) -> Objective:
         """The objective of masked segments.
 
@@ -208,7 +208,7 @@ class VideoBertForPreTraining(VideoBertMatching):
             predictions: (B, S, P, F), or (B, S, P, K) for visual words.
             features: standardised (B, S, P, F).
             masked, video_mask: bool (B, S), masked segments, and all but padding.
-            same_captions: bool (B, B), pairs of rows whose segments are not contrasted.
+            captions: int64 (B, T), see `compacted`; segments of rows with the same words are not contrasted.
         """
         config, shape = self.config, features.shape[:3]
         of_places = masked[..., None].expand(shape)  # (B, S) -> (B, S, P)
@@ -217,14 +217,10 @@ class VideoBertForPreTraining(VideoBertMatching):
         if config.video_loss == "words":
             labels = self.video_bert.video_embeddings.words_of(features).masked_fill(~of_places, -100)
             return masked_word_loss(predictions, labels)
-        comparable = video_mask[..., None].expand(shape) & ~same_captions[:, :, None, None]  # (B, B, S, P)
+        same = is_same_text(captions[:, None], captions[None]) & self.has_words(captions, captions >= 0)
+        same = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
+        comparable = video_mask[..., None].expand(shape) & ~same[:, :, None, None]  # (B, B, S, P)
         return contrastive_loss(predictions, features, of_places, comparable, config.nce_temperature)
-
-    def _same_captions(self, texts: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """bool (B, B): different rows with the same words."""
-        compared = compacted(texts, attention_mask)
-        same = is_same_text(compared[:, None], compared[None]) & self.has_words(texts, attention_mask)
-        return same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
 
     def objective_counts(
         self,
