@@ -183,15 +183,17 @@ class VideoBertForPreTraining(VideoBertMatching):
         self, objectives: list[Objective | None], loss_counts: torch.Tensor | None
     ) -> tuple[torch.Tensor | None, list[torch.Tensor | None]]:
         """The weighted sum of the losses, and each of them."""
+        if all(one is None for one in objectives):
+            return None, [None] * 3
         counts = [None] * 3 if loss_counts is None else loss_counts.float().unbind()
         losses = [None if one is None else one.mean(count) for one, count in zip(objectives, counts)]
         weights = (self.config.mlm_weight, self.config.video_weight, self.config.match_weight)
         terms = [weight * loss for weight, loss in zip(weights, losses) if loss is not None]
-        if not terms:
-            return None, losses
-        if self.training and len(terms) < 3:
-            # A batch without one modality still has a gradient, of 0, for every parameter: processes exchange them all.
-            terms.append(sum(one.float().sum() for one in self.parameters() if one.requires_grad) * 0.0)
+        if self.training:
+            # Every parameter has a gradient, if only of 0, whatever a batch lacks: processes exchange them all. Sharded
+            # ones, which have other types, need none.
+            own = [one for one in self.parameters() if one.requires_grad and type(one) is nn.Parameter]
+            terms.append(sum(one.flatten()[0].float() for one in own) * 0.0)
         return sum(terms), losses
 
     def video_objective(
