@@ -116,6 +116,12 @@ def test_videos_of_different_lengths():
     expected = prepared.image_processor(video[[12, 14, 16, 18]], return_tensors="pt").pixel_values[0]
     torch.testing.assert_close(overlapping["pixel_values"][0, 1], expected)  # the last of four
     assert "input_ids" not in overlapping
+    # at ten frames a second, of videos of 20 and of 10
+    rates = [{"fps": 20.0, "total_num_frames": 20}, {"fps": 10.0, "total_num_frames": 10}]
+    timed = prepared(videos=[video, video[:10]], fps=10, video_metadata=rates)
+    for row, frames in enumerate(([8, 10, 12, 14], [4, 5, 6, 7])):
+        expected = prepared.image_processor(video[frames], return_tensors="pt").pixel_values[0]
+        torch.testing.assert_close(timed["pixel_values"][row, 1], expected)
     single = processor({"num_frames": 1})(videos=[video[:3]])
     assert single["pixel_values"].shape == (1, 2, 1, 3, 16, 16)
 

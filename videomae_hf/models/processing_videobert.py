@@ -13,7 +13,7 @@ import torch
 from transformers import AddedToken, BatchFeature, ProcessorMixin
 
 from .configuration_videobert import SEPARATOR
-from .frame_arrays import split_batch
+from .frame_arrays import split_batch, split_metadata
 from .frame_sampling import constant_rate
 from .image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from .video_sources import VideoInfo
@@ -149,7 +149,8 @@ class VideoBertProcessor(ProcessorMixin):
             videos: as in `VideoMAEV2ImageProcessor.preprocess`; frames in memory are sampled as well.
             video_features: in place of videos, an array (S, F) or (S, P, F) of each of them.
             layout: see `encode_texts`; by default `"pair"` with a video, and `"text"` without.
-            kwargs: options of the image processor for this call, such as `fps` or `num_frames`.
+            kwargs: options of the image processor for this call, such as `fps` or `num_frames`, and `video_metadata`
+                of frames in memory, one entry for each video.
 
         Returns:
             Of texts `input_ids` and `attention_mask` (B, T), and with `layout="caption"` also `labels`; of videos
@@ -224,9 +225,10 @@ class VideoBertProcessor(ProcessorMixin):
         sampler = SegmentSampler.from_dict(self.image_processor.to_dict())
         sampler.segment_stride, sampler.max_segments = self.segment_stride, self.max_segments
         options = {"num_clips": 1, "num_crops": 1, "do_sample_frames": True, **kwargs}
-        found = []
-        for video in split_batch(videos):
-            clips = sampler([video], **options, return_tensors="pt").pixel_values[0]
+        found, videos = [], split_batch(videos)
+        metadata = split_metadata(options.pop("video_metadata", None), len(videos))
+        for video, one in zip(videos, metadata):
+            clips = sampler([video], **options, video_metadata=one, return_tensors="pt").pixel_values[0]
             found.append(clips if clips.ndim == 5 else clips[None])  # one segment: (frames, C, H, W) -> (1, ..)
         return found
 
