@@ -8,19 +8,30 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForImageClassification,
+    AutoModelForImageTextToText,
     AutoModelForPreTraining,
     AutoModelForVideoClassification,
+    AutoModelForZeroShotImageClassification,
+    AutoProcessor,
 )
 
 # Where torchvision is missing `transformers.AutoVideoProcessor` is a placeholder, in 5.17 `AutoImageProcessor` too.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 
+from .models.configuration_videobert import VideoBertConfig
 from .models.configuration_videomae_v2 import VideoMAEV2Config
 from .models.frame_sampling import FrameSampling, sample_clip_indices
 from .models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor, VideoMAEV2VideoProcessor
 from .models.layers_videomae_v2 import patchify, unpatchify
 from .models.masking import sample_masks, token_counts
+from .models.modeling_videobert import VideoBertModel, VideoBertModelOutput, VideoBertPreTrainedModel
+from .models.modeling_videobert_pretraining import VideoBertForPreTraining, VideoBertForPreTrainingOutput
+from .models.modeling_videobert_tasks import (
+    VideoBertForCaptioning,
+    VideoBertForRetrieval,
+    VideoBertForVideoClassification,
+)
 from .models.modeling_videomae_v2 import (
     VideoMAEV2ForPreTraining,
     VideoMAEV2ForPreTrainingOutput,
@@ -28,8 +39,10 @@ from .models.modeling_videomae_v2 import (
     VideoMAEV2Model,
     VideoMAEV2PreTrainedModel,
 )
+from .models.processing_videobert import VideoBertProcessor
 from .models.video_decoding import read_frames
 from .models.video_sources import FrameFolder, VideoDecodeError, VideoInfo, VideoSegment
+from .models.visual_words import VisualWords
 
 
 if TYPE_CHECKING:
@@ -58,11 +71,36 @@ VideoMAEV2ImageProcessor.register_for_auto_class()
 AutoVideoProcessor.register(VideoMAEV2Config, VideoMAEV2VideoProcessor, exist_ok=True)
 VideoMAEV2VideoProcessor.register_for_auto_class()
 
+AutoConfig.register(VideoBertConfig.model_type, VideoBertConfig, exist_ok=True)
+VideoBertConfig.register_for_auto_class()
+for _auto_class, _model_class in (
+    (AutoModel, VideoBertModel),
+    (AutoModelForPreTraining, VideoBertForPreTraining),
+    (AutoModelForVideoClassification, VideoBertForVideoClassification),
+    (AutoModelForImageTextToText, VideoBertForCaptioning),
+    # There is no class for retrieval; transformers lists its model of image-text matching, of BLIP-2, here.
+    (AutoModelForZeroShotImageClassification, VideoBertForRetrieval),
+):
+    _auto_class.register(VideoBertConfig, _model_class, exist_ok=True)
+    _model_class.register_for_auto_class(_auto_class.__name__)
+AutoProcessor.register(VideoBertConfig, VideoBertProcessor, exist_ok=True)
+VideoBertProcessor.register_for_auto_class()
+
 __all__ = [
     "Extractor",
     "FrameFolder",
     "FrameSampling",
     "Predictor",
+    "VideoBertConfig",
+    "VideoBertForCaptioning",
+    "VideoBertForPreTraining",
+    "VideoBertForPreTrainingOutput",
+    "VideoBertForRetrieval",
+    "VideoBertForVideoClassification",
+    "VideoBertModel",
+    "VideoBertModelOutput",
+    "VideoBertPreTrainedModel",
+    "VideoBertProcessor",
     "VideoDecodeError",
     "VideoInfo",
     "VideoMAEV2Config",
@@ -74,6 +112,7 @@ __all__ = [
     "VideoMAEV2PreTrainedModel",
     "VideoMAEV2VideoProcessor",
     "VideoSegment",
+    "VisualWords",
     "load",
     "load_encoder",
     "sample_masks",

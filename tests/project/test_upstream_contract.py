@@ -10,7 +10,8 @@ import datasets
 import pytest
 import torch
 import transformers
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers import BertConfig, BertModel, PreTrainedModel, Trainer, TrainingArguments
+from transformers.masking_utils import create_bidirectional_mask
 
 from videomae_hf.training.trainer import VideoMAETrainer
 
@@ -51,6 +52,19 @@ TEXTS = [
     (torch.utils.data._utils.worker, "in DataLoader worker process", "an error of a video is told from a dead worker"),
     (transformers.modeling_utils, "is_gradient_checkpointing", "a warning that peft causes is not shown"),
 ]
+
+
+def test_bert_comes_apart_as_videobert_takes_it():
+    """VideoBertModel calls the embeddings and the layers of BERT itself, each layer with a mask of its own."""
+    bert = BertModel(BertConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=1, intermediate_size=8))
+    assert {name.split(".")[0] for name, _ in bert.named_parameters()} == {"embeddings", "encoder", "pooler"}
+    (layer,) = bert.encoder.layer
+    assert list(inspect.signature(layer.forward).parameters)[:2] == ["hidden_states", "attention_mask"]
+    states = torch.zeros(1, 2, 8)
+    assert layer(states, torch.ones(1, 1, 2, 2, dtype=torch.bool)).shape == states.shape  # no tuple
+    wanted = {"inputs_embeds", "position_ids", "token_type_ids"}
+    assert wanted <= inspect.signature(bert.embeddings.forward).parameters.keys()
+    assert "and_mask_function" in inspect.signature(create_bidirectional_mask).parameters
 
 
 @pytest.mark.parametrize("name", OVERRIDDEN)

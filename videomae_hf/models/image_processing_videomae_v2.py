@@ -242,7 +242,8 @@ class VideoMAEV2ImageProcessor(BaseImageProcessor):
             frames = stack_frames(video, options)
             views = crops(frames[indices(given_info(len(frames), metadata))])
         # (num_clips * T, num_crops, C, H, W) -> (num_clips, num_crops, T, C, H, W) -> (views, T, C, H, W)
-        views = views.unflatten(0, (options["num_clips"] if sample else 1, -1)).transpose(1, 2).flatten(0, 1)
+        length = options["num_frames"] if sample else len(views)
+        views = views.unflatten(0, (-1, length)).transpose(1, 2).flatten(0, 1)
         views = self._normalized(views, options)
         return views[0] if len(views) == 1 else views, found
 

@@ -1,0 +1,254 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""Pretraining of VideoBERT: masked words, masked segments, and matching of video and text.
+
+Shapes in comments are those of `modeling_videobert.py`. This file ships with checkpoints and may import only its
+siblings.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers.models.bert.modeling_bert import BertOnlyMLMHead
+from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple
+
+from .configuration_videobert import VideoBertConfig
+from .layers_videobert import VideoBertMatchHead, VideoBertVideoHead
+from .modeling_videobert import VideoBertModel, VideoBertPreTrainedModel
+from .video_text_masking import special_ids
+from .video_text_objectives import (
+    Objective,
+    compacted,
+    contrastive_loss,
+    has_words,
+    is_same_text,
+    masked_feature_loss,
+    masked_word_loss,
+    matching_loss,
+)
+
+
+@dataclass
+class VideoBertForPreTrainingOutput(ModelOutput):
+    """
+    Args:
+        loss (`torch.FloatTensor` of shape `()`): the weighted sum of the losses; None without any target.
+        mlm_loss, video_loss, match_loss (`torch.FloatTensor` of shape `()`): those whose targets were given.
+        logits (`torch.FloatTensor` of shape `(B, T, vocab_size)`): scores of words.
+        video_logits (`torch.FloatTensor` of shape `(B, S, P, F)`): predicted features, or scores of visual words.
+        match_logits (`torch.FloatTensor` of shape `(B, 1 + K)`): scores of the own text and of the others.
+        hidden_states, attentions (`tuple(torch.FloatTensor)`, *optional*): of the pass with masks, if requested.
+    """
+
+    loss: torch.FloatTensor | None = None
+    mlm_loss: torch.FloatTensor | None = None
+    video_loss: torch.FloatTensor | None = None
+    match_loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    video_logits: torch.FloatTensor | None = None
+    match_logits: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+class VideoBertMatching(VideoBertPreTrainedModel):
+    """The matching of videos with several texts, of models with a `video_bert` and a `match_head`."""
+
+    def has_words(self, texts: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return has_words(texts, attention_mask, special_ids(self.config))
+
+    def candidates(
+        self, texts: torch.Tensor, attention_mask: torch.Tensor, video_mask: torch.Tensor, negatives: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Own and other texts, padded at the end, int64 (B, 1 + K, T'), and which of them count, bool (B, 1 + K)."""
+        pad = self.config.pad_token_id
+        candidates = torch.full((len(texts), 1, max(texts.shape[1], negatives.shape[2])), pad, device=texts.device)
+        candidates = candidates.repeat(1, 1 + negatives.shape[1], 1)
+        own = compacted(texts, attention_mask)
+        candidates[:, 0, : texts.shape[1]] = own.masked_fill(own < 0, pad)
+        candidates[:, 1:, : negatives.shape[2]] = negatives
+        valid = self.has_words(candidates, candidates != pad)
+        valid[:, 1:] &= ~is_same_text(own[:, None], compacted(negatives, negatives != pad))
+        valid[:, 0] &= video_mask.any(dim=1)
+        return candidates, valid
+
+    def match(self, features: torch.Tensor, video_mask: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
+        """Scores (B, 1 + K) of videos with standardised features (B, S, P, F) and texts (B, 1 + K, T)."""
+        number = candidates.shape[1]
+        texts = candidates.flatten(0, 1)  # (B, 1 + K, T) -> (B * (1 + K), T)
+        states = self.video_bert.encode_pairs(
+            features.repeat_interleave(number, dim=0),
+            video_mask.repeat_interleave(number, dim=0),
+            texts,
+            texts != self.config.pad_token_id,
+        )
+        return self.match_head(states).view(-1, number)
+
+
+class VideoBertForPreTraining(VideoBertMatching):
+    """Masked words, masked segments, and matching of video and text; those whose weight is not 0."""
+
+    head_parts = ("cls", "video_head", "match_head")
+    _tied_weights_keys = {
+        "cls.predictions.decoder.weight": "video_bert.bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    }
+
+    def __init__(self, config: VideoBertConfig) -> None:
+        super().__init__(config)
+        self.video_bert = VideoBertModel(config)
+        self.cls = BertOnlyMLMHead(config) if config.mlm_weight else None
+        self.video_head = VideoBertVideoHead(config) if config.video_weight else None
+        self.match_head = VideoBertMatchHead(config) if config.match_weight else None
+        if self.cls is None:
+            self._tied_weights_keys = {}
+        self.post_init()
+        self.video_bert.freeze()
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        return None if self.cls is None else self.cls.predictions.decoder
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.cls.predictions.decoder = new_embeddings
+        self.cls.predictions.bias = new_embeddings.bias
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        video_features: torch.Tensor | None = None,
+        video_mask: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        text_labels: torch.Tensor | None = None,
+        masked_segments: torch.Tensor | None = None,
+        segment_sources: torch.Tensor | None = None,
+        negative_input_ids: torch.Tensor | None = None,
+        loss_counts: torch.Tensor | None = None,
+        **kwargs,
+    ) -> VideoBertForPreTrainingOutput:
+        """The losses of those objectives whose targets are given.
+
+        Words and segments are predicted in one pass over the masked pairs, and matching is computed in a second pass,
+        over the pairs without masks and the same videos with other texts.
+
+        Args:
+            input_ids, attention_mask, video_features, video_mask, pixel_values: as in `VideoBertModel.forward`; texts
+                with masked words.
+            text_labels: int64 (B, T), the words at masked places and -100 elsewhere, see `mask_words`.
+            masked_segments: bool (B, S), True where features are predicted, see `mask_segments`; padding is ignored.
+            segment_sources: int64 (B, S), which segments are shown; None hides all masked ones.
+            negative_input_ids: int64 (B, K, T'), other texts, padded with `config.pad_token_id`. Those equal to the own
+                text do not count, nor do rows without video or without words.
+            loss_counts: float (3,), the divisors of the three losses; None is the numbers of terms of this batch, see
+                `objective_counts`. If their sum over all batches of a step is given, the sum of the losses does not
+                depend on how a batch is divided; where gradients are averaged over processes, divide it by their
+                number. (`video_loss="nce"` compares within a batch, and depends on its division.)
+            kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
+
+        Returns:
+            A `VideoBertForPreTrainingOutput`. A loss without terms is 0, with gradients of 0.
+        """
+        features = self.video_bert.features_of(video_features, video_mask, pixel_values)
+        outputs = self.video_bert(
+            input_ids, attention_mask, features, video_mask,
+            masked_segments=masked_segments, segment_sources=segment_sources, **kwargs,
+        )  # fmt: skip
+        _, video_mask, words, attention_mask = self.video_bert.filled(features, video_mask, input_ids, attention_mask)
+        texts = words if text_labels is None else torch.where(text_labels == -100, words, text_labels)
+        objectives: list[Objective | None] = [None, None, None]
+        logits = video_logits = match_logits = None
+        if self.cls is not None and input_ids is not None:
+            logits = self.cls(outputs.text_states)
+            if text_labels is not None:
+                objectives[0] = masked_word_loss(logits, text_labels)
+        if self.video_head is not None and features is not None:
+            video_logits = self.video_head(outputs.video_states)
+            if masked_segments is not None:
+                masked, targets = masked_segments.bool() & video_mask, outputs.features.detach()
+                captions = compacted(texts, attention_mask)
+                objectives[1] = self.video_objective(video_logits, targets, masked, video_mask, captions)
+        is_pair = input_ids is not None and features is not None
+        if self.match_head is not None and negative_input_ids is not None and is_pair:
+            candidates, valid = self.candidates(texts, attention_mask, video_mask, negative_input_ids)
+            match_logits = self.match(outputs.features, video_mask, candidates)
+            objectives[2] = matching_loss(match_logits, valid, self.config.match_loss)
+        total, losses = self._weighted(objectives, loss_counts)
+        return VideoBertForPreTrainingOutput(
+            total, *losses, logits, video_logits, match_logits, outputs.hidden_states, outputs.attentions
+        )
+
+    def _weighted(
+        self, objectives: list[Objective | None], loss_counts: torch.Tensor | None
+    ) -> tuple[torch.Tensor | None, list[torch.Tensor | None]]:
+        """The weighted sum of the losses, and each of them."""
+        if all(one is None for one in objectives):
+            return None, [None] * 3
+        counts = [None] * 3 if loss_counts is None else loss_counts.float().unbind()
+        losses = [None if one is None else one.mean(count) for one, count in zip(objectives, counts)]
+        weights = (self.config.mlm_weight, self.config.video_weight, self.config.match_weight)
+        terms = [weight * loss for weight, loss in zip(weights, losses) if loss is not None]
+        if self.training:
+            # Every parameter has a gradient, if only of 0, whatever a batch lacks: processes exchange them all. Sharded
+            # ones, which have other types, need none.
+            own = [one for one in self.parameters() if one.requires_grad and type(one) is nn.Parameter]
+            terms.append(sum(one.flatten()[0].float() for one in own) * 0.0)
+        return sum(terms), losses
+
+    def video_objective(
+        self,
+        predictions: torch.Tensor,
+        features: torch.Tensor,
+        masked: torch.Tensor,
+        video_mask: torch.Tensor,
+        captions: torch.Tensor,
+    ) -> Objective:
+        """The objective of masked segments.
+
+        Args:
+            predictions: (B, S, P, F), or (B, S, P, K) for visual words.
+            features: standardised (B, S, P, F).
+            masked, video_mask: bool (B, S), masked segments, and all but padding.
+            captions: int64 (B, T), see `compacted`; segments of rows with the same words are not contrasted.
+        """
+        config, shape = self.config, features.shape[:3]
+        of_places = masked[..., None].expand(shape)  # (B, S) -> (B, S, P)
+        if config.video_loss == "mse":
+            return masked_feature_loss(predictions, features, of_places)
+        if config.video_loss == "words":
+            labels = self.video_bert.video_embeddings.words_of(features).masked_fill(~of_places, -100)
+            return masked_word_loss(predictions, labels)
+        same = is_same_text(captions[:, None], captions[None]) & self.has_words(captions, captions >= 0)
+        same = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
+        comparable = video_mask[..., None].expand(shape) & ~same[:, :, None, None]  # (B, B, S, P)
+        return contrastive_loss(predictions, features, of_places, comparable, config.nce_temperature)
+
+    def objective_counts(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        video_mask: torch.Tensor | None = None,
+        text_labels: torch.Tensor | None = None,
+        masked_segments: torch.Tensor | None = None,
+        negative_input_ids: torch.Tensor | None = None,
+        **unused,
+    ) -> torch.Tensor:
+        """The numbers of terms of the three losses for inputs of `forward`, without computing the losses.
+
+        Returns:
+            float32 (3,): masked words, masked places, and rows (or, with `match_loss="binary"`, texts) in matching.
+        """
+        counts = torch.zeros(3, device=self.device)
+        if self.cls is not None and text_labels is not None:
+            counts[0] = (text_labels != -100).sum()
+        if self.video_head is not None and masked_segments is not None:
+            masked = masked_segments.bool() if video_mask is None else masked_segments.bool() & video_mask.bool()
+            counts[1] = masked.sum() * self.config.tokens_per_segment
+        if self.match_head is not None and negative_input_ids is not None and input_ids is not None:
+            texts = input_ids if text_labels is None else torch.where(text_labels == -100, input_ids, text_labels)
+            mask = torch.ones_like(texts) if attention_mask is None else attention_mask
+            rows = torch.ones_like(texts[:, :1]) if video_mask is None else video_mask
+            valid = self.candidates(texts, mask.bool(), rows.bool(), negative_input_ids)[1]
+            counts[2] = matching_loss(torch.zeros_like(valid, dtype=torch.float32), valid, self.config.match_loss).count
+        return counts
