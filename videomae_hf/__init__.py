@@ -24,7 +24,7 @@ from .models.configuration_videomae_v2 import VideoMAEV2Config
 from .models.frame_sampling import FrameSampling, sample_clip_indices
 from .models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor, VideoMAEV2VideoProcessor
 from .models.layers_videomae_v2 import patchify, unpatchify
-from .models.masking import sample_masks, token_counts
+from .models.masking import sample_image_ids, sample_masks, token_counts
 from .models.modeling_videobert import VideoBertModel, VideoBertModelOutput, VideoBertPreTrainedModel
 from .models.modeling_videobert_pretraining import VideoBertForPreTraining, VideoBertForPreTrainingOutput
 from .models.modeling_videobert_tasks import (
@@ -115,6 +115,7 @@ __all__ = [
     "VisualWords",
     "load",
     "load_encoder",
+    "sample_image_ids",
     "sample_masks",
     "patchify",
     "read_frames",

@@ -119,3 +119,33 @@ def test_finetuning_on_videos():
     assert different == {"checkpoint", "official_sampling", "antialias"}
     names = ("learning_rate", "total_batch_size", "num_train_epochs", "warmup_epochs", "layer_decay", "weight_decay")
     assert [getattr(ours.training, name) for name in names] == [getattr(official.training, name) for name in names]
+
+
+def test_images_and_videos_together():
+    """omnimae_vitbase_ssv2_in1k.yaml of facebookresearch/omnivore."""
+    run = read("images/omnimae_base", "pretrain")
+    args, config = run.training, run.new_config()
+    assert (args.total_batch_size, args.learning_rate, args.base_min_learning_rate) == (2048, pytest.approx(1.6e-3), 0)
+    assert (args.num_train_epochs, args.warmup_epochs) == (800, 40)
+    assert (args.weight_decay, args.adam_beta1, args.adam_beta2, args.max_grad_norm) == (0.05, 0.9, 0.95, 0)
+    assert [source.get("image_mask_ratio") for source in run.data.train_data] == [None, 0.75]
+    assert 15 / run.data.train_data[0]["fps"] == pytest.approx(2.7, abs=0.03)  # seconds
+    assert (config.mask_type, config.mask_ratio, config.decoder_mask_ratio) == ("random", 0.9, 0)
+    assert (config.num_frames, config.tubelet_size, config.use_cls_token, config.norm_pix_loss) == (16, 2, False, True)
+    decoder = (config.decoder_hidden_size, config.decoder_num_hidden_layers, config.decoder_num_attention_heads)
+    assert decoder == (384, 4, 16) and config.decoder_embed_bias and config.target_pixels == "unit"
+    with torch.device("meta"):
+        model = VideoMAEV2ForPreTraining(config)
+    settings = memory_settings(run, 32, 8, checkpointing=False)
+    text = (FOLDER / "images/omnimae_base.yaml").read_text()
+    gib = sum(estimate_memory(model, settings).values()) / GIB
+    assert int(re.search(r"(\d+) GiB", text)[1]) == round(gib)
+    assert "published with 64 GPUs of 32 videos or images" in text
+
+
+def test_images_and_videos_pass_the_smoke_test(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    options = ("--smoke_test", "true", "--disable_tqdm", "true", "--max_steps", "6")
+    videomae("pretrain", FOLDER / "images/omnimae_base.yaml", *options)
+    output = capsys.readouterr().out
+    assert output.count("'loss'") == 6 and "'loss_images'" in output and "'loss_videos'" in output

@@ -57,6 +57,8 @@ def finetuning_videos(run: Run) -> VideoSource:
     """The training videos, with the classes of the data or, if no labels are needed, of the teacher."""
     videos = training_videos(run, labelled=run.distillation.needs_labels)
     videos.classes = videos.classes or teacher_classes(run)
+    if videos.kinds is not None:
+        raise ValueError("image_mask_ratio of a source in train_data is for pretrain; leave it out.")
     check_classes(videos.classes, run.problem_type)
     return videos
 

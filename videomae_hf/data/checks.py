@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from ..messages import shorten
+from ..messages import count, shorten
 from ..models.frame_sampling import constant_rate
 from ..models.video_decoding import VideoDecodeError, VideoInfo
 from .augmentation.transforms import direction_sensitive
@@ -46,14 +46,24 @@ def check_data(
         )
     of_images = all(sampling.num_frames == 1 for sampling in samplings)
     noun = "images" if of_images else "videos"
-    messages = [f"{len(samples)} {noun}" + (f" of {len(class_names)} classes" if class_names else "")]
+    of_source = [sampling.image_mask_ratio is not None for sampling in samplings]
+    if any(of_source):
+        images = sum(of_source[sample.source] for sample in samples)
+        kinds = f"{count(len(samples) - images, 'video')} and {count(images, 'image')}"
+        messages = [f"{kinds}, in batches of one kind"]
+    else:
+        messages = [f"{len(samples)} {noun}" + (f" of {len(class_names)} classes" if class_names else "")]
     messages += _class_balance(samples, class_names)
     step = max(len(samples) // _LOOKED_AT, 1)
     looked_at = [samples[index] for index in range(0, len(samples), step)][:_LOOKED_AT]
     with ThreadPoolExecutor(4) as pool:
         looks = list(pool.map(lambda sample: _look(sample, samplings[sample.source]), looked_at))
     _check_each_class(samples, class_names, samplings)
-    readable = [(sample, info) for sample, info in zip(looked_at, looks) if isinstance(info, VideoInfo)]
+    readable = [
+        (sample, info)
+        for sample, info in zip(looked_at, looks)
+        if isinstance(info, VideoInfo) and not of_source[sample.source]
+    ]
     bad = [(sample, str(error)) for sample, error in zip(looked_at, looks) if not isinstance(error, VideoInfo)]
     return (
         messages

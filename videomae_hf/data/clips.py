@@ -11,6 +11,7 @@ the frames as they are decoded, a few at a time: a clip of a large video is neve
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
@@ -18,7 +19,7 @@ from ..labels import label_of
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.frame_sampling import FrameSampling, check_short_video, constant_rate, random_clip_indices
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
-from ..models.masking import mask_to_ids, sample_masks, token_counts
+from ..models.masking import mask_to_ids, sample_image_ids, sample_masks, token_counts
 from ..models.video_decoding import MAX_PIXELS, VideoInfo, check_template, read_frames
 from ..settings.run import Run
 from .augmentation.rand_augment import RandAugment, apply_operations
@@ -52,6 +53,9 @@ class ClipSampler:
     frame_template: str | None = None  # pattern of the file names in a folder of images
     max_pixels: int | None = MAX_PIXELS
     num_channels: int = 3  # of the model, like num_frames
+    # Of images among videos (OmniMAE): the ratio of their masks, and how often their frame is repeated, to one tubelet
+    image_mask_ratio: float | None = None
+    repeats: int = 1
 
     def __post_init__(self) -> None:
         check_template(self.frame_template)
@@ -85,7 +89,7 @@ class ClipSampler:
             clip = random_clip_indices(len(frames), FrameSampling(*rule), generator, pretraining=pretraining)
             return [int(frames[index]) for index in clip]
 
-        return self.read_clip(sample, indices, transform)
+        return self.read_clip(sample, indices, transform).repeat_interleave(self.repeats, dim=0)
 
     def read_clip(
         self,
@@ -145,9 +149,21 @@ class PretrainTransform:
         check_crops(self.crop_scale or MAE_CROP_SCALE, (3 / 4, 4 / 3), self.interpolation)
 
     def __call__(self, sample: VideoRecord, generator: torch.Generator) -> dict | list[dict]:
-        views = _Views(self.num_sample, lambda height, width: self._sample_view(height, width, generator))
-        clip = sampling_of(sample, self.sampling).random_clip(sample, generator, views, pretraining=True)
+        sampling = sampling_of(sample, self.sampling)
+        sample_view = self._sample_view
+        if sampling.image_mask_ratio is not None:
+            sample_view = partial(self._sample_image, ratio=sampling.image_mask_ratio)
+        views = _Views(self.num_sample, lambda height, width: sample_view(height, width, generator))
+        clip = sampling.random_clip(sample, generator, views, pretraining=True)
         return views.items(clip, {"path": sample.path})
+
+    def _sample_image(self, height: int, width: int, generator: torch.Generator, ratio: float) -> "_View":
+        """Samples a view of an image among videos: the crop of MAE, a flip, and masks of the first slice."""
+        box = random_resized_box(height, width, generator, MAE_CROP_SCALE)
+        flip = random_float(0, 1, generator) < 0.5
+        visible, decoded = sample_image_ids(self.config, 1, ratio, generator)
+        ids = {"visible_ids": visible[0], "decoded_ids": decoded[0]}
+        return _View(box, self.config.image_hw, flip=flip, interpolation="bicubic", more=ids)
 
     def _sample_view(self, height: int, width: int, generator: torch.Generator) -> "_View":
         """Samples a view of frames of this size: its crop box and its masks."""

@@ -51,6 +51,8 @@ class VideoDataset(torch.utils.data.Dataset):
             without a clip and with the label `UNREADABLE`.
         weights: for each source, how often an epoch has each of its videos; the records of a source must be
             consecutive. With 0.5, each epoch has a different half of the videos; with 2, it has each video twice.
+        kinds: for each source, 0 if its clips are those of videos and 1 for images, where there are both; None where
+            all samples are of one kind.
     """
 
     def __init__(
@@ -61,7 +63,9 @@ class VideoDataset(torch.utils.data.Dataset):
         *,
         replace_bad: bool = True,
         weights: Sequence[float] | None = None,
+        kinds: Sequence[int] | None = None,
     ) -> None:
+        self.kinds = kinds
         self.samples = VideoRecords(samples) if isinstance(samples, list | tuple) else samples
         self.load, self.seed, self.replace_bad = load, seed, replace_bad
         # In shared memory: workers read the epoch that the main process sets, which reads the bad videos they find.
@@ -72,6 +76,12 @@ class VideoDataset(torch.utils.data.Dataset):
 
     def __len__(self) -> int:
         return len(self.samples) if self._blocks is None else sum(length for _, _, length in self._blocks)
+
+    def sources(self) -> np.ndarray:
+        """int (len(self),): the source of each index of an epoch."""
+        if self._blocks is None:
+            return np.array([sample.source for sample in self.samples])
+        return np.repeat(np.arange(len(self._blocks)), [length for _, _, length in self._blocks])
 
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch, which all generators depend on, in all workers."""
@@ -87,6 +97,9 @@ class VideoDataset(torch.utils.data.Dataset):
         # generator, because a bad video may or may not have used the previous one.
         tries = 0
         order = torch.randperm(len(self.samples), generator=self._generator(index))
+        if self.kinds is not None:  # a batch holds samples of one kind
+            kind = self.kinds[self.samples[self._position(index)].source]
+            order = torch.tensor([one for one in order.tolist() if self.kinds[self.samples[one].source] == kind])
         for step, position in enumerate(order.tolist(), start=1):
             if self.bad[position]:
                 continue

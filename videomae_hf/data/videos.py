@@ -30,6 +30,7 @@ from .video_dataset import VideoDataset
 from .video_stream import Share, VideoStream, check_stream
 
 
+_IMAGES = "image_mask_ratio"  # key of a source of images among videos
 HUB_URL = "hf://datasets/"  # prefix of data sets of the Hub where a folder or list is expected
 
 
@@ -57,6 +58,12 @@ class VideoSource:
         return isinstance(self.records, StreamedRows)
 
     @property
+    def kinds(self) -> list[int] | None:
+        """0 for each source of videos and 1 for each one of images among videos; None if all sources are alike."""
+        kinds = [int(overrides.get("image_mask_ratio") is not None) for overrides in self.overrides]
+        return kinds if any(kinds) else None
+
+    @property
     def messages(self) -> list[str]:
         """Messages about how the videos were read, and about videos that were left out."""
         return [*self.notes, *self.records.messages]
@@ -69,7 +76,7 @@ class VideoSource:
         """The training set of a Trainer, whose items `transform` creates from the records."""
         args = run.training
         if not self.is_stream:
-            return VideoDataset(self.records, transform, args.seed, weights=self.weights)
+            return VideoDataset(self.records, transform, args.seed, weights=self.weights, kinds=self.kinds)
         share = Share(
             batch_size=args.train_batch_size,
             process_index=args.process_index,
@@ -337,12 +344,26 @@ def clip_sampler(clips: ClipSettings, config: VideoMAEV2Config, **overrides) -> 
     Raises:
         ValueError: an override is not a clip setting.
     """
-    of_model = {"num_frames": config.num_frames, "num_channels": config.num_channels}
-    names = [spec.name for spec in dataclasses.fields(ClipSampler) if spec.name not in of_model]
-    unknown = sorted(set(overrides) - set(names))
+    of_model = {"num_frames": config.num_frames, "num_channels": config.num_channels, "repeats": 1}
+    names = [spec.name for spec in dataclasses.fields(ClipSampler) if spec.name not in (*of_model, _IMAGES)]
+    unknown = sorted(set(overrides) - {*names, _IMAGES})
     if unknown:
-        raise ValueError(f"Unknown key {unknown[0]!r} of a source in train_data; choose from {', '.join(names)}.")
+        known = ", ".join([*names, _IMAGES])
+        raise ValueError(f"Unknown key {unknown[0]!r} of a source in train_data; choose from {known}.")
+    if overrides.get(_IMAGES) is not None:
+        _check_images_among_videos(config, overrides[_IMAGES])
+        of_model |= {"num_frames": 1, "repeats": config.tubelet_size}
     return ClipSampler(**of_model, **{**{name: getattr(clips, name) for name in names}, **overrides})
+
+
+def _check_images_among_videos(config: VideoMAEV2Config, ratio: object) -> None:
+    """Raises ValueError if a model cannot take images as the first slice of its clips."""
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio < 1:
+        raise ValueError(f"{_IMAGES}={ratio!r} of a source in train_data must be a number between 0 and 1.")
+    if config.num_frames == 1:
+        raise ValueError(f"{_IMAGES} is for images among videos, but the model takes single images; leave it out.")
+    if config.use_cls_token:
+        raise ValueError(f"{_IMAGES} needs a model without class tokens, but use_cls_token is true.")
 
 
 def data_facts(dataset: VideoDataset | VideoStream) -> dict:

@@ -49,7 +49,7 @@ def smoke_test_recipe(recipe: dict) -> dict:
     small = {name: value for name, value in recipe.items() if name not in _LEFT_OUT} | _SETTINGS
     sources = recipe.get("train_data")
     if isinstance(sources, list):
-        kept = ("weight", "sampling_rate", "fps")
+        kept = ("weight", "sampling_rate", "fps", "image_mask_ratio")
         sources = [{name: source[name] for name in kept if name in source} | {"data": SYNTHETIC} for source in sources]
     small["train_data"] = sources if isinstance(sources, list) else SYNTHETIC
     if small.pop("eval_split_name", None) or "eval_data" in small:

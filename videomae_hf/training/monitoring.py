@@ -20,6 +20,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
 
 from ..data.clips import EvalTransform
+from ..data.kinds import KINDS
 from ..data.processors import training_processor
 from ..data.sources.folders_and_lists import EVALUATION, TRAINING
 from ..data.video_dataset import UNREADABLE, ClipCollator, VideoDataset
@@ -78,8 +79,12 @@ def fixed_clips(dataset: VideoDataset, number: int, config: VideoMAEV2Config) ->
     """A batch with the clips and masks of `number` videos, spread over a data set with a `PretrainTransform`."""
     videos = VideoDataset(dataset.samples, replace(dataset.load, num_sample=1), dataset.seed)
     videos.bad = dataset.bad  # so that a bad video is logged only once, and counted
-    number = min(number, len(videos))
-    return ClipCollator(config)([videos[index * len(videos) // number] for index in range(number)])
+    chosen = range(len(videos))
+    if dataset.kinds is not None:
+        sources = [number for number, kind in enumerate(dataset.kinds) if KINDS[kind] == "videos"]
+        chosen = [index for index, sample in enumerate(dataset.samples) if sample.source in sources]
+    number = min(number, len(chosen))
+    return ClipCollator(config)([videos[chosen[index * len(chosen) // number]] for index in range(number)])
 
 
 def log_reconstructions(trainer: Trainer, number: int) -> None:
@@ -239,3 +244,29 @@ def make_probe(run: Run, config: VideoMAEV2Config) -> Probe | None:
     views = EvalTransform(processor, frame_template=run.clips.frame_template)
     sets = [videos.evaluation_dataset(views, run.training) for videos in (train, evaluated)]
     return Probe(*sets, ClipCollator(config), run.training)
+
+
+class KindLosses:
+    """The mean loss of videos and of images, where batches of one kind take turns, since the last entry of the log.
+
+    Args:
+        num_frames: frames of a clip of the model; images have fewer.
+    """
+
+    def __init__(self, num_frames: int) -> None:
+        self.num_frames, self._losses = num_frames, []
+
+    def add(self, batch: dict, loss: torch.Tensor) -> None:
+        """Adds the loss of a micro-batch, without waiting for the device."""
+        self._losses.append((int(batch["pixel_values"].shape[1] < self.num_frames), loss.detach()))
+
+    def entries(self, trainer: Trainer) -> dict[str, float]:
+        """`loss_videos` and `loss_images` over all processes; of a kind without a batch there is no entry."""
+        sums = torch.zeros(2, len(KINDS), dtype=torch.float32, device=trainer.args.device)  # of losses, of batches
+        for kind, loss in self._losses:
+            sums[0, kind] += loss
+            sums[1, kind] += 1
+        self._losses = []
+        sums, numbers = trainer.accelerator.reduce(sums, reduction="sum").tolist()
+        means = {name: total / number for name, total, number in zip(KINDS, sums, numbers) if number}
+        return {f"loss_{name}": round(mean, 4) for name, mean in means.items()}

@@ -19,12 +19,13 @@ from transformers.trainer import SCHEDULER_NAME
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from ..checkpoints.run_folders import list_files
-from ..data.video_dataset import BadVideosError, generator_of
+from ..data.kinds import OneKindSampler
+from ..data.video_dataset import BadVideosError, VideoDataset, generator_of
 from ..data.video_stream import SkippingCollator, VideoStream
 from ..settings.training_arguments import VideoMAETrainingArguments
 from .adaptation import save_config, save_merged
 from .distributed import ProcessesCallback, check_sharding
-from .monitoring import Probe, random_state_kept
+from .monitoring import KindLosses, Probe, random_state_kept
 from .optimization import DropPathWarmup, WeightAverage, official_schedule, parameter_groups
 from .publishing import HubUploads
 from .run_record import RunRecord
@@ -72,6 +73,9 @@ class VideoMAETrainer(Trainer):
         self._step = StepRecord()
         self._stop = StopOnSignal()
         self.average = WeightAverage(self.args.ema_decay) if self.args.ema_decay is not None else None
+        self._kinds = None
+        if getattr(self.train_dataset, "kinds", None) is not None:
+            self._kinds = KindLosses(self.model.config.num_frames)
         self.trivial = trivial_baseline(self)
         if self.trivial is not None:
             self.add_callback(self.trivial)
@@ -111,6 +115,8 @@ class VideoMAETrainer(Trainer):
     def _get_train_sampler(self, train_dataset=None) -> Sampler | None:
         """transformers' sampler, over the videos that fill whole optimizer steps."""
         dataset = self.train_dataset if train_dataset is None else train_dataset
+        if getattr(dataset, "kinds", None) is not None:
+            return self._one_kind_sampler(dataset)
         sampler = super()._get_train_sampler(dataset)
         if sampler is None or not self.args.dataloader_drop_last:
             return sampler
@@ -119,6 +125,15 @@ class VideoMAETrainer(Trainer):
             return SequentialSampler(range(num_videos))
         # accelerate replaces it by a sampler that copies num_samples. Each epoch leaves out different videos.
         return RandomSampler(dataset, num_samples=num_videos)
+
+    def _one_kind_sampler(self, dataset: VideoDataset) -> OneKindSampler:
+        args, batch_size = self.args, self.args.train_batch_size
+        if args.train_sampling_strategy != "random":
+            raise ValueError("train_sampling_strategy=sequential cannot alternate images and videos; leave it out.")
+        number = math.ceil(len(dataset) / batch_size)
+        if args.dataloader_drop_last:
+            number = args.steps_per_epoch(len(dataset)) * args.videos_per_step // batch_size
+        return OneKindSampler(dataset, batch_size, number)
 
     def train(self, *args, **kwargs) -> TrainOutput:
         try:
@@ -187,9 +202,11 @@ class VideoMAETrainer(Trainer):
         self._clips_timed += self._step.num_clips
         return batches, num_items
 
-    def training_step(self, *args, **kwargs) -> torch.Tensor:
-        loss = super().training_step(*args, **kwargs)
+    def training_step(self, model, inputs: dict, *args, **kwargs) -> torch.Tensor:
+        loss = super().training_step(model, inputs, *args, **kwargs)
         self._step.losses.append(loss)
+        if self._kinds is not None:
+            self._kinds.add(inputs, loss * self.current_gradient_accumulation_steps)  # the Trainer has divided it
         return loss
 
     def _get_grad_norm(self, *args, **kwargs) -> torch.Tensor | float:
@@ -320,7 +337,8 @@ class VideoMAETrainer(Trainer):
         `clips_per_second` counts all processes, and each of the `num_sample` clips of a video. `data_wait` is the
         fraction of time spent waiting for data, `hours_left` the remaining time without evaluation, `bad_videos` the
         number of bad videos, if any. On a GPU, `peak_gpu_memory_gib` is the peak memory of this process's tensors since
-        the start. `trivial` and `explained` are those of `TrivialBaseline`.
+        the start. `loss_images` and `loss_videos` are the means of each, of images and videos together. `trivial` and
+        `explained` are those of `TrivialBaseline`.
         """
         seconds = self._seconds_waiting + self._seconds_computing
         if "loss" in logs and self._steps_timed and seconds > 0:
@@ -335,6 +353,8 @@ class VideoMAETrainer(Trainer):
             if bad:
                 logs["bad_videos"] = bad
                 self._check_bad_fraction(bad, total)
+        if "loss" in logs and self._kinds is not None:
+            logs.update(self._kinds.entries(self))
         if "loss" in logs and self.trivial is not None and self._step.losses and self.is_world_process_zero():
             # The Trainer divides each loss by the number of accumulated ones
             loss = self._step.losses[-1].item() * self.current_gradient_accumulation_steps

@@ -98,7 +98,9 @@ class ReconstructionBaseline(TrivialBaseline):
         self._evaluated: list[tuple[float, int]] = []  # (trivial loss, clips) of each batch of an evaluation
 
     def training_entries(self, batch: dict, batch_loss: float, mean_loss: float) -> dict[str, float]:
-        return _entries("", self._trivial(batch), batch_loss) if _has_ids(batch) else {}
+        is_clip = "pixel_values" in batch and batch["pixel_values"].shape[1] == self.model.config.num_frames
+        # Images among videos have no neighbours in time.
+        return _entries("", self._trivial(batch), batch_loss) if _has_ids(batch) and is_clip else {}
 
     def add_evaluated(self, batch: dict) -> None:
         if _has_ids(batch):

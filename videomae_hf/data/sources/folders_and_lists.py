@@ -8,7 +8,7 @@ from pathlib import Path
 from .classes import class_number, classes_of, numbered, refuse_contradictions
 from .folders import list_folder
 from .list_records import Listed, ListOptions, holds_labels, read_list
-from .media import VIDEOS, Media
+from .media import IMAGES, VIDEOS, Media
 from .records import VideoRecord, VideoRecords
 
 
@@ -87,7 +87,8 @@ def read_sources(
     Args:
         sources: a source as for `read_samples`, or a list of mappings. A mapping has the source as `data`, and
             optionally `root`, `split`, `weight` (how often an epoch has each video, 1 by default) and clip settings of
-            this source: fields of `ClipSampler` such as `sampling_rate` and `frame_template`.
+            this source: fields of `ClipSampler` such as `sampling_rate` and `frame_template`. A source with
+            `image_mask_ratio` holds images among videos.
         class_names: see `read_samples`. Classes of several sources are merged by name.
         reading: options for all sources.
 
@@ -105,7 +106,8 @@ def read_sources(
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
             raise ValueError(f"weight={weight} of {entry['data']} must be a positive number.")
         split = (str(rest.pop("split")),) if "split" in rest else reading.split
-        places.append((where, replace(reading, root=rest.pop("root", reading.root), split=split)))
+        media = IMAGES if rest.get("image_mask_ratio") is not None else reading.media
+        places.append((where, replace(reading, root=rest.pop("root", reading.root), split=split, media=media)))
         options.append(rest)
         weights.append(float(weight))
     samples, names = _samples(places, class_names)
