@@ -12,8 +12,9 @@ from helpers.shared import REPO, TINY
 
 from videomae_hf import VideoMAEV2ForVideoClassification
 from videomae_hf.commands import merge_labels
-from videomae_hf.commands.progressive import MARKER, run_stages
+from videomae_hf.commands.progressive import run_stages
 from videomae_hf.data.sources.synthetic import synthesise_dataset
+from videomae_hf.training.stages import MARKER
 
 
 SHAPE = {name: value for name, value in TINY.items() if name != "layer_norm_eps"}

@@ -110,7 +110,7 @@ def test_every_setting_is_known_to_matter_or_not():
     neutral_data = {
         "train_data", "eval_data", "dataset_name", "dataset_config_name", "dataset_dir", "train_split_name",
         "eval_split_name", "video_column_name", "label_column_name", "videos_per_epoch", "class_names", "data_root",
-        "checkpoint", "head_from", "label_mappings", "teacher", "model_kind", "model_size", "model_version",
+        "folds", "checkpoint", "head_from", "label_mappings", "teacher", "model_kind", "model_size", "model_version",
         "video_backend", "frame_template", "multi_label", "unlabelled", "probe", "feature_cache", "num_clips",
         "num_crops", "shuffle_frames", "smoke_test", "probe_train_data", "probe_eval_data", "reconstruction_videos",
         "demo_videos", "probe_learning_rates", "probe_weight_decays", "probe_layers", "probe_optimizer",

@@ -29,7 +29,7 @@ VERB = Verb(
     ),
     groups=("data", "clips", "model", "evaluation"),
     unused=(
-        "streaming", "shuffle_buffer", "videos_per_epoch", "class_names", "multi_label", "demo_videos",
+        "folds", "streaming", "shuffle_buffer", "videos_per_epoch", "class_names", "multi_label", "demo_videos",
         "train_split_name", "num_sample", "model_kind", "model_size", "model_version", "head_from", "label_mappings",
         "interpolation",
     ),

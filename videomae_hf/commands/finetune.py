@@ -7,14 +7,15 @@ from ..data.clips import EvalTransform, finetune_transform
 from ..data.processors import training_processor
 from ..data.video_dataset import ClipCollator
 from ..data.videos import VideoSource, evaluation_videos, training_videos
-from ..settings.recipes import Verb
+from ..settings.recipes import Verb, parse_command_line
 from ..settings.run import Run
 from ..training.class_weights import set_class_weights
 from ..training.classifier_head import classifier_of
+from ..training.cross_validation import cross_validate
 from ..training.distillation import load_teacher, teacher_classes
-from ..training.distributed import report
+from ..training.distributed import leave_processes, report
 from ..training.fit import fit, prepare
-from ..training.session import execute
+from ..training.session import execute_run
 
 
 VERB = Verb(
@@ -22,6 +23,7 @@ VERB = Verb(
     "Trains a classifier (or a regression, with --problem_type regression) on labelled videos.",
     (
         "finetune finetune_small --train_data data/train --eval_data data/val",
+        "finetune finetune_small --folds splits",
         "finetune --train_data labels.csv --checkpoint output/pretrain --lora_rank 8",
         "finetune --dataset_name user/my-videos --eval_split_name test --checkpoint MCG-NJU/videomae-base",
     ),
@@ -33,6 +35,8 @@ VERB = Verb(
 def finetune(run: Run) -> None:
     """Supervised training of the whole model, of adapters, or of the head alone."""
     args, labelled = run.training, run.distillation.needs_labels
+    if run.data.folds:
+        raise ValueError("folds is for the command line of finetune; a stage of a recipe cannot have it.")
     videos = finetuning_videos(run)
     model, messages = classifier_of(run, videos)
     teacher, more = load_teacher(run.distillation, model.config, videos.classes)
@@ -64,4 +68,9 @@ def finetuning_videos(run: Run) -> VideoSource:
 
 
 def main(arguments: list[str]) -> None:
-    execute(VERB, finetune, arguments)
+    run = parse_command_line(arguments, VERB)
+    if run.data.folds:
+        cross_validate(run, VERB, finetune, arguments, execute_run)
+    else:
+        execute_run(finetune, run)
+    leave_processes()

@@ -27,6 +27,7 @@ VERB = Verb(
     ),
     groups=("data", "clips", "model", "pretraining", "monitoring"),
     unused=(
+        "folds",
         "multi_label",
         "unlabelled",
         "class_names",

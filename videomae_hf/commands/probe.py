@@ -60,8 +60,8 @@ VERB = Verb(
     ),
     groups=("data", "clips", "model", "evaluation", "probing"),
     unused=(
-        "streaming", "shuffle_buffer", "videos_per_epoch", "unlabelled", "demo_videos", "num_sample", "model_kind",
-        "model_size", "model_version", "head_from", "label_mappings", "shuffle_frames",
+        "folds", "streaming", "shuffle_buffer", "videos_per_epoch", "unlabelled", "demo_videos", "num_sample",
+        "model_kind", "model_size", "model_version", "head_from", "label_mappings", "shuffle_frames",
     ),
     trains=False,
     training=(

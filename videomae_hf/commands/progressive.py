@@ -22,21 +22,16 @@ the first stage starts.
 """
 
 import argparse
-import gc
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from accelerate import PartialState
-
 from ..settings.recipe_files import find_recipe
-from ..settings.recipes import parse_command_line, refuse_unused
+from ..settings.recipes import refuse_unused
 from ..settings.run import Run
-from ..text_files import read_yaml, write_text
-from ..training.distributed import leave_processes, report
+from ..text_files import read_yaml
+from ..training.distributed import leave_processes
 from ..training.session import execute_run
+from ..training.stages import Stage, run_in_turn
 from . import evaluate, finetune, pretrain, probe
 
 
@@ -47,32 +42,7 @@ STAGES = {
     "evaluate": (evaluate.VERB, evaluate.evaluate),
     "probe": (probe.VERB, probe.probe),
 }
-MARKER = "stage_finished.json"
 _OWN_KEYS = ("name", "command", "recipe")
-
-
-@dataclass
-class Stage:
-    """A stage of progressive training.
-
-    Args:
-        name: name of the stage and of its folder.
-        command: the verb that the stage runs.
-        arguments: recipe file and options, as on the command line.
-        settings: override the recipe, and are overridden by the command line.
-    """
-
-    name: str
-    command: str
-    arguments: list[str]
-    settings: dict
-
-    def parse(self) -> Run:
-        """Parses the settings of the stage; options that only other stages use are accepted."""
-        try:
-            return parse_command_line(self.arguments, STAGES[self.command][0], self.settings, skip_unused=True)
-        except ValueError as error:
-            raise ValueError(f"Stage {self.name}: {error}") from error
 
 
 def run_stages(arguments: list[str], execute: Callable[[Callable, Run], None] = execute_run) -> None:
@@ -98,31 +68,9 @@ def run_stages(arguments: list[str], execute: Callable[[Callable, Run], None] = 
     parser.add_argument("--output_dir", help="folder in which each stage has its own folder")
     known, options = parser.parse_known_args(arguments)
     stages = read_stages(known.recipe, options, known.output_dir)
-    used = set().union(*(STAGES[stage.command][0].settings for stage in stages))
+    used = set().union(*(stage.verb.settings for stage in stages))
     refuse_unused("This recipe of stages", used, options)
-    # A mistake in the last stage must not surface after weeks of training.
-    folders = [Path(stage.parse().training.output_dir) for stage in stages]
-    # Each process checks before it joins the others in the first stage, and thus before any process writes a file.
-    finished = [_finished_with(folder) for folder in folders]
-    resumed = [any(folder.glob("checkpoint-*")) for folder in folders]
-    _refuse_leftovers(stages, folders, finished, resumed)
-    for number, stage in enumerate(stages):
-        title = f"Stage {number + 1} of {len(stages)}, {stage.name}"
-        run = stage.parse()
-        args, now = run.training, run.as_recipe()
-        if finished[number] is not None:
-            report(args, [f"{title}: already finished{_differences(finished[number], now, folders[number])}"])
-            continue
-        report(args, [f"{title}: {stage.command}" + (", resumed" if resumed[number] else "")])
-        if resumed[number] and args.resume_from_checkpoint is None:
-            args.resume_from_checkpoint = "last"
-        execute(STAGES[stage.command][1], run)
-        if args.process_index == 0:
-            _write_marker(folders[number] / MARKER, now)
-        PartialState().wait_for_everyone()  # the next stage reads files that the first process saves
-        gc.collect()  # frees the trainer, which is in a reference cycle with its callbacks
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+    run_in_turn(stages, execute, chained=True)
 
 
 def read_stages(path: str, options: list[str], output_dir: str | None) -> list[Stage]:
@@ -154,41 +102,10 @@ def read_stages(path: str, options: list[str], output_dir: str | None) -> list[S
         if checkpoint is not None:
             settings.setdefault("checkpoint", checkpoint)
         file = [entry["recipe"]] if entry.get("recipe") else []
-        stages.append(Stage(name, command, [*file, *options], settings))
+        stages.append(Stage(name, *STAGES[command], [*file, *options], settings))
         if command in ("pretrain", "finetune"):  # the others leave no model
             checkpoint = str(folder / name)
     return stages
-
-
-def _finished_with(folder: Path) -> dict | None:
-    """The settings of a finished stage; None if the stage is not finished."""
-    marker = folder / MARKER
-    return json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else None
-
-
-def _refuse_leftovers(
-    stages: list[Stage], folders: list[Path], finished: list[dict | None], resumed: list[bool]
-) -> None:
-    """Raises ValueError if a stage has results although the stage before it is not finished."""
-    for number in range(1, len(stages)):
-        if finished[number - 1] is None and (finished[number] is not None or resumed[number]):
-            raise ValueError(
-                f"{folders[number]} holds results of stage {stages[number].name}, but the stage before it, "
-                f"{stages[number - 1].name}, is not finished: remove the folder or choose another output_dir."
-            )
-
-
-def _write_marker(marker: Path, settings: dict) -> None:
-    """Writes the marker of a finished stage, whole or not at all."""
-    marker.parent.mkdir(parents=True, exist_ok=True)
-    write_text(marker, json.dumps(settings, indent=1))
-
-
-def _differences(then: dict, now: dict, folder: Path) -> str:
-    changed = [f"{key} {then.get(key)} -> {now.get(key)}" for key in {**then, **now} if then.get(key) != now.get(key)]
-    if not changed:
-        return ""
-    return f", with different settings ({', '.join(changed)}); to run it again, remove {folder}"
 
 
 def main(arguments: list[str]) -> None:

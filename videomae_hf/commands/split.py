@@ -219,9 +219,12 @@ def write_list(path: Path, source: Source, wanted: list[bool]) -> None:
 def next_command(args: argparse.Namespace, source: Source) -> str:
     """The command line that trains on the lists."""
     folder = args.out / "fold_0" if args.folds else args.out
-    line = (
-        f"videomae finetune --train_data {folder / 'train'}{source.suffix} --eval_data {folder / 'val'}{source.suffix}"
-    )
+    line = f"videomae finetune finetune_small --folds {args.out}"
+    if not args.folds:
+        line = (
+            f"videomae finetune finetune_small --train_data {folder / 'train'}{source.suffix} --eval_data "
+            f"{folder / 'val'}{source.suffix}"
+        )
     root = args.data_root or source.path.parent
     relative = any(not os.path.isabs(one.sample.path) and "://" not in one.sample.path for one in source.found)
     if source.listed is not None and (relative or not all(_is_absolute(row) for row in source.listed.rows)):

@@ -36,6 +36,10 @@ class DataSettings:
         "may list several folders and lists. Models of one frame read images.",
     )
     eval_data: str | None = setting(None, "Videos to evaluate on, in the same forms as train_data.")
+    folds: str | None = setting(
+        None,
+        "Folder of `videomae split --folds`, instead of train_data and eval_data: a run for each fold, and their mean.",
+    )
     dataset_name: str | None = setting(
         None,
         "Data set to use instead of train_data and eval_data: on the Hub, local, or a loader such as videofolder with "
