@@ -1,4 +1,5 @@
 # make demo       pretrains, finetunes, evaluates and ships a small VideoMAE on synthesised videos
+# make demo-images  the same with images: MAE on handwritten digits, against logistic regression on pixels
 # make test       runs the fast tests; make test-slow runs those that take minutes each
 # make lint       runs ruff, as in continuous integration
 # make docs       builds the documentation in site/
@@ -13,7 +14,7 @@ RECIPES = examples/recipes
 EVALUATE = $(PY) train.py evaluate --checkpoint demo/finetune --eval_data demo/data/val --num_clips 2 --num_crops 1 \
 	--use_cpu true --per_device_eval_batch_size 16
 
-.PHONY: demo test test-slow lint docs notebook clean
+.PHONY: demo demo-images test test-slow lint docs notebook clean
 
 # One thread: a second one gains little on so small a model, and the data loader needs the other core
 demo: export OMP_NUM_THREADS = 1
@@ -30,6 +31,25 @@ demo: $(VENV)/installed
 	$(PY) -m videomae_hf.cli report demo/report.html --pretrain demo/pretrain --finetune demo/finetune \
 		--evaluation demo/evaluation --shuffled demo/evaluation_shuffled --videos demo/data/val \
 		--few_labels demo/few_labels/summary.json
+
+# 300 steps of finetuning with 10 labels of each digit, 600 with all; from scratch also for a multiple of them
+demo-images: export OMP_NUM_THREADS = 1
+demo-images: DIGITS = --train_data demo_images/data/train --eval_data demo_images/data/val
+demo-images: FEW = --pretrained demo_images/pretrain --recipe $(RECIPES)/demo_images_finetune.yaml $(DIGITS) --seeds 3
+demo-images: $(VENV)/installed
+	rm -rf demo_images
+	$(PY) examples/experiments/digit_images.py demo_images/data
+	$(PY) train.py pretrain $(RECIPES)/demo_images_pretrain.yaml
+	$(PY) train.py pretrain $(RECIPES)/demo_images_pretrain.yaml --output_dir demo_images/untrained \
+		--max_steps 1 --learning_rate 0 --eval_on_start false
+	for model in untrained pretrain; do $(PY) train.py probe --checkpoint demo_images/$$model $(DIGITS) \
+		--use_cpu true --output_dir demo_images/probe_$$model || exit 1; done
+	$(PY) train.py finetune $(RECIPES)/demo_images_finetune.yaml
+	$(PY) examples/experiments/few_labels.py demo_images/few_labels $(FEW) --labels_per_class 10 --steps 300
+	$(PY) examples/experiments/pixel_baseline.py demo_images/few_labels --eval_data demo_images/data/val
+	$(PY) examples/experiments/few_labels.py demo_images/all_labels $(FEW) --labels_per_class all --steps 600 \
+		--scratch_factors 1 2
+	$(PY) examples/experiments/pixel_baseline.py demo_images/all_labels --eval_data demo_images/data/val
 
 test: $(VENV)/installed
 	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
@@ -59,4 +79,4 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf demo output
+	rm -rf demo demo_images output
