@@ -7,9 +7,9 @@ Shapes in comments: S segments, P tokens of a segment, F values of a feature.
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +168,17 @@ def load_video_text(
     return VideoText(opened, processor, encoder, device=place, dtype=dtype, batch_size=batch_size)
 
 
+def _computing(method: Callable) -> Callable:
+    """A method that computes without gradients and in the precision of the model."""
+
+    @wraps(method)
+    def computed(self: "VideoText", *args, **kwargs):
+        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32):
+            return method(self, *args, **kwargs)
+
+    return computed
+
+
 class VideoText:
     """A VideoBERT in evaluation mode on a device; see `load_video_text`.
 
@@ -224,22 +235,18 @@ class VideoText:
             sampler.first += sampler.at_once
         return Segments(torch.cat(rows), sampler.times, sampler.frames)
 
-    @torch.inference_mode()
+    @_computing
     def _encoded(self, clips: torch.Tensor) -> torch.Tensor:
         """(S, T, C, H, W) -> float32 (S, P, F), on the CPU."""
         config = self.model.config
         if config.backbone_config is not None:
-            with self._autocast():
-                pixels = clips.to(self.device)[None]  # (S, ..) -> (1, S, ..)
-                base = self.model.base_model
-                return base.features_of(pixel_values=pixels, batch_size=self.batch_size)[0].float().cpu()
+            pixels = clips.to(self.device)[None]  # (S, ..) -> (1, S, ..)
+            base = self.model.base_model
+            return base.features_of(pixel_values=pixels, batch_size=self.batch_size)[0].float().cpu()
         if self.encoder is None:
             raise ValueError("Features of videos need the model that computes them; give --backbone.")
         rows = self.encoder.encode_segments(clips, config.tokens_per_segment)
         return rows.view(len(rows), config.tokens_per_segment, config.feature_size)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32)
 
     # ------------------------------------------------------------------------------------------------------ answers
 
@@ -270,6 +277,7 @@ class VideoText:
             raise ValueError(f"--prompt {prompt!r:.60} has no {mask}; write it where the model shall fill in a word.")
         return self.check_texts([prompt])
 
+    @_computing
     def fill(self, prompt: str, parts: Sequence[Part], top_k: int = 5) -> list[list[list[tuple[str, float]]]]:
         """The likeliest words at each masked place of a prompt, with their probabilities, for each part.
 
@@ -287,6 +295,7 @@ class VideoText:
                 found.append([list(zip(*place)) for place in zip(names, probabilities.tolist())])
         return found
 
+    @_computing
     def scores(self, texts: Sequence[str], parts: Sequence[Part]) -> torch.Tensor:
         """How well texts describe parts: float32 (parts, texts), on the CPU; every pair is a pass of the model."""
         encoded, found = self._texts(texts), []
@@ -294,6 +303,7 @@ class VideoText:
             found.append(self.model.scores(**encoded, **video, chunk_size=self.batch_size).cpu())
         return torch.cat(found)
 
+    @_computing
     def captions(self, parts: Sequence[Part], seed: int = 0, **options) -> list[str]:
         """A caption of each part.
 
@@ -311,6 +321,7 @@ class VideoText:
                 found += tokenizer.batch_decode(words, skip_special_tokens=True)
         return [" ".join(caption.split()) for caption in found]
 
+    @_computing
     def logits(self, parts: Sequence[Part]) -> torch.Tensor:
         """The logits of a classifier, float32 (parts, num_labels), on the CPU."""
         return torch.cat([self.model(**video).logits.float().cpu() for video, _ in self._batches(parts)])
@@ -324,14 +335,8 @@ class VideoText:
         return {name: value.to(self.device) for name, value in self.processor.encode_texts(texts).items()}
 
     def _batches(self, parts: Sequence[Part]) -> Iterator[tuple[dict[str, torch.Tensor], int]]:
-        """Inputs of the model for some parts at a time, and their number; within them computation is that of use."""
+        """Inputs of the model for some parts at a time, and the number of parts."""
         for start in range(0, len(parts), self.batch_size):
             some = [part.features for part in parts[start : start + self.batch_size]]
             video = self.processor(video_features=some)  # longer parts have `max_segments`, evenly spread
-            with self._computing():
-                yield {name: value.to(self.device) for name, value in video.items()}, len(some)
-
-    @contextmanager
-    def _computing(self) -> Iterator[None]:
-        with torch.inference_mode(), self._autocast():
-            yield
+            yield {name: value.to(self.device) for name, value in video.items()}, len(some)
