@@ -13,7 +13,7 @@ import yaml
 from helpers.commands import run as run_command
 from helpers.commands import videomae
 from helpers.hub_server import Hub
-from helpers.shared import TINY, randomize
+from helpers.tiny_models import build
 from helpers.tiny_videobert import build_videobert, save_videobert
 
 from videomae_hf import (
@@ -22,7 +22,6 @@ from videomae_hf import (
     VideoBertForRetrieval,
     VideoBertForVideoClassification,
     VideoBertProcessor,
-    VideoMAEV2Config,
     VideoMAEV2Model,
 )
 from videomae_hf.checkpoints.bundle import read_checkpoint
@@ -45,7 +44,7 @@ def hub(monkeypatch):
 def pretrained(tmp_path_factory) -> Path:
     """A pretrained model with a backbone inside, and metrics beside it."""
     folder = tmp_path_factory.mktemp("pretrained")
-    backbone = randomize(VideoMAEV2Model(VideoMAEV2Config(**TINY)))
+    backbone = build(VideoMAEV2Model)
     backbone.save_pretrained(folder / "encoder")
     model = build_videobert(VideoBertForPreTraining, feature_size=24, vocab_size=14, separator_token_id=13)
     model.video_bert.load_backbone(str(folder / "encoder"))

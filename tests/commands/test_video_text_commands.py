@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.commands import command_in
-from helpers.shared import TINY, randomize
+from helpers.tiny_models import build
 from helpers.tiny_videobert import SEP, build_videobert, save_videobert
 from PIL import Image
 
@@ -17,7 +17,6 @@ from videomae_hf import (
     VideoBertForCaptioning,
     VideoBertForPreTraining,
     VideoBertForVideoClassification,
-    VideoMAEV2Config,
     VideoMAEV2ImageProcessor,
     VideoMAEV2Model,
 )
@@ -38,7 +37,7 @@ def place(tmp_path_factory):
     """An encoder, models of its features that name it, and three videos of 2, 2 and 5 segments of 8 frames."""
     folder = tmp_path_factory.mktemp("commands")
     size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
-    randomize(VideoMAEV2Model(VideoMAEV2Config(**TINY))).save_pretrained(folder / "encoder")
+    build(VideoMAEV2Model).save_pretrained(folder / "encoder")
     VideoMAEV2ImageProcessor(num_frames=4, sampling_rate=2, **size).save_pretrained(folder / "encoder")
     fields = {"vocab_size": 14, "separator_token_id": 13, "feature_size": 24}
     fields["feature_backbone"] = str(folder / "encoder")
@@ -274,7 +273,6 @@ def test_refusals(run, line, message):
 @pytest.mark.parametrize(
     "line",
     [
-        "app PLACE/pretrained",
         "evaluate --checkpoint PLACE/pretrained --eval_data PLACE/labelled",
         "finetune --checkpoint PLACE/pretrained --train_data PLACE/labelled --output_dir PLACE/out",
         "pretrain --checkpoint PLACE/pretrained --train_data PLACE/videos --output_dir PLACE/out",

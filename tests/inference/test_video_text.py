@@ -5,14 +5,13 @@ import re
 import numpy as np
 import pytest
 import torch
-from helpers.shared import TINY, randomize
+from helpers.tiny_models import build
 from helpers.tiny_videobert import build_videobert, save_videobert
 
 from videomae_hf import (
     VideoBertForCaptioning,
     VideoBertForPreTraining,
     VideoBertForRetrieval,
-    VideoMAEV2Config,
     VideoMAEV2ForVideoClassification,
     VideoMAEV2ImageProcessor,
     VideoMAEV2Model,
@@ -34,7 +33,7 @@ def place(tmp_path_factory):
     """A classifier whose features (with its norm) a pretrained VideoBERT takes, one with a backbone inside, a video."""
     folder = tmp_path_factory.mktemp("video_text")
     size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
-    classifier = randomize(VideoMAEV2ForVideoClassification(VideoMAEV2Config(**TINY)))
+    classifier = build(VideoMAEV2ForVideoClassification)
     classifier.save_pretrained(folder / "encoder")
     VideoMAEV2ImageProcessor(num_frames=4, **size).save_pretrained(folder / "encoder")
     outside = build_videobert(VideoBertForPreTraining, feature_size=24, **IDS)
@@ -82,7 +81,7 @@ def test_segments_of_an_image_model_and_of_places(place):
     torch.testing.assert_close(encoder.encode_segments(pixels, 4), expected)
     with pytest.raises(ValueError, match="have 5 frames, but the model takes num_frames=4"):
         encoder.encode_segments(pixels[:, [0, 1, 2, 3, 3]])
-    images = randomize(VideoMAEV2Model(VideoMAEV2Config(**{**TINY, "num_frames": 1, "tubelet_size": 1}))).eval()
+    images = build(VideoMAEV2Model, num_frames=1, tubelet_size=1)
     encoder.encoder, encoder.norm = images, None
     of_frames = encoder.encode(pixels.flatten(0, 1)[:, None]).view(3, 4, -1)
     torch.testing.assert_close(encoder.encode_segments(pixels), of_frames.mean(dim=1))

@@ -24,6 +24,7 @@ from .windows import Windows
 
 
 _SEGMENTS = "segments"  # the kind of features in the header
+_ROUNDING = 1e-3  # seconds
 _AT_ONCE = 256  # videos or moments whose features are in memory
 
 
@@ -159,5 +160,16 @@ def _parts(folder: FeatureFolder, names: Sequence[str], windows: Windows | None)
         values = torch.from_numpy(arrays["features"]).float()
         values = values[:, None] if values.ndim == 2 else values  # pooled: (S, F) -> (S, 1, F)
         times = np.stack([arrays["start"], arrays["end"]], axis=1)  # (S, 2)
-        found = Segments(values, times, arrays["frames"])
+        number = _on_grid(folder.header.get("windows"), times, arrays["frames"])
+        found = Segments(values[:number], times[:number], arrays["frames"][:number])
         yield from ((name, part) for part in parts_of(found, windows, name))
+
+
+def _on_grid(windows: dict[str, Any] | None, times: np.ndarray, frames: np.ndarray) -> int:
+    """The number of rows of `videomae extract` that are segments: all but a last window that ends with the video, where
+    the processor of a VideoBERT leaves a rest out."""
+    if windows is None or len(times) < 2:
+        return len(times)
+    start = frames[-1, 0] if windows["unit"] == "f" else times[-1, 0]
+    off = start % windows["stride"]
+    return len(times) - (min(off, windows["stride"] - off) > _ROUNDING)
