@@ -226,6 +226,8 @@ def test_moments_by_text_and_stored_features(place, run, tmp_path):
     assert status == 0, err
     status, out, err = run(f"search PLACE/pretrained {tmp_path}/rows --text 'a red ball' --window 16f --stride 8f")
     assert status == 0 and out.splitlines()[0] == first, err
+    status, out, err = run(f"search PLACE/pretrained {tmp_path}/rows --text 'a red ball' --features {tmp_path}/b")
+    assert status == 1 and "--features is for videos" in err
     status, _, err = run(f"extract PLACE/encoder PLACE/videos {tmp_path}/maps --features maps")
     status, _, err = run(f"search PLACE/pretrained {tmp_path}/maps --text 'a red ball'")
     assert status == 1 and "has maps features" in err

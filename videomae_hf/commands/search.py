@@ -131,9 +131,12 @@ def picture(args: argparse.Namespace, index: Index, query: Query, matches: list[
 def by_text(args: argparse.Namespace) -> int:
     """Finds what a text describes; returns the exit status, 1 if some videos cannot be read."""
     stored = Path(args.query, "features.json").is_file()
+    given = [f"--{name}" for name in ("features", "backbone") if getattr(args, name)]
+    if stored and given:
+        raise ValueError(f"{given[0]} is for videos, but {args.query} is a folder of features: leave it out.")
     options = {name: getattr(args, name) for name in ("backbone", "device", "batch_size")}
     model = load_video_text(args.index, VideoBertForRetrieval, needs_backbone=not stored, **options)
-    say(*model.check_texts([args.text]))
+    say(*model.messages, *model.check_texts([args.text]))
     windows = None
     if args.window is not None:
         windows = Windows.of(model.processor.image_processor, args.window, args.stride)

@@ -86,8 +86,8 @@ def keep_segments(
     """
     writer = FeatureWriter(folder, segments_header(model, name, every=every))
     missing, failed = writer.plan(inputs), 0
-    found = load_ahead(missing, lambda one: model.segments(one, every=every), num_workers)
-    found = (entry for entry in found if entry is not None)
+    ahead = load_ahead(missing, lambda one: model.segments(one, every=every), num_workers)
+    found = (entry for entry in ahead if entry is not None)
     try:
         for one, segments in tqdm(found, "Segments", total=len(missing), unit="video", disable=None):
             if isinstance(segments, Exception):
@@ -99,7 +99,7 @@ def keep_segments(
             file.add(segments.features, segments.times, segments.frames)
             writer.add(one, file)
     finally:
-        found.close()
+        ahead.close()
     writer.finish()
     return FeatureFolder(folder), failed
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ..checkpoints.video_text import open_video_text, video_text_class
+from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from ..models.modeling_videobert import VideoBertPreTrainedModel
 from ..models.processing_videobert import SegmentSampler, VideoBertProcessor
 from ..models.video_sources import VideoDecodeError, VideoInfo
@@ -27,7 +28,9 @@ from .windows import Windows
 
 _FRAMES_AT_ONCE = 256  # frames of a video that are decoded and encoded together
 _NO_LIMIT = 2**40
-_ROUNDING = 1e-3  # seconds, as for windows
+# Options of a processor on which features depend, apart from the choice of frames
+_PREPARATION = ("do_resize", "size", "do_center_crop", "crop_size", "do_rescale", "rescale_factor", "do_normalize",
+                "image_mean", "image_std", "resample", "antialias", "num_channels")  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +87,7 @@ def _seconds(info: VideoInfo, frame: int) -> float:
 
 
 def parts_of(found: Segments, windows: Windows | None, name: str) -> list[Part]:
-    """The whole video or, with windows, its moments: the segments that lie within each window.
+    """The whole video or, with windows, its moments: the segments whose middle lies within each window.
 
     Args:
         found: the segments of a video.
@@ -92,35 +95,27 @@ def parts_of(found: Segments, windows: Windows | None, name: str) -> list[Part]:
         name: name of the video, for messages.
 
     Raises:
-        ValueError: windows are shorter than a segment.
-        VideoDecodeError: windows are in seconds, but the video has no timing.
+        ValueError: no window has a segment.
+        VideoDecodeError: windows are in seconds, but the video has no timing, or a frame a second.
     """
     if windows is None:
         return [Part(float(found.times[0, 0]), float(found.times[-1, 1]), found.features)]
-    timed = not np.array_equal(found.times, found.frames)
-    if windows.unit == "s" and not timed:
-        raise VideoDecodeError(f"{name}: its frame rate is unknown; give --window and --stride in frames, such as 64f")
-    bounds, late = (found.times, _ROUNDING) if windows.unit == "s" else (found.frames, 0)
-    parts, before, last = [], None, float(bounds[-1, 1])
-    for number in range(math.ceil(max(last, 1e-9) / windows.stride)):
-        start = number * windows.stride
-        inside = (bounds[:, 0] >= start - late) & (bounds[:, 1] <= start + windows.length + late)
-        rows = np.flatnonzero(inside)
-        if len(rows) and (before is None or not np.array_equal(rows, before)):
-            times = found.times[rows]
+    if windows.unit == "s" and np.array_equal(found.times, found.frames):
+        raise VideoDecodeError(f"{name}: its times are numbers of frames; give --window in frames, such as 64f")
+    bounds = found.times if windows.unit == "s" else found.frames
+    middles, parts, before = bounds.mean(axis=1), [], np.empty(0)
+    for number in range(math.ceil(bounds[-1, 1] / windows.stride)):
+        start, end = number * windows.stride, number * windows.stride + windows.length
+        rows = np.flatnonzero((middles >= start) & (middles < end))
+        if len(rows) and not np.array_equal(rows, before):  # windows that are closer than segments have the same
+            times, before = found.times[rows], rows
             parts.append(Part(float(times[0, 0]), float(times[-1, 1]), found.features[rows]))
-            before = rows
-        if start + windows.length >= last:
+        if end >= bounds[-1, 1]:
             break
-    if parts:
-        return parts
-    length = float((bounds[:, 1] - bounds[:, 0]).min())
-    if windows.length + late >= length:
-        raise ValueError(f"{name}: no segment lies within a window; give a --stride that divides --window.")
-    raise ValueError(
-        f"{name}: a window of {windows.length:g}{windows.unit} is shorter than a segment of {length:g}{windows.unit}; "
-        f"give a longer --window."
-    )
+    if not parts:
+        length = f"{windows.length:g}{windows.unit}"
+        raise ValueError(f"{name}: no window of {length} has the middle of a segment; give a longer --window.")
+    return parts
 
 
 def load_video_text(
@@ -165,7 +160,18 @@ def load_video_text(
         size = encoder.encoder.config.hidden_size
         if size != config.feature_size:
             raise ValueError(f"{name} has features of {size} values, but {model} takes {config.feature_size}.")
-    return VideoText(opened, processor, encoder, device=place, dtype=dtype, batch_size=batch_size)
+    found = VideoText(opened, processor, encoder, device=place, dtype=dtype, batch_size=batch_size)
+    if encoder is not None:
+        found.messages += [f"features of segments: {name}, {encoder.pooling}", *encoder.messages]
+        found.messages += _differences(processor.image_processor, encoder.processor, name)
+    return found
+
+
+def _differences(mine: VideoMAEV2ImageProcessor, other: VideoMAEV2ImageProcessor, name: str) -> list[str]:
+    """A line if segments are prepared otherwise than the model of the features is used to."""
+    names = [option for option in _PREPARATION if getattr(mine, option) != getattr(other, option)]
+    stated = ", ".join(f"{option}={getattr(mine, option)}, not {getattr(other, option)}" for option in names)
+    return [f"segments are prepared otherwise than for {name}: {stated}"] if names else []
 
 
 def _computing(method: Callable) -> Callable:
@@ -187,6 +193,9 @@ class VideoText:
         processor: its processor, which says what a segment is.
         encoder: the model of its features; None if the model has a backbone, or takes features that are there.
         device, dtype, batch_size: see `load_video_text`.
+
+    Attributes:
+        messages: which model computes the features, and what is unusual about it.
     """
 
     def __init__(
@@ -203,6 +212,7 @@ class VideoText:
         self.dtype = usable_dtype(dtype, self.device)
         self.model, self.processor, self.encoder = model.to(self.device).eval(), processor, encoder
         self.batch_size, self._lock = batch_size, threading.Lock()
+        self.messages: list[str] = []
 
     # ----------------------------------------------------------------------------------------------------- segments
 
@@ -279,7 +289,7 @@ class VideoText:
 
     @_computing
     def fill(self, prompt: str, parts: Sequence[Part], top_k: int = 5) -> list[list[list[tuple[str, float]]]]:
-        """The likeliest words at each masked place of a prompt, with their probabilities, for each part.
+        """The likeliest words at each masked place of a prompt, without special tokens, with their probabilities.
 
         Args:
             prompt: a text with masked words.
@@ -287,12 +297,14 @@ class VideoText:
             top_k: number of words.
         """
         tokenizer, found = self.processor.tokenizer, []
-        top_k = min(top_k, len(tokenizer))
+        special = set(tokenizer.all_special_tokens)
+        most = min(top_k + len(special), len(tokenizer))
         for video, number in self._batches(parts):
             text = self._texts([prompt] * number)
-            for words, probabilities in self.model.fill(**text, **video, top_k=top_k):
+            for words, probabilities in self.model.fill(**text, **video, top_k=most):
                 names = [tokenizer.convert_ids_to_tokens(row) for row in words.tolist()]
-                found.append([list(zip(*place)) for place in zip(names, probabilities.tolist())])
+                places = [zip(*place) for place in zip(names, probabilities.tolist())]
+                found.append([[pair for pair in place if pair[0] not in special][:top_k] for place in places])
         return found
 
     @_computing

@@ -165,8 +165,9 @@ def answer_all(
         The exit status: 0 if all videos have an answer, 1 if some do not, 2 if none has.
     """
     every, worked, failed = question.windows is not None, 0, 0
-    found = load_ahead(inputs, lambda one: _parts(model, question, one, every=every), num_workers)
-    found = (entry for entry in found if entry is not None)
+    say(*model.messages)
+    ahead = load_ahead(inputs, lambda one: _parts(model, question, one, every=every), num_workers)
+    found = (entry for entry in ahead if entry is not None)
     try:
         for one, parts in tqdm(found, total=total, unit="video", disable=None):
             if isinstance(parts, Exception):
@@ -186,7 +187,7 @@ def answer_all(
         kept = "; the same command continues" if files else ""
         raise KeyboardInterrupt(f"{count(worked, 'answer')} given{kept}") from interrupt
     finally:
-        found.close()
+        ahead.close()
     if failed:
         say(f"{count(failed, 'video')} of {worked + failed} could not be read, for the reasons above")
     some = worked or any(file.done for file in files)
