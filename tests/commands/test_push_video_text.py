@@ -134,6 +134,7 @@ def test_the_code_of_the_card_runs(pretrained, tmp_path, hub):
     [
         ([], "takes features of segments, but does not name the model that computes them: give --backbone USER/NAME"),
         (["--backbone", "PLACE"], "a folder that others do not have"),
+        (["--backbone", 'me/b"); print("'], "a folder that others do not have"),
         (["--backbone", "me/b", "--also_transformers"], "is a VideoBERT, which transformers lacks"),
         (["--backbone", "me/b", "--space"], "leave it out"),
         (["--backbone", "me/b", "--reconstructions", "2"], "leave --example and --reconstructions out"),

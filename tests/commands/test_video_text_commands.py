@@ -165,6 +165,12 @@ def test_captions(place, run, tmp_path):
     assert [(row["start"], row["end"]) for row in rows] == [("0.000", "0.640"), ("0.000", "0.640"), ("0.000", "1.600")]
 
 
+def test_a_pretrained_model_writes_captions_with_a_remark(place, run):
+    status, out, err = run("caption PLACE/pretrained PLACE/videos/a.mp4 --num_beams 2 --max_new_tokens 3")
+    assert status == 0 and out.startswith(f"{place}/videos/a.mp4:")
+    assert "was pretrained to fill masked words; finetune it to write captions" in err
+
+
 def test_captions_of_moments_are_subtitles(place, run, tmp_path):
     line = "caption PLACE/captioning PLACE/videos/c.mp4 --window 16f --max_new_tokens 4 --sample --seed 5"
     status, out, err = run(f"{line} --json {tmp_path}/a.json --srt {tmp_path}/srt")

@@ -7,6 +7,7 @@ folder therefore names all Auto classes, and has the code of all of them, wherev
 
 import inspect
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from .video_text import VIDEO_TEXT_CLASSES, open_video_text
 from .video_text_card import trained_uses
 
 
+_HUB_ID = r"\w[\w.-]*(/\w[\w.-]*)?"  # nothing else may stand in the code of the card
 # The program of the other process, as in `bundle.py`.
 VERIFY = """
 import sys
@@ -79,7 +81,7 @@ def with_named_backbone(checkpoint: Checkpoint, publication: Publication) -> Che
             f"{checkpoint.source} takes features of segments, but does not name the model that computes them: give "
             f"--backbone USER/NAME, its id on the Hub."
         )
-    if Path(name).exists() or name.count("/") > 1 or name.startswith((".", "/", "~")):
+    if Path(name).exists() or not re.fullmatch(_HUB_ID, name):
         raise ValueError(
             f"{checkpoint.source} takes features of {name}, a folder that others do not have: push that model too, and "
             f"give its id on the Hub as --backbone USER/NAME."

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.video_text import is_video_text
+from ..checkpoints.video_text import is_video_text, video_text_class
 from ..data.sources.media import VIDEOS
 from ..inference.command_line import add_options, verb_parser
 from ..inference.inputs import find_inputs, is_endless
@@ -110,6 +110,8 @@ def main(arguments: list[str]) -> None:
     check_arguments(args)
     options = {name: getattr(args, name) for name in ("backbone", "device", "dtype", "batch_size")}
     model = load_video_text(args.model, VideoBertForCaptioning, **options)
+    if video_text_class(args.model) is not VideoBertForCaptioning:
+        say(f"{args.model} was pretrained to fill masked words; finetune it to write captions word by word")
     windows = None
     if args.window is not None:
         windows = Windows.of(model.processor.image_processor, args.window, args.stride or args.window)

@@ -60,7 +60,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = verb_parser(USAGE, DESCRIPTION)
     parser.add_argument("model", metavar="MODEL", help="folder or Hub id of a finetuned model or adapter")
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="video, folder, list, address, - or camera:0")
-    parser.add_argument("--top_k", type=int, metavar="K", default=5, help="classes to show [5]")
+    parser.add_argument("--top_k", type=int, metavar="K", default=5, help="classes, words or captions to show [5]")
     parser.add_argument("--threshold", type=float, metavar="P", default=0.5,
                         help="probability of labels, if videos may have several, and of segments [0.5]")  # fmt: skip
     parser.add_argument(
@@ -122,7 +122,8 @@ def views_of(args: argparse.Namespace) -> dict:
 
 def check_kind(args: argparse.Namespace, *, text: bool) -> None:
     """Raises ValueError for options of another kind of model; `text` is whether it is a VideoBERT."""
-    names = ("timeline", "num_clips", "num_crops") if text else ("prompt", "captions", "backbone")
+    windows = ("window", "stride", "picture", "timeline")  # the last one follows from the others
+    names = (*windows, "num_clips", "num_crops") if text else ("prompt", "captions", "backbone")
     given = [f"--{name}" for name in names if getattr(args, name)]
     if text and args.camera:
         raise ValueError(f"{args.inputs[0]} has no end; a VideoBERT takes whole videos.")
