@@ -13,6 +13,7 @@ import yaml
 from helpers.commands import run as run_command
 from helpers.commands import videomae
 from helpers.hub_server import Hub
+from helpers.shared import REPO
 from helpers.tiny_models import build
 from helpers.tiny_videobert import build_videobert, save_videobert
 
@@ -84,7 +85,9 @@ def test_push_and_load_by_id(pretrained, tmp_path, hub, capsys):
         "AutoModelForZeroShotImageClassification": "modeling_videobert_tasks.VideoBertForRetrieval",
         "AutoModelForVideoClassification": "modeling_videobert_tasks.VideoBertForVideoClassification",
     }
-    assert {"modeling_videobert_tasks.py", "processor_config.json", "tokenizer.json", "README.md"} <= set(files)
+    code = {path.name for path in (REPO / "videomae_hf" / "models").glob("*.py")} - {"__init__.py"}
+    assert {name for name in files if name.endswith(".py")} == code
+    assert {"processor_config.json", "tokenizer.json", "README.md", "model.safetensors"} <= set(files)
     card = files["README.md"].decode()
     header = yaml.safe_load(card.split("---")[1])
     assert header["license"] == "mit" and header["tags"] == ["videobert", "video", "text"]

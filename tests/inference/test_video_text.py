@@ -105,6 +105,8 @@ def test_moments():
     # Every segment is in one of the windows that follow each other, wherever their bounds are
     assert [rows for _, _, rows in moments(Windows(3, 3), times, frames)] == [[0], [1, 2], [3], [4]]
     assert [rows for _, _, rows in moments(Windows(1.5, 1.5), times, frames)] == [[0], [1], [2], [3], [4]]
+    gap = [[0, 2], [1e12, 1e12 + 2]]
+    assert [rows for _, _, rows in moments(Windows(2, 0.5), gap, frames[:2])] == [[0], [1]]
     with pytest.raises(
         ValueError, match="a.mp4: no window of 0.5s has the middle of a segment; give a longer --window"
     ):

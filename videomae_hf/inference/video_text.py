@@ -5,7 +5,6 @@ length: it fills masked words, compares texts with videos, writes captions, and 
 Shapes in comments: S segments, P tokens of a segment, F values of a feature.
 """
 
-import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -104,7 +103,7 @@ def parts_of(found: Segments, windows: Windows | None, name: str) -> list[Part]:
         raise VideoDecodeError(f"{name}: its times are numbers of frames; give --window in frames, such as 64f")
     bounds = found.times if windows.unit == "s" else found.frames
     middles, parts, before = bounds.mean(axis=1), [], np.empty(0)
-    for number in range(math.ceil(bounds[-1, 1] / windows.stride)):
+    for number in _windows_at(middles, windows):
         start, end = number * windows.stride, number * windows.stride + windows.length
         rows = np.flatnonzero((middles >= start) & (middles < end))
         if len(rows) and not np.array_equal(rows, before):  # windows that are closer than segments have the same
@@ -116,6 +115,13 @@ def parts_of(found: Segments, windows: Windows | None, name: str) -> list[Part]:
         length = f"{windows.length:g}{windows.unit}"
         raise ValueError(f"{name}: no window of {length} has the middle of a segment; give a longer --window.")
     return parts
+
+
+def _windows_at(middles: np.ndarray, windows: Windows) -> list[int]:
+    """The numbers of the windows that may hold one of these moments; a gap in time, however long, has none."""
+    last = np.floor(middles / windows.stride).astype(np.int64)
+    first = np.maximum(np.floor((middles - windows.length) / windows.stride).astype(np.int64), 0)
+    return sorted({number for pair in zip(first.tolist(), last.tolist()) for number in range(pair[0], pair[1] + 1)})
 
 
 def load_video_text(
