@@ -27,7 +27,7 @@ from videomae_hf import (
 )
 from videomae_hf.checkpoints.bundle import read_checkpoint
 from videomae_hf.checkpoints.model_card import Publication
-from videomae_hf.checkpoints.video_text_bundle import with_named_backbone
+from videomae_hf.checkpoints.video_text_bundle import name_backbone
 from videomae_hf.checkpoints.video_text_card import video_text_card
 
 
@@ -115,6 +115,7 @@ def code_blocks(card: str) -> str:
 
 def test_the_code_of_the_card_runs(pretrained, tmp_path, hub):
     """Each task, with the folder in place of the repository; features come from the encoder that is named."""
+    hub.repositories["me/encoder"] = {"README.md": b"---\nlicense: cc-by-nc-4.0\n---\n"}
     for model_class, expected in (
         (VideoBertForPreTraining, "model.fill"),
         (VideoBertForCaptioning, "model.generate"),
@@ -122,7 +123,9 @@ def test_the_code_of_the_card_runs(pretrained, tmp_path, hub):
     ):
         folder = tmp_path / model_class.__name__
         save_videobert(build_videobert(model_class, feature_size=24, vocab_size=14, separator_token_id=13), folder)
-        checkpoint = with_named_backbone(read_checkpoint(str(folder)), Publication("me/a", backbone="me/encoder"))
+        checkpoint = read_checkpoint(str(folder))
+        name_backbone(checkpoint, Publication("me/a", backbone="me/encoder"))
+        assert checkpoint.origin.license == "cc-by-nc-4.0"  # of the features
         assert "features of `me/encoder`" in (card := video_text_card(checkpoint, Publication("me/a")))
         assert expected in (code := code_blocks(card))
         frames = "list(torch.zeros(1, 8, 32, 32, 3, dtype=torch.uint8))"

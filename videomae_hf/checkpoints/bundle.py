@@ -30,7 +30,7 @@ from .run_folders import RECORD, STATE, list_files, read_record, run_folder
 from .transformers_export import save_transformers
 from .video_text import is_video_text, open_video_text
 from .video_text_bundle import VERIFY as VERIFY_VIDEO_TEXT
-from .video_text_bundle import complete_video_text, video_text_sample, with_named_backbone
+from .video_text_bundle import complete_video_text, name_backbone, video_text_sample
 from .video_text_card import video_text_card
 
 
@@ -142,7 +142,7 @@ def build_bundle(checkpoint: Checkpoint, publication: Publication, folder: Path)
     """
     refuse_filled(folder)
     if checkpoint.is_video_text:
-        return _build_video_text(with_named_backbone(checkpoint, publication), publication, folder)
+        return _build_video_text(checkpoint, publication, folder)
     if publication.backbone is not None:
         raise ValueError(f"{checkpoint.source} is not a VideoBERT: leave --backbone {publication.backbone} out.")
     if publication.example is not None:
@@ -169,6 +169,7 @@ def build_bundle(checkpoint: Checkpoint, publication: Publication, folder: Path)
 def _build_video_text(checkpoint: Checkpoint, publication: Publication, folder: Path) -> None:
     if publication.example is not None or publication.reconstructions:
         raise ValueError(f"{checkpoint.source} is a VideoBERT: leave --example and --reconstructions out.")
+    name_backbone(checkpoint, publication)
     card = video_text_card(checkpoint, publication)
     _save_model(checkpoint, publication, folder)
     checkpoint.processor.save_pretrained(folder)

@@ -9,7 +9,6 @@ import inspect
 import json
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -62,8 +61,8 @@ def complete_video_text(folder: Path) -> None:
     write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
 
-def with_named_backbone(checkpoint: Checkpoint, publication: Publication) -> Checkpoint:
-    """A checkpoint whose configuration names the model of its features on the Hub, with the licence of that model.
+def name_backbone(checkpoint: Checkpoint, publication: Publication) -> None:
+    """Names the model of the features on the Hub in the configuration, and takes its licence into account.
 
     Raises:
         ValueError: the model takes features, but nothing names their model, or only a folder of this machine does; or
@@ -74,7 +73,7 @@ def with_named_backbone(checkpoint: Checkpoint, publication: Publication) -> Che
         if given:
             raise ValueError(f"{checkpoint.source} has a backbone of its own: leave --backbone {given} out.")
         config.feature_backbone = None
-        return checkpoint
+        return
     name = given or config.feature_backbone
     if name is None:
         raise ValueError(
@@ -87,7 +86,7 @@ def with_named_backbone(checkpoint: Checkpoint, publication: Publication) -> Che
             f"give its id on the Hub as --backbone USER/NAME."
         )
     config.feature_backbone = name
-    return replace(checkpoint, origin=origin_of(checkpoint.source, teacher=name))
+    checkpoint.origin = origin_of(checkpoint.source, teacher=name)
 
 
 @torch.no_grad()
