@@ -55,7 +55,7 @@ VERB = Verb(
     groups=("data", "clips", "model", "evaluation", "probing"),
     unused=(
         "streaming", "shuffle_buffer", "videos_per_epoch", "unlabelled", "demo_videos", "num_sample", "model_size",
-        "model_version", "head_from", "label_mappings", "shuffle_frames",
+        "model_version", "head_from", "label_mappings", "shuffle_frames", "group_column", "group_pattern",
     ),
     trains=False,
     training=("num_train_epochs", "total_batch_size", "per_device_train_batch_size"),

@@ -15,9 +15,9 @@ from ..data.sources.folders import list_folder
 from ..data.sources.list_columns import column_key, find_roles
 from ..data.sources.list_editing import edit_list, list_every_video
 from ..data.sources.list_records import Listed, ListOptions, ReadList, read_list
-from ..data.splitting import balance_table, divide, groups_by_pattern, joined_groups
+from ..data.splitting import balance_table, columns_of, divide, groups_by_column, groups_by_pattern, joined_groups
 from ..inference.loading import default_workers
-from ..messages import count, did_you_mean, named_error, say
+from ..messages import count, named_error, say
 from ..text_files import csv_line, write_text
 
 
@@ -125,11 +125,6 @@ def read_source(args: argparse.Namespace) -> Source:
     return Source(path, listed.found, labels, listed)
 
 
-def columns_of(listed: ReadList) -> list[str]:
-    """The names of the columns of a list, [] without a header."""
-    return list(dict.fromkeys(name for row in listed.rows if isinstance(row.values, dict) for name in row.values))
-
-
 def groups_of(source: Source, args: argparse.Namespace) -> list[Hashable]:
     """The group of each video; without one it is a group of its own, together with other parts of it."""
     paths = [one.sample.path for one in source.found]
@@ -137,17 +132,7 @@ def groups_of(source: Source, args: argparse.Namespace) -> list[Hashable]:
         return groups_by_pattern(paths, args.group_pattern)
     if not args.group_column:
         return paths
-    columns = columns_of(source.listed)
-    if args.group_column not in columns:
-        known = f"the columns are {', '.join(columns)}" if columns else "the list has no header"
-        raise ValueError(f"--group_column {args.group_column!r}: {known}{did_you_mean(args.group_column, columns)}.")
-    values = [str(row.values.get(args.group_column) or "").strip() for row in source.listed.rows]
-    if "" in values:
-        place = source.listed.rows[values.index("")].place
-        raise ValueError(
-            f"{source.path}, {place}: the column {args.group_column!r} is empty; every video needs a group."
-        )
-    return values
+    return groups_by_column(source.path, source.listed, args.group_column)
 
 
 def find_copies(source: Source) -> list[tuple[int, int]]:
