@@ -98,13 +98,14 @@ class _Text(NumberTexts):
 
     def _shortcut(self, name: str, one: dict[str, Any]) -> str:
         """A sentence about a shortcut that is better than the majority."""
-        line = f"{name} reach {self.value(one['value'])} of the model's {self.value(self.found['score']['value'])}"
-        ahead = self.points(one["ahead"], one["ahead_interval"])
-        if one["ahead_interval"][0] > 0:
-            line += f": a shortcut, but the model is better than it by {ahead}."
+        ahead, (low, high) = self.points(one["ahead"], one["ahead_interval"]), one["ahead_interval"]
+        line = f"{name} reach {self.value(one['value'])}, the model {self.value(self.found['score']['value'])}: "
+        if low > 0:
+            line += f"there is a shortcut, but the model is better than it by {ahead}."
+        elif high < 0:
+            line += f"there is a shortcut, which the model has not even learned (difference {ahead})."
         else:
-            line += f", and the model is no better than that (difference {ahead}): it may have learned this shortcut " \
-                    "and not the question."  # fmt: skip
+            line += f"no better (difference {ahead}). It may have learned this shortcut and not the question."
         wrong = one["where_wrong"]
         if wrong["videos"] >= _FEWEST_WRONG and wrong["interval"] is not None:
             line += f" Of the {wrong['videos']} videos that the shortcut gets wrong, the model gets " \
@@ -162,7 +163,7 @@ class _Text(NumberTexts):
     def reservations(self) -> list[str]:
         """Why the intervals themselves may be wrong."""
         units = self.found["units"]
-        if self.found["interval_by"] == "group" and units < _FEW_UNITS:
+        if self.found["interval_by"] == "group" and 1 < units < _FEW_UNITS:
             return [f"There are only {units} groups: the intervals are rough, and rather too narrow."]
         if self.found["interval_by"] == "video":
             return ["The intervals take every video as independent. Where several are of one recording, person or "

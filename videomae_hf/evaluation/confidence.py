@@ -11,6 +11,7 @@ from ..labels import labels_of
 
 LEVEL = 0.95
 _RESAMPLES = 2000
+_DRAWN = 40_000_000  # units in all resamples; of more than 20,000 units there are fewer, which they need less
 _RESAMPLES_OF_RANKINGS = 200  # of scores that have to be computed anew for each resample
 _AT_ONCE = 4_000_000  # numbers of a block of resamples
 BINS = 15
@@ -18,9 +19,7 @@ BINS = 15
 Interval = tuple[float, float]
 
 
-def mean_interval(
-    values: np.ndarray, units: Sequence[Hashable], bounds: Interval | None = None, resamples: int = _RESAMPLES
-) -> Interval | None:
+def mean_interval(values: np.ndarray, units: Sequence[Hashable], bounds: Interval | None = None) -> Interval | None:
     """The 95 % interval of the mean of `values` (N,), by resampling whole units with replacement (percentiles).
 
     Where all values are equal, as with an accuracy of 100 %, resampling would give an interval without width. The exact
@@ -31,7 +30,6 @@ def mean_interval(
         units: the unit of each video, such as its group.
         bounds: smallest and largest possible value of rates (0, 1) and of their differences (-1, 1); None for values
             without bounds.
-        resamples: number of resamples.
 
     Returns:
         The interval; None for fewer than two units, which say nothing about others.
@@ -46,6 +44,7 @@ def mean_interval(
     sums = torch.zeros(number, 2, dtype=torch.float64)  # of each unit: the sum of its values, and its videos
     sums.index_add_(0, numbers, torch.stack([torch.as_tensor(values, dtype=torch.float64), torch.ones(len(values))], 1))
     generator, means = torch.Generator().manual_seed(0), []
+    resamples = min(_RESAMPLES, max(_DRAWN // number, _RESAMPLES_OF_RANKINGS))
     block = max(_AT_ONCE // number, 1)
     for first in range(0, resamples, block):
         drawn = torch.randint(number, (min(block, resamples - first), number), generator=generator)

@@ -2,7 +2,8 @@
 """The numbers of a report: report.json, from predictions alone. Nothing here reads a video or runs a model."""
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -123,7 +124,7 @@ class Predicted:
     def measure(self) -> Measure:
         return MEASURES[self.kind]
 
-    @property
+    @cached_property
     def units(self) -> list[str]:
         """The unit of each video that is resampled as a whole: its group, or else its file."""
         return list(self.groups) if self.groups is not None else [record.path for record in self.records]
@@ -132,15 +133,26 @@ class Predicted:
         """The videos that could be read."""
         mask = labels_of(self.problem_type).is_readable(self.labels)
         places = np.flatnonzero(mask).tolist()
-        return Predicted(
-            [self.records[place] for place in places],
-            self.names,
-            self.problem_type,
-            {name: logits[mask] for name, logits in self.logits.items()},
-            self.labels[mask],
-            None if self.groups is None else [self.groups[place] for place in places],
-            self.views,
+        return replace(
+            self,
+            records=_Chosen(self.records, places),
+            logits={name: logits[mask] for name, logits in self.logits.items()},
+            labels=self.labels[mask],
+            groups=None if self.groups is None else [self.groups[place] for place in places],
         )
+
+
+class _Chosen(Sequence):
+    """Some of the records of a sequence, which are read when they are asked for: they may hold whole videos."""
+
+    def __init__(self, records: Sequence[VideoRecord], places: list[int]) -> None:
+        self.records, self.places = records, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> VideoRecord:
+        return self.records[self.places[index]]
 
 
 @dataclass

@@ -136,6 +136,7 @@ def shortcut_result(
     train: Sequence[VideoRecord],
     evaluated: Sequence[VideoRecord],
     *,
+    numbers: Sequence[int | None] | None = None,
     frame_template: str | None = None,
     workers: int = 2,
 ) -> ShortcutResult:
@@ -144,6 +145,8 @@ def shortcut_result(
     Args:
         name: a key of `SHORTCUTS`.
         train, evaluated: videos with one label each; at most `MOST_VIDEOS` of either are used, chosen at random.
+        numbers: for each class of the training its number in the evaluation, None for one that is not there; None if
+            the classes are the same.
         frame_template: pattern of the file names in folders of images.
         workers: threads that read videos.
     """
@@ -163,7 +166,11 @@ def shortcut_result(
 
     train_places, places = (_chosen(len(records)) for records in (train, evaluated))
     rows, eval_rows = features(train_places, train), features(places, evaluated)
-    labels = [train[place].label for place, row in zip(train_places, rows) if row is not None]
+    labels = [train[place].label for place in train_places]
+    if numbers is not None:
+        labels = [numbers[label] for label in labels]
+    rows = [row if label is not None else None for row, label in zip(rows, labels)]
+    labels = [label for label, row in zip(labels, rows) if row is not None]
     known = [(place, row) for place, row in zip(places, eval_rows) if row is not None]
     result.train_videos, result.train_unreadable = len(labels), len(rows) - len(labels)
     if 2 * len(labels) < len(rows) or not known:

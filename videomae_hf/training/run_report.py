@@ -95,9 +95,12 @@ def write_own_report(
     more = f"`videomae report {folder}` adds"
     left_out = [f"Scores with frames shuffled, reversed and changed otherwise, mean colour: {more} them."]
     try:
-        if train is None and training is not None:
+        shortcuts = _AT_THE_END
+        if train is None and training is not None and args.world_size == 1:
             train = training_videos(training.run)
-        context = context_of(run, predicted, training, train, _AT_THE_END)
+        elif args.world_size > 1 and train is None:  # processes open a data set of the Hub together
+            shortcuts, left_out = (), [*left_out, f"File metadata alone: {more} it."]
+        context = context_of(run, predicted, training, train, shortcuts)
         context.left_out = left_out + context.left_out
         extras = extras_of(training, predicted.readable().records, runs_model=False)
         extras.frame_template = run.clips.frame_template
@@ -137,6 +140,8 @@ def _add_shortcuts(
     frame_template: str | None,
 ) -> None:
     """Adds the results of shortcut classifiers, or the reason why there are none."""
+    if not names:
+        return
     if predicted.kind != "single_label_classification":
         context.left_out.append("Shortcut classifiers, calibration, and a table of classes: they need one label per "
                                 "video.")  # fmt: skip
@@ -147,12 +152,10 @@ def _add_shortcuts(
         context.left_out.append(f"Shortcut classifiers: {why}.")
         return
     number_of = {name: number for number, name in enumerate(predicted.names)}
-    records = train.records
-    if train.classes != predicted.names:
-        pairs = ((record, number_of.get(train.classes[record.label])) for record in records)
-        records = [dataclasses.replace(record, label=number) for record, number in pairs if number is not None]
+    numbers = [number_of.get(name) for name in train.classes]
     for name in names:
-        result = shortcut_result(name, records, predicted.records, frame_template=frame_template)
+        options = {"numbers": numbers, "frame_template": frame_template}
+        result = shortcut_result(name, train.records, predicted.records, **options)
         context.shortcuts[name] = result
         if result.problem:
             context.left_out.append(f"{SHORTCUTS[name].title.capitalize()}: {result.problem}.")
@@ -183,7 +186,8 @@ def _remarks_on_groups(run: Run, predicted: Predicted, training: Training | None
     both = set(predicted.groups) & known
     if not both:
         return []
-    return [f"{len(both)} of {count(len(set(predicted.groups)), 'group')} are also in the training videos, such as "
+    verb = "is" if len(both) == 1 else "are"
+    return [f"Of {count(len(set(predicted.groups)), 'group')}, {len(both)} {verb} also in the training videos, such as "
             f"{min(both)!r}: the score says little about new groups."]  # fmt: skip
 
 
