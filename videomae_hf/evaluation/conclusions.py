@@ -103,7 +103,7 @@ class _Text(NumberTexts):
         if low > 0:
             line += f"there is a shortcut, but the model is better than it by {ahead}."
         elif high < 0:
-            line += f"there is a shortcut, which the model has not even learned (difference {ahead})."
+            line += f"there is a shortcut, and the model is worse than it (difference {ahead})."
         else:
             line += f"no better (difference {ahead}). It may have learned this shortcut and not the question."
         wrong = one["where_wrong"]
