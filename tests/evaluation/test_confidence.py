@@ -65,3 +65,10 @@ def test_calibration_by_hand():
     assert [15 * one["from"] for one in found["bins"]] == pytest.approx([7, 8, 13])
     sure = calibration(np.array([[100.0, 0.0]]), np.array([0]))
     assert sure["ece"] == 0 and sure["bins"][0]["to"] == 1
+
+
+def test_groups_of_one_mean_have_the_exact_interval_too():
+    """Half of each of four groups is right: no group differs from another."""
+    values, groups = np.array([1.0, 0.0] * 4), np.arange(4).repeat(2)
+    assert mean_interval(values, groups.tolist(), (0.0, 1.0)) == (0.0, 1.0)
+    assert mean_interval(values, groups.tolist(), (-1.0, 1.0)) == pytest.approx((-0.1024, 1.0), abs=1e-4)

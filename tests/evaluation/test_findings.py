@@ -86,7 +86,7 @@ def test_what_few_videos_cannot_tell():
 def test_chance_and_the_majority():
     said = sentences(find(predicted(HALVES, MIXED, shuffled=MIXED), Context()))
     assert "The interval includes chance (50.0 %): nothing shows that the model has learned anything." in said
-    assert "It is no better than always answering 'run' (50.0 %): the difference is 0.0 points" in said
+    assert "It is not shown to be better than always answering 'run' (50.0 %): the difference is 0.0" in said
     assert "the scores on changed clips say nothing" in said and "does not use" not in said
     labels = (np.arange(100) < 20).astype(int)  # 80 % "run"; the model is right for 82 %
     guesses = np.where(np.arange(100) < 18, 0, labels)
@@ -184,3 +184,22 @@ def test_the_page_shows_the_numbers_and_escapes_texts_from_data(tmp_path):
     assert "picture" not in found["examples"]["The most confident errors"][0]
     line = "Top-1 accuracy 90.0 % on 30 held-out videos; 90.0 % with their frames shuffled (chance 50.0 %)"
     assert summary_line(found) == line
+
+
+def test_probabilities_that_are_too_high_are_said_if_the_interval_shows_it():
+    one = predicted(HALVES, FOLLOWED)  # right for 90 %
+    one.logits[PLAIN] = logits_of(FOLLOWED, 0.99)
+    found = find(one, Context())
+    assert found["calibration"]["gap_interval"] == pytest.approx((0.05, 0.135), abs=0.01)
+    assert "Its probabilities are too high (mean 0.99, accuracy 0.90, calibration error 0.09)" in sentences(found)
+    one.logits[PLAIN] = logits_of(FOLLOWED, 0.6)
+    assert "Its probabilities are too low (mean 0.60, accuracy 0.90" in sentences(find(one, Context()))
+    few = predicted(HALVES[:12], HALVES[:12])
+    few.logits[PLAIN] = logits_of(HALVES[:12], 0.9)
+    assert find(few, Context())["calibration"]["ece"] == pytest.approx(0.1)
+    assert "probabilities" not in sentences(find(few, Context()))
+
+
+def test_groups_that_say_nothing_are_no_baseline():
+    groups = [f"g{place // 2}" for place in range(200)]  # one video of each class
+    assert "group" not in find(predicted(HALVES, FOLLOWED, groups), Context())["baselines"]

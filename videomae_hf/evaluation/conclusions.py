@@ -15,7 +15,6 @@ from .number_texts import NumberTexts
 
 _FEW_UNITS = 10  # groups or videos below which an interval is itself uncertain
 _FEWEST_WRONG = 10  # videos that a shortcut gets wrong, below which the model's score on them says nothing
-_MISCALIBRATED = 0.1
 
 
 def conclusions(found: dict[str, Any]) -> list[str]:
@@ -67,7 +66,12 @@ class _Text(NumberTexts):
         if better:
             lines.append(f"It is better than {what} ({value}): {ahead}.")
         else:
-            lines.append(f"It is no better than {what} ({value}): the difference is {ahead}.")
+            shown = (
+                "It is no better"
+                if _verdict(rest["ahead_interval"], self.margin) == "none"
+                else "It is not shown to be better"
+            )
+            lines.append(f"{shown} than {what} ({value}): the difference is {ahead}.")
         return better, lines
 
     def shortcuts(self, *, better: bool) -> list[str]:
@@ -105,7 +109,8 @@ class _Text(NumberTexts):
         elif high < 0:
             line += f"there is a shortcut, and the model is worse than it (difference {ahead})."
         else:
-            line += f"no better (difference {ahead}). It may have learned this shortcut and not the question."
+            shown = "no better" if high < MARGIN else "not shown to be better"
+            line += f"{shown} (difference {ahead}). It may have learned this shortcut and not the question."
         wrong = one["where_wrong"]
         if wrong["videos"] >= _FEWEST_WRONG and wrong["interval"] is not None:
             line += f" Of the {wrong['videos']} videos that the shortcut gets wrong, the model gets " \
@@ -154,9 +159,10 @@ class _Text(NumberTexts):
 
     def calibration(self) -> list[str]:
         found = self.found.get("calibration")
-        if not found or found["ece"] <= _MISCALIBRATED:
+        gap = found["confidence"] - found["accuracy"] if found else 0
+        if abs(gap) <= MARGIN or not found["gap_interval"] or found["gap_interval"][0] <= 0 <= found["gap_interval"][1]:
             return []
-        too = "high" if found["confidence"] > found["accuracy"] else "low"
+        too = "high" if gap > 0 else "low"
         return [f"Its probabilities are too {too} (mean {found['confidence']:.2f}, accuracy {found['accuracy']:.2f}, "
                 f"calibration error {found['ece']:.2f}): do not take them at their word."]  # fmt: skip
 

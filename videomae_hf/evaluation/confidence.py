@@ -15,6 +15,7 @@ _DRAWN = 40_000_000  # units in all resamples; of more than 20,000 units there a
 _RESAMPLES_OF_RANKINGS = 200  # of scores that have to be computed anew for each resample
 _AT_ONCE = 4_000_000  # numbers of a block of resamples
 BINS = 15
+_EQUAL = 1e-9  # means of units that differ by less are equal
 
 Interval = tuple[float, float]
 
@@ -22,8 +23,9 @@ Interval = tuple[float, float]
 def mean_interval(values: np.ndarray, units: Sequence[Hashable], bounds: Interval | None = None) -> Interval | None:
     """The 95 % interval of the mean of `values` (N,), by resampling whole units with replacement (percentiles).
 
-    Where all values are equal, as with an accuracy of 100 %, resampling would give an interval without width. The exact
-    limit of a rate that was never observed in so many units takes its place: 1 - 0.025 ** (1 / units) to either side.
+    Where all units have the same mean, as with an accuracy of 100 %, resampling would give an interval without width.
+    The exact limit of a rate that was never observed in so many units takes its place: 1 - 0.025 ** (1 / units) to
+    either side.
 
     Args:
         values: a number for each video.
@@ -38,11 +40,12 @@ def mean_interval(values: np.ndarray, units: Sequence[Hashable], bounds: Interva
     number = int(numbers.max()) + 1 if len(numbers) else 0
     if number < 2:
         return None
-    if bounds is not None and np.ptp(values) == 0:
-        rare, value = 1 - ((1 - LEVEL) / 2) ** (1 / number), float(values[0])
-        return max(value - rare, bounds[0]), min(value + rare, bounds[1])
     sums = torch.zeros(number, 2, dtype=torch.float64)  # of each unit: the sum of its values, and its videos
     sums.index_add_(0, numbers, torch.stack([torch.as_tensor(values, dtype=torch.float64), torch.ones(len(values))], 1))
+    of_unit = sums[:, 0] / sums[:, 1]
+    if bounds is not None and of_unit.max() - of_unit.min() < _EQUAL:
+        rare, value = 1 - ((1 - LEVEL) / 2) ** (1 / number), float(of_unit[0])
+        return max(value - rare, bounds[0]), min(value + rare, bounds[1])
     generator, means = torch.Generator().manual_seed(0), []
     resamples = min(_RESAMPLES, max(_DRAWN // number, _RESAMPLES_OF_RANKINGS))
     block = max(_AT_ONCE // number, 1)

@@ -207,6 +207,8 @@ def find(all_predicted: Predicted, context: Context) -> dict[str, Any]:
         found["per_class"] = _per_class(predicted)
         found["confusion_matrix"] = confusion_matrix(logits, labels).tolist()
         found["calibration"] = calibration(logits, labels)
+        gap = class_probabilities(logits).max(axis=1) - _right(logits, labels)
+        found["calibration"]["gap_interval"] = mean_interval(gap, units, (-1.0, 1.0))  # of confidence minus accuracy
     if predicted.groups is not None:
         found["per_group"] = _per_group(predicted)
     return found
@@ -238,7 +240,9 @@ def _baselines(predicted: Predicted) -> dict[str, Any]:
     if predicted.groups is not None and len(set(predicted.groups)) < len(labels):
         of_group = _one_hot(_majority_of_the_others(predicted.groups, labels, number), number)
         title = "the most frequent class of the other videos of its group"
-        found["group"] = {"title": title, **_compared(predicted, of_group)}
+        known = {"title": title, **_compared(predicted, of_group)}
+        if known["value"] > found["majority"]["value"]:  # otherwise the group says nothing about the class
+            found["group"] = known
     return found
 
 
