@@ -136,7 +136,7 @@ def test_make_demo():
     assert "on 600 held-out videos" in last
     assert accuracy >= 85 and shuffled < 50
     page = (REPO / "demo" / "report.html").read_text()
-    assert page.count('<svg class="chart"') == 6 and page.count("data:image/png") == 3
+    assert page.count('<svg class="chart"') == 5 and page.count("data:image/png") == 24
     assert (REPO / "demo" / "bundle" / "model.safetensors").is_file()
 
 

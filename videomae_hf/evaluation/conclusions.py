@@ -63,15 +63,12 @@ class _Text(NumberTexts):
         what = f"always answering {rest['class']!r}" if "class" in rest else rest["title"]
         ahead, value = self.points(rest["ahead"], rest["ahead_interval"]), self.value(rest["value"])
         better = rest["ahead_interval"] is not None and rest["ahead_interval"][0] > 0
+        small = rest["ahead_interval"] is not None and _verdict(rest["ahead_interval"], self.margin) == "none"
         if better:
-            lines.append(f"It is better than {what} ({value}): {ahead}.")
+            lines.append(f"It is {'hardly ' if small else ''}better than {what} ({value}): {ahead}.")
         else:
-            shown = (
-                "It is no better"
-                if _verdict(rest["ahead_interval"], self.margin) == "none"
-                else "It is not shown to be better"
-            )
-            lines.append(f"{shown} than {what} ({value}): the difference is {ahead}.")
+            shown = "no better" if small else "not shown to be better"
+            lines.append(f"It is {shown} than {what} ({value}): the difference is {ahead}.")
         return better, lines
 
     def shortcuts(self, *, better: bool) -> list[str]:
