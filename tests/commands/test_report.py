@@ -109,6 +109,22 @@ def test_the_choice_of_the_checkpoint_is_said(run, data, tmp_path):
     assert said[1].startswith("Of 10 groups, 10 are also in the training videos, such as '0'")
 
 
+def test_a_list_with_all_splits(data, tmp_path):
+    paths = [(split, path) for split, part in (("train", "train"), ("test", "val"))
+             for path in sorted((data / part).glob("*/*"))]  # fmt: skip
+    rows = [f"{path},{path.parent.name},{split},{path.stem[-1]}" for split, path in paths]
+    (tmp_path / "all.csv").write_text("\n".join(["path,label,split,who", *rows]) + "\n")
+    options = ["--train_data", tmp_path / "all.csv", "--eval_split_name", "test", "--group_column", "who"]
+    videomae("finetune", *options, *MODEL, *SHORT, "--output_dir", tmp_path / "run")
+    own = numbers(tmp_path / "run")
+    assert (own["videos"], own["units"], own["shortcuts"]["metadata"]["train_videos"]) == (12, 6, 24)
+    assert own["remarks"][0].startswith("These are the evaluation videos of the training.")
+    assert own["remarks"][1].startswith("Of 6 groups, 6 are also in the training videos, such as '0'")
+    videomae("report", tmp_path / "run")
+    found = numbers(tmp_path / "run")
+    assert found["remarks"] == own["remarks"] and found["score"] == own["score"] and found["perturbed"]
+
+
 def test_a_report_that_fails_loses_nothing(data, tmp_path, capsys, monkeypatch):
     def fail(*arguments) -> None:
         raise OSError("disk full")

@@ -11,7 +11,7 @@ from ..data.clips import EvalTransform
 from ..data.processors import evaluation_processor
 from ..data.splitting import named_groups
 from ..data.video_dataset import ClipCollator
-from ..data.videos import VideoSource, evaluation_videos, holds_no_label
+from ..data.videos import VideoSource, evaluation_source, evaluation_videos, holds_no_label
 from ..evaluation.findings import Predicted
 from ..evaluation.metrics import metrics_of
 from ..evaluation.perturbations import PLAIN
@@ -21,7 +21,7 @@ from ..settings.recipes import Verb
 from ..settings.run import Run
 from ..text_files import write_text
 from ..training.distributed import report
-from ..training.run_report import EVALUATION_SETTINGS, training_of, write_own_report
+from ..training.run_report import EVALUATION_SETTINGS, write_own_report
 from ..training.session import execute
 from ..training.trainer import VideoMAETrainer
 
@@ -56,7 +56,7 @@ def evaluate(run: Run) -> None:
     transform = EvalTransform(
         processor, views.num_clips, views.num_crops, config.num_labels, run.clips.frame_template, views.shuffle_frames
     )
-    groups = named_groups(videos.records, run.data.eval_data, run.data)
+    groups = named_groups(videos.records, evaluation_source(run.data), run.data)
     collator, scores = ClipCollator(config), metrics_of(config.problem_type)
     trainer = VideoMAETrainer(model=model, args=args, data_collator=collator, compute_metrics=scores)
     views = f"{count(views.num_clips, 'clip')} x {count(views.num_crops, 'crop')}"
@@ -76,7 +76,7 @@ def evaluate(run: Run) -> None:
     if labelled and trainer.is_world_process_zero():
         logits = {PLAIN: result.predictions}
         predicted = Predicted(videos.records, classes, config.problem_type, logits, result.label_ids, groups, views)
-        write_own_report(run, predicted, training_of(run.model.checkpoint, args))
+        write_own_report(run, predicted)
 
 
 def scored_videos(run: Run, config, *, labelled: bool) -> VideoSource:

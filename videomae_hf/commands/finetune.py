@@ -9,7 +9,7 @@ from ..data.clips import EvalTransform, finetune_transform
 from ..data.processors import training_processor
 from ..data.splitting import named_groups
 from ..data.video_dataset import ClipCollator
-from ..data.videos import VideoSource, evaluation_videos, training_videos
+from ..data.videos import VideoSource, evaluation_source, evaluation_videos, training_videos
 from ..evaluation.findings import Predicted
 from ..evaluation.perturbations import PLAIN
 from ..settings.recipes import Verb
@@ -51,14 +51,14 @@ def finetune(run: Run) -> None:
     report(args, describe_directions(classes, horizontal_flip=run.augmentation.horizontal_flip))
     evaluated, eval_set, groups = evaluation_videos(run, classes, run.problem_type), None, None
     if evaluated is not None:
-        groups = named_groups(evaluated.records, run.data.eval_data, run.data)
+        groups = named_groups(evaluated.records, evaluation_source(run.data), run.data)
         report(args, evaluated.messages + videos.overlap(evaluated))
         processor = training_processor(run, config, video_backend=run.clips.video_backend)
         transform = EvalTransform(processor, num_labels=len(classes), frame_template=run.clips.frame_template)
         eval_set = evaluated.evaluation_dataset(transform, args)
     collator = ClipCollator(config, mixing_of(run.augmentation, len(classes)), run.augmentation.random_erasing)
     output = fit(run, model, train_set, eval_set, collator, teacher=teacher)
-    if output is not None and args.should_save:
+    if output is not None and output.predictions is not None and args.should_save:
         logits = {PLAIN: output.predictions}
         predicted = Predicted(evaluated.records, classes, config.problem_type, logits, output.label_ids, groups)
         write_own_report(run, predicted, Training(Path(args.output_dir), run.as_recipe(), run), videos)

@@ -10,7 +10,7 @@ from ..checkpoints.opening import trained_classifier
 from ..data.clips import EvalTransform
 from ..data.processors import evaluation_processor
 from ..data.splitting import named_groups
-from ..data.videos import VideoSource, training_videos
+from ..data.videos import VideoSource, evaluation_source, training_videos
 from ..evaluation.findings import Predicted
 from ..evaluation.perturbations import score_perturbed, usable_perturbations
 from ..evaluation.report import REPORT, summary_line, write_report
@@ -133,7 +133,7 @@ def predict(run: Run, device: str | None) -> tuple[VideoMAEV2ForVideoClassificat
     videos = scored_videos(run, config, labelled=True)
     processor, more = evaluation_processor(run, config)
     say(*messages, *more)
-    groups = named_groups(videos.records, run.data.eval_data, run.data)
+    groups = named_groups(videos.records, evaluation_source(run.data), run.data)
     transform = EvalTransform(processor, views.num_clips, views.num_crops, config.num_labels, run.clips.frame_template)
     names, args = usable_perturbations(config.num_frames), run.training
     loading = {"batch_size": args.per_device_eval_batch_size, "workers": args.dataloader_num_workers}

@@ -48,9 +48,9 @@ class _Text(NumberTexts):
         """Whether the model is better than a prediction without looking, and the sentences about that."""
         score, baselines = self.found["score"], self.found["baselines"]
         if score["interval"] is None:
-            unit = "group" if self.found["interval_by"] == "group" else "video"
-            return False, [f"No interval can be given for the score ({'there is only one ' + unit}), so that nothing "
-                           "follows from it."]  # fmt: skip
+            only = f"there is only one {self.found['interval_by']}"
+            why = only if self.found["units"] < 2 else "there are too many scores to resample"
+            return False, [f"No interval can be given for the score ({why}), so that nothing follows from it."]
         low, high = score["interval"]
         lines, chance = [], baselines.get("chance")
         if chance and low <= chance["value"] <= high:

@@ -13,7 +13,7 @@ from typing import Any
 from ..checkpoints.run_folders import read_record, run_folder
 from ..data.sources.records import VideoRecord
 from ..data.splitting import named_groups
-from ..data.videos import VideoSource, training_videos
+from ..data.videos import HUB_URL, VideoSource, evaluation_source, training_videos
 from ..evaluation.findings import Context, Predicted
 from ..evaluation.pretraining_report import pretraining_part
 from ..evaluation.report import REPORT, Extras, write_report
@@ -21,6 +21,7 @@ from ..evaluation.report_charts import training_charts
 from ..evaluation.shortcuts import SHORTCUTS, shortcut_result
 from ..messages import count
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
+from ..settings.groups import DataSettings
 from ..settings.recipes import SETTINGS
 from ..settings.run import Run
 from ..settings.training_arguments import VideoMAETrainingArguments
@@ -80,14 +81,14 @@ def training_of(checkpoint: str | None, args: VideoMAETrainingArguments) -> Trai
 
 
 def write_own_report(
-    run: Run, predicted: Predicted, training: Training | None, train: VideoSource | None = None
+    run: Run, predicted: Predicted, training: Training | None = None, train: VideoSource | None = None
 ) -> None:
     """Writes the page of a run to its output folder; a failure is printed, since the results are there already.
 
     Args:
         run: the finetuning or the evaluation.
         predicted: its predictions of the evaluation videos.
-        training: the training of the model, which may be the run itself.
+        training: the training of the model, if it is the run itself; None looks for it.
         train: its videos; None opens them.
     """
     args = run.training
@@ -95,22 +96,29 @@ def write_own_report(
     more = f"`videomae report {folder}` adds"
     left_out = [f"Scores with frames shuffled, reversed and changed otherwise, mean colour: {more} them."]
     try:
+        training = training or training_of(run.model.checkpoint, args)
         shortcuts = _AT_THE_END
-        if train is None and training is not None and args.world_size == 1:
-            train = training_videos(training.run)
-        elif args.world_size > 1 and train is None:  # processes open a data set of the Hub together
-            shortcuts, left_out = (), [*left_out, f"File metadata alone: {more} it."]
+        if train is None and training is not None:
+            if _opens_alone(training.run):
+                train = training_videos(training.run)
+            else:
+                shortcuts, left_out = (), [*left_out, f"File metadata alone: {more} it."]
         context = context_of(run, predicted, training, train, shortcuts)
         context.left_out = left_out + context.left_out
         extras = extras_of(training, predicted.readable().records, runs_model=False)
         extras.frame_template = run.clips.frame_template
         write_report(folder / REPORT, predicted, context, extras)
     except _FAULTS as error:
-        report(
-            args, [f"No report was written ({error}); the results are there. `videomae report {folder}` tries again"]
-        )
+        again = f"`videomae report {folder}` tries again"
+        report(args, [f"No report was written ({error}); the results are there. {again}"])
         return
     report(args, [f"Report: {folder / REPORT}; {more} scores with frames shuffled, reversed and changed otherwise"])
+
+
+def _opens_alone(run: Run) -> bool:
+    """Whether one process can open the training videos without a download: they are files, and it is the only one."""
+    data = run.data
+    return run.training.world_size == 1 and not data.dataset_name and not str(data.train_data).startswith(HUB_URL)
 
 
 def context_of(
@@ -122,7 +130,7 @@ def context_of(
     if run.evaluation.shuffle_frames:
         context.remarks.append("The frames of all clips were shuffled (shuffle_frames).")
     if training is not None:
-        context.remarks += _remarks_on_selection(training.recipe, run.data.eval_data)
+        context.remarks += _remarks_on_selection(training, run.data)
     if train is not None and not train.is_stream:
         context.remarks += [
             line.removeprefix("WARNING: ") for line in train.overlap(VideoSource(predicted.records, []))
@@ -146,10 +154,9 @@ def _add_shortcuts(
         context.left_out.append("Shortcut classifiers, calibration, and a table of classes: they need one label per "
                                 "video.")  # fmt: skip
         return
-    if train is None or train.is_stream:
-        why = "are streamed" if train is not None else "are not known"
-        why = f"the training videos {why}; name them by --train_data"
-        context.left_out.append(f"Shortcut classifiers: {why}.")
+    if train is None or train.is_stream or not len(train.records) or train.records[0].label is None:
+        why = "are not known" if train is None else "are streamed" if train.is_stream else "have no labels"
+        context.left_out.append(f"Shortcut classifiers: the training videos {why}; --train_data names others.")
         return
     number_of = {name: number for number, name in enumerate(predicted.names)}
     numbers = [number_of.get(name) for name in train.classes]
@@ -161,10 +168,10 @@ def _add_shortcuts(
             context.left_out.append(f"{SHORTCUTS[name].title.capitalize()}: {result.problem}.")
 
 
-def _remarks_on_selection(recipe: dict[str, Any], evaluated: str | None) -> list[str]:
+def _remarks_on_selection(training: Training, evaluated: DataSettings) -> list[str]:
     """Whether the evaluated videos had a part in the training."""
-    known = recipe.get("eval_data")
-    if not known or not evaluated or Path(str(known)).resolve() != Path(str(evaluated)).resolve():
+    recipe, known = training.recipe, _part_of(training.run.data)
+    if known is None or known != _part_of(evaluated):
         return []
     if recipe.get("load_best_model_at_end") or recipe.get("early_stopping_patience"):
         return ["The best checkpoint was chosen by these videos, so that the score is too high by an unknown amount. A "
@@ -172,6 +179,15 @@ def _remarks_on_selection(recipe: dict[str, Any], evaluated: str | None) -> list
                 "then `videomae report RUN --eval_data TEST`."]  # fmt: skip
     return ["These are the evaluation videos of the training. No checkpoint was chosen by them; where you chose "
             "settings by their score, it is too high."]  # fmt: skip
+
+
+def _part_of(data: DataSettings) -> tuple | None:
+    """What tells the evaluation videos of two runs apart; None if there are none."""
+    source = evaluation_source(data)
+    if source is not None:
+        place = str(Path(source).expanduser().resolve()) if isinstance(source, str) else str(source)
+        return place, data.eval_split_name
+    return (data.dataset_name, data.eval_split_name) if data.dataset_name and data.eval_split_name else None
 
 
 def _remarks_on_groups(run: Run, predicted: Predicted, training: Training | None, train: VideoSource) -> list[str]:
