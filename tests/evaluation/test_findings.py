@@ -74,6 +74,15 @@ def test_a_model_that_is_better_than_a_real_shortcut():
     assert "Of the 60 videos that the shortcut gets wrong, the model gets 66.7 % right" in said
 
 
+def test_a_model_that_is_as_good_as_a_shortcut_but_does_not_follow_it():
+    shortcut = np.where(np.arange(200) >= 20, HALVES, 1 - HALVES)  # 90 %, wrong on other videos than the model
+    said = sentences(with_shortcut(FOLLOWED, shortcut))
+    assert (
+        "But it does not follow it. Of the 20 videos that the shortcut gets wrong, the model gets 100.0 % right" in said
+    )
+    assert "not the question" not in said
+
+
 def test_what_few_videos_cannot_tell():
     labels = np.arange(12) % 2
     guesses = np.where(np.arange(12) < 11, labels, 1 - labels)

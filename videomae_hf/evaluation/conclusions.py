@@ -101,15 +101,20 @@ class _Text(NumberTexts):
         """A sentence about a shortcut that is better than the majority."""
         ahead, (low, high) = self.points(one["ahead"], one["ahead_interval"]), one["ahead_interval"]
         line = f"{name} reach {self.value(one['value'])}, the model {self.value(self.found['score']['value'])}: "
+        wrong = one["where_wrong"]
+        enough = wrong["videos"] >= _FEWEST_WRONG and wrong["interval"] is not None
+        follows = not enough or wrong["interval"][0] <= self.found["baselines"]["majority"]["value"]
         if low > 0:
             line += f"there is a shortcut, but the model is better than it by {ahead}."
         elif high < 0:
             line += f"there is a shortcut, and the model is worse than it (difference {ahead})."
         else:
             shown = "no better" if high < MARGIN else "not shown to be better"
-            line += f"{shown} (difference {ahead}). It may have learned this shortcut and not the question."
-        wrong = one["where_wrong"]
-        if wrong["videos"] >= _FEWEST_WRONG and wrong["interval"] is not None:
+            line += f"{shown} (difference {ahead}). "
+            line += (
+                "It may have learned this shortcut and not the question." if follows else "But it does not follow it."
+            )
+        if enough:
             line += f" Of the {wrong['videos']} videos that the shortcut gets wrong, the model gets " \
                     f"{self.value(wrong['value'])} right ({self.span(wrong['interval'])})."  # fmt: skip
         return line
