@@ -18,12 +18,12 @@ from .confidence import Interval
 
 _COLORS = ("#1f5fa8", "#c2571a", "#2b8a3e", "#7b3fa0", "#8a6d1b", "#555")
 _WIDTH, _HEIGHT = 460, 240
-_LEFT, _BOTTOM, _TOP, _RIGHT = 46, 34, 14, 12
+_LEFT, _BOTTOM, _TOP, _RIGHT = 46, 34, 14, 24
 Points = Sequence[tuple[float, float]]
 # Entries of the log of a training that are shown: losses, and scores
 _LOSSES = {"loss": "training loss", "eval_loss": "evaluation loss", "trivial": "loss of a trivial prediction"}
 _SCORES = {
-    "explained": "explained beyond it",
+    "explained": "explained beyond a trivial prediction",
     "eval_explained": "explained beyond trivial predictors (evaluation)",
     "eval_knn_top1": "k-NN top-1 of the encoder",
     "eval_top1": "top-1",
@@ -57,7 +57,7 @@ def line_chart(title: str, lines: dict[str, Points], x_label: str = "step") -> M
     """
     points = [point for line in lines.values() for point in line if math.isfinite(point[1])]
     right, low, high = max(x for x, _ in points), min(0.0, *(y for _, y in points)), max(y for _, y in points)
-    frame = _Frame((0, right or 1), (low, _rounded_up(high)))
+    frame = _Frame((0, right or 1), (-_rounded_up(-low) if low < 0 else 0, _rounded_up(high)))
     parts = [frame.axes(title, x_label)]
     for number, line in enumerate(lines.values()):
         color = _COLORS[number % len(_COLORS)]
