@@ -160,26 +160,20 @@ def shortcut_result(
     if len(train) < _FEWEST_VIDEOS:
         result.problem = f"{len(train)} training videos are too few; at least {_FEWEST_VIDEOS} are needed"
         return result
-
-    def features(places: list[int], records: Sequence[VideoRecord]) -> list[Features | None]:
-        return _all_features(shortcut, [records[place] for place in places], frame_template, workers)
-
     train_places, places = (_chosen(len(records)) for records in (train, evaluated))
-    rows, eval_rows = features(train_places, train), features(places, evaluated)
-    labels = [train[place].label for place in train_places]
-    if numbers is not None:
-        labels = [numbers[label] for label in labels]
-    rows = [row if label is not None else None for row, label in zip(rows, labels)]
-    labels = [label for label, row in zip(labels, rows) if row is not None]
+    rows = _all_features(shortcut, train, train_places, frame_template, workers)
+    eval_rows = _all_features(shortcut, evaluated, places, frame_template, workers)
+    labels = [train[place].label if numbers is None else numbers[train[place].label] for place in train_places]
+    fitted = [(row, label) for row, label in zip(rows, labels) if row is not None and label is not None]
     known = [(place, row) for place, row in zip(places, eval_rows) if row is not None]
-    result.train_videos, result.train_unreadable = len(labels), len(rows) - len(labels)
-    if 2 * len(labels) < len(rows) or not known:
-        result.problem = f"only {len(labels)} of {len(rows)} training videos and {len(known)} of {len(places)} " \
+    result.train_videos, result.train_unreadable = len(fitted), rows.count(None)
+    if 2 * len(fitted) < len(rows) or not known:
+        result.problem = f"only {len(fitted)} of {len(rows)} training videos and {len(known)} of {len(places)} " \
                          f"evaluation videos can be read for it"  # fmt: skip
         return result
-    columns = _columns(row for row in rows if row is not None)
+    columns = _columns(row for row, _ in fitted)
     forest = RandomForestClassifier(_TREES, min_samples_leaf=2, random_state=0)
-    forest.fit(_table((row for row in rows if row is not None), columns), labels)
+    forest.fit(_table((row for row, _ in fitted), columns), [label for _, label in fitted])
     result.predicted = np.full(len(evaluated), -1)
     result.predicted[[place for place, _ in known]] = forest.predict(_table((row for _, row in known), columns))
     return result
@@ -192,19 +186,19 @@ def _chosen(number: int) -> list[int]:
 
 
 def _all_features(
-    shortcut: Shortcut, records: list[VideoRecord], frame_template: str | None, workers: int
+    shortcut: Shortcut, records: Sequence[VideoRecord], places: list[int], frame_template: str | None, workers: int
 ) -> list[Features | None]:
-    """The features of each video; None for one that cannot be read."""
+    """The features of the videos at these positions; None for one that cannot be read."""
 
-    def one(record: VideoRecord) -> Features | None:
+    def one(place: int) -> Features | None:
         try:
-            return shortcut.features(record, frame_template)
+            return shortcut.features(records[place], frame_template)
         except (OSError, ValueError):
             return None
 
     with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(one, records)
-        return list(tqdm(found, shortcut.title.capitalize(), len(records), unit="video", disable=None, leave=False))
+        found = pool.map(one, places)
+        return list(tqdm(found, shortcut.title.capitalize(), len(places), unit="video", disable=None, leave=False))
 
 
 def _columns(rows: Iterable[Features]) -> list[tuple[str, Any]]:
