@@ -10,6 +10,7 @@ import yaml
 from helpers.commands import videomae
 from helpers.planted_shortcuts import write_set
 from helpers.small_runs import MODEL
+from helpers.trained_models import save_trained
 
 from videomae_hf.data.sources.synthetic import synthesise_dataset
 from videomae_hf.training import run_report
@@ -94,6 +95,26 @@ def test_an_evaluation_leaves_its_settings_and_groups(run, data, tmp_path):
     assert (found["views"], found["units"], found["unreadable"]) == ("1 clip x 2 crops", 3, 1)
 
 
+def test_an_evaluation_of_shuffled_frames_says_so(run, data, tmp_path):
+    views = ["--num_clips", "1", "--num_crops", "1", "--use_cpu", "true", "--shuffle_frames", "true"]
+    videomae("evaluate", "--checkpoint", run, "--eval_data", data / "val", *views, "--output_dir", tmp_path)
+    said = "The frames of all clips were shuffled (shuffle_frames)."
+    assert said in numbers(tmp_path)["remarks"]
+    videomae("report", tmp_path)  # the clips as they are, with shuffled frames as one of the changes
+    assert said not in numbers(tmp_path)["remarks"]
+
+
+def test_a_model_without_settings_needs_its_data(data, tmp_path):
+    names = {"id2label": {0: "left", 1: "right"}, "label2id": {"left": 0, "right": 1}}
+    folder = save_trained(tmp_path / "model", **names)
+    videomae("report", folder, "--eval_data", data / "val", "--device", "cpu")
+    found = numbers(folder)
+    assert found["videos"] == 12 and found["shortcuts"] == {}
+    assert found["left_out"] == ["Shortcut classifiers: the training videos are not known; --train_data names others."]
+    videomae("report", folder, "--eval_data", data / "val", "--train_data", data / "train")
+    assert numbers(folder)["shortcuts"]["colour"]["train_videos"] == 24
+
+
 def test_the_choice_of_the_checkpoint_is_said(run, data, tmp_path):
     for name in ("config.json", "preprocessor_config.json", "model.safetensors", "run.json", "trainer_state.json"):
         shutil.copy(run / name, tmp_path / name)
@@ -161,7 +182,8 @@ def test_numbers_to_predict(tmp_path, capsys):
 def test_refusals(run, data, tmp_path):
     for arguments, message in (
         ([tmp_path / "nowhere"], "There is no folder"),
-        ([tmp_path], "names no evaluation videos; give them as --eval_data"),
+        ([tmp_path], "holds neither a model nor evaluation.yaml of an evaluation"),
+        ([save_trained(tmp_path / "model")], "names no evaluation videos; give them as --eval_data"),
         ([run, "--group_column", "site"], "needs a list of videos"),
         ([run, "--eval_data", data / "val.csv", "--group_column", "sit"], "did you mean 'site'"),
         ([run, "--group_column", "site", "--group_pattern", "x"], "exclude each other"),

@@ -79,13 +79,16 @@ def evaluation_of(args: argparse.Namespace) -> tuple[Run, Training | None]:
         raise FileNotFoundError(
             f"There is no folder {folder}; RUN is the output folder of a training or an evaluation."
         )
+    if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json", EVALUATION_SETTINGS)):
+        raise ValueError(f"{folder} holds neither a model nor {EVALUATION_SETTINGS} of an evaluation; RUN is the "
+                         "output folder of one of the two.")  # fmt: skip
     training_args = _arguments(folder, {})
     if (folder / TRAINING_SETTINGS).is_file() or not (folder / EVALUATION_SETTINGS).is_file():
         training = training_of(str(folder), training_args)
         recipe = _data_settings(training.recipe if training else {})
         recipe = {"num_clips": 1, "num_crops": 1, **recipe, "checkpoint": str(folder)}
     else:
-        recipe = settings_of(folder / EVALUATION_SETTINGS)
+        recipe = {**settings_of(folder / EVALUATION_SETTINGS), "shuffle_frames": False}  # one of the changes
         training = training_of(recipe.get("checkpoint"), training_args)
     given = {name: getattr(args, name) for name in (*_DATA, "num_clips", "num_crops")}
     recipe |= {name: value for name, value in given.items() if value is not None}
@@ -93,8 +96,7 @@ def evaluation_of(args: argparse.Namespace) -> tuple[Run, Training | None]:
     if not recipe.get("eval_data") and not recipe.get("eval_split_name"):
         raise ValueError(f"{folder} names no evaluation videos; give them as --eval_data.")
     if training is not None and args.train_data:
-        training.recipe["train_data"] = args.train_data
-        training.run = training.run.changed(train_data=args.train_data, dataset_name=None)
+        training.recipe |= {"train_data": args.train_data, "data_root": recipe.get("data_root")}
     return run_with(recipe, "evaluate", _arguments(folder, recipe)), training
 
 
@@ -143,12 +145,19 @@ def predict(run: Run, device: str | None) -> tuple[VideoMAEV2ForVideoClassificat
     return model, Predicted(videos.records, videos.classes, config.problem_type, logits, labels, groups, shown)
 
 
-def training_source(training: Training | None) -> tuple[VideoSource | None, str | None]:
-    """The videos of the training, or the reason why they are not known."""
-    if training is None:
+def training_source(
+    run: Run, training: Training | None, train_data: str | None
+) -> tuple[VideoSource | None, str | None]:
+    """The videos of the training, or those of `train_data`; if they cannot be read, the reason."""
+    if train_data:
+        given = {"train_data": train_data, "dataset_name": None, "streaming": False}
+        source = dataclasses.replace(run, verb="finetune").changed(**given)
+    elif training is not None:
+        source = training.run
+    else:
         return None, None
     try:
-        return training_videos(training.run), None
+        return training_videos(source), None
     except (OSError, ValueError) as error:
         return None, f"The training videos cannot be read, so that nothing is compared with them: {error}"
 
@@ -158,7 +167,7 @@ def main(arguments: list[str]) -> None:
     args = parse_arguments(arguments)
     few_labels = read_json(args.few_labels) if args.few_labels else None
     run, training = evaluation_of(args)
-    train, problem = training_source(training)
+    train, problem = training_source(run, training, args.train_data)
     model, predicted = predict(run, args.device)
     context = context_of(run, predicted, training, train, list(SHORTCUTS))
     if problem:

@@ -3,6 +3,7 @@
 
 import argparse
 import os
+import shlex
 from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,6 +206,10 @@ def next_command(args: argparse.Namespace, source: Source) -> str:
     line = (
         f"videomae finetune --train_data {folder / 'train'}{source.suffix} --eval_data {folder / 'val'}{source.suffix}"
     )
+    if args.group_column:
+        line += f" --group_column {shlex.quote(args.group_column)}"
+    if args.group_pattern:
+        line += f" --group_pattern {shlex.quote(args.group_pattern)}"
     root = args.data_root or source.path.parent
     relative = any(not os.path.isabs(one.sample.path) and "://" not in one.sample.path for one in source.found)
     if source.listed is not None and (relative or not all(_is_absolute(row) for row in source.listed.rows)):
