@@ -11,25 +11,22 @@ PYTHON ?= python3
 VENV ?= .venv
 PY = $(VENV)/bin/python
 RECIPES = examples/recipes
-EVALUATE = $(PY) train.py evaluate --checkpoint demo/finetune --eval_data demo/data/val --num_clips 2 --num_crops 1 \
-	--use_cpu true --per_device_eval_batch_size 16
 
 .PHONY: demo demo-images test test-slow lint docs notebook clean
 
 # One thread: a second one gains little on so small a model, and the data loader needs the other core
 demo: export OMP_NUM_THREADS = 1
 demo: $(VENV)/installed
-	rm -rf demo/pretrain demo/finetune demo/evaluation demo/evaluation_shuffled demo/few_labels demo/bundle
+	rm -rf demo/pretrain demo/finetune demo/evaluation demo/few_labels demo/bundle
 	$(PY) train.py pretrain $(RECIPES)/demo_pretrain.yaml
 	$(PY) train.py finetune $(RECIPES)/demo_finetune.yaml
-	$(EVALUATE) --output_dir demo/evaluation
-	$(EVALUATE) --output_dir demo/evaluation_shuffled --shuffle_frames true
+	$(PY) train.py evaluate --checkpoint demo/finetune --eval_data demo/data/val --num_clips 2 --num_crops 1 \
+		--use_cpu true --per_device_eval_batch_size 16 --output_dir demo/evaluation
 	$(PY) examples/experiments/few_labels.py demo/few_labels --pretrained demo/pretrain \
 		--train_data demo/data/train --eval_data demo/data/val
 	$(PY) push_to_hub.py demo/finetune me/videomae-demo --dry_run demo/bundle \
 		--metrics demo/evaluation/metrics.json --dataset "synthesised motions (videomae_hf.data.sources.synthetic)"
-	$(PY) -m videomae_hf.cli report demo/report.html --pretrain demo/pretrain --finetune demo/finetune \
-		--evaluation demo/evaluation --shuffled demo/evaluation_shuffled --videos demo/data/val \
+	$(PY) -m videomae_hf.cli report demo/evaluation --page demo/report.html --device cpu \
 		--few_labels demo/few_labels/summary.json
 
 # 300 steps of finetuning with 10 labels of each digit, 600 with all; from scratch also for a multiple of them

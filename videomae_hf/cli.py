@@ -32,7 +32,7 @@ VERBS = {
     "demo-videos": "synthesise the videos of the demo",
     "convert": "convert checkpoints of OpenGVLab, MCG-NJU and transformers to this package's format, and back",
     "push": "ship a checkpoint to the Hub, with its code and a model card",
-    "report": "write an HTML page about a pretraining run, a finetuning run and its scores",
+    "report": "write a page that says what a finetuned model has learned: intervals, shortcuts, changed clips",
     "doctor": "check this installation: decoders, accelerators, versions",
 }
 

@@ -289,8 +289,9 @@ def test_the_bars_of_the_demo():
     halves = [[5 if row // 2 == column // 2 else 0 for column in range(8)] for row in range(8)]
     right = [[10 if row == column else 0 for column in range(8)] for row in range(8)]
     for matrix, reached in ((halves, True), (right, False)):
-        shuffled = {"confusion_matrix": matrix, "classes": classes, "eval_top1": 0.5}
-        assert [bar.reached for bar in bars.classification_bars({"eval_top1": 0.95}, shuffled)] == [True, reached]
+        shuffled = {"confusion_matrix": matrix, "value": 0.5}
+        report = {"score": {"value": 0.95}, "classes": classes, "perturbed": {"shuffled": shuffled}}
+        assert [bar.reached for bar in bars.classification_bars(report)] == [True, reached]
 
 
 @pytest.mark.slow
