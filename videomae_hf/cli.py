@@ -16,6 +16,7 @@ VERBS = {
     "predict": "label your own videos with a trained model: files, folders, long videos, cameras",
     "extract": "write features of any model for many videos, over many processes",
     "search": "find the nearest videos, or moments of videos, in a folder of features",
+    "videobert": "train VideoBERT on videos with captions, and finetune it",
     "visual-words": "cluster the features of segments into the visual words of VideoBERT",
     "visualize": "show reconstructions, attention and evidence for a class in videos, and a map of a folder",
     "export": "export a model to ONNX, OpenVINO, torch.export or ExecuTorch, with its preprocessing, and check it",

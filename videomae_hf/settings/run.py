@@ -134,6 +134,8 @@ class Run:
     def of_images(self) -> bool:
         """Whether the model, of a checkpoint or a new one, has a single frame, so that its data are images."""
         model, overrides = self.model, self.config_overrides
+        if self.verb == "videobert":  # a backbone of images reads the frames of a video
+            return False
         if "num_frames" in overrides:
             return overrides["num_frames"] == 1
         if model.checkpoint:
