@@ -82,13 +82,12 @@ def videobert(run: Run) -> None:
     standardise(run, model, train_segments, len(videos.records))
     noise = settings if settings.task == "pretraining" else replace(settings, regimes=[0.0, 0.0, 1.0])
     negatives = model.config.num_negatives if settings.task in ("pretraining", "retrieval") else 0
-    transform = PairTransform(videos, train_segments, noise, negatives, settings.max_segments)
+    options = (negatives, settings.max_segments, settings.hard_negatives)
+    transform = PairTransform(videos, train_segments, noise, *options)
     train_set, eval_set = VideoDataset(videos, transform, args.seed), None
     if evaluated is not None:
         report(args, evaluated.messages)
-        transform = PairTransform(
-            evaluated, segments_of(run, model, processor, evaluated), None, negatives, settings.max_segments
-        )
+        transform = PairTransform(evaluated, segments_of(run, model, processor, evaluated), None, *options)
         eval_set = VideoDataset(evaluated, transform, args.seed)
     fit_video_text(run, model, train_set, eval_set, VideoTextCollator(processor, model.config, settings.task))
 

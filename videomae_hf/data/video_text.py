@@ -32,8 +32,9 @@ def check_pairs(settings: VideoTextSettings) -> None:
         raise ValueError(f"regimes={shares} must be three shares, of text alone, video alone, and both.")
     if not 0 <= settings.join_probability <= 1:
         raise ValueError(f"join_probability={settings.join_probability} must be between 0 and 1.")
-    if settings.max_subsampling < 1:
-        raise ValueError(f"max_subsampling={settings.max_subsampling} must be at least 1.")
+    for name in ("max_subsampling", "hard_negatives"):
+        if getattr(settings, name) < 1:
+            raise ValueError(f"{name}={getattr(settings, name)} must be at least 1.")
 
 
 @dataclass
@@ -47,6 +48,7 @@ class PairTransform:
             out.
         num_negatives: number of other texts of an item.
         max_segments: largest number of segments of joined videos.
+        hard_negatives: other texts are those with the most words of the own one, among this many times as many.
     """
 
     videos: CaptionedVideos
@@ -54,6 +56,7 @@ class PairTransform:
     settings: VideoTextSettings | None
     num_negatives: int = 0
     max_segments: int = 16
+    hard_negatives: int = 1
 
     def __call__(self, record: CaptionRecord, generator: torch.Generator) -> dict:
         numbers, text = self._joined(record.pair, generator)
@@ -88,14 +91,17 @@ class PairTransform:
 
     def _other_texts(self, own: str, generator: torch.Generator) -> list[str]:
         """Different texts of other pairs, joined as often as the own one; fewer, if the data have no more."""
-        found = {}
-        if own and self.num_negatives:
-            tries = torch.randint(len(self.videos.pairs), (_TRIES * self.num_negatives,), generator=generator)
-            for pair in tries.tolist():
-                text = self._joined(pair, generator)[1]
-                if text and text != own and len(found) < self.num_negatives:
-                    found[text] = None
-        return list(found)
+        if not own or not self.num_negatives:
+            return []
+        wanted, found = self.hard_negatives * self.num_negatives, {}
+        for pair in torch.randint(len(self.videos.pairs), (_TRIES * wanted,), generator=generator).tolist():
+            text = self._joined(pair, generator)[1]
+            if text and text != own:
+                found[text] = None
+            if len(found) == wanted:
+                break
+        words = set(own.split())
+        return sorted(found, key=lambda text: -len(words & set(text.split())))[: self.num_negatives]
 
 
 @dataclass

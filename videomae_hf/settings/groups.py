@@ -273,6 +273,11 @@ class VideoTextSettings:
         None, "Folder in which the features of a frozen backbone are cached; the default is features in output_dir."
     )
     visual_words_from: str | None = setting(None, "Folder of `videomae visual-words`: visual words of the features.")
+    hard_negatives: int = setting(
+        1,
+        "The other texts of an item are those that share the most words with its own, among this many times as many "
+        "random ones; 1 takes random ones.",
+    )
     regimes: list[float] = setting(
         [0.0, 0.0, 1.0], "Pretraining: shares of items with the text alone, the video alone, and both."
     )
@@ -302,8 +307,8 @@ LEARNING_SETTINGS = (
     "color_jitter", "grayscale", "random_erasing", "mixup_alpha", "cutmix_alpha", "mix_probability",
     "mix_switch_probability", "mix_mode", "label_smoothing", "crop_scale", "crop_ratio", "horizontal_flip",
     "interpolation", "pretrain_crop_scale", "pretrain_flip", "class_weights", "streaming", "shuffle_buffer",
-    "task", "segment_frames", "segment_stride", "max_segments", "max_length", "regimes", "join_probability",
-    "max_subsampling",
+    "task", "segment_frames", "segment_stride", "max_segments", "max_length", "hard_negatives", "regimes",
+    "join_probability", "max_subsampling",
 )  # fmt: skip
 # Fields of `VideoMAETrainingArguments` that affect the trained weights
 LEARNING_ARGUMENTS = (
