@@ -5,11 +5,14 @@
         --name "frozen backbone" --captioner demo/videobert/captioner --out demo/videobert/results.jsonl
 
 Random captions differ in colour and background, which a model can tell without any motion. So a caption is compared
-with those that differ from it in one word. `--condition` takes something from the videos: `text` hides them, `shuffled`
-permutes the segments of each, `repeated` shows the same segment again and again.
+with those that differ from it in one word. `--conditions` takes something from the videos: `text` hides them,
+`shuffled` permutes the segments of each, `repeated` shows the same segment again and again.
 """
 
 import argparse
+import base64
+import html
+import io
 import json
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from videomae_hf.data.captions import read_captions
 from videomae_hf.data.sources.folders_and_lists import Reading
 from videomae_hf.data.sources.synthetic_captions import ATTRIBUTES, caption_of, words_of
 from videomae_hf.evaluation.segment_cache import SegmentReader, computed_segments
+from videomae_hf.evaluation.strips import tile_grid
 from videomae_hf.evaluation.video_text import exact_match, masked_word_accuracy
 from videomae_hf.settings.groups import DataSettings
 
@@ -100,47 +104,95 @@ def captions_of(model, processor, features, mask, length: int = 10) -> list[str]
     return processor.tokenizer.batch_decode(ids, skip_special_tokens=True)
 
 
-def scored(args: argparse.Namespace) -> tuple[dict, dict]:
-    """The scores of a checkpoint under a condition, and examples for the report."""
-    processor = VideoBertProcessor.from_pretrained(args.checkpoint)
-    model = VideoBertForPreTraining.from_pretrained(args.checkpoint).eval()
-    matcher = VideoBertForRetrieval.from_pretrained(args.retriever or args.checkpoint).eval()
-    features, captions = features_of(model, processor, args.test)
-    shown, mask = changed(features, args.condition, torch.Generator().manual_seed(args.seed))
-    scores = contrast_scores(matcher, processor, shown, mask, captions)
-    words, predicted = masked_words(model, processor, shown, mask, captions)
-    examples = {"captions": captions, "filled": np.reshape(predicted, (len(ATTRIBUTES), -1)).T.tolist()}
-    if args.captioner:
-        writer = VideoBertForCaptioning.from_pretrained(args.captioner).eval()
-        # A captioner trained jointly has a backbone of its own.
-        own = features if args.shared_backbone else features_of(writer, processor, args.test)[0]
-        shown, mask = changed(own, args.condition, torch.Generator().manual_seed(args.seed))
-        examples["written"] = captions_of(writer, processor, shown, mask)
-        scores["captions_exact"] = exact_match(examples["written"], [[one] for one in captions])
-    return {**scores, **words}, examples
+@torch.inference_mode()
+def retrieved(matcher, processor, features, mask, captions: list[str], number: int) -> torch.Tensor:
+    """Scores of evenly spread videos with their captions, (number, number)."""
+    some = torch.linspace(0, len(captions) - 1, number).long()
+    texts = processor.encode_texts([captions[one] for one in some], "pair")
+    return matcher.scores(**texts, video_features=features[some], video_mask=mask[some])
+
+
+def picture(video: torch.Tensor) -> str:
+    """Some frames of segments (S, T, C, H, W) as an image of a page."""
+    rows = video[:: max(len(video) // 4, 1), 0]  # (N, C, H, W)
+    rows = (rows - rows.min()) / (rows.max() - rows.min()).clamp(min=1e-6)
+    file = io.BytesIO()
+    tile_grid(rows[None], smallest_tile=64).save(file, "PNG")
+    return f'<img src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
+
+
+def page(lines: list[dict], found: dict, processor: VideoBertProcessor, test: Path, number: int = 8) -> str:
+    """A self-contained page: the table, a grid of retrieval, filled sentences and captions under thumbnails."""
+    videos = read_captions(str(test / "captions.csv"), DataSettings(), Reading(), None)
+    some = torch.linspace(0, len(videos) - 1, number).long().tolist()
+    reader = SegmentReader(videos.records, processor)
+    pictures = [picture(reader(one)) for one in some]
+    names = [name for name in lines[0] if name not in ("name", "condition", "seed", "videos")]
+    rows = "".join(
+        f"<tr><th>{html.escape(line['name'])}, {line['condition']}</th>"
+        + "".join(f"<td>{line[name]:.0%}</td>" if name in line else "<td></td>" for name in names)
+        + "</tr>"
+        for line in lines
+    )
+    head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in names)
+    grid = "<tr><th></th>" + "".join(f"<th>{html.escape(videos.pairs[one].text)}</th>" for one in some) + "</tr>"
+    for place, scores in enumerate(found["scores"].softmax(dim=1)):
+        cells = "".join(f'<td style="background: rgba(60,140,60,{score:.2f})">{score:.2f}</td>' for score in scores)
+        grid += f"<tr><th>{pictures[place]}</th>{cells}</tr>"
+    cards = ""
+    for place, one in enumerate(some):
+        filled = ", ".join(f"{name}: {word}" for name, word in zip(ATTRIBUTES, found["filled"][one]))
+        written = found.get("written", [""] * len(videos))[one]
+        texts = (videos.pairs[one].text, f"written: {written}", f"filled: {filled}")
+        cards += f"<figure>{pictures[place]}<figcaption>{'<br>'.join(map(html.escape, texts))}</figcaption></figure>"
+    style = "body{font:14px sans-serif} td,th{padding:2px 6px;text-align:left;font-weight:normal} img{height:48px}"
+    return (
+        f'<!doctype html><meta charset="utf-8"><title>VideoBERT</title><style>{style}</style><h1>VideoBERT</h1>'
+        f"<p>Combinations of words that were not in the training. {len(videos)} videos.</p><h2>Scores</h2>"
+        f"<table><tr><th></th>{head}</tr>{rows}</table><h2>Retrieval</h2><p>Softmax of the scores of each video.</p>"
+        f"<table>{grid}</table><h2>Captions and filled words</h2>{cards}"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="a pretrained VideoBERT")
     parser.add_argument("--test", type=Path, required=True, help="folder of test videos with captions.csv")
-    parser.add_argument("--retriever", type=Path, help="its finetuned matcher; by default the pretrained one")
     parser.add_argument("--captioner", type=Path, help="its finetuned captioner")
-    parser.add_argument("--shared_backbone", action="store_true", help="the captioner has the same backbone")
-    parser.add_argument("--condition", choices=CONDITIONS, default="video")
-    parser.add_argument("--name", required=True, help="name of the row")
+    parser.add_argument("--conditions", choices=CONDITIONS, nargs="+", default=["video"])
+    parser.add_argument("--name", required=True, help="name of the rows")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True, help="file to which a JSON line is added")
-    parser.add_argument("--examples", type=Path, help="file for captions and filled words, for the report")
+    parser.add_argument("--out", type=Path, required=True, help="file to which a JSON line is added for each condition")
+    parser.add_argument("--report", type=Path, help="page to write, with all lines of --out")
     args = parser.parse_args()
-    scores, examples = scored(args)
-    line = {"name": args.name, "condition": args.condition, "seed": args.seed, "videos": len(examples["captions"])}
-    line |= {name: round(value, 4) for name, value in scores.items()}
-    with open(args.out, "a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-    if args.examples:
-        args.examples.write_text(json.dumps(examples), encoding="utf-8")
-    print(json.dumps(line, indent=1))
+    processor = VideoBertProcessor.from_pretrained(args.checkpoint)
+    model = VideoBertForPreTraining.from_pretrained(args.checkpoint).eval()
+    matcher = VideoBertForRetrieval.from_pretrained(args.checkpoint).eval()
+    writer = VideoBertForCaptioning.from_pretrained(args.captioner).eval() if args.captioner else None
+    features, captions = features_of(model, processor, args.test)
+    # A captioner that was trained jointly has a backbone of its own.
+    of_writer = features if writer is None else features_of(writer, processor, args.test)[0]
+    examples = {}
+    for condition in args.conditions:
+        generator = torch.Generator().manual_seed(args.seed)
+        shown, mask = changed(features, condition, generator)
+        scores = contrast_scores(matcher, processor, shown, mask, captions)
+        words, predicted = masked_words(model, processor, shown, mask, captions)
+        if writer is not None:
+            written = captions_of(writer, processor, *changed(of_writer, condition, generator))
+            scores["captions_exact"] = exact_match(written, [[one] for one in captions])
+            examples.setdefault("written", written)
+        examples.setdefault("filled", np.reshape(predicted, (len(ATTRIBUTES), -1)).T.tolist())
+        line = {"name": args.name, "condition": condition, "seed": args.seed, "videos": len(captions)}
+        line |= {name: round(value, 4) for name, value in {**scores, **words}.items()}
+        with open(args.out, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        print(json.dumps(line), flush=True)
+    if args.report:
+        examples["scores"] = retrieved(matcher, processor, features, torch.ones(features.shape[:2]).bool(), captions, 8)
+        lines = [json.loads(line) for line in args.out.read_text(encoding="utf-8").splitlines()]
+        args.report.write_text(page(lines, examples, processor, args.test), encoding="utf-8")
+        print(f"Report: {args.report}")
 
 
 if __name__ == "__main__":

@@ -148,7 +148,7 @@ def test_resumed_run_is_the_same(place):
         ([], "no model for their features; set --backbone"),
         (["--task", "captions"], "task='captions' is unknown"),
         (["--lora_rank", 4], "lora_rank=4 is not available for videobert"),
-        (["--task", "retrieval", "--train_data", "videos"], "needs videos with captions, and the data have none"),
+        (["--task", "retrieval", "--train_data", "videos"], "needs videos with captions, and .*videos has none"),
     ],
 )
 def test_refused(place, options, message):

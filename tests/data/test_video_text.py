@@ -67,6 +67,13 @@ def test_other_texts():
     assert negatives.shape[:2] == (1, 2) and torch.equal(negatives[0, 0], negatives[0, 1])  # its own, which is left out
 
 
+def test_hard_negatives_share_words():
+    """Among all others, "a red cube" shares two words with "a red ball moves left", and the last text four."""
+    pairs = videos()
+    transform = PairTransform(pairs, segments, DEFAULT, 1, hard_negatives=3)
+    assert VideoDataset(pairs, transform)[0]["others"] == ["a blue ball moves left"]
+
+
 @pytest.mark.parametrize(("regimes", "text", "video"), [([1, 0, 0], True, False), ([0, 1, 0], False, True)])
 def test_regimes(regimes, text, video):
     item = dataset(VideoTextSettings(regimes=regimes))[1]

@@ -100,12 +100,7 @@ def training_pairs(run: Run) -> tuple[CaptionedVideos, list[str]]:
         return _labelled(found.records, found.messages), found.classes
     if not (data.train_data or data.dataset_name) or (data.train_data and data.dataset_name):
         raise ValueError("Set one of train_data and dataset_name: videos with captions.")
-    videos = _captions(run, data.train_data, (data.train_split_name,))
-    if run.video_text.task != "pretraining":
-        videos.pairs = [pair for pair in videos.pairs if pair.text and pair.video >= 0]
-        if not videos.pairs:
-            raise ValueError(f"task={run.video_text.task} needs videos with captions, and the data have none.")
-    return videos, []
+    return _captions(run, data.train_data, (data.train_split_name,)), []
 
 
 def evaluation_pairs(run: Run, classes: list[str]) -> CaptionedVideos | None:
@@ -125,7 +120,15 @@ def _captions(run: Run, source: str | None, split: tuple[str, ...]) -> Captioned
     if source is not None and not isinstance(source, str):
         raise ValueError(f"train_data={source} must be a single source for videobert.")
     reading = Reading(run.data.data_root, split=split, video_column=run.data.video_column_name)
-    return read_captions(source, run.data, reading, run.video_text.caption_column_name)
+    videos = read_captions(source, run.data, reading, run.video_text.caption_column_name)
+    if run.video_text.task != "pretraining":
+        whole = [pair for pair in videos.pairs if pair.text and pair.video >= 0]
+        if not whole:
+            raise ValueError(f"task={run.video_text.task} needs videos with captions, and {source} has none.")
+        if len(whole) < len(videos.pairs):
+            videos.messages.append(f"{len(videos.pairs) - len(whole)} pairs without video or caption are left out")
+        videos.pairs = whole
+    return videos
 
 
 def _labelled(records, messages: list[str]) -> CaptionedVideos:

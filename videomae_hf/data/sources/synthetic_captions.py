@@ -69,7 +69,7 @@ def synthesise_captioned(words: dict[str, str], rng: np.random.Generator, size: 
 
 
 def synthesise_captions(
-    folder: str | Path, each: int, seed: int = 0, size: int = 32, num_frames: int = 16, *, held_out: bool = False
+    folder: str | Path, each: int, seed: int = 0, size: int = 32, num_frames: int = 32, *, held_out: bool = False
 ) -> Path:
     """Writes videos and their list.
 
@@ -82,7 +82,8 @@ def synthesise_captions(
         held_out: the combinations of the test instead of those of training.
 
     Returns:
-        The list, captions.csv in `folder`, with the columns video and caption.
+        The list, captions.csv in `folder`, with the columns video and caption. Beside it, one_video.csv has the same
+        captions, all of the first video, so that a model trained on it can learn from the texts alone.
 
     Raises:
         ValueError: the folder exists.
@@ -100,6 +101,8 @@ def synthesise_captions(
             rows.append((name, caption_of(words)))
     with open(folder / "captions.csv", "w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("video", "caption"), *rows])
+    with open(folder / "one_video.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("video", "caption"), *((rows[0][0], caption) for _, caption in rows)])
     return folder / "captions.csv"
 
 
