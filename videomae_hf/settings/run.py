@@ -193,4 +193,4 @@ GROUPS = {
 def config_names(config_class: type[PreTrainedConfig]) -> list[str]:
     """The fields of a model configuration, with those of the models that it extends, such as BERT's."""
     classes = config_class.__mro__[: config_class.__mro__.index(PreTrainedConfig)]
-    return sorted({name for one in classes for name in vars(one).get("__annotations__", {})})
+    return sorted({name for one in classes for name in one.__annotations__})
