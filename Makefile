@@ -1,5 +1,6 @@
 # make demo-videobert  trains VideoBERT on synthesised videos with captions
 # make demo       pretrains, finetunes, evaluates and ships a small VideoMAE on synthesised videos
+# make demo-images  the same with images: MAE on handwritten digits, against logistic regression on pixels
 # make test       runs the fast tests; make test-slow runs those that take minutes each
 # make lint       runs ruff, as in continuous integration
 # make docs       builds the documentation in site/
@@ -11,25 +12,22 @@ PYTHON ?= python3
 VENV ?= .venv
 PY = $(VENV)/bin/python
 RECIPES = examples/recipes
-EVALUATE = $(PY) train.py evaluate --checkpoint demo/finetune --eval_data demo/data/val --num_clips 2 --num_crops 1 \
-	--use_cpu true --per_device_eval_batch_size 16
 
-.PHONY: demo demo-videobert test test-slow lint docs notebook clean
+.PHONY: demo demo-images demo-videobert test test-slow lint docs notebook clean
 
 # One thread: a second one gains little on so small a model, and the data loader needs the other core
 demo: export OMP_NUM_THREADS = 1
 demo: $(VENV)/installed
-	rm -rf demo/pretrain demo/finetune demo/evaluation demo/evaluation_shuffled demo/few_labels demo/bundle
+	rm -rf demo/pretrain demo/finetune demo/evaluation demo/few_labels demo/bundle
 	$(PY) train.py pretrain $(RECIPES)/demo_pretrain.yaml
 	$(PY) train.py finetune $(RECIPES)/demo_finetune.yaml
-	$(EVALUATE) --output_dir demo/evaluation
-	$(EVALUATE) --output_dir demo/evaluation_shuffled --shuffle_frames true
+	$(PY) train.py evaluate --checkpoint demo/finetune --eval_data demo/data/val --num_clips 2 --num_crops 1 \
+		--use_cpu true --per_device_eval_batch_size 16 --output_dir demo/evaluation
 	$(PY) examples/experiments/few_labels.py demo/few_labels --pretrained demo/pretrain \
 		--train_data demo/data/train --eval_data demo/data/val
 	$(PY) push_to_hub.py demo/finetune me/videomae-demo --dry_run demo/bundle \
 		--metrics demo/evaluation/metrics.json --dataset "synthesised motions (videomae_hf.data.sources.synthetic)"
-	$(PY) -m videomae_hf.cli report demo/report.html --pretrain demo/pretrain --finetune demo/finetune \
-		--evaluation demo/evaluation --shuffled demo/evaluation_shuffled --videos demo/data/val \
+	$(PY) -m videomae_hf.cli report demo/evaluation --page demo/report.html --device cpu \
 		--few_labels demo/few_labels/summary.json
 
 # VideoBERT on synthesised videos with captions, and its score on each attribute of unseen combinations
@@ -49,6 +47,25 @@ demo-videobert: $(VENV)/installed
 	$(ATTRIBUTES) demo/videobert/text_only --name "trained on texts"
 	$(ATTRIBUTES) demo/videobert/pretrained --name "frozen backbone" --captioner demo/videobert/captioner \
 		--conditions video text shuffled repeated --report demo/videobert/report.html
+
+# 300 steps of finetuning with 10 labels of each digit, 600 with all; from scratch also for a multiple of them
+demo-images: export OMP_NUM_THREADS = 1
+demo-images: DIGITS = --train_data demo_images/data/train --eval_data demo_images/data/val
+demo-images: FEW = --pretrained demo_images/pretrain --recipe $(RECIPES)/demo_images_finetune.yaml $(DIGITS) --seeds 3
+demo-images: $(VENV)/installed
+	rm -rf demo_images
+	$(PY) examples/experiments/digit_images.py demo_images/data
+	$(PY) train.py pretrain $(RECIPES)/demo_images_pretrain.yaml
+	$(PY) train.py pretrain $(RECIPES)/demo_images_pretrain.yaml --output_dir demo_images/untrained \
+		--max_steps 1 --learning_rate 0 --eval_on_start false
+	for model in untrained pretrain; do $(PY) train.py probe --checkpoint demo_images/$$model $(DIGITS) \
+		--use_cpu true --output_dir demo_images/probe_$$model || exit 1; done
+	$(PY) train.py finetune $(RECIPES)/demo_images_finetune.yaml
+	$(PY) examples/experiments/few_labels.py demo_images/few_labels $(FEW) --labels_per_class 10 --steps 300
+	$(PY) examples/experiments/pixel_baseline.py demo_images/few_labels --eval_data demo_images/data/val
+	$(PY) examples/experiments/few_labels.py demo_images/all_labels $(FEW) --labels_per_class all --steps 600 \
+		--scratch_factors 1 2
+	$(PY) examples/experiments/pixel_baseline.py demo_images/all_labels --eval_data demo_images/data/val
 
 test: $(VENV)/installed
 	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
@@ -78,4 +95,4 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf demo output
+	rm -rf demo demo_images output

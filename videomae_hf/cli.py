@@ -14,8 +14,9 @@ VERBS = {
     "finetune": "train a classifier or a regressor on labelled videos",
     "evaluate": "score a finetuned checkpoint, or predict videos without labels",
     "predict": "label your own videos with a trained model: files, folders, long videos, cameras",
+    "caption": "write captions or subtitles of videos with a VideoBERT",
     "extract": "write features of any model for many videos, over many processes",
-    "search": "find the nearest videos, or moments of videos, in a folder of features",
+    "search": "find the videos, or moments of videos, that are like a video or that a text describes",
     "videobert": "train VideoBERT on videos with captions, and finetune it",
     "visual-words": "cluster the features of segments into the visual words of VideoBERT",
     "visualize": "show reconstructions, attention and evidence for a class in videos, and a map of a folder",
@@ -32,7 +33,7 @@ VERBS = {
     "demo-videos": "synthesise the videos of the demo",
     "convert": "convert checkpoints of OpenGVLab, MCG-NJU and transformers to this package's format, and back",
     "push": "ship a checkpoint to the Hub, with its code and a model card",
-    "report": "write an HTML page about a pretraining run, a finetuning run and its scores",
+    "report": "write a page that says what a finetuned model has learned: intervals, shortcuts, changed clips",
     "doctor": "check this installation: decoders, accelerators, versions",
 }
 

@@ -47,10 +47,11 @@ def few_labels_bar(summary: dict) -> Bar:
     return Bar("gain with few labels", found, goal, gain >= max(15, 2 * error) and seeds >= 5)
 
 
-def classification_bars(plain: dict, shuffled: dict) -> list[Bar]:
+def classification_bars(report: dict) -> list[Bar]:
     """Top-1, and what remains with shuffled frames: they still tell the kind of a motion, but not its direction."""
     kinds = {name: kind for kind, pair in enumerate(KINDS) for name in pair}
-    matrix, classes = shuffled["confusion_matrix"], shuffled["classes"]
+    shuffled, classes = report["perturbed"]["shuffled"], report["classes"]
+    matrix = shuffled["confusion_matrix"]
     same = [
         (matrix[row][column], row == column)
         for row, name in enumerate(classes)
@@ -58,8 +59,8 @@ def classification_bars(plain: dict, shuffled: dict) -> list[Bar]:
         if kinds[name] == kinds[other]
     ]
     right, within = sum(count for count, equal in same if equal), sum(count for count, _ in same)
-    top1, direction = 100 * plain["eval_top1"], 100 * right / within
-    found = f"{100 * shuffled['eval_top1']:.1f} % in all, {direction:.1f} % of the right kind"
+    top1, direction = 100 * report["score"]["value"], 100 * right / within
+    found = f"{100 * shuffled['value']:.1f} % in all, {direction:.1f} % of the right kind"
     return [
         Bar("top-1, all labels", f"{top1:.1f} %", "at least 90 %", top1 >= 90),
         Bar("top-1, frames shuffled", found, "40 to 60 % of the right kind, chance 50 %", 40 <= direction <= 60),
@@ -73,7 +74,7 @@ def demo_bars(folder: Path) -> list[Bar]:
     from transformers import AutoModelForPreTraining
 
     from videomae_hf.data.sources import read_samples
-    from videomae_hf.evaluation.report import predictor_losses
+    from videomae_hf.evaluation.pretraining_report import predictor_losses
 
     def content(name: str) -> dict:
         return json.loads((folder / name).read_text(encoding="utf-8"))
@@ -84,7 +85,7 @@ def demo_bars(folder: Path) -> list[Bar]:
         *reconstruction_bars(predictor_losses(model, folder / "pretrain", samples)),
         knn_bar(content("pretrain/trainer_state.json")["log_history"]),
         few_labels_bar(content("few_labels/summary.json")),
-        *classification_bars(content("evaluation/metrics.json"), content("evaluation_shuffled/metrics.json")),
+        *classification_bars(content("report.json")),
     ]
 
 

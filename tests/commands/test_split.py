@@ -72,7 +72,8 @@ def test_a_list_keeps_its_rows_and_its_segments_together(folder, tmp_path, capsy
     )
     patients = [{line[4] for line in lines[1:]} for lines in written.values()]
     assert sum(map(len, patients)) == 3 and all(patients)
-    assert f"--data_root {folder}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"--data_root {folder}" in said and " --group_column patient" in said
     assert len(read_samples(tmp_path / "out/val.csv", root=folder)[0]) == 8
     videomae("split", folder / "clips.csv", tmp_path / "plain", "--copies", "ignore")
     parts = [names_of(tmp_path / f"plain/{part}.csv") for part in ("train", "val")]

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers.commands import run as run_command
+from helpers.commands import videomae
 from helpers.shared import REPO
 from helpers.small_runs import MODEL, losses, succeeded, train
 from PIL import Image
 
 from videomae_hf import read_frames
 from videomae_hf.data.sources.synthetic import synthesise_dataset
-from videomae_hf.evaluation.report import write_report
 
 
 TWO_PROCESSES = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -138,13 +138,13 @@ def test_report_and_card_of_several_labels(videos, tmp_path):
     succeeded(train("finetune", *data, *SHORT, *options))
     where = ["--checkpoint", tmp_path / "ft", "--output_dir", tmp_path / "ev", "--num_clips", "1", "--num_crops", "1"]
     succeeded(train("evaluate", *data[2:], *where))
-    pt, ft, ev = (tmp_path / name for name in ("pt", "ft", "ev"))
-    metrics, _ = write_report(tmp_path / "page.html", pt, ft, ev, ev, tmp_path / "list.csv")
+    metrics = results(tmp_path / "ft")
+    videomae("report", tmp_path / "ft", "--page", tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     score = f"{100 * metrics['eval_mean_average_precision']:.1f} %"
-    assert f"<tr><th>mean average precision</th><td>{score} of 16 videos</td></tr>" in page
-    assert f"<tr><th>frames shuffled</th><td>{score}</td></tr>" in page
-    assert "Confusion matrix" not in page and "<td>clockwise|odd</td>" in page
+    assert f"Mean average precision <b>{score}</b>" in page and "on 16 videos" in page
+    assert "<td>frames shuffled</td>" in page and "Masked reconstruction" in page
+    assert "Confusion matrix" not in page and "clockwise|odd; predicted" in page
     command = [sys.executable, "push_to_hub.py", tmp_path / "ft", "me/labels", "--dry_run", tmp_path / "bundle"]
     command += ["--metrics", tmp_path / "ev" / "metrics.json"]
     done = run_command(list(map(str, command)), cwd=REPO)

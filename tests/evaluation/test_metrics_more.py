@@ -147,10 +147,23 @@ def test_files_of_classes(tmp_path):
     logits = np.log(np.array([[0.75, 0.25], [0.5, 0.5], [0.9, 0.1]], dtype=np.float32))
     write_predictions(tmp_path, samples, ["run", "jump"], None, Scored(logits, np.array([0, 1, -100]), {}))
     assert (tmp_path / "predictions.csv").read_text().splitlines() == [
-        "path,label,predicted,probability",
-        "a.mp4,run,run,0.7500",
-        "b.mp4,jump,run,0.5000",
-        "c.mp4,jump,unreadable,",
+        "path,label,predicted,probability,correct,probability_run,probability_jump",
+        "a.mp4,run,run,0.7500,1,0.7500,0.2500",
+        "b.mp4,jump,run,0.5000,0,0.5000,0.5000",
+        "c.mp4,jump,unreadable,,,,",
     ]
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics == {"classes": ["run", "jump"], "confusion_matrix": [[1, 0], [1, 0]]}
+
+
+def test_files_of_classes_with_groups_or_several_labels(tmp_path):
+    samples = [VideoRecord("a.mp4", (0,)), VideoRecord("b.mp4", (0, 1))]
+    logits = np.log(np.array([[3, 1 / 3], [9, 1 / 9]], dtype=np.float32))  # probabilities 0.75, 0.25, 0.9 and 0.1
+    scored = Scored(logits, np.array([[1.0, 0.0], [1.0, 1.0]]), {})
+    kind = "multi_label_classification"
+    write_predictions(tmp_path, samples, ["run", "jump"], kind, scored, groups=["one", "two"])
+    assert (tmp_path / "predictions.csv").read_text().splitlines() == [
+        "path,group,label,predicted,probability,correct,probability_run,probability_jump",
+        "a.mp4,one,run,run,0.7500,1,0.7500,0.2500",
+        "b.mp4,two,run|jump,run,0.9000,0,0.9000,0.1000",
+    ]

@@ -243,9 +243,16 @@ class Handler(BaseHTTPRequestHandler):
             return
         path = self.plain_path()
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/(.+)", path):
-            files = self.server.files(*match.groups())
-            if files is None:
-                return self.reply(404, X_Error_Code="RepoNotFound")
+            name, revision = match.groups()
+            files = self.server.files(name, revision)
+            if files is None:  # a folder within the revision
+                revision, _, folder = revision.rpartition("/")
+                if self.server.files(name, revision) is None:
+                    return self.reply(404, X_Error_Code="RepoNotFound")
+                inside = self.server.files(name, revision)
+                files = {path: data for path, data in inside.items() if path.startswith(f"{folder}/")}
+                if not files:
+                    return self.reply(404, X_Error_Code="EntryNotFound")
             rows = [{"type": "file", "path": path, "size": len(data), "oid": "0"} for path, data in files.items()]
             return self.reply(200, rows)
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/refs", path):

@@ -24,7 +24,11 @@ class PageClient:
     def call(self, name: str, path: str | None, *values) -> list | str | None:
         """The values that a function returns, or the message of its error."""
         video = None if path is None else {"path": path, "meta": {"_type": "gradio.FileData"}}
-        event = self.http.post(f"/call/{name}", json={"data": [video, *values]}).raise_for_status().json()["event_id"]
+        return self.ask(name, video, *values)
+
+    def ask(self, name: str, *values) -> list | str | None:
+        """As `call`, for a function without a video."""
+        event = self.http.post(f"/call/{name}", json={"data": values}).raise_for_status().json()["event_id"]
         kind, data = self.http.get(f"/call/{name}/{event}").text.strip().splitlines()[-2:]
         data = json.loads(data.removeprefix("data: "))
         return data["error"] if kind == "event: error" else data

@@ -1,11 +1,13 @@
 """Tiny VideoBERT models, their inputs and a tokenizer."""
 
+from pathlib import Path
+
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from helpers.shared import randomize
-from videomae_hf import VideoBertConfig, VideoBertModel
+from videomae_hf import VideoBertConfig, VideoBertModel, VideoBertProcessor, VideoMAEV2ImageProcessor
 
 
 PAD, CLS, SEP, MASK, TO = range(5)  # TO is the separator [>]
@@ -44,3 +46,20 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     names = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", **names)
+
+
+def save_videobert(model, folder: Path, **options) -> VideoBertProcessor:
+    """Saves a model with a processor of `WORDS` and the separator, in one folder; returns the processor.
+
+    Args:
+        model: a model with `vocab_size=14, separator_token_id=13`.
+        folder: the folder.
+        options: of the processor, or of its image processor.
+    """
+    of_frames = {name: options.pop(name) for name in ("num_frames", "sampling_rate", "fps") if name in options}
+    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    frames = VideoMAEV2ImageProcessor(**{"num_frames": 4, **of_frames}, **size)
+    processor = VideoBertProcessor(frames, word_tokenizer(), **options)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return processor

@@ -136,7 +136,7 @@ def test_nearest_videos(place, long, tmp_path, model, window):
 
 
 def test_names_of_neighbours_hold_no_folder_of_the_machine():
-    names = showcase._short_names
+    names = showcase.short_names
     assert names(["/home/me/v/a/1.mp4", "/home/me/v/b/1.mp4"]) == {
         "/home/me/v/a/1.mp4": "a/1.mp4",
         "/home/me/v/b/1.mp4": "b/1.mp4",

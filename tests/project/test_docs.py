@@ -108,7 +108,6 @@ def test_python_runs(block, clone, monkeypatch):
 def known_options() -> set[str]:
     """Every option of every verb."""
     known = setting_names() | set(config_names(VideoMAEV2Config)) | set(config_names(VideoBertConfig)) | OF_LAUNCHERS
-    known |= {"pretrain", "finetune", "evaluation", "videos"}  # of report, which adds them in a loop
     known |= set(command_line.OPTIONS)
     known |= {"problem_type", *(spec.name for spec in dataclasses.fields(VideoMAETrainingArguments))}
     sources = [*(REPO / "videomae_hf" / "commands").glob("*.py"), *(REPO / "examples" / "experiments").glob("*.py")]

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -185,6 +186,26 @@ def study_runs() -> list[dict]:
     ]
 
 
+def test_digits_as_images_and_their_pixels(tmp_path, capsys):
+    """Two shades as two digits: any classifier of pixels tells them apart; few_labels lists images of each."""
+    digits = script("digit_images")
+    images = np.stack([np.full((8, 8), value) for value in (0, 1, 0, 16, 15, 16)])
+    for part in ("train", "val"):
+        digits.write_part(tmp_path / part, images, [0, 0, 0, 7, 7, 7])
+    first = Image.open(tmp_path / "train/7/0003.png")
+    assert (first.size, first.mode, first.getpixel((0, 0))) == ((32, 32), "RGB", (255, 255, 255))
+    few = script("few_labels")
+    (tmp_path / "config.json").write_text('{"num_frames": 1}')
+    for number, expected in (("2", 2), ("all", 3)):
+        labels = few.labels_number(number)
+        settings = {"output_dir": tmp_path, "pretrained": tmp_path, "train_data": tmp_path / "train"}
+        args = SimpleNamespace(labels_per_class=labels, **settings)
+        few.write_list(args, seed=0)
+        rows = few.list_of(args, 0).read_text().splitlines()[1:]
+        assert [row.rsplit(",", 1)[1] for row in rows] == ["0"] * expected + ["7"] * expected
+        assert script("pixel_baseline").top1(few.list_of(args, 0), tmp_path / "val") == 100
+
+
 def test_the_videos_of_the_study_need_no_class_folders(tmp_path):
     videos = tmp_path / "videos"
     videos.mkdir()
@@ -268,8 +289,9 @@ def test_the_bars_of_the_demo():
     halves = [[5 if row // 2 == column // 2 else 0 for column in range(8)] for row in range(8)]
     right = [[10 if row == column else 0 for column in range(8)] for row in range(8)]
     for matrix, reached in ((halves, True), (right, False)):
-        shuffled = {"confusion_matrix": matrix, "classes": classes, "eval_top1": 0.5}
-        assert [bar.reached for bar in bars.classification_bars({"eval_top1": 0.95}, shuffled)] == [True, reached]
+        shuffled = {"confusion_matrix": matrix, "value": 0.5}
+        report = {"score": {"value": 0.95}, "classes": classes, "perturbed": {"shuffled": shuffled}}
+        assert [bar.reached for bar in bars.classification_bars(report)] == [True, reached]
 
 
 @pytest.mark.slow

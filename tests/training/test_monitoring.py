@@ -23,9 +23,9 @@ from videomae_hf.data.clips import ClipSampler, PretrainTransform
 from videomae_hf.data.sources.folders_and_lists import read_samples
 from videomae_hf.data.sources.synthetic import synthesise_dataset
 from videomae_hf.data.video_dataset import ClipCollator, VideoDataset
+from videomae_hf.evaluation.pretraining_report import over_time
 from videomae_hf.evaluation.probes import knn_accuracy
 from videomae_hf.evaluation.reconstruction import reconstruction_strips, strip_row
-from videomae_hf.evaluation.report import _over_time
 from videomae_hf.labels import UNREADABLE
 from videomae_hf.models.layers_videomae_v2 import VideoMAEV2DropPath
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
@@ -192,14 +192,14 @@ def test_the_report_shows_them_over_time(tmp_path):
         folder.mkdir()
         for step in range(1, 13):
             Image.new("RGB", (300, 80)).save(folder / f"step_{100 * step:08d}.png")
-    videos = _over_time(tmp_path)
+    videos = over_time(tmp_path)
     names = ["original", "encoder sees", "step 100", "step 300", "step 600", "step 900", "step 1200"]
     assert [[name for name, _ in rows] for rows in videos] == [names, names]
     assert all(picture.startswith("data:image/png;base64,") for rows in videos for _, picture in rows)
-    assert _over_time(tmp_path / "nowhere") == []
+    assert over_time(tmp_path / "nowhere") == []
     for file in sorted((tmp_path / "video_1").iterdir())[1:]:
         file.unlink()
-    assert len(_over_time(tmp_path)) == 1  # a single picture is not over time
+    assert len(over_time(tmp_path)) == 1  # a single picture is not over time
 
 
 # -------------------------------------------------------------------------------------------------------------- probe

@@ -28,6 +28,10 @@ from .model_card import AUTO_CLASSES, Checkpoint, Publication, example_name, is_
 from .opening import checkpoint_processor, open_checkpoint
 from .run_folders import RECORD, STATE, list_files, read_record, run_folder
 from .transformers_export import save_transformers
+from .video_text import is_video_text, open_video_text
+from .video_text_bundle import VERIFY as VERIFY_VIDEO_TEXT
+from .video_text_bundle import complete_video_text, name_backbone, video_text_sample
+from .video_text_card import video_text_card
 
 
 # The program of the other process. The package cannot be imported there, and the network is not used.
@@ -68,7 +72,11 @@ def read_checkpoint(source: str, metrics_file: str | None = None) -> Checkpoint:
             writes them.
         FileNotFoundError: the metrics file does not exist.
     """
-    model, _ = open_checkpoint(source, dtype="auto")
+    if is_video_text(source):
+        model, processor = open_video_text(source, dtype="auto")
+    else:
+        model, _ = open_checkpoint(source, dtype="auto")
+        processor = checkpoint_processor(source, model.config)
     model.eval()
     if model.new_parts:
         raise ValueError(
@@ -82,7 +90,7 @@ def read_checkpoint(source: str, metrics_file: str | None = None) -> Checkpoint:
     return Checkpoint(
         source=source,
         model=model,
-        processor=checkpoint_processor(source, model.config),
+        processor=processor,
         settings=_settings(run),
         metrics=_metrics(source, metrics_file, history, model),
         history=history,
@@ -133,6 +141,10 @@ def build_bundle(checkpoint: Checkpoint, publication: Publication, folder: Path)
             something private public.
     """
     refuse_filled(folder)
+    if checkpoint.is_video_text:
+        return _build_video_text(checkpoint, publication, folder)
+    if publication.backbone is not None:
+        raise ValueError(f"{checkpoint.source} is not a VideoBERT: leave --backbone {publication.backbone} out.")
     if publication.example is not None:
         checkpoint.processor(str(publication.example))  # raises for a file that is not a video
     pictures = _pictures(checkpoint, publication)
@@ -151,6 +163,18 @@ def build_bundle(checkpoint: Checkpoint, publication: Publication, folder: Path)
         (folder / place).write_bytes(content)
     if publication.example is not None:
         shutil.copyfile(publication.example, folder / example_name(publication.example))
+    refuse_private(folder)
+
+
+def _build_video_text(checkpoint: Checkpoint, publication: Publication, folder: Path) -> None:
+    if publication.example is not None or publication.reconstructions:
+        raise ValueError(f"{checkpoint.source} is a VideoBERT: leave --example and --reconstructions out.")
+    name_backbone(checkpoint, publication)
+    card = video_text_card(checkpoint, publication)
+    _save_model(checkpoint, publication, folder)
+    checkpoint.processor.save_pretrained(folder)
+    complete_video_text(folder)
+    write_text(folder / "README.md", card)
     refuse_private(folder)
 
 
@@ -191,6 +215,10 @@ def build_transformers_copy(checkpoint: Checkpoint, publication: Publication, fo
         ValueError: transformers' VideoMAE cannot express the model, or gives other outputs.
     """
     refuse_filled(folder)
+    if checkpoint.is_video_text:
+        raise ValueError(
+            f"{checkpoint.source} is a VideoBERT, which transformers lacks: leave --also_transformers out."
+        )
     differences = save_transformers(checkpoint.model, checkpoint.processor, folder)
     write_text(folder / "README.md", model_card(checkpoint, publication, differences=differences))
     refuse_private(folder)
@@ -212,28 +240,37 @@ def refuse_private(folder: Path) -> None:
             raise ValueError(f"{path.relative_to(folder)} has {name}, which would become public; remove it.")
 
 
-@torch.no_grad()
 def verify_bundle(checkpoint: Checkpoint, folder: Path) -> None:
     """Loads the folder in a process without this package and compares its output with that of the checkpoint.
 
     Raises:
         ValueError: the folder does not load there, or its model computes a different output.
     """
+    if checkpoint.is_video_text:
+        program, (content, auto_classes) = VERIFY_VIDEO_TEXT, video_text_sample(checkpoint, folder)
+    else:
+        program, content, auto_classes = VERIFY, _sample(checkpoint), checkpoint.auto_class
+    with tempfile.TemporaryDirectory() as scratch:
+        sample = Path(scratch, "sample.safetensors")
+        save_file(content, sample)
+        environment = {**os.environ, "HF_MODULES_CACHE": str(Path(scratch, "modules")), "HF_HUB_OFFLINE": "1"}
+        command = [sys.executable, "-c", program, str(folder.resolve()), str(sample), auto_classes]
+        done = subprocess.run(command, cwd=scratch, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit status {done.returncode}"
+        raise ValueError(f"{folder} does not work without videomae_hf: {reason}")
+
+
+@torch.no_grad()
+def _sample(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """A video of noise and the output of the model for it."""
     processor, model = checkpoint.processor, checkpoint.model
     shape = (processor.num_frames, 48, 64, model.config.num_channels)  # (T, H, W, C)
     video = torch.randint(256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     inputs = processor(video, return_tensors="pt").to(model.dtype)
     outputs = model(**inputs, **({"seed": 0} if checkpoint.auto_class == "AutoModelForPreTraining" else {}))
     output = outputs["last_hidden_state" if checkpoint.auto_class == "AutoModel" else "logits"]
-    with tempfile.TemporaryDirectory() as scratch:
-        sample = Path(scratch, "sample.safetensors")
-        save_file({"video": video, "output": output.contiguous()}, sample)
-        environment = {**os.environ, "HF_MODULES_CACHE": str(Path(scratch, "modules")), "HF_HUB_OFFLINE": "1"}
-        command = [sys.executable, "-c", VERIFY, str(folder.resolve()), str(sample), checkpoint.auto_class]
-        done = subprocess.run(command, cwd=scratch, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit status {done.returncode}"
-        raise ValueError(f"{folder} does not work without videomae_hf: {reason}")
+    return {"video": video, "output": output.contiguous()}
 
 
 def copy_to_resume(checkpoint: Path, folder: Path) -> None:

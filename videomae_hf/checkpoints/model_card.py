@@ -17,8 +17,11 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
+from ..models.modeling_videobert import VideoBertPreTrainedModel
+from ..models.processing_videobert import VideoBertProcessor
 from ..settings.groups import LEARNING_ARGUMENTS, LEARNING_SETTINGS
 from .licences import Origin, licence_to_state, terms
+from .video_text import VIDEO_TEXT_CLASSES
 
 
 AUTO_CLASSES = {
@@ -59,9 +62,25 @@ _PROGRESS_ROWS = 20
 TRANSFORMERS_BRANCH = "transformers"  # of the copy for transformers' own classes
 EXAMPLE = "example"  # stem of the example video in the repository
 
-_CODE = """\
+CODE = """\
 The code travels with the weights: `trust_remote_code=True` runs the Python files of this repository, which are licensed
 under Apache-2.0. With the package `videomae_hf` installed and imported the same lines work without it."""
+CITATION = """\
+@inproceedings{tong2022videomae,
+  title = {VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video Pre-Training},
+  author = {Tong, Zhan and Song, Yibing and Wang, Jue and Wang, Limin},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year = {2022},
+  url = {https://arxiv.org/abs/2203.12602}
+}
+@inproceedings{wang2023videomaev2,
+  title = {VideoMAE V2: Scaling Video Masked Autoencoders with Dual Masking},
+  author = {Wang, Limin and Huang, Bingkun and Zhao, Zhiyu and Tong, Zhan and He, Yinan and Wang, Yi and Wang, Yali and
+            Qiao, Yu},
+  booktitle = {CVPR},
+  year = {2023},
+  url = {https://arxiv.org/abs/2303.16727}
+}"""
 _NO_CODE = """\
 This branch holds a copy for the VideoMAE classes of transformers, which needs no code of this repository. The branch
 `main` samples the frames of a video as in training; here, they are those that you pass."""
@@ -119,7 +138,7 @@ class Checkpoint:
 
     source: str
     model: torch.nn.Module
-    processor: VideoMAEV2ImageProcessor
+    processor: VideoMAEV2ImageProcessor | VideoBertProcessor
     settings: dict = field(default_factory=dict)
     metrics: dict = field(default_factory=dict)
     history: Sequence[dict] = ()
@@ -127,7 +146,12 @@ class Checkpoint:
 
     @property
     def auto_class(self) -> str:
-        return AUTO_CLASSES[type(self.model).__name__]
+        return {**AUTO_CLASSES, **VIDEO_TEXT_CLASSES}[type(self.model).__name__]
+
+    @property
+    def is_video_text(self) -> bool:
+        """Whether it is a VideoBERT checkpoint."""
+        return isinstance(self.model, VideoBertPreTrainedModel)
 
     @property
     def medium(self) -> str:
@@ -152,6 +176,7 @@ class Publication:
         example: a video for the widget, which is uploaded too.
         reconstructions: number of pictures of reconstructions; they show frames of the run's videos.
         max_shard_size: largest file of weights, such as `"5GB"`; None is the default of transformers.
+        backbone: Hub id of the checkpoint whose features a VideoBERT takes; None is that of its configuration.
     """
 
     repo_id: str
@@ -161,6 +186,7 @@ class Publication:
     example: Path | None = None
     reconstructions: int = 0
     max_shard_size: str | None = None
+    backbone: str | None = None
 
 
 def model_card(
@@ -183,24 +209,28 @@ def model_card(
     name = publication.repo_id.split("/")[-1]
     license_name = licence_to_state(publication.license, checkpoint.origin, override=publication.license_override)
     scores = {key: _number(checkpoint.metrics, key) for key in SCORES if f"eval_{key}" in checkpoint.metrics}
-    results = _table({SCORES[key][1]: _shown_score(key, value) for key, value in scores.items()})
-    progress = _progress_table(checkpoint.history)
-    settings = _table({name: as_code(value) for name, value in _public(checkpoint.settings).items()})
+    results = table({SCORES[key][1]: _shown_score(key, value) for key, value in scores.items()})
+    progress = progress_table(checkpoint.history)
+    settings = table({name: as_code(value) for name, value in public_settings(checkpoint.settings).items()})
     shown = "\n\n".join(f"![{caption}]({place})\n\n{caption}" for caption, place in (pictures or {}).items())
-    body = Template(files(__package__).joinpath("model_card.md").read_text(encoding="utf-8")).substitute(
+    body = card_template().substitute(
         name=name,
         summary=_summary(checkpoint),
         usage=_usage(checkpoint, publication, plain=differences is not None),
-        code=_CODE
-        if differences is None
-        else "\n".join([_NO_CODE, "", *(f"- {line.strip()}" for line in differences)]),
+        code=CODE if differences is None else "\n".join([_NO_CODE, "", *(f"- {line.strip()}" for line in differences)]),
         data=_data_section(checkpoint, publication.dataset),
         results="\n\n".join(filter(None, [results or "Not stated.", shown])),
         training="\n\n".join(filter(None, [progress, settings])) or "Not stated.",
-        licence=_licence_section(license_name, publication, checkpoint.origin),
+        licence=licence_section(license_name, publication, checkpoint.origin),
+        citation=CITATION,
     )
     header = _header(checkpoint, publication, license_name, scores)
     return f"---\n{header.to_yaml().strip()}\n---\n\n{body}"
+
+
+def card_template() -> Template:
+    """The body of a card, with a place for each section."""
+    return Template(files(__package__).joinpath("model_card.md").read_text(encoding="utf-8"))
 
 
 def _header(
@@ -252,7 +282,7 @@ def _usage(checkpoint: Checkpoint, publication: Publication, *, plain: bool) -> 
     return _PLAIN_USAGE.format(auto=auto, repo=repo, branch=TRANSFORMERS_BRANCH, num_frames=num_frames)
 
 
-def _licence_section(license_name: str | None, publication: Publication, origin: Origin) -> str:
+def licence_section(license_name: str | None, publication: Publication, origin: Origin) -> str:
     if license_name is None:
         return "None was stated for the weights."
     source = as_code(origin.base_model) if origin.base_model else "the weights that training started from"
@@ -266,7 +296,7 @@ def _licence_section(license_name: str | None, publication: Publication, origin:
     return f"{text}."
 
 
-def _progress_table(history: Sequence[dict]) -> str:
+def progress_table(history: Sequence[dict]) -> str:
     """The losses and scores over a training: its evaluations or, without any, its log; "" without either."""
     rows, loss = [], None
     evaluated = any("eval_loss" in entry for entry in history)
@@ -276,7 +306,7 @@ def _progress_table(history: Sequence[dict]) -> str:
             rows.append({"step": entry.get("step"), "epoch": entry.get("epoch"), "loss": loss, **entry})
     spread = max(len(rows) - 1, 1) / max(min(len(rows), _PROGRESS_ROWS) - 1, 1)
     rows = [rows[round(number * spread)] for number in range(min(len(rows), _PROGRESS_ROWS))]
-    columns = [key for key in ("step", "epoch", *_PROGRESS) if any(_is_number(row.get(key)) for row in rows)]
+    columns = [key for key in ("step", "epoch", *_PROGRESS) if any(is_number(row.get(key)) for row in rows)]
     if not rows or not columns:
         return ""
     lines = ["| " + " | ".join(_PROGRESS.get(key, key) for key in columns) + " |", "|---" * len(columns) + "|"]
@@ -285,20 +315,20 @@ def _progress_table(history: Sequence[dict]) -> str:
 
 
 def _progress_cell(key: str, value) -> str:
-    if not _is_number(value):
+    if not is_number(value):
         return ""
     if key == "step":
         return f"{value:,.0f}"
     return f"{value:.4g}" if key in ("epoch", "loss", "eval_loss") else _shown_score(key.removeprefix("eval_"), value)
 
 
-def _is_number(value) -> bool:
+def is_number(value) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _number(metrics: dict, key: str) -> float:
     value = metrics[f"eval_{key}"]
-    if not _is_number(value):
+    if not is_number(value):
         raise ValueError(f"The metrics have eval_{key}={value!r:.40}, which is not a number.")
     return float(value)
 
@@ -311,7 +341,7 @@ def _is_v1(checkpoint: Checkpoint) -> bool:
     return checkpoint.model.config.decoder_mask_ratio == 0
 
 
-def _public(settings: dict) -> dict:
+def public_settings(settings: dict) -> dict:
     """The settings that may be public, without the names of files."""
     kept = {name: value for name, value in settings.items() if name in SHOWN_SETTINGS and value is not None}
     return {name: value for name, value in kept.items() if not is_path(value)}
@@ -370,5 +400,5 @@ def _data_section(checkpoint: Checkpoint, dataset: str | None) -> str:
     return "\n".join(lines)
 
 
-def _table(rows: dict[str, str]) -> str:
+def table(rows: dict[str, str]) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]) if rows else ""

@@ -15,9 +15,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..checkpoints.video_text import is_video_text
 from ..inference.command_line import add_options, verb_parser
 from ..inference.inputs import find_inputs
 from ..inference.showcase import open_showcase
+from ..inference.text_showcase import open_text_showcase
 
 
 if TYPE_CHECKING:
@@ -30,11 +32,13 @@ videomae app MODEL [options]
   videomae app output/mine
   videomae app output/mine --examples my_videos/val
   videomae app output/mine --index features
+  videomae app output/videobert --index segments
 """
 DESCRIPTION = """\
 Opens a page for a model of any kind. A finetuned model predicts uploaded videos, long ones over time as well, and shows
 the evidence for a class; a pretrained one reconstructs them, with sliders for the masks; all show attention. With
---index, the nearest videos of a folder of features are found.
+--index, the nearest videos of a folder of features are found. A VideoBERT finds those that a text
+describes.
 
 The page is on this machine alone, until Ctrl-C. Uploaded videos are removed when it ends.
 """
@@ -45,7 +49,11 @@ _MOST_EXAMPLES = 12
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = verb_parser(USAGE, DESCRIPTION)
     parser.add_argument("model", metavar="MODEL", help="folder or Hub id of a model of any kind, or of adapters")
-    parser.add_argument("--index", metavar="DIR", help="features of `videomae extract`, by this model")
+    parser.add_argument(
+        "--index",
+        metavar="DIR",
+        help="features of `videomae extract`, by this model, or of `search --features`",
+    )
     parser.add_argument("--examples", metavar="FOLDER", help=f"videos to choose from; {_MOST_EXAMPLES} are shown")
     parser.add_argument("--host", default=HOST, help=f"address to listen on; 0.0.0.0 is every one [{HOST}]")
     parser.add_argument("--port", type=int, default=PORT, help=f"port to listen on [{PORT}]")
@@ -91,8 +99,12 @@ def build_app(
         ValueError: a value is unknown, or the features are of another model.
         OSError: there is no such model or folder.
     """
-    from ..inference.app_page import build_page  # imported here: gradio is part of the extra "app"
+    from ..inference.app_page import build_page, build_text_page  # imported here: gradio is part of the extra "app"
 
+    if is_video_text(model):
+        if examples is not None:
+            raise ValueError(f"{model} is a VideoBERT, whose page takes words: leave --examples {examples} out.")
+        return build_text_page(open_text_showcase(model, index, device, dtype))
     if examples is not None and not Path(examples).exists():
         raise FileNotFoundError(f"There is no folder of examples {examples}.")
     showcase = open_showcase(model, index, device, dtype)

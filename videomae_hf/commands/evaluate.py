@@ -4,17 +4,24 @@
 from dataclasses import replace
 from pathlib import Path
 
+import yaml
+
 from ..checkpoints.opening import trained_classifier
 from ..data.clips import EvalTransform
 from ..data.processors import evaluation_processor
+from ..data.splitting import named_groups
 from ..data.video_dataset import ClipCollator
-from ..data.videos import VideoSource, evaluation_videos, holds_no_label
+from ..data.videos import VideoSource, evaluation_source, evaluation_videos, holds_no_label
+from ..evaluation.findings import Predicted
 from ..evaluation.metrics import metrics_of
+from ..evaluation.perturbations import PLAIN
 from ..evaluation.predictions import Scored, counts_alone, with_placeholders, write_predictions
 from ..messages import count
 from ..settings.recipes import Verb
 from ..settings.run import Run
+from ..text_files import write_text
 from ..training.distributed import report
+from ..training.run_report import EVALUATION_SETTINGS, write_own_report
 from ..training.session import execute
 from ..training.trainer import VideoMAETrainer
 
@@ -50,19 +57,27 @@ def evaluate(run: Run) -> None:
     num_clips, num_crops = run.views(config.num_frames)
     shuffled = run.evaluation.shuffle_frames
     transform = EvalTransform(processor, num_clips, num_crops, config.num_labels, run.clips.frame_template, shuffled)
+    groups = named_groups(videos.records, evaluation_source(run.data), run.data)
     collator, scores = ClipCollator(config), metrics_of(config.problem_type)
     trainer = VideoMAETrainer(model=model, args=args, data_collator=collator, compute_metrics=scores)
-    views = f"{count(num_clips, 'clip')} x {count(num_crops, 'crop')} each"
-    report(args, [f"{count(len(videos.records), 'video')}, {views}, {count(args.world_size, 'process')}"])
+    views = f"{count(num_clips, 'clip')} x {count(num_crops, 'crop')}"
+    report(args, [f"{count(len(videos.records), 'video')}, {views} each, {count(args.world_size, 'process')}"])
     result = trainer.predict(videos.evaluation_dataset(transform, args), metric_key_prefix="eval")
     metrics = result.metrics if labelled else counts_alone(result.metrics)
     trainer.log_metrics("eval", metrics)
     if trainer.is_world_process_zero():
         scored = Scored(result.predictions, result.label_ids, metrics)
         folder, classes = Path(args.output_dir), videos.classes
-        write_predictions(folder, videos.records, classes, config.problem_type, scored, labelled=labelled)
+        write_predictions(
+            folder, videos.records, classes, config.problem_type, scored, labelled=labelled, groups=groups
+        )
+        write_text(folder / EVALUATION_SETTINGS, yaml.safe_dump(run.as_recipe(), sort_keys=False))
     report(args, [f"Saved to {args.output_dir}"])
     trainer.check_readable(result.metrics)
+    if labelled and trainer.is_world_process_zero():
+        logits = {PLAIN: result.predictions}
+        predicted = Predicted(videos.records, classes, config.problem_type, logits, result.label_ids, groups, views)
+        write_own_report(run, predicted)
 
 
 def scored_videos(run: Run, config, *, labelled: bool) -> VideoSource:

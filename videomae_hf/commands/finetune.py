@@ -1,12 +1,17 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """`videomae finetune`: trains a classifier or a regressor, from a pretrained checkpoint or from random weights."""
 
+from pathlib import Path
+
 from ..data.augmentation.mixing import mixing_of
 from ..data.checks import check_classes, describe_directions
 from ..data.clips import EvalTransform, finetune_transform
 from ..data.processors import training_processor
+from ..data.splitting import named_groups
 from ..data.video_dataset import ClipCollator
-from ..data.videos import VideoSource, evaluation_videos, training_videos
+from ..data.videos import VideoSource, evaluation_source, evaluation_videos, training_videos
+from ..evaluation.findings import Predicted
+from ..evaluation.perturbations import PLAIN
 from ..settings.recipes import Verb, parse_command_line
 from ..settings.run import Run
 from ..training.class_weights import set_class_weights
@@ -15,6 +20,7 @@ from ..training.cross_validation import cross_validate
 from ..training.distillation import load_teacher, teacher_classes
 from ..training.distributed import leave_processes, report
 from ..training.fit import fit, prepare
+from ..training.run_report import Training, write_own_report
 from ..training.session import execute_run
 
 
@@ -47,14 +53,19 @@ def finetune(run: Run) -> None:
     train_set = videos.dataset(finetune_transform(run, config, samplers), run)
     report(args, videos.describe(samplers, args, labelled=labelled))
     report(args, describe_directions(classes, horizontal_flip=run.augmentation.horizontal_flip))
-    evaluated, eval_set = evaluation_videos(run, classes, run.problem_type), None
+    evaluated, eval_set, groups = evaluation_videos(run, classes, run.problem_type), None, None
     if evaluated is not None:
+        groups = named_groups(evaluated.records, evaluation_source(run.data), run.data)
         report(args, evaluated.messages + videos.overlap(evaluated))
         processor = training_processor(run, config, video_backend=run.clips.video_backend)
         transform = EvalTransform(processor, num_labels=len(classes), frame_template=run.clips.frame_template)
         eval_set = evaluated.evaluation_dataset(transform, args)
     collator = ClipCollator(config, mixing_of(run.augmentation, len(classes)), run.augmentation.random_erasing)
-    fit(run, model, train_set, eval_set, collator, teacher=teacher)
+    output = fit(run, model, train_set, eval_set, collator, teacher=teacher)
+    if output is not None and output.predictions is not None and args.should_save:
+        logits = {PLAIN: output.predictions}
+        predicted = Predicted(evaluated.records, classes, config.problem_type, logits, output.label_ids, groups)
+        write_own_report(run, predicted, Training(Path(args.output_dir), run.as_recipe(), run), videos)
 
 
 def finetuning_videos(run: Run) -> VideoSource:

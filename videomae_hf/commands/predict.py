@@ -8,15 +8,24 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..data.sources.media import Media
+from ..checkpoints.video_text import is_video_text, video_text_class
+from ..data.sources.media import VIDEOS, Media
 from ..inference.command_line import add_options, verb_parser
 from ..inference.frame_stream import camera_named
 from ..inference.inputs import Input, find_inputs, is_endless
+from ..inference.loading import default_workers
 from ..inference.pictures import check_matplotlib, picture_path, save_timeline_picture, thumbnails
 from ..inference.predictions import REGRESSION, Head, Prediction
 from ..inference.predictor import Predictor, Views, load
 from ..inference.result_files import ResultFile, Results
+from ..inference.video_text import load_video_text
+from ..inference.video_text_answers import answer_all, classifying, filling, given_captions, ranking
 from ..messages import count, printable, say
+from ..models.modeling_videobert_tasks import (
+    VideoBertForCaptioning,
+    VideoBertForRetrieval,
+    VideoBertForVideoClassification,
+)
 from ..settings.groups import EvaluationSettings
 
 
@@ -26,6 +35,8 @@ videomae predict MODEL INPUT [INPUT ...] [options]
   videomae predict output/mine video.mp4
   videomae predict output/mine new_videos/ --csv predictions.csv
   videomae predict output/mine match.mp4 --timeline --picture pictures
+  videomae predict output/videobert video.mp4 --prompt "now let me show you how to [MASK] the [MASK]."
+  videomae predict output/videobert videos/ --captions "cut the bread" "season the steak"
 """
 DESCRIPTION = """\
 Labels videos with a finetuned model, on the views that `videomae evaluate` scores, one line for each video. INPUT is a
@@ -35,6 +46,9 @@ standard input, one per line) or camera:0.
 With --timeline a window slides over each video: timeline.csv has the probabilities of every window, segments.json the
 parts with one label. Files of results grow with each video; the same command continues after an interruption and skips
 the videos that they hold. JSON files have one object per line.
+
+A VideoBERT says what belongs in the gaps of --prompt, or ranks the given --captions for each video, without finetuning
+for it; a finetuned classifier needs neither. `videomae caption` writes captions.
 
 Videos that cannot be read are named on standard error and skipped. The exit status is 0 if all videos were predicted, 1
 if some were not or a value is wrong, and 2 if none was or the command line cannot be parsed.
@@ -46,7 +60,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = verb_parser(USAGE, DESCRIPTION)
     parser.add_argument("model", metavar="MODEL", help="folder or Hub id of a finetuned model or adapter")
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="video, folder, list, address, - or camera:0")
-    parser.add_argument("--top_k", type=int, metavar="K", default=5, help="classes to show [5]")
+    parser.add_argument("--top_k", type=int, metavar="K", default=5, help="classes, words or captions to show [5]")
     parser.add_argument("--threshold", type=float, metavar="P", default=0.5,
                         help="probability of labels, if videos may have several, and of segments [0.5]")  # fmt: skip
     parser.add_argument(
@@ -66,6 +80,13 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--output_dir", type=Path, metavar="DIR", default=Path(), help="folder for timeline.csv and segments.json [.]"
     )
     parser.add_argument("--picture", type=Path, metavar="DIR", help="write a picture of each timeline to this folder")
+    parser.add_argument("--prompt", metavar="TEXT", help="of a VideoBERT: a text with [MASK] for each word to fill in")
+    parser.add_argument(
+        "--captions", metavar="TEXT|FILE", nargs="+", help="of a VideoBERT: texts, or files with one in each line"
+    )
+    parser.add_argument(
+        "--backbone", metavar="MODEL", help="of a VideoBERT: the model of its features [as in its config.json]"
+    )
     parser.add_argument("--watch", action="store_true", help="wait for new videos in the folders, until Ctrl-C")
     add_options(parser, "data_root", "device", "dtype", "batch_size", "num_workers")
     args = parser.parse_args(arguments)
@@ -90,11 +111,26 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.picture:
         check_matplotlib()
     args.camera = bool(cameras)
+    if args.prompt is not None and args.captions:
+        raise ValueError("--prompt and --captions are two questions: ask one at a time.")
 
 
 def views_of(args: argparse.Namespace) -> dict:
     """The fields of `Views` for these arguments."""
     return {name: getattr(args, name) for name in ("num_clips", "num_crops", "timeline", "window", "stride")}
+
+
+def check_kind(args: argparse.Namespace, *, text: bool) -> None:
+    """Raises ValueError for options of another kind of model; `text` is whether it is a VideoBERT."""
+    windows = ("window", "stride", "picture", "timeline")  # the last one follows from the others
+    names = (*windows, "num_clips", "num_crops") if text else ("prompt", "captions", "backbone")
+    given = [f"--{name}" for name in names if getattr(args, name)]
+    if text and args.camera:
+        raise ValueError(f"{args.inputs[0]} has no end; a VideoBERT takes whole videos.")
+    if given and text:
+        raise ValueError(f"{args.model} is a VideoBERT, which takes whole videos: leave {given[0]} out.")
+    if given:
+        raise ValueError(f"{args.model} is not a VideoBERT: leave {given[0]} out.")
 
 
 def open_results(args: argparse.Namespace, head: Head) -> Results:
@@ -113,16 +149,33 @@ def open_results(args: argparse.Namespace, head: Head) -> Results:
 def remaining(args: argparse.Namespace, results: Results, media: Media) -> tuple[Iterable[Input], int | None]:
     """The inputs that are not in the files of results yet, and their number; None if they are found one by one."""
     found = find_inputs(args.inputs, args.data_root, watch=args.watch, media=media, note=say)
-    files = " and ".join(str(file.path) for file in results.files)
-    if args.watch or is_endless(args.inputs):
-        if not args.camera and any(file.done for file in results.files):
-            say(f"videos that are already in {files} are skipped")
-        return (one for one in found if not results.hold(one.name)), None
-    every = list(found)
-    inputs = [one for one in every if not results.hold(one.name)]
-    if len(inputs) < len(every):
-        say(f"{count(len(every) - len(inputs), 'video')} of {len(every)} skipped: already in {files}")
-    return inputs, len(inputs)
+    return results.remaining(found, endless=args.watch or is_endless(args.inputs), note=_ignore if args.camera else say)
+
+
+def _ignore(text: str) -> None:
+    """A camera is never skipped."""
+
+
+def ask(args: argparse.Namespace) -> int:
+    """Predicts videos with a VideoBERT; returns the exit status."""
+    check_kind(args, text=True)
+    options = {name: getattr(args, name) for name in ("backbone", "device", "dtype", "batch_size")}
+    captions = given_captions(args.captions) if args.captions else None
+    if args.prompt is not None:
+        model = load_video_text(args.model, VideoBertForCaptioning, **options)
+        question = filling(model, args.prompt, args.top_k)
+    elif captions is not None:
+        model = load_video_text(args.model, VideoBertForRetrieval, **options)
+        question = ranking(model, captions, args.top_k)
+    else:
+        if video_text_class(args.model) is not VideoBertForVideoClassification:
+            raise ValueError(f"{args.model} has no classes: ask it with --prompt or --captions.")
+        model = load_video_text(args.model, VideoBertForVideoClassification, **options)
+        question = classifying(model, args.top_k, args.threshold)
+    results = Results(question.files(args.model, args.csv, args.json))
+    inputs, total = remaining(args, results, VIDEOS)
+    workers = args.num_workers or default_workers()
+    return answer_all(model, question, inputs, results.files, num_workers=workers, total=total)
 
 
 def predictions(
@@ -155,6 +208,9 @@ def save_picture(prediction: Prediction, predictor: Predictor, args: argparse.Na
 def main(arguments: list[str]) -> None:
     args = parse_arguments(arguments)
     check_arguments(args)
+    if is_video_text(args.model):
+        sys.exit(ask(args))
+    check_kind(args, text=False)
     options = {name: getattr(args, name) for name in ("device", "dtype", "batch_size", "num_workers")}
     predictor = load(args.model, **options)
     results = open_results(args, predictor.head)

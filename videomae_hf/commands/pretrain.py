@@ -35,6 +35,8 @@ VERB = Verb(
         "antialias",
         "head_from",
         "label_mappings",
+        "group_column",
+        "group_pattern",
     ),
 )
 

@@ -38,7 +38,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="videomae push", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("checkpoint", help="folder or Hub id of a model of this package or of transformers' VideoMAE")
+    parser.add_argument(
+        "checkpoint", help="folder or Hub id of a model of this package, VideoBERT too, or of transformers' VideoMAE"
+    )
     parser.add_argument("repo_id", help="user/name on the Hub")
     parser.add_argument("--dry_run", metavar="DIR", help="build and verify the folder in DIR, without uploading it")
     parser.add_argument(
@@ -51,6 +53,11 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--space", action="store_true", help="also publish the page of `videomae app` for it, as the Space of that name"
+    )
+    parser.add_argument(
+        "--backbone",
+        metavar="ID",
+        help="Hub id of the model whose features a VideoBERT takes [that of its config.json]",
     )
     card = parser.add_argument_group("model card")
     card.add_argument("--metrics", metavar="FILE", help="metrics.json of `videomae evaluate` [that in the checkpoint]")
@@ -97,7 +104,10 @@ def main(arguments: list[str]) -> None:
     args = parse_arguments(arguments)
     check_arguments(args)
     checkpoint = None if is_published(args) else read_checkpoint(args.checkpoint, args.metrics)
-    names = ("repo_id", "license", "license_override", "dataset", "example", "reconstructions", "max_shard_size")
+    names = ("repo_id", "license", "license_override", "dataset", "example", "reconstructions", "max_shard_size",
+             "backbone")  # fmt: skip
+    if checkpoint is not None and checkpoint.is_video_text and args.space:
+        raise ValueError(f"{args.checkpoint} is a VideoBERT, which the page of --space does not show: leave it out.")
     publication = Publication(**{name: getattr(args, name) for name in names})
     if args.dry_run:
         return dry_run(args, checkpoint, publication)

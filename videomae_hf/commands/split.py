@@ -3,6 +3,7 @@
 
 import argparse
 import os
+import shlex
 from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,9 @@ from ..data.sources.list_columns import column_key, find_roles
 from ..data.sources.list_editing import edit_list, list_every_video
 from ..data.sources.list_records import Listed, ListOptions, ReadList, read_list
 from ..data.sources.media import IMAGES, VIDEOS
-from ..data.splitting import balance_table, divide, groups_by_pattern, joined_groups
+from ..data.splitting import balance_table, columns_of, divide, groups_by_column, groups_by_pattern, joined_groups
 from ..inference.loading import default_workers
-from ..messages import count, did_you_mean, named_error, say
+from ..messages import count, named_error, say
 from ..text_files import csv_line, write_text
 
 
@@ -127,11 +128,6 @@ def read_source(args: argparse.Namespace) -> Source:
     return Source(path, listed.found, labels, listed)
 
 
-def columns_of(listed: ReadList) -> list[str]:
-    """The names of the columns of a list, [] without a header."""
-    return list(dict.fromkeys(name for row in listed.rows if isinstance(row.values, dict) for name in row.values))
-
-
 def groups_of(source: Source, args: argparse.Namespace) -> list[Hashable]:
     """The group of each video; without one it is a group of its own, together with other parts of it."""
     paths = [one.sample.path for one in source.found]
@@ -139,17 +135,7 @@ def groups_of(source: Source, args: argparse.Namespace) -> list[Hashable]:
         return groups_by_pattern(paths, args.group_pattern)
     if not args.group_column:
         return paths
-    columns = columns_of(source.listed)
-    if args.group_column not in columns:
-        known = f"the columns are {', '.join(columns)}" if columns else "the list has no header"
-        raise ValueError(f"--group_column {args.group_column!r}: {known}{did_you_mean(args.group_column, columns)}.")
-    values = [str(row.values.get(args.group_column) or "").strip() for row in source.listed.rows]
-    if "" in values:
-        place = source.listed.rows[values.index("")].place
-        raise ValueError(
-            f"{source.path}, {place}: the column {args.group_column!r} is empty; every video needs a group."
-        )
-    return values
+    return groups_by_column(source.path, source.listed, args.group_column)
 
 
 def find_copies(source: Source) -> list[tuple[int, int]]:
@@ -225,6 +211,10 @@ def next_command(args: argparse.Namespace, source: Source) -> str:
             f"videomae finetune finetune_small --train_data {folder / 'train'}{source.suffix} --eval_data "
             f"{folder / 'val'}{source.suffix}"
         )
+    if args.group_column:
+        line += f" --group_column {shlex.quote(args.group_column)}"
+    if args.group_pattern:
+        line += f" --group_pattern {shlex.quote(args.group_pattern)}"
     root = args.data_root or source.path.parent
     relative = any(not os.path.isabs(one.sample.path) and "://" not in one.sample.path for one in source.found)
     if source.listed is not None and (relative or not all(_is_absolute(row) for row in source.listed.rows)):

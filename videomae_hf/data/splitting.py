@@ -1,13 +1,66 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Divides videos among training, validation and test, with no group in two parts and the classes in proportion."""
+"""Groups of videos, and the division of videos among training, validation and test with no group in two parts."""
 
 import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from pathlib import Path
 
 import torch
 
-from ..messages import several
+from ..messages import did_you_mean, several
+from ..settings.groups import DataSettings
+from .sources.list_editing import list_every_video
+from .sources.list_records import ReadList
+from .sources.records import VideoRecord
+
+
+def named_groups(records: Sequence[VideoRecord], source: object, data: DataSettings) -> list[str] | None:
+    """The group of each video by `group_column` or `group_pattern`; None if neither is set.
+
+    Args:
+        records: the videos.
+        source: the list that they were read from; anything else has no columns.
+        data: the settings.
+
+    Raises:
+        ValueError: both are set, the source has no such column, or a video has no group.
+    """
+    if data.group_column and data.group_pattern:
+        raise ValueError("group_column and group_pattern exclude each other; set one of them.")
+    if data.group_pattern:
+        return groups_by_pattern([record.path for record in records], data.group_pattern)
+    if not data.group_column:
+        return None
+    path = Path(source).expanduser() if isinstance(source, str | Path) else None
+    if path is None or not path.is_file():
+        raise ValueError(f"group_column={data.group_column!r} needs a list of videos, and {source} is none.")
+    listed = list_every_video(path, Path(data.data_root).expanduser() if data.data_root else None)
+    values = groups_by_column(path, listed, data.group_column)
+    of_video = {(one.sample.path, one.sample.segment): value for one, value in zip(listed.found, values)}
+    return [of_video[record.path, record.segment] for record in records]
+
+
+def columns_of(listed: ReadList) -> list[str]:
+    """The names of the columns of a list, [] without a header."""
+    return list(dict.fromkeys(name for row in listed.rows if isinstance(row.values, dict) for name in row.values))
+
+
+def groups_by_column(path: Path, listed: ReadList, column: str) -> list[str]:
+    """The values of a column of a list that was read from `path`.
+
+    Raises:
+        ValueError: there is no such column, or it is empty in some row.
+    """
+    columns = columns_of(listed)
+    if column not in columns:
+        known = f"the columns are {', '.join(columns)}" if columns else "the list has no header"
+        raise ValueError(f"group_column={column!r}: {known}{did_you_mean(column, columns)}.")
+    values = [str(row.values.get(column) or "").strip() for row in listed.rows]
+    if "" in values:
+        place = listed.rows[values.index("")].place
+        raise ValueError(f"{path}, {place}: the column {column!r} is empty; every video needs a group.")
+    return values
 
 
 def groups_by_pattern(paths: Sequence[str], pattern: str) -> list[str]:

@@ -155,8 +155,7 @@ def evaluation_videos(
     reading = _reading(data, split, media_of(run), labelled=labelled, multi_label=several)
     if data.dataset_name and data.eval_split_name:
         return open_videos(None, reading, data, problem_type=problem_type, classes=classes)
-    # A list with all splits need not be set as eval_data too.
-    source = data.eval_data or (data.train_data if data.eval_split_name else None)
+    source = evaluation_source(data)
     if source is None and run.monitoring.probe_eval_data and run.verb == "pretrain":
         source = run.monitoring.probe_eval_data
     if source is None:
@@ -165,6 +164,11 @@ def evaluation_videos(
         _require(data, "eval_data", source, max(data.demo_videos // 4, 4), seed=1)
     files = dataclasses.replace(data, dataset_name=None, streaming=False)
     return open_videos(source, reading, files, problem_type=problem_type, classes=classes)
+
+
+def evaluation_source(data: DataSettings) -> str | list[dict] | None:
+    """The folder or list of the evaluation videos; a list with all splits need not be set as `eval_data` too."""
+    return data.eval_data or (data.train_data if data.eval_split_name else None)
 
 
 def labelled_videos(run: Run, source: str, split: tuple[str, ...], classes: list[str] | None = None) -> VideoSource:

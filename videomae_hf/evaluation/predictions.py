@@ -16,6 +16,7 @@ import torch
 from ..data.sources.records import Relabelled, VideoRecord
 from ..labels import labels_of
 from ..text_files import write_csv, write_text
+from .confidence import probabilities_of
 from .metrics import ConfusionMatrix, target_errors
 
 
@@ -53,8 +54,9 @@ def write_predictions(
     scored: Scored,
     *,
     labelled: bool = True,
+    groups: Sequence[str] | None = None,
 ) -> None:
-    """Writes metrics.json and predictions.csv.
+    """Writes metrics.json and predictions.csv; docs/evaluate.md has the columns.
 
     Args:
         folder: folder to write to; created if it does not exist.
@@ -63,7 +65,8 @@ def write_predictions(
         problem_type: problem type of the model.
         scored: predictions and metrics; metrics.json also has the confusion matrix (one label per video) or the errors
             of each target.
-        labelled: False leaves out everything that depends on labels.
+        labelled: False leaves out everything that depends on labels, and the columns of every class.
+        groups: the group of each video, if known.
     """
     folder.mkdir(parents=True, exist_ok=True)
     kind, logits, labels = labels_of(problem_type, len(names)), scored.logits, scored.labels
@@ -79,7 +82,25 @@ def write_predictions(
     for record, row, is_known in zip(samples, torch.from_numpy(logits), readable):
         true = kind.true_cells(record, names) if labelled else []
         rows.append([*true, *(kind.predicted_cells(row, names) if is_known else kind.unreadable_cells(names))])
-    write_csv(folder / "predictions.csv", ([*place, *row] for place, row in zip(_place_rows(samples), rows)))
+    columns = [_place_rows(samples), rows]
+    if labelled and not regression:
+        columns.append(_class_rows(scored, names, problem_type, readable))
+    if groups is not None:
+        columns.insert(1, [["group"], *([group] for group in groups)])
+    write_csv(folder / "predictions.csv", ([cell for part in parts for cell in part] for parts in zip(*columns)))
+
+
+def _class_rows(scored: Scored, names: list[str], problem_type: str | None, readable: np.ndarray) -> Iterator[list]:
+    """The header and, for each video, whether all of its labels are right, and the probability of each class."""
+    yield ["correct", *(f"probability_{name}" for name in names)]
+    probabilities = probabilities_of(scored.logits, problem_type)
+    several = scored.labels.ndim == 2
+    for row, label, is_known in zip(probabilities, scored.labels, readable):
+        if not is_known:
+            yield [""] * (len(names) + 1)
+            continue
+        right = ((row > 0.5) == (label == 1)).all() if several else row.argmax() == label
+        yield [int(right), *(f"{value:.4f}" for value in row)]
 
 
 def _place_rows(samples: Sequence[VideoRecord]) -> Iterator[list]:

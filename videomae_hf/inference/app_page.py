@@ -21,6 +21,7 @@ from .inputs import Input
 from .loading import INPUT_ERRORS
 from .predictions import REGRESSION
 from .showcase import Showcase
+from .text_showcase import LONGEST_MOMENT, MOST_MATCHES, TextShowcase
 from .visualization import EVIDENCE
 
 
@@ -117,6 +118,32 @@ def build_page(showcase: Showcase, examples: Sequence[str | Path] = ()) -> gr.Bl
             with gr.Column(scale=5):
                 with gr.Tabs():
                     _tabs(showcase, video)
+    return page.queue(default_concurrency_limit=1, max_size=_WAITING, api_open=False)
+
+
+def build_text_page(showcase: TextShowcase) -> gr.Blocks:
+    """The page of a VideoBERT: a text box that finds videos and moments of a folder."""
+    name = printable(showcase.name)
+    with gr.Blocks(title=name, analytics_enabled=False) as page:
+        gr.HTML(f"<h2>{html.escape(name)}</h2>{html.escape(showcase.describe())}")
+        text = gr.Textbox(label="What do the videos show?", max_length=1000, elem_id="text")
+        with gr.Row():
+            seconds = gr.Slider(0, LONGEST_MOMENT, value=0, step=1, label="Seconds of a moment; 0 finds whole videos")
+            number = gr.Slider(1, MOST_MATCHES, value=8, step=1, label="Matches")
+        button = gr.Button("Find", variant="primary", elem_id="find")
+        note = gr.Textbox(label="Note", interactive=False)  # a text, so that the words of the query are no markup
+        picture = _picture("Videos", "sheet")
+        headers = ["score", "video", "start", "end"]
+        matches = gr.Dataframe(headers=headers, label="Matches", interactive=False, elem_id="matches")
+
+        def find(text: str, seconds: int, number: int):
+            try:
+                return showcase.find(text, int(seconds), int(number))
+            except INPUT_ERRORS as error:
+                raise _line(str(error)) from error
+
+        outputs = [picture, matches, note]
+        gr.on([button.click, text.submit], find, [text, seconds, number], outputs, api_name="find", **_ALONE)
     return page.queue(default_concurrency_limit=1, max_size=_WAITING, api_open=False)
 
 

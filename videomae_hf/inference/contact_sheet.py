@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""A contact sheet of a search: frames of the query and of its matches, with their names, times and similarities."""
+"""A contact sheet of a search: frames of the query, or its text, and of its matches, with names, times and scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from ..models.video_decoding import VideoInfo, VideoSegment, read_frames
 from ..models.video_sources import VideoSource
 from .loading import INPUT_ERRORS
 from .search import Match
+from .text_search import TextMatch
 
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -34,6 +35,7 @@ class Strip:
         title, subtitle: the two lines above its frames.
         video: the video, or None if it cannot be read.
         start, end: the part, in seconds or, without timing, in frames.
+        is_text: whether it is a query in words, which has no frames.
     """
 
     title: str
@@ -41,14 +43,16 @@ class Strip:
     video: VideoSource | None
     start: float
     end: float
+    is_text: bool = False
 
 
-def strips_of(query: Strip, matches: Sequence[Match], records: dict[str, dict[str, Any]]) -> list[Strip]:
+def strips_of(query: Strip, matches: Sequence[Match | TextMatch], records: dict[str, dict[str, Any]]) -> list[Strip]:
     """The query and its matches, which are described by their lines of the manifest."""
     found = [query]
     for number, match in enumerate(matches, start=1):
         times = f"{match.start:.2f} to {match.end:.2f}"
-        subtitle = f"{match.similarity:.3f}   {times}"
+        alike = match.score if isinstance(match, TextMatch) else match.similarity
+        subtitle = f"{alike:.3f}   {times}"
         video = video_of(records[match.path])
         found.append(Strip(f"{number}  {match.path}", subtitle, video, match.start, match.end))
     return found
@@ -83,6 +87,8 @@ def save_contact_sheet(strips: Sequence[Strip], processor: VideoMAEV2ImageProces
         left, top = _GAP + column * (width + _GAP), _GAP + row * (height + _GAP) + _GAP * (row > 0)
         draw.text((left, top), _fitting(draw, strip.title, width), _INK, _font(14))
         draw.text((left, top + 18), printable(strip.subtitle), _GREY, _font(13))
+        if strip.is_text:
+            continue
         try:
             frames = _frames(strip, processor)
         except INPUT_ERRORS as error:

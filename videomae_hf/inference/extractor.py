@@ -23,6 +23,7 @@ from ..models.modeling_videomae_v2 import (
     VideoMAEV2Model,
     VideoMAEV2PreTrainedModel,
 )
+from ..models.segment_features import segment_features
 from ..models.video_sources import VideoDecodeError
 from .feature_folder import FeatureFile, FeatureWriter
 from .inputs import Input, input_of, inputs_of
@@ -353,6 +354,33 @@ class Extractor(ModelRunner):
     def encode(self, clips: torch.Tensor, features: str = "pooled") -> torch.Tensor:
         """The features of clips: float (N, T, C, H, W), normalised -> float32 (N, *shape), on the CPU."""
         return torch.cat([self._encode(batch, features) for batch in clips.split(self.batch_size)])
+
+    def encode_segments(self, segments: torch.Tensor, tokens_per_segment: int = 1) -> torch.Tensor:
+        """The features of segments of a video, as a VideoBERT takes them, each of its own segment.
+
+        Args:
+            segments: float (S, T, C, H, W), normalised, such as `VideoBertProcessor.segments` gives. A model of images
+                takes the frames one by one, whose features are averaged.
+            tokens_per_segment: P; 1 for pooled features, as in a folder of features; more for the places of
+                `segment_features`, without the norm of a classification head.
+
+        Returns:
+            float32 (S, F), or (S, P, F) with several places, on the CPU.
+
+        Raises:
+            ValueError: the segments have another number of frames than the model.
+        """
+        config, frames = self.encoder.config, segments.shape[1]
+        if config.num_frames not in (1, frames):
+            raise ValueError(f"The segments have {frames} frames, but the model takes num_frames={config.num_frames}.")
+        if tokens_per_segment == 1:
+            of_images = config.num_frames != frames
+            clips = segments.flatten(0, 1)[:, None] if of_images else segments  # (S, T, ..) -> (S * T, 1, ..)
+            rows = self.encode(clips)
+            return rows.unflatten(0, (-1, frames)).mean(dim=1) if of_images else rows  # (S * T, F) -> (S, F)
+        clips = segments.to(self.device)[None]  # (S, ..) -> (1, S, ..)
+        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32):
+            return segment_features(self.encoder, clips, None, tokens_per_segment, self.batch_size)[0].float().cpu()
 
     @torch.inference_mode()
     def _encode(self, clips: torch.Tensor, features: str) -> torch.Tensor:

@@ -10,11 +10,13 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..messages import count
 from ..text_files import csv_line, escaped, parse_json, read_text, write_csv
+from .inputs import Input
 from .predictions import REGRESSION, Prediction
 
 
@@ -148,6 +150,27 @@ class Results:
     def hold(self, name: str) -> bool:
         """Whether all files hold a video; False without files."""
         return bool(self.files) and all(file.holds(name) for file in self.files)
+
+    def remaining(
+        self, inputs: Iterable[Input], *, endless: bool, note: Callable[[str], None]
+    ) -> tuple[Iterable[Input], int | None]:
+        """The inputs that the files do not hold yet, and their number; of endless ones, None.
+
+        Args:
+            inputs: the videos.
+            endless: whether there may always be another one.
+            note: is called with a remark about those that are skipped.
+        """
+        files = " and ".join(str(file.path) for file in self.files)
+        if endless:
+            if any(file.done for file in self.files):
+                note(f"videos that are already in {files} are skipped")
+            return (one for one in inputs if not self.hold(one.name)), None
+        every = list(inputs)
+        left = [one for one in every if not self.hold(one.name)]
+        if len(left) < len(every):
+            note(f"{count(len(every) - len(left), 'video')} of {len(every)} skipped: already in {files}")
+        return left, len(left)
 
     def add(self, prediction: Prediction) -> None:
         """Adds a prediction to the files that do not hold it yet."""

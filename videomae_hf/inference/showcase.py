@@ -54,7 +54,7 @@ class Neighbours:
     def __init__(self, encoder: Extractor, folder: FeatureFolder, name: str) -> None:
         self.encoder, self.index = encoder, Index(folder)
         self.how = extraction_of(folder, encoder, name, "extract features with this one")
-        self.names = _short_names(folder.records)
+        self.names = short_names(folder.records)
 
     def find(self, video: Input, top_k: int = 8) -> tuple[Image.Image, list[list]]:
         """A contact sheet, and rows of similarity, video, start and end; the nearest come first.
@@ -67,19 +67,9 @@ class Neighbours:
         # Without its name, because an uploaded copy of a video in the folder is to find it
         matches = self.index.search(replace(query, name=""), top_k)
         first, last = float(query.times.min()), float(query.times.max())
-        strips = [Strip(video.name, f"your video   {first:.2f} to {last:.2f}", start.video, first, last)]
-        for number, match in enumerate(matches, start=1):
-            name = self.names[match.path]
-            line = f"{match.similarity:.3f}   {match.start:.2f} to {match.end:.2f}"
-            source = video_of(self.index.folder.records[match.path])
-            strips.append(Strip(f"{number}  {name}", line, source, match.start, match.end))
-        rows = [[round(match.similarity, 3), self.names[match.path], round(match.start, 2), round(match.end, 2)]
-                for match in matches]  # fmt: skip
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder, "sheet.png")
-            save_contact_sheet(strips, self.encoder.processor, file)
-            with Image.open(file) as sheet:
-                return sheet.copy(), rows
+        mine = Strip(video.name, f"your video   {first:.2f} to {last:.2f}", start.video, first, last)
+        found = [(match.path, match.start, match.end, match.similarity) for match in matches]
+        return shown_matches(mine, found, self.index.folder, self.names, self.encoder.processor)
 
     def _beginning(self, video: Input) -> Input:
         """The part of a video with `MOST_WINDOWS` windows; all of it, if the folder has features of whole videos."""
@@ -91,7 +81,35 @@ class Neighbours:
         return Input(video.name, VideoSegment(video.video, **bound))
 
 
-def _short_names(paths: Iterable[str]) -> dict[str, str]:
+def shown_matches(
+    query: Strip,
+    matches: Iterable[tuple[str, float, float, float]],
+    folder: FeatureFolder,
+    names: dict[str, str],
+    processor: VideoMAEV2ImageProcessor,
+) -> tuple[Image.Image, list[list]]:
+    """A contact sheet, and rows of score, video, start and end, without paths of this machine.
+
+    Args:
+        query: the first strip of the sheet.
+        matches: path, start, end and score of each match.
+        folder: where they were found.
+        names: path of each video in the folder -> its name on the page.
+        processor: how files are read.
+    """
+    strips, rows = [query], []
+    for number, (path, start, end, score) in enumerate(matches, start=1):
+        line = f"{score:.3f}   {start:.2f} to {end:.2f}"
+        strips.append(Strip(f"{number}  {names[path]}", line, video_of(folder.records[path]), start, end))
+        rows.append([round(score, 3), names[path], round(start, 2), round(end, 2)])
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch, "sheet.png")
+        save_contact_sheet(strips, processor, file)
+        with Image.open(file) as sheet:
+            return sheet.copy(), rows
+
+
+def short_names(paths: Iterable[str]) -> dict[str, str]:
     """Names of videos without the folder that all of them lie in, which is nobody's business on a public page."""
     paths = list(paths)
     try:

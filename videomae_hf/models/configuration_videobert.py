@@ -64,6 +64,9 @@ class VideoBertConfig(BertConfig):
             Configuration (`to_dict()`) of a `VideoMAEV2Model` that computes the features from pixels; `None` takes
             features only. `VideoBertModel.load_backbone` sets it, with the weights.
         freeze_backbone (`bool`, defaults to `True`): do not train the backbone.
+        feature_backbone (`str`, *optional*):
+            Folder or Hub id of the checkpoint whose pooled features of segments (`videomae extract`) a model without
+            `backbone_config` takes; loading does not open it.
         cls_token_id, sep_token_id, mask_token_id, separator_token_id (`int`, *optional*):
             Special tokens, see `token_fields`; the separator is `[>]`, which stands between text and video.
 
@@ -99,6 +102,7 @@ class VideoBertConfig(BertConfig):
     freeze_input_embeddings: bool = False
     backbone_config: dict | None = None
     freeze_backbone: bool = True
+    feature_backbone: str | None = None
     cls_token_id: int | None = None
     sep_token_id: int | None = None
     mask_token_id: int | None = None

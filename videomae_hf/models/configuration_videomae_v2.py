@@ -300,7 +300,12 @@ class VideoMAEV2Config(PreTrainedConfig):
             return {**config_from_images(content, IMAGE_KINDS), "model_type": cls.model_type}
         if model_type != cls.model_type:
             said = f"model_type {model_type!r:.60}" if "model_type" in content else "no model_type"
-            raise ValueError(f"{name} is not a VideoMAE checkpoint: its configuration has {said}.")
+            advice = (
+                "; `videomae predict`, `caption`, `search`, `app` and `push` take it"
+                if model_type == "videobert"
+                else ""
+            )
+            raise ValueError(f"{name} is not a VideoMAE checkpoint: its configuration has {said}{advice}.")
         return dict(content)
 
     @classmethod

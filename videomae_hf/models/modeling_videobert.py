@@ -74,6 +74,9 @@ class VideoBertPreTrainedModel(PreTrainedModel):
     # Otherwise the Trainer would assume that the model divides the loss by the numbers of steps and processes itself.
     accepts_loss_kwargs = False
 
+    # A checkpoint may hold the heads of other tasks, which are left out.
+    _keys_to_ignore_on_load_unexpected = [r"^(cls|video_head|match_head|classifier)\."]
+
     new_parts: tuple[str, ...] = ()  # parts that `from_pretrained` or `from_bert` did not find; they are untrained
     head_parts: tuple[str, ...] = ()  # parts of a model with a head that a checkpoint may lack
 

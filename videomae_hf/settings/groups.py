@@ -60,6 +60,14 @@ class DataSettings:
     data_root: str | None = setting(None, "Folder to which relative paths in lists refer.")
     multi_label: bool = setting(False, "A video may have any number of labels (lists and data sets).")
     unlabelled: bool = setting(False, "The videos have no labels: write predictions, but no scores.")
+    group_column: str | None = setting(
+        None,
+        "Column of the list eval_data that names the group of a video, such as its recording; reports then resample "
+        "groups.",
+    )
+    group_pattern: str | None = setting(
+        None, "Regular expression; what it matches in the path of a video (in its parentheses) is its group."
+    )
     demo_videos: int = setting(0, "If train_data does not exist, synthesise demo data with this many videos per class.")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 import yaml
 from transformers import Trainer
+from transformers.trainer_utils import EvalLoopOutput
 
 from ..checkpoints.licences import origin_of
 from ..data.processors import training_processor
@@ -48,8 +49,12 @@ def fit(
     *,
     probe: Probe | None = None,
     teacher: Teacher | None = None,
-) -> None:
-    """Trains the model, and saves it with its processor, the settings and the results in `output_dir`."""
+) -> EvalLoopOutput | None:
+    """Trains the model, and saves it with its processor, the settings and the results in `output_dir`.
+
+    Returns:
+        The predictions of the evaluation at the end; None without one.
+    """
     args, record = run.training, RunRecord.of(run, model.config, train_set)
     check_evaluation(args, record.problem_type, eval_set, probe)
     resume = checkpoint_to_resume(run, record)
@@ -78,6 +83,7 @@ def fit(
         record.write(args.output_dir, finished=False, **origin_of_run(run))
     result = trainer.train(resume_from_checkpoint=resume)
     save_results(run, trainer, record, result.metrics)
+    return None if eval_set is None else trainer.last_evaluation
 
 
 def checkpoint_to_resume(run: Run, record: RunRecord) -> str | None:

@@ -24,6 +24,7 @@ _WRITTEN = re.compile(
     r"checkpoint-\d+|ema|adapter|reconstructions|features|runs|hub_upload|.*\.safetensors|.*_results\.json|.*\.safetensors\.index\.json"
     r"|(config|preprocessor_config|processor_config|trainer_state|nonfinite|metrics|run|adapter_config)\.json"
     r"|training_args\.bin|vjepa2_probe\.pt|settings\.yaml|predictions\.csv|README\.md|stage_finished\.json"
+    r"|report\.(html|json)|evaluation\.yaml"
 )
 
 

@@ -68,6 +68,7 @@ class VideoMAETrainer(Trainer):
             super().__init__(model, args, *others, **kwargs)
         check_sharding(self)
         self.probe, self.record = probe, record
+        self.last_evaluation: EvalLoopOutput | None = None
         self._seconds_waiting = self._seconds_computing = 0.0
         self._clips_timed = self._steps_timed = 0
         self._step = StepRecord()
@@ -390,6 +391,7 @@ class VideoMAETrainer(Trainer):
                 output.metrics.update(self.trivial.evaluation_entries(self, metric_key_prefix, loss))
             if self.probe is not None:
                 output.metrics[f"{metric_key_prefix}_knn_top1"] = self.probe.knn_top1(self)
+        self.last_evaluation = output
         return output
 
     def _count_bad_videos(self) -> tuple[int, int]:

@@ -1,0 +1,86 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""Videos that a report shows: the most confident errors, and a random sample of right predictions."""
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..labels import labels_of
+from ..messages import printable
+from ..models.video_decoding import VideoInfo, read_frames
+from .findings import Predicted, error_sizes
+from .perturbations import PLAIN
+
+
+_SHOWN = 8  # examples of each kind
+_FRAMES, _HEIGHT = 4, 84  # of a strip of thumbnails
+_WIDEST = 3  # width / height of a thumbnail; wider ones are cropped
+
+
+def examples(
+    predicted: Predicted, frame_template: str | None = None, *, pictures: bool = True
+) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Titles, and examples with `path`, `text`, `wrong` and `picture` (a data URL, or None if there is none).
+
+    Args:
+        predicted: predictions of readable videos.
+        frame_template: pattern of the file names in folders of images.
+        pictures: False reads no video.
+    """
+    sizes = error_sizes(predicted)
+    worst = [place for place in np.argsort(-sizes, kind="stable")[:_SHOWN] if sizes[place] > 0]
+    order = torch.randperm(len(sizes), generator=torch.Generator().manual_seed(0)).tolist()
+    chosen = [("The most confident errors" if predicted.kind != "regression" else "The largest errors", worst)]
+    if predicted.kind == "regression":
+        chosen.append(("A random sample", order[:_SHOWN]))
+    else:
+        right = [place for place in order if sizes[place] <= 0]
+        chosen.append(("Right predictions, a random sample", right[:_SHOWN]))
+
+    def shown(place: int, *, wrong: bool) -> dict[str, Any]:
+        record = predicted.records[place]
+        picture = thumbnails(record.video(frame_template)) if pictures else None
+        return {"path": printable(record.name), "text": _text(predicted, place), "wrong": wrong, "picture": picture}
+
+    return [(title, [shown(place, wrong=places is worst) for place in places]) for title, places in chosen if places]
+
+
+def _text(predicted: Predicted, place: int) -> str:
+    """The label and the prediction of a video, as in predictions.csv."""
+    kind, names = labels_of(predicted.problem_type, len(predicted.names)), predicted.names
+    true = kind.true_cells(predicted.records[place], names)
+    said = kind.predicted_cells(torch.from_numpy(predicted.logits[PLAIN][place]), names)
+    if predicted.kind == "regression":
+        return "; ".join(f"{name}: {one}, predicted {other}" for name, one, other in zip(names, true, said))
+    return f"{true[0] or 'no label'}; predicted {said[0] or 'no label'} ({said[1] or '-'})"
+
+
+def thumbnails(video: Any) -> str | None:
+    """Four frames spread evenly over a video, side by side, as a data URL; None if they cannot be read."""
+
+    def spread(info: VideoInfo) -> list[int]:
+        return [(2 * place + 1) * info.num_frames // (2 * _FRAMES) for place in range(_FRAMES)]
+
+    def shrink(frames: torch.Tensor) -> torch.Tensor:  # uint8 (n, H, W, C)
+        height, width = frames.shape[1:3]
+        size = (_HEIGHT, min(max(round(width * _HEIGHT / height), 1), _WIDEST * _HEIGHT))
+        frames = frames.permute(0, 3, 1, 2)  # (n, H, W, C) -> (n, C, H, W)
+        return torch.nn.functional.interpolate(frames, size, mode="bilinear", antialias=True)
+
+    try:
+        frames = read_frames(video, spread, square_pixels=True, transform=shrink)
+    except (OSError, ValueError):  # of other channels, or changed since it was scored
+        return None
+    strip = frames.permute(2, 0, 3, 1).flatten(1, 2)  # (n, C, H, W) -> (H, n, W, C) -> (H, n * W, C)
+    return data_url(Image.fromarray(strip.contiguous().numpy()), "JPEG")
+
+
+def data_url(picture: Image.Image, file_format: str = "PNG") -> str:
+    """A picture as a URL that holds it."""
+    file = io.BytesIO()
+    picture.save(file, format=file_format)
+    return f"data:image/{file_format.lower()};base64," + base64.b64encode(file.getvalue()).decode()
