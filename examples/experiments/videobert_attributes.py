@@ -5,8 +5,9 @@
         --name "frozen backbone" --captioner demo/videobert/captioner --out demo/videobert/results.jsonl
 
 Random captions differ in colour and background, which a model can tell without any motion. So a caption is compared
-with those that differ from it in one word. `--conditions` takes something from the videos: `text` hides them,
-`shuffled` permutes the segments of each, `repeated` shows the same segment again and again.
+with those that differ from it in one word. `--conditions` takes something from the videos: `text` hides them, `still`
+shows the first frame again and again, `repeated` the first segment, and `shuffled` permutes the segments of each. A
+segment of several frames shows motion by itself, so that only `text` and `still` must bring motion down to chance.
 """
 
 import argparse
@@ -29,14 +30,24 @@ from videomae_hf.evaluation.video_text import exact_match, masked_word_accuracy
 from videomae_hf.settings.groups import DataSettings
 
 
-CONDITIONS = ("video", "text", "shuffled", "repeated")
+CONDITIONS = ("video", "text", "still", "shuffled", "repeated")
 _CHUNK = 64  # videos that are scored at once
 
 
-def features_of(model, processor: VideoBertProcessor, test: Path) -> tuple[torch.Tensor, list[str]]:
+class StillReader(SegmentReader):
+    """Segments in which every frame is the first one of the video."""
+
+    def __call__(self, number: int) -> torch.Tensor:
+        segments = super().__call__(number)  # (S, T, C, H, W)
+        return segments[:1, :1].expand_as(segments)
+
+
+def features_of(
+    model, processor: VideoBertProcessor, test: Path, reader_class: type = SegmentReader
+) -> tuple[torch.Tensor, list[str]]:
     """The features of the test videos, all of the same length, float32 (V, S, P, F), and their captions."""
     videos = read_captions(str(test / "captions.csv"), DataSettings(), Reading(), None)
-    reader, places = SegmentReader(videos.records, processor), model.config.tokens_per_segment
+    reader, places = reader_class(videos.records, processor), model.config.tokens_per_segment
     found = computed_segments(model.video_bert.backbone, reader, range(len(videos.records)), places)
     features = torch.stack([found(number) for number in range(len(videos.records))])
     return features, [pair.text for pair in videos.pairs]
@@ -170,16 +181,15 @@ def main() -> None:
     matcher = VideoBertForRetrieval.from_pretrained(args.checkpoint).eval()
     writer = VideoBertForCaptioning.from_pretrained(args.captioner).eval() if args.captioner else None
     features, captions = features_of(model, processor, args.test)
-    # A captioner that was trained jointly has a backbone of its own.
-    of_writer = features if writer is None else features_of(writer, processor, args.test)[0]
+    still = features_of(model, processor, args.test, StillReader)[0] if "still" in args.conditions else features
     examples = {}
     for condition in args.conditions:
         generator = torch.Generator().manual_seed(args.seed)
-        shown, mask = changed(features, condition, generator)
+        shown, mask = changed(still if condition == "still" else features, condition, generator)
         scores = contrast_scores(matcher, processor, shown, mask, captions)
         words, predicted = masked_words(model, processor, shown, mask, captions)
         if writer is not None:
-            written = captions_of(writer, processor, *changed(of_writer, condition, generator))
+            written = captions_of(writer, processor, shown, mask)  # its backbone is frozen, too
             scores["captions_exact"] = exact_match(written, [[one] for one in captions])
             examples.setdefault("written", written)
         examples.setdefault("filled", np.reshape(predicted, (len(ATTRIBUTES), -1)).T.tolist())
