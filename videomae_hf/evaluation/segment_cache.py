@@ -17,6 +17,8 @@ from tqdm import tqdm
 
 from ..data.sources.records import VideoRecord
 from ..messages import named_error
+from ..models.configuration_videobert import without_names
+from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.modeling_videomae_v2 import VideoMAEV2Model
 from ..models.processing_videobert import VideoBertProcessor
 from ..models.segment_features import segment_features
@@ -129,7 +131,9 @@ def _key(backbone: VideoMAEV2Model, reader: SegmentReader, tokens_per_segment: i
     processor = reader.processor
     settings = [processor.image_processor.to_dict(), processor.segment_stride, processor.max_segments]
     settings += [reader.frame_template, tokens_per_segment]
-    digest = features_digest(weights_digest(backbone), backbone.config, settings)
+    # The names that a configuration has besides differ between a checkpoint and the backbone of a model.
+    config = VideoMAEV2Config.from_dict(without_names(backbone.config.to_dict()))
+    digest = features_digest(weights_digest(backbone), config, settings)
     for record in reader.records:
         frames = [record.first_frame, record.num_frames, *record.segment]
         state = content_state(record.path if record.content is None else record.content)
