@@ -1,3 +1,4 @@
+# make demo-videobert  trains VideoBERT on synthesised videos with captions
 # make demo       pretrains, finetunes, evaluates and ships a small VideoMAE on synthesised videos
 # make demo-images  the same with images: MAE on handwritten digits, against logistic regression on pixels
 # make test       runs the fast tests; make test-slow runs those that take minutes each
@@ -12,7 +13,7 @@ VENV ?= .venv
 PY = $(VENV)/bin/python
 RECIPES = examples/recipes
 
-.PHONY: demo demo-images test test-slow lint docs notebook clean
+.PHONY: demo demo-images demo-videobert test test-slow lint docs notebook clean
 
 # One thread: a second one gains little on so small a model, and the data loader needs the other core
 demo: export OMP_NUM_THREADS = 1
@@ -28,6 +29,24 @@ demo: $(VENV)/installed
 		--metrics demo/evaluation/metrics.json --dataset "synthesised motions (videomae_hf.data.sources.synthetic)"
 	$(PY) -m videomae_hf.cli report demo/evaluation --page demo/report.html --device cpu \
 		--few_labels demo/few_labels/summary.json
+
+# VideoBERT on synthesised videos with captions, and its score on each attribute of unseen combinations
+VIDEOBERT = $(PY) train.py videobert $(RECIPES)/demo_videobert.yaml
+ATTRIBUTES = $(PY) examples/experiments/videobert_attributes.py --test demo/videobert/data/test \
+	--out demo/videobert/results.jsonl
+demo-videobert: export OMP_NUM_THREADS = 1
+demo-videobert: $(VENV)/installed
+	rm -rf demo/videobert
+	$(PY) -m videomae_hf.data.sources.synthetic_captions demo/videobert/data
+	test -f demo/pretrain/config.json || $(PY) train.py pretrain $(RECIPES)/demo_pretrain.yaml
+	$(VIDEOBERT)
+	$(VIDEOBERT) --task captioning --checkpoint demo/videobert/pretrained --backbone none --num_train_epochs 4 \
+		--output_dir demo/videobert/captioner
+	$(VIDEOBERT) --train_data demo/videobert/data/train/one_video.csv --num_train_epochs 2 \
+		--output_dir demo/videobert/text_only
+	$(ATTRIBUTES) demo/videobert/text_only --name "trained on texts"
+	$(ATTRIBUTES) demo/videobert/pretrained --name "frozen backbone" --captioner demo/videobert/captioner \
+		--conditions video still shuffled repeated text --report demo/videobert/report.html
 
 # 300 steps of finetuning with 10 labels of each digit, 600 with all; from scratch also for a multiple of them
 demo-images: export OMP_NUM_THREADS = 1

@@ -17,6 +17,7 @@ VERBS = {
     "caption": "write captions or subtitles of videos with a VideoBERT",
     "extract": "write features of any model for many videos, over many processes",
     "search": "find the videos, or moments of videos, that are like a video or that a text describes",
+    "videobert": "train VideoBERT on videos with captions, and finetune it",
     "visual-words": "cluster the features of segments into the visual words of VideoBERT",
     "visualize": "show reconstructions, attention and evidence for a class in videos, and a map of a folder",
     "export": "export a model to ONNX, OpenVINO, torch.export or ExecuTorch, with its preprocessing, and check it",

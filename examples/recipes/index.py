@@ -63,7 +63,7 @@ def row(path: Path) -> tuple[str, ...]:
     """The cells of one recipe, in the order of `HEADINGS`."""
     text = path.read_text(encoding="utf-8")
     parts, settings = header(text), yaml.safe_load(text)
-    verbs = "pretrain|finetune|evaluate|probe|progressive"
+    verbs = "pretrain|finetune|evaluate|probe|progressive|videobert"
     verb = re.search(rf"({verbs}) examples/recipes/{path.relative_to(FOLDER).as_posix()}", parts["Command"])
     description = parts["title"].removeprefix(f"{SECTIONS.get(path.parent.name)}, ").rstrip(".")
     cells = (f"[{path.name}]({path.relative_to(FOLDER).as_posix()})", verb[1], description)

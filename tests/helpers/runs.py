@@ -2,13 +2,14 @@
 
 import dataclasses
 
-from videomae_hf.commands import evaluate, finetune, pretrain, probe
+from videomae_hf.commands import evaluate, finetune, pretrain, probe, videobert
 from videomae_hf.settings.recipes import parse_command_line
 from videomae_hf.settings.run import Run
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 
 
 COMMANDS = {"pretrain": pretrain.VERB, "finetune": finetune.VERB, "evaluate": evaluate.VERB, "probe": probe.VERB}
+COMMANDS["videobert"] = videobert.VERB
 
 
 def parsed(command: str, *arguments) -> Run:

@@ -14,10 +14,11 @@ from helpers.documentation import PAGES, Block, blocks, command_lines, make_clon
 from helpers.runs import COMMANDS, setting_names
 from helpers.shared import REPO
 
-from videomae_hf import VideoMAEV2Config, cli
+from videomae_hf import VideoBertConfig, VideoMAEV2Config, cli
 from videomae_hf.commands import convert, progressive
 from videomae_hf.inference import command_line
 from videomae_hf.settings.recipes import parse_command_line
+from videomae_hf.settings.run import config_names
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 
 
@@ -106,7 +107,7 @@ def test_python_runs(block, clone, monkeypatch):
 @pytest.fixture(scope="module")
 def known_options() -> set[str]:
     """Every option of every verb."""
-    known = setting_names() | set(VideoMAEV2Config.__annotations__) | OF_LAUNCHERS
+    known = setting_names() | set(config_names(VideoMAEV2Config)) | set(config_names(VideoBertConfig)) | OF_LAUNCHERS
     known |= set(command_line.OPTIONS)
     known |= {"problem_type", *(spec.name for spec in dataclasses.fields(VideoMAETrainingArguments))}
     sources = [*(REPO / "videomae_hf" / "commands").glob("*.py"), *(REPO / "examples" / "experiments").glob("*.py")]

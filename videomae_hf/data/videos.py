@@ -16,6 +16,7 @@ from ..settings.run import Run
 from ..settings.smoke_test import SYNTHETIC
 from ..settings.training_arguments import VideoMAETrainingArguments
 from ..text_files import read_class_names
+from .captions import CaptionRecord
 from .checks import check_data, describe_overlap
 from .clips import ClipSampler
 from .sources.folders_and_lists import EVALUATION, Reading, holds_any_label, read_sources
@@ -379,6 +380,7 @@ def data_facts(dataset: VideoDataset | VideoStream) -> dict:
         return {"videos": dataset.source.num_videos, "classes": fingerprint(dataset.source.class_names)}
     rows = (
         f"{Path(record.path).parts[-2:]} {record.label} {record.source} {record.segment} {record.targets}"
+        f"{f' {record.text}' if isinstance(record, CaptionRecord) else ''}"
         for record in dataset.samples
     )
     return {"videos": f"{len(dataset.samples)} ({fingerprint(rows)})"}

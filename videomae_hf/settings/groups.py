@@ -254,6 +254,50 @@ class ProbeSettings:
 
 
 @dataclass(frozen=True)
+class VideoTextSettings:
+    """VideoBERT: where its parts come from, and how videos and captions are combined."""
+
+    _argument_group_name = "video and text"
+
+    task: str = setting("pretraining", "pretraining, classification, retrieval or captioning.")
+    text_checkpoint: str | None = setting(None, "Folder or Hub id of a BERT checkpoint that the text side starts from.")
+    tokenizer: str | None = setting(
+        None,
+        "Folder or Hub id of a tokenizer; the default is that of the checkpoint, or one of the words of the captions.",
+    )
+    backbone: str | None = setting(
+        None, "Folder or Hub id of the checkpoint whose encoder computes the features of segments."
+    )
+    caption_column_name: str | None = setting(None, "Column that holds the captions, if it cannot be inferred.")
+    segment_frames: int | None = setting(
+        None, "Frames of a segment; the default is that of the backbone, and 8 for a backbone of single images."
+    )
+    segment_stride: float | None = setting(
+        None, "Distance of the starts of segments, in sampled frames; the default is without overlap or gap."
+    )
+    max_segments: int = setting(16, "Largest number of segments of a video; longer videos have them evenly spread.")
+    max_length: int = setting(64, "Largest number of tokens of a caption, special ones included.")
+    feature_cache_dir: str | None = setting(
+        None, "Folder in which the features of a frozen backbone are cached; the default is features in output_dir."
+    )
+    visual_words_from: str | None = setting(None, "Folder of `videomae visual-words`: visual words of the features.")
+    hard_negatives: int = setting(
+        1,
+        "The other texts of an item are those that share the most words with its own, among this many times as many "
+        "random ones; 1 takes random ones.",
+    )
+    regimes: list[float] = setting(
+        [0.0, 0.0, 1.0], "Pretraining: shares of items with the text alone, the video alone, and both."
+    )
+    join_probability: float = setting(
+        0.0, "Probability that the next caption of the same video is joined to one, with its segments (paper)."
+    )
+    max_subsampling: int = setting(
+        1, "Segments are subsampled with a random step from 1 to this number; 5 in the paper."
+    )
+
+
+@dataclass(frozen=True)
 class SmokeTestSettings:
     """The smoke test of a recipe."""
 
@@ -271,6 +315,8 @@ LEARNING_SETTINGS = (
     "color_jitter", "grayscale", "random_erasing", "mixup_alpha", "cutmix_alpha", "mix_probability",
     "mix_switch_probability", "mix_mode", "label_smoothing", "crop_scale", "crop_ratio", "horizontal_flip",
     "interpolation", "pretrain_crop_scale", "pretrain_flip", "class_weights", "streaming", "shuffle_buffer",
+    "task", "segment_frames", "segment_stride", "max_segments", "max_length", "hard_negatives", "regimes",
+    "join_probability", "max_subsampling",
 )  # fmt: skip
 # Fields of `VideoMAETrainingArguments` that affect the trained weights
 LEARNING_ARGUMENTS = (

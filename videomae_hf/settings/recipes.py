@@ -22,7 +22,7 @@ from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..text_files import read_yaml
 from .groups import MULTI_LABEL
 from .recipe_files import find_recipe, named_recipes
-from .run import GROUPS, Run
+from .run import GROUPS, Run, config_names
 from .smoke_test import smoke_test_recipe
 from .training_arguments import VideoMAETrainingArguments, join_processes
 
@@ -91,7 +91,7 @@ class Verb:
     @property
     def config_fields(self) -> frozenset[str]:
         """Fields of the model configuration that recipes and the command line can set."""
-        return frozenset(self.config_class.__annotations__) - {"label_mappings"} | {"problem_type"}
+        return frozenset(config_names(self.config_class)) - {"label_mappings"} | {"problem_type"}
 
 
 def parse_command_line(

@@ -5,6 +5,8 @@ import dataclasses
 import enum
 from dataclasses import dataclass, field
 
+from transformers import PreTrainedConfig
+
 from ..models.configuration_videomae_v2 import IMAGE_KINDS, VideoMAEV2Config
 from .groups import (
     LEARNING_ARGUMENTS,
@@ -20,6 +22,7 @@ from .groups import (
     PretrainingSettings,
     ProbeSettings,
     SmokeTestSettings,
+    VideoTextSettings,
     default_views,
 )
 from .training_arguments import VideoMAETrainingArguments
@@ -33,7 +36,7 @@ _NOT_KEPT |= {"fit", "smoke_test"}  # the settings that they change are kept
 # Settings that may differ between machines
 _PATHS = {
     "train_data", "eval_data", "probe_train_data", "probe_eval_data", "data_root", "dataset_dir", "class_names",
-    "checkpoint", "output_dir",
+    "checkpoint", "output_dir", "text_checkpoint", "tokenizer", "backbone", "feature_cache_dir", "visual_words_from",
 }  # fmt: skip
 
 
@@ -44,8 +47,8 @@ class Run:
     Args:
         training: batch size, schedule, precision and the other settings of the Trainer.
         verb: name of the command.
-        data, clips, model, pretraining, augmentation, distillation, monitoring, evaluation, probing, smoke: groups of
-            settings.
+        data, clips, model, pretraining, augmentation, distillation, monitoring, evaluation, probing, video_text, smoke:
+            groups of settings.
         config_overrides: fields of the model's configuration, by name.
         given: names of the settings that the command line or the recipe sets.
         unused: names of the recipe's settings that this command does not use.
@@ -62,6 +65,7 @@ class Run:
     monitoring: MonitoringSettings = MonitoringSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     probing: ProbeSettings = ProbeSettings()
+    video_text: VideoTextSettings = VideoTextSettings()
     smoke: SmokeTestSettings = SmokeTestSettings()
     config_overrides: dict = field(default_factory=dict)
     given: frozenset[str] = frozenset()
@@ -130,6 +134,8 @@ class Run:
     def of_images(self) -> bool:
         """Whether the model, of a checkpoint or a new one, has a single frame, so that its data are images."""
         model, overrides = self.model, self.config_overrides
+        if self.verb == "videobert":  # a backbone of images reads the frames of a video
+            return False
         if "num_frames" in overrides:
             return overrides["num_frames"] == 1
         if model.checkpoint:
@@ -182,3 +188,9 @@ GROUPS = {
     for spec in dataclasses.fields(Run)
     if dataclasses.is_dataclass(type(spec.default)) and spec.name != "training"
 }
+
+
+def config_names(config_class: type[PreTrainedConfig]) -> list[str]:
+    """The fields of a model configuration, with those of the models that it extends, such as BERT's."""
+    classes = config_class.__mro__[: config_class.__mro__.index(PreTrainedConfig)]
+    return sorted({name for one in classes for name in one.__annotations__})

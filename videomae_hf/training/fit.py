@@ -57,7 +57,7 @@ def fit(
     """
     args, record = run.training, RunRecord.of(run, model.config, train_set)
     check_evaluation(args, record.problem_type, eval_set, probe)
-    resume = _checkpoint_to_resume(run, record)
+    resume = checkpoint_to_resume(run, record)
     if args.fsdp2:
         model = shard(model, args)
     distilling = {"teacher": teacher, "settings": run.distillation}
@@ -80,13 +80,13 @@ def fit(
     if args.overfit_check:
         report(args, check_learning(trainer))
     if args.should_save:
-        record.write(args.output_dir, finished=False, **_origin(run))
+        record.write(args.output_dir, finished=False, **origin_of_run(run))
     result = trainer.train(resume_from_checkpoint=resume)
-    _save(run, trainer, record, result.metrics)
+    save_results(run, trainer, record, result.metrics)
     return None if eval_set is None else trainer.last_evaluation
 
 
-def _checkpoint_to_resume(run: Run, record: RunRecord) -> str | None:
+def checkpoint_to_resume(run: Run, record: RunRecord) -> str | None:
     """The checkpoint that the run resumes from, if any; raises ValueError if it is incomplete or of another run."""
     args = run.training
     resume = resume_path(args)
@@ -99,7 +99,7 @@ def _checkpoint_to_resume(run: Run, record: RunRecord) -> str | None:
     return resume
 
 
-def _save(run: Run, trainer: Trainer, record: RunRecord, metrics: dict) -> None:
+def save_results(run: Run, trainer: Trainer, record: RunRecord, metrics: dict) -> None:
     """Saves the model, scores it, and writes the settings and the results."""
     args = run.training
     trainer.save_model()
@@ -111,14 +111,15 @@ def _save(run: Run, trainer: Trainer, record: RunRecord, metrics: dict) -> None:
     trainer.save_metrics("all", metrics)
     if trainer.is_world_process_zero():
         write_text(Path(args.output_dir, "settings.yaml"), yaml.safe_dump(run.as_recipe(), sort_keys=False))
-        record.write(args.output_dir, finished=True, step=trainer.state.global_step, **_origin(run))
+        record.write(args.output_dir, finished=True, step=trainer.state.global_step, **origin_of_run(run))
     report(args, [f"Saved to {args.output_dir}"])
     if args.push_to_hub:  # last, so that the scores are in the model card and a failure loses nothing
         commit = trainer.push_to_hub()
         report(args, [] if commit is None else [f"Uploaded to {commit.commit_url}"])
 
 
-def _origin(run: Run) -> dict[str, str | None]:
+def origin_of_run(run: Run) -> dict[str, str | None]:
     """The weights of others that a run starts from, for its record."""
-    origin = origin_of(run.model.checkpoint, run.distillation.teacher)
+    parts = run.video_text
+    origin = origin_of(run.model.checkpoint or parts.text_checkpoint, run.distillation.teacher or parts.backbone)
     return {"base_model": origin.base_model, "base_license": origin.license}

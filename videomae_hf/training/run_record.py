@@ -9,11 +9,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from transformers import PreTrainedConfig
+
 from ..checkpoints.run_folders import RECORD, last_checkpoint, read_record
 from ..data.videos import data_facts
 from ..messages import several
-from ..models.configuration_videomae_v2 import VideoMAEV2Config
-from ..settings.run import Run
+from ..settings.run import Run, config_names
 from ..settings.training_arguments import VideoMAETrainingArguments
 from ..text_files import write_text
 
@@ -39,10 +40,10 @@ class RunRecord:
     settings: dict
 
     @classmethod
-    def of(cls, run: Run, config: VideoMAEV2Config, train_set) -> "RunRecord":
+    def of(cls, run: Run, config: PreTrainedConfig, train_set) -> "RunRecord":
         """The record of a run with this model configuration and training set."""
         classifies = run.verb != "pretrain"
-        fields = [name for name in VideoMAEV2Config.__annotations__ if name != "label_mappings"]
+        fields = [name for name in config_names(type(config)) if name != "label_mappings"]
         record = cls(
             command=run.verb,
             problem_type=config.problem_type if classifies else None,

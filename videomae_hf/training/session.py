@@ -30,7 +30,7 @@ def execute_run(command: Callable[[Run], None], run: Run) -> None:
         report(args, [f"{run.verb} does not use these settings of the recipe: {', '.join(run.unused)}"])
     run = with_smoke_test_videos(run)
     set_seed(args.seed)  # before the model is created
-    claimed = output_claimed(run) if run.verb in ("pretrain", "finetune") else output_writable(args)
+    claimed = output_claimed(run) if run.verb in ("pretrain", "finetune", "videobert") else output_writable(args)
     with lost_processes_named(args), claimed as messages:
         report(args, messages)
         command(run)

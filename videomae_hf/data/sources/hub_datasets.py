@@ -173,6 +173,29 @@ def read_rows(source: HubSplit, class_names: list[str] | None = None) -> tuple[R
     return RowRecords(rows, video_column, VideoRecords(samples, notes + more)), class_names
 
 
+def read_captioned_rows(
+    source: HubSplit, column: str | None, names: Sequence[str]
+) -> tuple[RowRecords, list[str | list[str] | None]]:
+    """The videos of a split, without labels, and the value of the column of captions in each row.
+
+    Args:
+        source: the split.
+        column: the column of captions; None is the only one with one of these `names`.
+
+    Raises:
+        ValueError: the split or a column is unknown, or the column is unclear.
+    """
+    records, _ = read_rows(source)
+    rows = _load(source.name, source.split, **source.options)
+    found = [name for name in rows.features if column_key(name) in names] if column is None else [column]
+    if len(found) != 1 or found[0] not in rows.features:
+        raise ValueError(
+            f"{source.name}: the column of captions is unclear among {', '.join(rows.features)}; set "
+            f"--caption_column_name."
+        )
+    return records, list(rows.select_columns(found)[:][found[0]])
+
+
 def _samples(name: str, rows: datasets.Dataset, paths: list[str], segments: dict[str, str]) -> list[VideoRecord]:
     """One sample per row, restricted to a part of its video if there are columns for it."""
     if not segments:

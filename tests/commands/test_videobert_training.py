@@ -1,0 +1,157 @@
+"""`videomae videobert`: from videos with captions to models, by the real command."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from helpers.commands import videomae
+from helpers.launching import TORCHRUN, succeeded
+from helpers.launching import run as launched
+from helpers.tiny_models import build
+
+from videomae_hf import (
+    VideoBertForCaptioning,
+    VideoBertForPreTraining,
+    VideoBertForRetrieval,
+    VideoBertForVideoClassification,
+    VideoBertProcessor,
+    VideoMAEV2ImageProcessor,
+    VideoMAEV2Model,
+)
+from videomae_hf.data.sources.synthetic import write_video
+
+
+COLORS = {"red": (220, 30, 30), "blue": (30, 30, 220)}
+SMALL = [
+    *("--hidden_size", 16, "--num_hidden_layers", 1, "--num_attention_heads", 2, "--intermediate_size", 32),
+    *("--hidden_dropout_prob", 0, "--attention_probs_dropout_prob", 0, "--num_negatives", 1, "--sampling_rate", 1),
+    *("--use_cpu", "true", "--disable_tqdm", "true", "--report_to", "none", "--logging_steps", 1),
+    *("--per_device_train_batch_size", 2, "--learning_rate", "1e-2", "--save_strategy", "no"),
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Eight videos of one colour and 4 to 8 frames, in class folders, their captions, and a backbone of 4 frames."""
+    place = tmp_path_factory.mktemp("videobert")
+    lines = ["video,caption"]
+    for number in range(8):
+        name = list(COLORS)[number % 2]
+        (place / "videos" / name).mkdir(parents=True, exist_ok=True)
+        path = place / "videos" / name / f"{number}.mp4"
+        write_video(path, np.full((4 + 4 * (number % 2), 32, 32, 3), COLORS[name], np.uint8))
+        lines.append(f"{path.relative_to(place)},a {name} video of {'one' if number < 4 else 'two'}")
+    (place / "captions.csv").write_text("\n".join(lines) + "\n")
+    backbone = build(VideoMAEV2Model, num_frames=4, image_size=32)
+    backbone.save_pretrained(place / "backbone")
+    VideoMAEV2ImageProcessor(num_frames=4, crop_size=32, size={"shortest_edge": 32}).save_pretrained(place / "backbone")
+    return place
+
+
+def run(place, output, *options):
+    data = ["--train_data", place / "captions.csv"] if "--train_data" not in options else []
+    videomae("videobert", *data, *SMALL, "--output_dir", place / output, *options)
+    lines = json.loads((place / output / "trainer_state.json").read_text())["log_history"]
+    return [line for line in lines if "loss" in line]
+
+
+@pytest.fixture(scope="module")
+def pretrained(place):
+    options = ["--backbone", place / "backbone", "--num_train_epochs", 4, "--eval_data", place / "captions.csv"]
+    return run(place, "pretrained", *options)
+
+
+def test_pretraining(place, pretrained):
+    """Each objective is in the log, and what is saved loads and takes videos."""
+    assert len(pretrained) == 16 and pretrained[-1]["loss"] < pretrained[0]["loss"]
+    for line in pretrained:
+        parts = line["mlm_loss"] + line["video_loss"] + line["match_loss"]
+        assert line["loss"] == pytest.approx(parts, abs=2e-3)
+    results = json.loads((place / "pretrained" / "all_results.json").read_text())
+    assert {"eval_loss", "eval_mlm_loss", "eval_video_loss", "eval_match_loss"} <= set(results)
+    assert len(list((place / "pretrained" / "features").glob("*.npz"))) == 1  # both data are the same
+    model = VideoBertForPreTraining.from_pretrained(place / "pretrained").eval()
+    assert model.new_parts == () and not bool((model.video_bert.video_embeddings.feature_std == 1).all())
+    processor = VideoBertProcessor.from_pretrained(place / "pretrained")
+    assert {"red", "blue", "[>]"} <= set(processor.tokenizer.get_vocab())
+    inputs = processor(["a red video"], [str(place / "videos" / "blue" / "1.mp4")])
+    assert inputs["pixel_values"].shape == (1, 2, 4, 3, 32, 32)
+    assert model(**inputs).logits.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("task", "model_class"), [("retrieval", VideoBertForRetrieval), ("captioning", VideoBertForCaptioning)]
+)
+def test_finetuning(place, pretrained, task, model_class):
+    options = ["--task", task, "--checkpoint", place / "pretrained", "--num_train_epochs", 3]
+    lines = run(place, task, *options, "--feature_cache_dir", place / "pretrained" / "features")
+    assert np.mean([line["loss"] for line in lines[-4:]]) < np.mean([line["loss"] for line in lines[:4]])
+    assert len(list((place / "pretrained" / "features").glob("*.npz"))) == 1  # those of the pretraining are used
+    model_class.from_pretrained(place / task)
+
+
+def test_classification(place, pretrained):
+    folder = place / "videos"
+    options = ["--task", "classification", "--checkpoint", place / "pretrained", "--num_train_epochs", 6]
+    run(place, "classes", *options, "--train_data", folder, "--eval_data", folder)
+    model = VideoBertForVideoClassification.from_pretrained(place / "classes")
+    assert model.config.id2label == {0: "blue", 1: "red"}
+    assert json.loads((place / "classes" / "all_results.json").read_text())["eval_top1"] == 1.0
+
+
+def test_joint_training_moves_the_backbone(place):
+    before = VideoMAEV2Model.from_pretrained(place / "backbone").state_dict()
+    options = ["--backbone", place / "backbone", "--freeze_backbone", "false", "--video_weight", 0, "--max_steps", 2]
+    run(place, "joint", *options)
+    after = VideoBertForPreTraining.from_pretrained(place / "joint").video_bert.backbone.state_dict()
+    assert any(not torch.equal(before[name], value) for name, value in after.items())
+    assert not (place / "joint" / "features").exists()
+
+
+def test_accumulation_changes_nothing(place):
+    """The losses of a step are means over all of its terms: 4 at once, or 2 and 2."""
+    options = ["--backbone", place / "backbone", "--max_steps", 4, "--feature_cache_dir", place / "cache"]
+    whole = run(place, "whole", *options, "--per_device_train_batch_size", 4)
+    parts = run(place, "parts", *options, "--per_device_train_batch_size", 2, "--gradient_accumulation_steps", 2)
+    for one, other in zip(whole, parts, strict=True):
+        for name in ("loss", "mlm_loss", "video_loss", "match_loss", "grad_norm"):
+            assert one[name] == pytest.approx(other[name], abs=3e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_are_one(place):
+    options = ["--backbone", place / "backbone", "--max_steps", 4, "--feature_cache_dir", place / "cache"]
+    options += ["--video_loss", "mse", "--regimes", 1, 1, 2]
+    one = run(place, "one", *options, "--per_device_train_batch_size", 4)
+    data = ["--train_data", place / "captions.csv", *SMALL, "--output_dir", place / "two"]
+    succeeded(launched("videobert", *data, *options, launcher=TORCHRUN))
+    two = json.loads((place / "two" / "trainer_state.json").read_text())["log_history"]
+    for line, other in zip(one, two):
+        for name in ("mlm_loss", "video_loss", "match_loss", "grad_norm"):
+            assert line[name] == pytest.approx(other[name], abs=3e-4)
+
+
+def test_resumed_run_is_the_same(place):
+    options = ["--backbone", place / "backbone", "--max_steps", 6, "--feature_cache_dir", place / "cache"]
+    options += ["--hidden_dropout_prob", 0.1, "--join_probability", 0.5, "--max_subsampling", 2, "--regimes", 1, 1, 2]
+    run(place, "through", *options)
+    run(place, "resumed", *options, "--save_strategy", "steps", "--save_steps", 3)
+    run(place, "resumed", *options, "--resume_from_checkpoint", place / "resumed" / "checkpoint-3")
+    one, other = (VideoBertForPreTraining.from_pretrained(place / name).state_dict() for name in ("through", "resumed"))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "no model for their features; set --backbone"),
+        (["--task", "captions"], "task='captions' is unknown"),
+        (["--lora_rank", 4], "lora_rank=4 is not available for videobert"),
+        (["--task", "retrieval", "--train_data", "videos"], "needs videos with captions, and .*videos has none"),
+    ],
+)
+def test_refused(place, options, message):
+    options = [place / one if one == "videos" else one for one in options]
+    with pytest.raises(ValueError, match=message):
+        run(place, "refused", *options)

@@ -1,0 +1,228 @@
+# Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
+"""`videomae videobert`: pretrains VideoBERT on videos with captions, and finetunes it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from transformers import AutoTokenizer
+
+from ..checkpoints.opening import checkpoint_processor
+from ..data.captions import CaptionedVideos, Pair, read_captions
+from ..data.sources.folders_and_lists import EVALUATION, Reading
+from ..data.video_dataset import VideoDataset
+from ..data.video_text import PairTransform, VideoTextCollator, check_pairs
+from ..data.videos import evaluation_videos, training_videos
+from ..data.word_tokenizer import word_tokenizer
+from ..evaluation.segment_cache import SegmentReader, cached_segments, computed_segments
+from ..messages import count
+from ..models.configuration_videobert import VideoBertConfig
+from ..models.configuration_videomae_v2 import VideoMAEV2Config
+from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
+from ..models.modeling_videobert import VideoBertPreTrainedModel
+from ..models.modeling_videobert_pretraining import VideoBertForPreTraining
+from ..models.modeling_videobert_tasks import (
+    VideoBertForCaptioning,
+    VideoBertForRetrieval,
+    VideoBertForVideoClassification,
+)
+from ..models.processing_videobert import VideoBertProcessor
+from ..models.visual_words import VisualWords
+from ..settings.recipes import Verb
+from ..settings.run import Run
+from ..training.distributed import report
+from ..training.session import execute
+from ..training.video_text import fit_video_text
+
+
+VERB = Verb(
+    "videobert",
+    "Pretrains VideoBERT on videos with captions, and finetunes it for classification, retrieval or captioning.",
+    (
+        "videobert --train_data captions.csv --backbone encoder/ --text_checkpoint google-bert/bert-base-uncased",
+        "videobert --train_data 'shards/*.tar' --backbone encoder/ --hidden_size 256 --num_hidden_layers 4",
+        "videobert --task captioning --checkpoint output/videobert --train_data captions.csv",
+        "videobert --task classification --checkpoint output/videobert --train_data videos/ --eval_data val/",
+    ),
+    groups=("data", "clips", "model", "video_text"),
+    unused=(
+        *("folds", "streaming", "shuffle_buffer", "videos_per_epoch", "multi_label", "unlabelled", "demo_videos"),
+        *("frame_sampling", "short_video", "official_sampling", "num_sample", "antialias", "interpolation"),
+        *("model_kind", "model_size", "model_version", "head_from", "label_mappings"),
+    ),
+    config_class=VideoBertConfig,
+)
+MODELS = {
+    "pretraining": VideoBertForPreTraining,
+    "classification": VideoBertForVideoClassification,
+    "retrieval": VideoBertForRetrieval,
+    "captioning": VideoBertForCaptioning,
+}
+_NOT_HERE = ("lora_rank", "freeze_layers", "freeze_encoder", "fit", "overfit_check", "fsdp2")
+_FRAMES_OF_IMAGES = 8  # frames of a segment for a backbone of single images
+_VIDEOS_OF_MOMENTS = 64  # from which joint training takes the mean and standard deviation of features
+
+
+def videobert(run: Run) -> None:
+    """Pretraining or finetuning, from a VideoBERT checkpoint, from BERT, or from random weights."""
+    args, settings = run.training, run.video_text
+    check_pairs(settings)
+    refused = next((name for name in _NOT_HERE if getattr(args, name)), None)
+    if refused:
+        raise ValueError(f"{refused}={getattr(args, refused)} is not available for videobert; leave it out.")
+    videos, classes = training_pairs(run)
+    report(args, [*videos.messages, f"{count(len(videos), 'pair')} of {count(len(videos.records), 'video')}"])
+    evaluated = evaluation_pairs(run, classes)
+    processor = processor_of(run, videos)
+    model = model_of(run, processor, classes)
+    model.to(args.device)
+    train_segments = segments_of(run, model, processor, videos)
+    standardise(run, model, train_segments, len(videos.records))
+    noise = settings if settings.task == "pretraining" else replace(settings, regimes=[0.0, 0.0, 1.0])
+    negatives = model.config.num_negatives if settings.task in ("pretraining", "retrieval") else 0
+    options = (negatives, settings.max_segments, settings.hard_negatives)
+    transform = PairTransform(videos, train_segments, noise, *options)
+    train_set, eval_set = VideoDataset(videos, transform, args.seed), None
+    if evaluated is not None:
+        report(args, evaluated.messages)
+        transform = PairTransform(evaluated, segments_of(run, model, processor, evaluated), None, *options)
+        eval_set = VideoDataset(evaluated, transform, args.seed)
+    fit_video_text(run, model, train_set, eval_set, VideoTextCollator(processor, model.config, settings.task))
+
+
+def training_pairs(run: Run) -> tuple[CaptionedVideos, list[str]]:
+    """The training pairs, and the names of the classes; [] without classes."""
+    data = run.data
+    if run.video_text.task == "classification":
+        found = training_videos(run)
+        return _labelled(found.records, found.messages), found.classes
+    if not (data.train_data or data.dataset_name) or (data.train_data and data.dataset_name):
+        raise ValueError("Set one of train_data and dataset_name: videos with captions.")
+    return _captions(run, data.train_data, (data.train_split_name,)), []
+
+
+def evaluation_pairs(run: Run, classes: list[str]) -> CaptionedVideos | None:
+    """The pairs to evaluate on; None if none are set."""
+    data = run.data
+    if run.video_text.task == "classification":
+        found = evaluation_videos(run, classes, run.problem_type)
+        return None if found is None else _labelled(found.records, found.messages)
+    source = data.eval_data or (data.train_data if data.eval_split_name else None)
+    split = (data.eval_split_name,) if data.eval_split_name else EVALUATION
+    if source is None and not (data.dataset_name and data.eval_split_name):
+        return None
+    return _captions(run, source, split)
+
+
+def _captions(run: Run, source: str | None, split: tuple[str, ...]) -> CaptionedVideos:
+    if source is not None and not isinstance(source, str):
+        raise ValueError(f"train_data={source} must be a single source for videobert.")
+    reading = Reading(run.data.data_root, split=split, video_column=run.data.video_column_name)
+    videos = read_captions(source, run.data, reading, run.video_text.caption_column_name)
+    if run.video_text.task != "pretraining":
+        whole = [pair for pair in videos.pairs if pair.text and pair.video >= 0]
+        if not whole:
+            raise ValueError(f"task={run.video_text.task} needs videos with captions, and {source} has none.")
+        if len(whole) < len(videos.pairs):
+            videos.messages.append(f"{len(videos.pairs) - len(whole)} pairs without video or caption are left out")
+        videos.pairs = whole
+    return videos
+
+
+def _labelled(records, messages: list[str]) -> CaptionedVideos:
+    return CaptionedVideos(records, [Pair(number, "") for number in range(len(records))], list(messages))
+
+
+def processor_of(run: Run, videos: CaptionedVideos) -> VideoBertProcessor:
+    """The processor of the checkpoint, or a new one of the backbone's frames and a tokenizer."""
+    settings, clips = run.video_text, run.clips
+    if run.model.checkpoint:
+        return VideoBertProcessor.from_pretrained(run.model.checkpoint)
+    name = settings.tokenizer or settings.text_checkpoint
+    tokenizer = AutoTokenizer.from_pretrained(name) if name else word_tokenizer(pair.text for pair in videos.pairs)
+    image_processor = VideoMAEV2ImageProcessor()
+    if settings.backbone:
+        config = VideoMAEV2Config.from_pretrained(settings.backbone)
+        frames = settings.segment_frames or (_FRAMES_OF_IMAGES if config.num_frames == 1 else config.num_frames)
+        given = ("sampling_rate", "fps", "square_pixels", "max_pixels", "video_backend")
+        options = {key: getattr(clips, key) for key in given}
+        image_processor = checkpoint_processor(
+            settings.backbone, config, num_clips=1, num_crops=1, num_frames=frames, **options
+        )
+    return VideoBertProcessor(
+        image_processor,
+        tokenizer,
+        segment_stride=settings.segment_stride,
+        max_segments=settings.max_segments,
+        max_length=settings.max_length,
+    )
+
+
+def model_of(run: Run, processor: VideoBertProcessor, classes: list[str]) -> VideoBertPreTrainedModel:
+    """The model that a run starts from, with its backbone."""
+    settings, model_class = run.video_text, MODELS[run.video_text.task]
+    fields = dict(run.config_overrides)
+    if classes:
+        fields["id2label"] = dict(enumerate(classes))
+        fields["label2id"] = {name: number for number, name in enumerate(classes)}
+    if run.model.checkpoint:
+        if settings.text_checkpoint or settings.tokenizer or settings.backbone:
+            raise ValueError(
+                "checkpoint has a text side, a tokenizer and a backbone of its own; leave out text_checkpoint, "
+                "tokenizer and backbone."
+            )
+        options = {"ignore_mismatched_sizes": True} if classes else {}
+        model = model_class.from_pretrained(run.model.checkpoint, **fields, **options)
+        report(run.training, [f"new parts, untrained: {', '.join(model.new_parts)}"] * bool(model.new_parts))
+        return model
+    words = VisualWords.load(settings.visual_words_from) if settings.visual_words_from else None
+    fields |= VideoBertConfig.token_fields(processor.tokenizer)
+    if words is not None:
+        fields.setdefault("visual_words", len(words.centroids))
+    if settings.backbone:
+        fields["feature_size"] = VideoMAEV2Config.from_pretrained(settings.backbone).hidden_size
+    if settings.text_checkpoint:
+        model = model_class.from_bert(settings.text_checkpoint, **fields)
+        report(run.training, [f"new parts, untrained: {', '.join(model.new_parts)}"])
+    else:
+        model = model_class(VideoBertConfig(**fields))
+    if settings.backbone:
+        model.video_bert.load_backbone(settings.backbone)
+    if words is not None:
+        model.video_bert.set_visual_words(words)
+    return model
+
+
+def segments_of(
+    run: Run, model: VideoBertPreTrainedModel, processor: VideoBertProcessor, videos: CaptionedVideos
+) -> Callable[[int], torch.Tensor]:
+    """The segments of the videos: features of the frozen backbone, cached, or pixels for joint training."""
+    args, config = run.training, model.config
+    reader = SegmentReader(videos.records, processor, run.clips.frame_template)
+    if len(videos.records) == 0:
+        return reader
+    if model.video_bert.backbone is None:
+        raise ValueError("The data have videos, but there is no model for their features; set --backbone.")
+    if not config.freeze_backbone:
+        return reader
+    folder = run.video_text.feature_cache_dir or Path(args.output_dir, "features")
+    with PartialState().main_process_first():
+        return cached_segments(model.video_bert.backbone, reader, config.tokens_per_segment, folder)
+
+
+def standardise(run: Run, model: VideoBertPreTrainedModel, segments: Callable, number: int) -> None:
+    """Sets the mean and standard deviation of the features of a new model, unless its visual words have them."""
+    if run.model.checkpoint or run.video_text.visual_words_from or number == 0:
+        return
+    if isinstance(segments, SegmentReader):
+        some = torch.randperm(number, generator=torch.Generator().manual_seed(run.training.seed))[:_VIDEOS_OF_MOMENTS]
+        places = model.config.tokens_per_segment
+        segments = computed_segments(model.video_bert.backbone, segments, some.tolist(), places)
+    mean, std = segments.moments()
+    model.video_bert.set_visual_words(VisualWords(torch.zeros(0, len(mean)), mean, std))
+
+
+def main(arguments: list[str]) -> None:
+    execute(VERB, videobert, arguments)
