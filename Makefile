@@ -66,6 +66,8 @@ demo-images: $(VENV)/installed
 	$(PY) examples/experiments/few_labels.py demo_images/all_labels $(FEW) --labels_per_class all --steps 600 \
 		--scratch_factors 1 2
 	$(PY) examples/experiments/pixel_baseline.py demo_images/all_labels --eval_data demo_images/data/val
+	$(PY) -m videomae_hf.cli report demo_images/finetune --few_labels demo_images/few_labels/summary.json \
+		--page demo_images/report.html
 
 test: $(VENV)/installed
 	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
