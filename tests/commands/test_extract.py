@@ -42,7 +42,8 @@ def command(place, tmp_path, capsys, monkeypatch):
 def test_help_begins_with_commands(capsys, verb, module):
     with pytest.raises(SystemExit):
         cli.main([verb, "--help"])
-    lines = capsys.readouterr().out.splitlines()[2:5]
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"  videomae {verb} ")]
+    assert len(lines) >= 3
     for line in lines:
         module.parse_arguments(shlex.split(line.split(f" {verb} ")[1]))
 
