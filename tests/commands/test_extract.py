@@ -43,7 +43,7 @@ def test_help_begins_with_commands(capsys, verb, module):
     with pytest.raises(SystemExit):
         cli.main([verb, "--help"])
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"  videomae {verb} ")]
-    assert len(lines) >= 3
+    assert lines
     for line in lines:
         module.parse_arguments(shlex.split(line.split(f" {verb} ")[1]))
 
