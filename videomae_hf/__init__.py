@@ -51,40 +51,39 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+# The models of each configuration, by the Auto class that opens them
+_MODELS = {
+    VideoMAEV2Config: {
+        AutoModel: VideoMAEV2Model,
+        AutoModelForPreTraining: VideoMAEV2ForPreTraining,
+        AutoModelForVideoClassification: VideoMAEV2ForVideoClassification,
+    },
+    VideoBertConfig: {
+        AutoModel: VideoBertModel,
+        AutoModelForPreTraining: VideoBertForPreTraining,
+        AutoModelForVideoClassification: VideoBertForVideoClassification,
+        AutoModelForImageTextToText: VideoBertForCaptioning,
+        # There is no class for retrieval; transformers lists its model of image-text matching, of BLIP-2, here.
+        AutoModelForZeroShotImageClassification: VideoBertForRetrieval,
+    },
+}
 # `register`: the Auto classes find ours wherever this package is imported. `register_for_auto_class`: what is saved
 # takes its code along, so that the checkpoint also loads where the package is not installed (`trust_remote_code=True`).
-AutoConfig.register(VideoMAEV2Config.model_type, VideoMAEV2Config, exist_ok=True)
-VideoMAEV2Config.register_for_auto_class()
-for _auto_class, _model_class in (
-    (AutoModel, VideoMAEV2Model),
-    (AutoModelForPreTraining, VideoMAEV2ForPreTraining),
-    (AutoModelForVideoClassification, VideoMAEV2ForVideoClassification),
-):
-    _auto_class.register(VideoMAEV2Config, _model_class, exist_ok=True)
-    _model_class.register_for_auto_class(_auto_class.__name__)
+for _config_class, _model_classes in _MODELS.items():
+    AutoConfig.register(_config_class.model_type, _config_class, exist_ok=True)
+    _config_class.register_for_auto_class()
+    for _auto_class, _model_class in _model_classes.items():
+        _auto_class.register(_config_class, _model_class, exist_ok=True)
+        _model_class.register_for_auto_class(_auto_class.__name__)
 # Images are clips of one frame.
 AutoModelForImageClassification.register(VideoMAEV2Config, VideoMAEV2ForVideoClassification, exist_ok=True)
 # Under both of the names that transformers knows image backends by, since ours needs neither.
 _processors = dict.fromkeys(("torchvision", "pil"), VideoMAEV2ImageProcessor)
 AutoImageProcessor.register(VideoMAEV2Config, image_processor_classes=_processors, exist_ok=True)
-VideoMAEV2ImageProcessor.register_for_auto_class()
 AutoVideoProcessor.register(VideoMAEV2Config, VideoMAEV2VideoProcessor, exist_ok=True)
-VideoMAEV2VideoProcessor.register_for_auto_class()
-
-AutoConfig.register(VideoBertConfig.model_type, VideoBertConfig, exist_ok=True)
-VideoBertConfig.register_for_auto_class()
-for _auto_class, _model_class in (
-    (AutoModel, VideoBertModel),
-    (AutoModelForPreTraining, VideoBertForPreTraining),
-    (AutoModelForVideoClassification, VideoBertForVideoClassification),
-    (AutoModelForImageTextToText, VideoBertForCaptioning),
-    # There is no class for retrieval; transformers lists its model of image-text matching, of BLIP-2, here.
-    (AutoModelForZeroShotImageClassification, VideoBertForRetrieval),
-):
-    _auto_class.register(VideoBertConfig, _model_class, exist_ok=True)
-    _model_class.register_for_auto_class(_auto_class.__name__)
 AutoProcessor.register(VideoBertConfig, VideoBertProcessor, exist_ok=True)
-VideoBertProcessor.register_for_auto_class()
+for _processor_class in (VideoMAEV2ImageProcessor, VideoMAEV2VideoProcessor, VideoBertProcessor):
+    _processor_class.register_for_auto_class()
 
 __all__ = [
     "Extractor",

@@ -9,10 +9,10 @@ This file ships with checkpoints and may import only its siblings.
 import math
 
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
 from transformers import BertConfig
 
 from .configuration_videomae_v2 import VideoMAEV2Config
+from .strict_configuration import StrictConfiguration
 
 
 VIDEO_ATTENTION = ("joint", "divided")
@@ -31,7 +31,7 @@ _TOKENS = ("cls_token_id", "sep_token_id", "mask_token_id", "separator_token_id"
 
 
 @strict
-class VideoBertConfig(BertConfig):
+class VideoBertConfig(StrictConfiguration, BertConfig):
     r"""
     Configuration of `VideoBertModel` and its heads. The text side has the fields of `BertConfig`; the rest:
 
@@ -141,16 +141,6 @@ class VideoBertConfig(BertConfig):
         return {"vocab_size": len(tokenizer), **ids, "separator_token_id": separator}
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
-        """As in transformers; raises ValueError, with the name of the checkpoint, for an invalid config.json."""
-        try:
-            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        except ValueError as error:
-            if str(pretrained_model_name_or_path) in str(error):
-                raise
-            raise ValueError(f"{pretrained_model_name_or_path} has an invalid config.json: {error}") from error
-
-    @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
         """As in transformers; raises ValueError for the configuration of another model."""
         content, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
@@ -162,14 +152,6 @@ class VideoBertConfig(BertConfig):
                 f"{found!r:.60}{advice}."
             )
         return content, kwargs
-
-    @classmethod
-    def from_dict(cls, config_dict, **kwargs):
-        """As in transformers; raises ValueError for values of a wrong type."""
-        try:
-            return super().from_dict(config_dict, **kwargs)
-        except (StrictDataclassError, AttributeError, LookupError, TypeError) as error:
-            raise ValueError(" ".join(str(error).split())) from error
 
     @property
     def place_grid(self) -> tuple[int, int]:

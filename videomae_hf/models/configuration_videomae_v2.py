@@ -17,7 +17,6 @@ from pathlib import Path
 
 import torch
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
@@ -27,6 +26,7 @@ from .image_checkpoints import IMAGE_MODEL_TYPES, config_from_images
 from .masking import DECODER_MASKS, ENCODER_MASKS
 from .official_checkpoints import config_from_opengvlab
 from .preprocessing import normalization_of, read_preprocessing
+from .strict_configuration import StrictConfiguration
 
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -81,7 +81,7 @@ IMAGE_KINDS = {
 
 
 @strict
-class VideoMAEV2Config(PreTrainedConfig):
+class VideoMAEV2Config(StrictConfiguration, PreTrainedConfig):
     r"""
     Configuration of `VideoMAEV2Model`, `VideoMAEV2ForPreTraining` and `VideoMAEV2ForVideoClassification`.
 
@@ -250,16 +250,6 @@ class VideoMAEV2Config(PreTrainedConfig):
         return cls(**{**dict(zip(SIZE_FIELDS, IMAGE_SIZES[size])), **IMAGE_KINDS[kind], **overrides})
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
-        """As in transformers; raises ValueError, with the name of the checkpoint, for an invalid config.json."""
-        try:
-            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        except ValueError as error:
-            if str(pretrained_model_name_or_path) in str(error):
-                raise
-            raise ValueError(f"{pretrained_model_name_or_path} has an invalid config.json: {error}") from error
-
-    @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
         """Reads config.json, and converts those of transformers' VideoMAE ("videomae"), of its image models ("vit_mae",
         "vit") and of OpenGVLab's V2 to ours.
@@ -332,14 +322,6 @@ class VideoMAEV2Config(PreTrainedConfig):
         if classifier is not None and self.num_frames == 1:
             output["auto_map"] = {**output["auto_map"], "AutoModelForImageClassification": classifier}
         return output
-
-    @classmethod
-    def from_dict(cls, config_dict, **kwargs):
-        """As in transformers; raises ValueError for values of a wrong type."""
-        try:
-            return super().from_dict(config_dict, **kwargs)
-        except (StrictDataclassError, AttributeError, LookupError, TypeError) as error:
-            raise ValueError(" ".join(str(error).split())) from error
 
     @property
     def image_hw(self) -> tuple[int, int]:

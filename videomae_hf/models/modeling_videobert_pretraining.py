@@ -85,6 +85,19 @@ class VideoBertMatching(VideoBertPreTrainedModel):
         )
         return self.match_head(states).view(-1, number)
 
+    def matched(
+        self,
+        features: torch.Tensor,
+        video_mask: torch.Tensor,
+        texts: torch.Tensor,
+        attention_mask: torch.Tensor,
+        negatives: torch.Tensor,
+    ) -> tuple[torch.Tensor, Objective]:
+        """Scores (B, 1 + K) of own texts (B, T) and others (B, K, T'), and the objective of matching."""
+        candidates, valid = self.candidates(texts, attention_mask, video_mask, negatives)
+        logits = self.match(features, video_mask, candidates)
+        return logits, matching_loss(logits, valid, self.config.match_loss)
+
 
 class VideoBertForPreTraining(VideoBertMatching):
     """Masked words, masked segments, and matching of video and text; those whose weight is not 0."""
@@ -157,27 +170,40 @@ class VideoBertForPreTraining(VideoBertMatching):
         )  # fmt: skip
         _, video_mask, words, attention_mask = self.video_bert.filled(features, video_mask, input_ids, attention_mask)
         texts = words if text_labels is None else torch.where(text_labels == -100, words, text_labels)
-        objectives: list[Objective | None] = [None, None, None]
         logits = video_logits = match_logits = None
-        if self.cls is not None and input_ids is not None:
-            logits = self.cls(outputs.text_states)
-            if text_labels is not None:
-                objectives[0] = masked_word_loss(logits, text_labels)
-        if self.video_head is not None and features is not None:
-            video_logits = self.video_head(outputs.video_states)
-            if masked_segments is not None:
-                masked, targets = masked_segments.bool() & video_mask, outputs.features.detach()
-                captions = compacted(texts, attention_mask)
-                objectives[1] = self.video_objective(video_logits, targets, masked, video_mask, captions)
+        objectives: list[Objective | None] = [None, None, None]
+        if input_ids is not None:
+            logits, objectives[0] = self._predict_words(outputs.text_states, text_labels)
+        if features is not None:
+            captions = compacted(texts, attention_mask)
+            video_logits, objectives[1] = self._predict_segments(outputs, masked_segments, video_mask, captions)
         is_pair = input_ids is not None and features is not None
         if self.match_head is not None and negative_input_ids is not None and is_pair:
-            candidates, valid = self.candidates(texts, attention_mask, video_mask, negative_input_ids)
-            match_logits = self.match(outputs.features, video_mask, candidates)
-            objectives[2] = matching_loss(match_logits, valid, self.config.match_loss)
+            pairs = (outputs.features, video_mask, texts, attention_mask)
+            match_logits, objectives[2] = self.matched(*pairs, negative_input_ids)
         total, losses = self._weighted(objectives, loss_counts)
         return VideoBertForPreTrainingOutput(
             total, *losses, logits, video_logits, match_logits, outputs.hidden_states, outputs.attentions
         )
+
+    def _predict_words(self, states, labels) -> tuple[torch.Tensor | None, Objective | None]:
+        """Scores of words, from states (B, T, D), and the objective of masked ones; None without head or labels."""
+        if self.cls is None:
+            return None, None
+        logits = self.cls(states)
+        return logits, None if labels is None else masked_word_loss(logits, labels)
+
+    def _predict_segments(
+        self, outputs, masked_segments, video_mask, captions
+    ) -> tuple[torch.Tensor | None, Objective | None]:
+        """Predicted features or words of segments, and the objective of masked ones; None without head or masks."""
+        if self.video_head is None:
+            return None, None
+        logits = self.video_head(outputs.video_states)
+        if masked_segments is None:
+            return logits, None
+        masked, targets = masked_segments.bool() & video_mask, outputs.features.detach()
+        return logits, self.video_objective(logits, targets, masked, video_mask, captions)
 
     def _weighted(
         self, objectives: list[Objective | None], loss_counts: torch.Tensor | None

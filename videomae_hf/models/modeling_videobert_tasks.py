@@ -20,7 +20,7 @@ from .configuration_videobert import VideoBertConfig, require_token
 from .layers_videobert import VideoBertMatchHead
 from .modeling_videobert import VideoBertModel, VideoBertPreTrainedModel
 from .modeling_videobert_pretraining import VideoBertForPreTraining, VideoBertMatching
-from .video_text_objectives import masked_word_loss, matching_loss, next_word_loss
+from .video_text_objectives import masked_word_loss, next_word_loss
 
 
 @dataclass
@@ -135,9 +135,8 @@ class VideoBertForRetrieval(VideoBertMatching):
         if negative_input_ids is None:
             states = model.encode_pairs(features, video_mask, input_ids, attention_mask)
             return VideoBertForRetrievalOutput(logits=self.match_head(states)[:, None])
-        candidates, valid = self.candidates(input_ids, attention_mask, video_mask, negative_input_ids)
-        logits = self.match(features, video_mask, candidates)
-        return VideoBertForRetrievalOutput(matching_loss(logits, valid, self.config.match_loss).mean(), logits)
+        logits, objective = self.matched(features, video_mask, input_ids, attention_mask, negative_input_ids)
+        return VideoBertForRetrievalOutput(objective.mean(), logits)
 
     @torch.no_grad()
     def scores(
