@@ -73,6 +73,7 @@ KINDS = (("clockwise", "counter_clockwise"), ("left", "right"), ("up", "down"), 
 def demo_bars(folder: Path) -> list[Bar]:
     from transformers import AutoModelForPreTraining
 
+    from videomae_hf import VideoMAEV2ImageProcessor
     from videomae_hf.data.sources import read_samples
     from videomae_hf.evaluation.pretraining_report import predictor_losses
 
@@ -80,9 +81,10 @@ def demo_bars(folder: Path) -> list[Bar]:
         return json.loads((folder / name).read_text(encoding="utf-8"))
 
     model = AutoModelForPreTraining.from_pretrained(folder / "pretrain").eval()
+    processor = VideoMAEV2ImageProcessor.from_pretrained(folder / "pretrain")
     samples, _ = read_samples(str(folder / "data" / "val"))
     return [
-        *reconstruction_bars(predictor_losses(model, folder / "pretrain", samples)),
+        *reconstruction_bars(predictor_losses(model, processor, samples)),
         knn_bar(content("pretrain/trainer_state.json")["log_history"]),
         few_labels_bar(content("few_labels/summary.json")),
         *classification_bars(content("report.json")),

@@ -26,7 +26,7 @@ from .card_pictures import MOST_CLASSES, confusion_picture, last_reconstructions
 from .licences import origin_of
 from .model_card import AUTO_CLASSES, Checkpoint, Publication, example_name, is_path, model_card
 from .opening import checkpoint_processor, open_checkpoint
-from .run_folders import RECORD, STATE, list_files, read_record, run_folder
+from .run_folders import RECORD, SETTINGS, STATE, list_files, read_record, run_folder
 from .transformers_export import save_transformers
 from .video_text import is_video_text, open_video_text
 from .video_text_bundle import VERIFY as VERIFY_VIDEO_TEXT
@@ -104,8 +104,8 @@ def _within(folder: Path, run: Path) -> bool:
 
 def _settings(run: Path) -> dict:
     """The settings of a run: settings.yaml, which it writes at its end, or those in its record."""
-    if (run / "settings.yaml").is_file():
-        return read_yaml(run / "settings.yaml")
+    if (run / SETTINGS).is_file():
+        return read_yaml(run / SETTINGS)
     settings = (read_record(run) or {}).get("settings")
     return settings if isinstance(settings, dict) else {}
 

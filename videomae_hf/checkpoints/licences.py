@@ -16,7 +16,7 @@ import yaml
 from ..models.adapters import ADAPTER_CONFIG
 from ..models.checkpoint_files import find_file, read_mapping
 from ..text_files import read_yaml, write_text
-from .run_folders import read_record, run_folder
+from .run_folders import SETTINGS, read_record, run_folder
 
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def _of_teacher(teacher: str | Path | None, seen: set[str]) -> Iterator[Origin]:
 def _records(folder: Path) -> tuple[dict, dict, dict]:
     """run.json and settings.yaml of the run that wrote a folder, and its adapter_config.json; {} for those it lacks."""
     run, adapter = run_folder(folder), folder / ADAPTER_CONFIG
-    settings = run / "settings.yaml"
+    settings = run / SETTINGS
     return (
         read_record(run) or {},
         read_yaml(settings) if settings.is_file() else {},

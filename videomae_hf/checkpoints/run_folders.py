@@ -18,6 +18,7 @@ from ..text_files import read_json
 logger = logging.getLogger(__name__)
 
 RECORD = "run.json"
+SETTINGS = "settings.yaml"  # the recipe that repeats the run, written at its end
 STATE = "trainer_state.json"
 _INSIDE = re.compile(r"checkpoint-\d+|ema|adapter")  # folders of checkpoints in an output folder
 # Checkpoints without a list of their files must have a file for one of the patterns of each line.

@@ -11,7 +11,7 @@ from ..data.clips import EvalTransform
 from ..data.processors import evaluation_processor
 from ..data.splitting import named_groups
 from ..data.video_dataset import ClipCollator
-from ..data.videos import VideoSource, evaluation_source, evaluation_videos, holds_no_label
+from ..data.videos import VideoSource, evaluation_source, evaluation_videos, holds_no_label, media_of
 from ..evaluation.findings import Predicted
 from ..evaluation.metrics import metrics_of
 from ..evaluation.perturbations import PLAIN
@@ -57,7 +57,7 @@ def evaluate(run: Run) -> None:
     num_clips, num_crops = run.views(config.num_frames)
     shuffled = run.evaluation.shuffle_frames
     transform = EvalTransform(processor, num_clips, num_crops, config.num_labels, run.clips.frame_template, shuffled)
-    groups = named_groups(videos.records, evaluation_source(run.data), run.data)
+    groups = named_groups(videos.records, evaluation_source(run.data), run.data, media_of(run))
     collator, scores = ClipCollator(config), metrics_of(config.problem_type)
     trainer = VideoMAETrainer(model=model, args=args, data_collator=collator, compute_metrics=scores)
     views = f"{count(num_clips, 'clip')} x {count(num_crops, 'crop')}"
@@ -71,7 +71,8 @@ def evaluate(run: Run) -> None:
         write_predictions(
             folder, videos.records, classes, config.problem_type, scored, labelled=labelled, groups=groups
         )
-        write_text(folder / EVALUATION_SETTINGS, yaml.safe_dump(run.as_recipe(), sort_keys=False))
+        settings = {**run.as_recipe(), "num_clips": num_clips, "num_crops": num_crops}
+        write_text(folder / EVALUATION_SETTINGS, yaml.safe_dump(settings, sort_keys=False))
     report(args, [f"Saved to {args.output_dir}"])
     trainer.check_readable(result.metrics)
     if labelled and trainer.is_world_process_zero():

@@ -9,7 +9,7 @@ from ..data.clips import EvalTransform, finetune_transform
 from ..data.processors import training_processor
 from ..data.splitting import named_groups
 from ..data.video_dataset import ClipCollator
-from ..data.videos import VideoSource, evaluation_source, evaluation_videos, training_videos
+from ..data.videos import VideoSource, evaluation_source, evaluation_videos, media_of, training_videos
 from ..evaluation.findings import Predicted
 from ..evaluation.perturbations import PLAIN
 from ..settings.recipes import Verb, parse_command_line
@@ -55,7 +55,7 @@ def finetune(run: Run) -> None:
     report(args, describe_directions(classes, horizontal_flip=run.augmentation.horizontal_flip))
     evaluated, eval_set, groups = evaluation_videos(run, classes, run.problem_type), None, None
     if evaluated is not None:
-        groups = named_groups(evaluated.records, evaluation_source(run.data), run.data)
+        groups = named_groups(evaluated.records, evaluation_source(run.data), run.data, media_of(run))
         report(args, evaluated.messages + videos.overlap(evaluated))
         processor = training_processor(run, config, video_backend=run.clips.video_backend)
         transform = EvalTransform(processor, num_labels=len(classes), frame_template=run.clips.frame_template)
@@ -72,8 +72,6 @@ def finetuning_videos(run: Run) -> VideoSource:
     """The training videos, with the classes of the data or, if no labels are needed, of the teacher."""
     videos = training_videos(run, labelled=run.distillation.needs_labels)
     videos.classes = videos.classes or teacher_classes(run)
-    if videos.kinds is not None:
-        raise ValueError("image_mask_ratio of a source in train_data is for pretrain; leave it out.")
     check_classes(videos.classes, run.problem_type)
     return videos
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.opening import trained_classifier
+from ..checkpoints.run_folders import SETTINGS
 from ..data.clips import EvalTransform
 from ..data.processors import evaluation_processor
 from ..data.splitting import named_groups
-from ..data.videos import VideoSource, evaluation_source, training_videos
+from ..data.videos import VideoSource, evaluation_source, media_of
 from ..evaluation.findings import Predicted
 from ..evaluation.perturbations import score_perturbed, usable_perturbations
 from ..evaluation.report import REPORT, summary_line, write_report
@@ -24,10 +25,10 @@ from ..settings.training_arguments import VideoMAETrainingArguments
 from ..text_files import read_json
 from ..training.run_report import (
     EVALUATION_SETTINGS,
-    TRAINING_SETTINGS,
     Training,
     context_of,
     extras_of,
+    opened_training,
     run_with,
     settings_of,
     training_of,
@@ -83,7 +84,7 @@ def evaluation_of(args: argparse.Namespace) -> tuple[Run, Training | None]:
         raise ValueError(f"{folder} holds neither a model nor {EVALUATION_SETTINGS} of an evaluation; RUN is the "
                          "output folder of one of the two.")  # fmt: skip
     training_args = _arguments(folder, {})
-    if (folder / TRAINING_SETTINGS).is_file() or not (folder / EVALUATION_SETTINGS).is_file():
+    if (folder / SETTINGS).is_file() or not (folder / EVALUATION_SETTINGS).is_file():
         training = training_of(str(folder), training_args)
         recipe = _data_settings(training.recipe if training else {})
         recipe = {"num_clips": 1, "num_crops": 1, **recipe, "checkpoint": str(folder)}
@@ -131,17 +132,18 @@ def _exclude(recipe: dict[str, Any], args: argparse.Namespace) -> None:
 def predict(run: Run, device: str | None) -> tuple[VideoMAEV2ForVideoClassification, Predicted]:
     """The model and its predictions of the evaluation videos, as they are and changed."""
     model, messages = trained_classifier(run.model.checkpoint, **run.config_overrides)
-    config, views = model.config, run.evaluation
+    config = model.config
+    num_clips, num_crops = run.views(config.num_frames)
     videos = scored_videos(run, config, labelled=True)
     processor, more = evaluation_processor(run, config)
     say(*messages, *more)
-    groups = named_groups(videos.records, evaluation_source(run.data), run.data)
-    transform = EvalTransform(processor, views.num_clips, views.num_crops, config.num_labels, run.clips.frame_template)
+    groups = named_groups(videos.records, evaluation_source(run.data), run.data, media_of(run))
+    transform = EvalTransform(processor, num_clips, num_crops, config.num_labels, run.clips.frame_template)
     names, args = usable_perturbations(config.num_frames), run.training
     loading = {"batch_size": args.per_device_eval_batch_size, "workers": args.dataloader_num_workers}
     model = model.to(usable_device(device))
     logits, labels = score_perturbed(model, videos.records, transform, names, **loading)
-    shown = f"{count(views.num_clips, 'clip')} x {count(views.num_crops, 'crop')}"
+    shown = f"{count(num_clips, 'clip')} x {count(num_crops, 'crop')}"
     return model, Predicted(videos.records, videos.classes, config.problem_type, logits, labels, groups, shown)
 
 
@@ -156,16 +158,23 @@ def training_source(
         source = training.run
     else:
         return None, None
-    try:
-        return training_videos(source), None
-    except (OSError, ValueError) as error:
-        return None, f"The training videos cannot be read, so that nothing is compared with them: {error}"
+    return opened_training(source)
+
+
+def read_few_labels(path: Path) -> dict[str, Any]:
+    """The summary of examples/experiments/few_labels.py; raises ValueError for any other file."""
+    found = read_json(path)
+    wanted = {"labels_per_class", "pretrained", "from scratch", "gain", "standard_error", "seeds"}
+    missing = sorted(wanted - set(found if isinstance(found, dict) else ()))
+    if missing:
+        raise ValueError(f"{path} is no summary.json of few_labels.py: it has no {', '.join(missing)}.")
+    return found
 
 
 def main(arguments: list[str]) -> None:
     """`videomae report`."""
     args = parse_arguments(arguments)
-    few_labels = read_json(args.few_labels) if args.few_labels else None
+    few_labels = read_few_labels(args.few_labels) if args.few_labels else None
     run, training = evaluation_of(args)
     train, problem = training_source(run, training, args.train_data)
     model, predicted = predict(run, args.device)
@@ -175,8 +184,8 @@ def main(arguments: list[str]) -> None:
     if model.config.num_frames == 1:
         context.left_out.append("Scores with frames shuffled, reversed, frozen and at half the rate: the clips of this "
                                 "model have one frame.")  # fmt: skip
-    extras = extras_of(training, predicted.readable().records, runs_model=True)
-    extras.few_labels, extras.frame_template = few_labels, run.clips.frame_template
+    extras = extras_of(run, training, predicted.readable().records, context, runs_model=True)
+    extras.few_labels = few_labels
     page = args.page or args.run / REPORT
     found = write_report(page, predicted, context, extras)
     for line in found["conclusions"]:

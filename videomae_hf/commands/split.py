@@ -122,7 +122,8 @@ def read_source(args: argparse.Namespace) -> Source:
         raise ValueError(f"{path} has the column {split!r}, which training obeys: remove it to divide the videos anew.")
     if args.no_labels:
         return Source(path, listed.found, [()] * len(listed.found), listed)
-    labelled = read_list(path, ListOptions("labels" if args.multi_label else "label", args.data_root)).found
+    kind = "labels" if args.multi_label else "label"
+    labelled = read_list(path, ListOptions(kind, args.data_root, media=media)).found
     of_video = {(one.sample.path, one.sample.segment): tuple(one.labels) for one in labelled}
     labels = [of_video[one.sample.path, one.sample.segment] for one in listed.found]
     return Source(path, listed.found, labels, listed)
@@ -205,12 +206,12 @@ def write_list(path: Path, source: Source, wanted: list[bool]) -> None:
 def next_command(args: argparse.Namespace, source: Source) -> str:
     """The command line that trains on the lists."""
     folder = args.out / "fold_0" if args.folds else args.out
-    line = f"videomae finetune finetune_small --folds {args.out}"
-    if not args.folds:
-        line = (
-            f"videomae finetune finetune_small --train_data {folder / 'train'}{source.suffix} --eval_data "
-            f"{folder / 'val'}{source.suffix}"
-        )
+    line = "videomae finetune --model_kind mae" if args.images else "videomae finetune finetune_small"
+    if args.folds:
+        line += f" --folds {args.out}"
+    else:
+        line += f" --train_data {folder / 'train'}{source.suffix} --eval_data {folder / 'val'}{source.suffix}"
+    line += " --multi_label true" * args.multi_label + " --problem_type regression" * args.no_labels
     if args.group_column:
         line += f" --group_column {shlex.quote(args.group_column)}"
     if args.group_pattern:

@@ -15,9 +15,9 @@ KINDS = ("videos", "images")
 class OneKindSampler(torch.utils.data.Sampler[int]):
     """Indices of a data set such that every batch holds samples of one kind, in a new order in each epoch.
 
-    The kinds have batches in proportion to their samples. Of a kind whose samples do not fill its batches, some come
-    twice in an epoch or not at all, other ones in each epoch. The order depends on (seed, epoch) alone, so that it is
-    the same in all processes and after a resume.
+    The kinds have batches in proportion to their samples, and each at least one. Of a kind whose samples do not fill
+    its batches, some come twice in an epoch or not at all, other ones in each epoch. The order depends on (seed, epoch)
+    alone, so that it is the same in all processes and after a resume.
 
     Args:
         dataset: the data set, with its `kinds`.
@@ -49,10 +49,19 @@ class OneKindSampler(torch.utils.data.Sampler[int]):
 
 
 def shares(counts: list[int], total: int) -> list[int]:
-    """Whole numbers in proportion to `counts` whose sum is `total` (largest remainders)."""
+    """Whole numbers in proportion to `counts` whose sum is `total` (largest remainders), at least 1 for each count.
+
+    Raises:
+        ValueError: `total` is less than the number of counts above 0.
+    """
+    least = [int(count > 0) for count in counts]
+    if total < sum(least):
+        raise ValueError(f"An epoch of {total} batch cannot hold videos and images; lower per_device_train_batch_size.")
     exact = [count * total / sum(counts) for count in counts]
-    found = [int(share) for share in exact]
-    by_remainder = sorted(range(len(counts)), key=lambda one: found[one] - exact[one])
-    for one in by_remainder[: total - sum(found)]:
-        found[one] += 1
+    found = [max(int(share), smallest) for share, smallest in zip(exact, least)]
+    while sum(found) != total:  # by the largest remainder, or back from the largest excess
+        step = 1 if sum(found) < total else -1
+        open_ones = [one for one in range(len(counts)) if step > 0 or found[one] > least[one]]
+        chosen = max(open_ones, key=lambda one: step * (exact[one] - found[one]))
+        found[chosen] += step
     return found

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
+from ..models.frame_sampling import spread_indices
 from ..models.video_decoding import read_frames
 from .sources.records import VideoRecord
 
@@ -19,34 +20,30 @@ _MOMENTS, _SIZE = 8, 16  # pictures of a video, and their height and width
 _DIFFERENCE = 8.0  # of 255: grey levels by which cells of copies may differ
 
 
-def fingerprint(record: VideoRecord, frame_template: str | None = None) -> np.ndarray:
+def fingerprint(record: VideoRecord) -> np.ndarray:
     """float32 (8, 16, 16): small grey pictures of frames evenly spaced over a video.
 
     Raises:
         VideoDecodeError, OSError: the video cannot be read.
     """
 
-    def moments(info) -> list[int]:
-        return [(2 * moment + 1) * info.num_frames // (2 * _MOMENTS) for moment in range(_MOMENTS)]
-
     def shrink(frames: torch.Tensor) -> torch.Tensor:
         grey = frames.float().mean(dim=-1)[:, None]  # (n, H, W, C) -> (n, 1, H, W)
         return torch.nn.functional.interpolate(grey, (_SIZE, _SIZE), mode="bilinear", antialias=True)[:, 0]
 
-    return read_frames(record.video(frame_template), moments, transform=shrink).numpy()
+    return read_frames(record.video(), lambda info: spread_indices(info.num_frames, _MOMENTS), transform=shrink).numpy()
 
 
 def fingerprints(
     records: Sequence[VideoRecord],
     failed: Callable[[VideoRecord, Exception], None],
     workers: int = 4,
-    frame_template: str | None = None,
 ) -> Iterable[np.ndarray | None]:
     """Yields the fingerprint of each video in order; None for one that cannot be read, of which `failed` is told."""
 
     def one(record: VideoRecord) -> np.ndarray | Exception:
         try:
-            return fingerprint(record, frame_template)
+            return fingerprint(record)
         except (OSError, ValueError) as error:
             return error
 

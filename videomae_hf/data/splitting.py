@@ -12,16 +12,20 @@ from ..messages import did_you_mean, several
 from ..settings.groups import DataSettings
 from .sources.list_editing import list_every_video
 from .sources.list_records import ReadList
+from .sources.media import VIDEOS, Media
 from .sources.records import VideoRecord
 
 
-def named_groups(records: Sequence[VideoRecord], source: object, data: DataSettings) -> list[str] | None:
+def named_groups(
+    records: Sequence[VideoRecord], source: object, data: DataSettings, media: Media = VIDEOS
+) -> list[str] | None:
     """The group of each video by `group_column` or `group_pattern`; None if neither is set.
 
     Args:
         records: the videos.
         source: the list that they were read from; anything else has no columns.
         data: the settings.
+        media: what the records are.
 
     Raises:
         ValueError: both are set, the source has no such column, or a video has no group.
@@ -35,9 +39,13 @@ def named_groups(records: Sequence[VideoRecord], source: object, data: DataSetti
     path = Path(source).expanduser() if isinstance(source, str | Path) else None
     if path is None or not path.is_file():
         raise ValueError(f"group_column={data.group_column!r} needs a list of videos, and {source} is none.")
-    listed = list_every_video(path, Path(data.data_root).expanduser() if data.data_root else None)
+    root = Path(data.data_root).expanduser() if data.data_root else None
+    listed = list_every_video(path, root, media, data.video_column_name)
     values = groups_by_column(path, listed, data.group_column)
     of_video = {(one.sample.path, one.sample.segment): value for one, value in zip(listed.found, values)}
+    unknown = [record.name for record in records if (record.path, record.segment) not in of_video]
+    if unknown:
+        raise ValueError(f"group_column={data.group_column!r}: {path} does not list {several(unknown)}")
     return [of_video[record.path, record.segment] for record in records]
 
 

@@ -65,7 +65,7 @@ class VideoDataset(torch.utils.data.Dataset):
         weights: Sequence[float] | None = None,
         kinds: Sequence[int] | None = None,
     ) -> None:
-        self.kinds = kinds
+        self.kinds, self.weights = kinds, weights
         self.samples = VideoRecords(samples) if isinstance(samples, list | tuple) else samples
         self.load, self.seed, self.replace_bad = load, seed, replace_bad
         # In shared memory: workers read the epoch that the main process sets, which reads the bad videos they find.
@@ -73,6 +73,8 @@ class VideoDataset(torch.utils.data.Dataset):
         self.bad = torch.zeros(len(samples), dtype=torch.bool).share_memory_()
         self._blocks = _weighted_blocks(self.samples, weights) if weights is not None else None
         self._orders = {}  # source: (epoch, order of its records)
+        if kinds is not None:  # of each record
+            self._kinds = torch.tensor([kinds[sample.source] for sample in self.samples], dtype=torch.int8)
 
     def __len__(self) -> int:
         return len(self.samples) if self._blocks is None else sum(length for _, _, length in self._blocks)
@@ -98,8 +100,7 @@ class VideoDataset(torch.utils.data.Dataset):
         tries = 0
         order = torch.randperm(len(self.samples), generator=self._generator(index))
         if self.kinds is not None:  # a batch holds samples of one kind
-            kind = self.kinds[self.samples[self._position(index)].source]
-            order = torch.tensor([one for one in order.tolist() if self.kinds[self.samples[one].source] == kind])
+            order = order[self._kinds[order] == self._kinds[self._position(index)]]
         for step, position in enumerate(order.tolist(), start=1):
             if self.bad[position]:
                 continue

@@ -61,7 +61,7 @@ class VideoSource:
     @property
     def kinds(self) -> list[int] | None:
         """0 for each source of videos and 1 for each one of images among videos; None if all sources are alike."""
-        kinds = [int(overrides.get("image_mask_ratio") is not None) for overrides in self.overrides]
+        kinds = [int(overrides.get(_IMAGES) is not None) for overrides in self.overrides]
         return kinds if any(kinds) else None
 
     @property
@@ -131,6 +131,11 @@ def training_videos(run: Run, *, labelled: bool = True) -> VideoSource:
     media = media_of(run)
     reading = _reading(data, (data.train_split_name,), media, labelled=labelled)
     videos = open_videos(data.train_data, reading, data, problem_type=run.problem_type, classes=stated_classes(run))
+    if videos.kinds is not None and run.verb != "pretrain":
+        raise ValueError(f"{_IMAGES} of a source in train_data is for pretrain; leave it out.")
+    if videos.kinds is not None and all(videos.kinds):
+        raise ValueError(f"Every source in train_data has {_IMAGES}, so that there is no video; pretrain a model of "
+                         f"images instead (--model_kind mae).")  # fmt: skip
     if media.images:
         videos.notes = _sampling_notes(run, videos.overrides)
     return videos

@@ -11,7 +11,7 @@ import numpy as np
 from ..data.sources.records import VideoRecord
 from ..labels import labels_of
 from .confidence import Interval, calibration, class_probabilities, mean_interval, probabilities_of, score_interval
-from .metrics import average_precision, confusion_matrix
+from .metrics import confusion_matrix, mean_average_precision
 from .perturbations import PERTURBATIONS, PLAIN
 from .shortcuts import SHORTCUTS, ShortcutResult
 
@@ -70,12 +70,6 @@ def _right(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return (logits.argmax(axis=1) == labels).astype(np.float64)
 
 
-def _mean_average_precision(logits: np.ndarray, labels: np.ndarray) -> float:
-    positive = labels == 1
-    occurring = np.flatnonzero(positive.any(axis=0))
-    return float(np.mean([average_precision(logits[:, label], positive[:, label]) for label in occurring] or [0.0]))
-
-
 def _errors(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.abs(logits.astype(np.float64) - labels).mean(axis=1)
 
@@ -85,7 +79,7 @@ MEASURES = {
         "top1", "top-1 accuracy", lambda logits, labels: float(_right(logits, labels).mean()), _right
     ),
     "multi_label_classification": Measure(
-        "mean_average_precision", "mean average precision", _mean_average_precision
+        "mean_average_precision", "mean average precision", mean_average_precision
     ),
     "regression": Measure(
         "mae", "mean absolute error", lambda logits, labels: float(_errors(logits, labels).mean()), _errors,

@@ -205,6 +205,8 @@ class MAEFit(ProbeFit):
         file: file in which the state is kept after each epoch.
     """
 
+    rates = "base_learning_rate"
+
     def __init__(
         self,
         model: VideoMAEV2Model,
@@ -216,6 +218,11 @@ class MAEFit(ProbeFit):
         warmup: float,
         file: Path,
     ) -> None:
+        if len(dataset) % options.videos_per_step == 1:
+            raise ValueError(
+                f"{len(dataset)} images in steps of {options.videos_per_step} leave a last one alone, which has no "
+                f"batch statistics; choose another total_batch_size."
+            )
         transform: FinetuneTransform = dataset.load
         num_steps, size = options.num_steps(len(dataset)), (model.config.hidden_size, num_classes)
         head = MAEHead(

@@ -74,10 +74,7 @@ class MeanAveragePrecision(_LabelsMetric):
     """
 
     def _compute(self, predictions, references) -> dict[str, float]:
-        scores, positive = np.asarray(predictions), np.asarray(references) == 1
-        occurring = np.flatnonzero(positive.any(axis=0))
-        values = [average_precision(scores[:, label], positive[:, label]) for label in occurring]
-        return {"mean_average_precision": float(np.mean(values)) if values else 0.0}
+        return {"mean_average_precision": mean_average_precision(np.asarray(predictions), np.asarray(references))}
 
 
 class Majority(_ScoresMetric):
@@ -152,6 +149,14 @@ def target_errors(predictions: np.ndarray, references: np.ndarray) -> list[dict[
             }
         )
     return columns
+
+
+def mean_average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The average precision of each class that occurs, averaged; scores and labels of 0 and 1, (N, num_labels) each."""
+    positive = labels == 1
+    occurring = np.flatnonzero(positive.any(axis=0))
+    values = [average_precision(scores[:, label], positive[:, label]) for label in occurring]
+    return float(np.mean(values)) if values else 0.0
 
 
 def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:

@@ -33,57 +33,61 @@ _PREDICTORS = {
 }
 
 
-def pretraining_part(folder: Path, records: Sequence[VideoRecord], *, runs_model: bool = True) -> dict[str, Any]:
-    """What the page shows of a pretraining.
+def pretraining_part(folder: Path) -> dict[str, Any]:
+    """What the page shows of a pretraining from the files in its output folder."""
+    return {"curves": training_charts(folder), "over_time": over_time(folder / "reconstructions"), "strips": []}
+
+
+def reconstructions(checkpoint: Path, records: Sequence[VideoRecord], frame_template: str | None) -> dict[str, Any]:
+    """What the page shows of a pretraining that needs its model: reconstructions, and losses beside trivial ones.
 
     Args:
-        folder: its output folder.
+        checkpoint: the checkpoint that the finetuning started from.
         records: the evaluation videos.
-        runs_model: whether the model is loaded to reconstruct some of the videos; False needs no model.
+        frame_template: pattern of the file names in folders of images.
 
     Raises:
         OSError, ValueError: the checkpoint or a video cannot be read.
     """
-    part = {"curves": training_charts(folder), "over_time": over_time(folder / "reconstructions"), "strips": []}
-    if runs_model:
-        model = AutoModelForPreTraining.from_pretrained(folder).eval()
-        losses = predictor_losses(model, folder, records)
-        first_of_each = list({record.label: record for record in reversed(records)}.values())[::-1]
-        part["strips"] = _strips(model, folder, first_of_each[:3])
-        part["losses"] = [(_PREDICTORS[name], f"{loss:.3f}") for name, loss in losses.items()]
-        part["norm_pix_loss"] = model.config.norm_pix_loss
-    return part
-
-
-def _strips(model, checkpoint: Path, records) -> list[str]:
+    model = AutoModelForPreTraining.from_pretrained(checkpoint).eval()
     processor = VideoMAEV2ImageProcessor.from_pretrained(checkpoint)
-    pictures = []
-    for number, record in enumerate(records):
-        clip = processor(record.video(), return_tensors="pt").pixel_values
-        pictures.append(data_url(reconstruction_strip(model, clip, torch.Generator().manual_seed(number))))
-    return pictures
+    losses = predictor_losses(model, processor, records, frame_template)
+    first_of_each = list({record.label: record for record in reversed(records)}.values())[::-1]
+    strips = []
+    for number, record in enumerate(first_of_each[:3]):
+        clip = processor(record.video(frame_template), return_tensors="pt").pixel_values
+        strips.append(data_url(reconstruction_strip(model, clip, torch.Generator().manual_seed(number))))
+    named = [(_PREDICTORS[name], f"{loss:.3f}") for name, loss in losses.items()]
+    return {"strips": strips, "losses": named, "norm_pix_loss": model.config.norm_pix_loss}
 
 
 @torch.no_grad()
-def predictor_losses(model: VideoMAEV2ForPreTraining, checkpoint: Path, records: list) -> dict[str, float]:
+def predictor_losses(
+    model: VideoMAEV2ForPreTraining,
+    processor: VideoMAEV2ImageProcessor,
+    records: Sequence[VideoRecord],
+    frame_template: str | None = None,
+) -> dict[str, float]:
     """The loss of the model and of each trivial predictor, means over at most 64 clips spread over the videos.
 
     Args:
         model: the pretraining model, in evaluation mode.
-        checkpoint: its folder, which has the processor.
+        processor: its processor.
         records: the videos; the centre clip of each is used.
+        frame_template: pattern of the file names in folders of images.
 
     Returns:
         Losses by name: `"model"` and those of `trivial_losses`.
     """
-    processor = VideoMAEV2ImageProcessor.from_pretrained(checkpoint)
     number = min(_CLIPS_COMPARED, len(records))
     chosen = [records[index * len(records) // number] for index in range(number)]
     generator, sums = torch.Generator().manual_seed(0), {}
     visible, num_decoded = token_counts(model.config)
     for first in range(0, number, _CLIPS_AT_ONCE):
         batch = chosen[first : first + _CLIPS_AT_ONCE]
-        clips = torch.cat([processor(record.video(), return_tensors="pt").pixel_values for record in batch])
+        clips = torch.cat(
+            [processor(record.video(frame_template), return_tensors="pt").pixel_values for record in batch]
+        )
         masked, decoded = sample_masks(model.config, len(batch), generator)
         ids = {"visible_ids": mask_to_ids(~masked, visible), "decoded_ids": mask_to_ids(decoded, num_decoded)}
         losses = {"model": model(clips, **ids).loss.item(), **trivial_losses(model, clips, **ids)}

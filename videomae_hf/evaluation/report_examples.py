@@ -11,6 +11,7 @@ from PIL import Image
 
 from ..labels import labels_of
 from ..messages import printable
+from ..models.frame_sampling import spread_indices
 from ..models.video_decoding import VideoInfo, read_frames
 from .findings import Predicted, error_sizes
 from .perturbations import PLAIN
@@ -21,15 +22,12 @@ _FRAMES, _HEIGHT = 4, 84  # of a strip of thumbnails
 _WIDEST = 3  # width / height of a thumbnail; wider ones are cropped
 
 
-def examples(
-    predicted: Predicted, frame_template: str | None = None, *, pictures: bool = True
-) -> list[tuple[str, list[dict[str, Any]]]]:
+def examples(predicted: Predicted, frame_template: str | None = None) -> list[tuple[str, list[dict[str, Any]]]]:
     """Titles, and examples with `path`, `text`, `wrong` and `picture` (a data URL, or None if there is none).
 
     Args:
         predicted: predictions of readable videos.
         frame_template: pattern of the file names in folders of images.
-        pictures: False reads no video.
     """
     sizes = error_sizes(predicted)
     worst = [place for place in np.argsort(-sizes, kind="stable")[:_SHOWN] if sizes[place] > 0]
@@ -43,7 +41,7 @@ def examples(
 
     def shown(place: int, *, wrong: bool) -> dict[str, Any]:
         record = predicted.records[place]
-        picture = thumbnails(record.video(frame_template)) if pictures else None
+        picture = thumbnails(record.video(frame_template))
         return {"path": printable(record.name), "text": _text(predicted, place), "wrong": wrong, "picture": picture}
 
     return [(title, [shown(place, wrong=places is worst) for place in places]) for title, places in chosen if places]
@@ -63,7 +61,7 @@ def thumbnails(video: Any) -> str | None:
     """Four frames spread evenly over a video, side by side, as a data URL; None if they cannot be read."""
 
     def spread(info: VideoInfo) -> list[int]:
-        return [(2 * place + 1) * info.num_frames // (2 * _FRAMES) for place in range(_FRAMES)]
+        return spread_indices(info.num_frames, _FRAMES)
 
     def shrink(frames: torch.Tensor) -> torch.Tensor:  # uint8 (n, H, W, C)
         height, width = frames.shape[1:3]

@@ -16,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from ..data.sources.records import VideoRecord
+from ..models.frame_sampling import spread_indices
 from ..models.video_decoding import (
     MAX_PIXELS,
     VideoInfo,
@@ -112,7 +113,7 @@ def mean_colour(record: VideoRecord, frame_template: str | None = None) -> Featu
     """
 
     def spread(info: VideoInfo) -> list[int]:
-        return [(2 * place + 1) * info.num_frames // (2 * _FRAMES) for place in range(_FRAMES)]
+        return spread_indices(info.num_frames, _FRAMES)
 
     def moments(frames: torch.Tensor) -> torch.Tensor:  # uint8 (n, H, W, C) -> (n, 2, C)
         pixels = frames.double().flatten(1, 2)  # (n, H * W, C)

@@ -130,6 +130,7 @@ class ProbeFit:
 
     train_collator: ClipCollator
     collator: ClipCollator
+    rates = "probe_learning_rates"  # the setting of the learning rates
 
     def __init__(self, encoder, heads, dataset: VideoDataset, options: FitOptions, file: Path) -> None:
         self.encoder, self.heads, self.dataset, self.options, self.file = encoder, heads, dataset, options, file
@@ -241,9 +242,7 @@ class ProbeFit:
             ValueError: all heads have diverged.
         """
         if all(diverged := self.heads.diverged()):
-            raise ValueError(
-                f"All {len(diverged)} heads have diverged; lower probe_learning_rates, or set bf16 to false."
-            )
+            raise ValueError(f"All {len(diverged)} heads have diverged; lower {self.rates}, or set bf16 to false.")
         options, every, labels = self.options, [], [torch.zeros(0, dtype=torch.int64)]
         own = range(options.process_index, len(dataset), options.num_processes)
         loader = DataLoader(

@@ -217,6 +217,11 @@ def dense_starts(num_video_frames: int, num_frames: int, sampling_rate: float, n
     return [int(clip * spare / (num_clips - 1)) * sampling_rate for clip in range(num_clips)]
 
 
+def spread_indices(num_frames: int, number: int) -> list[int]:
+    """The middles of `number` equal parts of a video."""
+    return [(2 * part + 1) * num_frames // (2 * number) for part in range(number)]
+
+
 def constant_rate(
     num_video_frames: int, video_fps: float | None, timestamps: Sequence[float] | None, fps: float
 ) -> tuple[np.ndarray, int]:

@@ -4,6 +4,7 @@
 import dataclasses
 import enum
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from transformers import PreTrainedConfig
 
@@ -130,7 +131,7 @@ class Run:
             )
         return VideoMAEV2Config.for_images(model.model_size, model.model_kind, **fields)
 
-    @property
+    @cached_property
     def of_images(self) -> bool:
         """Whether the model, of a checkpoint or a new one, has a single frame, so that its data are images."""
         model, overrides = self.model, self.config_overrides
@@ -177,9 +178,13 @@ class Run:
     def learning_settings(self) -> dict:
         """The settings that affect the trained weights."""
         settings, training = self.settings(), vars(self.training)
-        return {name: settings[name] for name in LEARNING_SETTINGS} | {
-            name: training[name] for name in LEARNING_ARGUMENTS
-        }
+        kept = {name: settings[name] for name in LEARNING_SETTINGS}
+        if isinstance(self.data.train_data, list):  # weights and clips of each source, wherever it is
+            places = ("data", "root")
+            kept["sources"] = [
+                {name: value for name, value in source.items() if name not in places} for source in self.data.train_data
+            ]
+        return kept | {name: training[name] for name in LEARNING_ARGUMENTS}
 
 
 # Attribute of `Run` -> group

@@ -36,7 +36,7 @@ _LEFT_OUT = (
     "dataset_name", "dataset_config_name", "dataset_dir", "train_split_name", "video_column_name", "label_column_name",
     "streaming", "videos_per_epoch", "class_names", "data_root", "frame_template", "multi_label", "problem_type",
     "head_from", "label_mappings", "teacher", "class_weights", "gradient_accumulation_steps",
-    "load_best_model_at_end", "position_grid",
+    "load_best_model_at_end", "position_grid", "group_column", "group_pattern",
 )  # fmt: skip
 
 

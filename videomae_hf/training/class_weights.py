@@ -43,11 +43,7 @@ def class_weights(
         FileNotFoundError: the file does not exist.
     """
     multi_label = isinstance(samples[0].label, tuple)
-    counts, total = torch.zeros(len(class_names), dtype=torch.float64), 0.0
-    for record in samples:
-        times = 1.0 if source_weights is None else source_weights[record.source]
-        counts[list(record.label) if multi_label else record.label] += times
-        total += times
+    counts, total = label_counts(samples, len(class_names), source_weights)
     if setting == "balanced":
         # A class without videos gets the weight 1, which no loss uses.
         weights = ((total - counts) if multi_label else counts.new_tensor(total)) / counts
@@ -57,6 +53,18 @@ def class_weights(
     if not multi_label:
         weights = weights * total / (weights * counts).sum()
     return weights.float()
+
+
+def label_counts(
+    samples: Sequence[VideoRecord], num_labels: int, source_weights: Sequence[float] | None = None
+) -> tuple[torch.Tensor, float]:
+    """How often an epoch has each label, float64 (num_labels,), and how many videos it has; see `class_weights`."""
+    counts, total = torch.zeros(num_labels, dtype=torch.float64), 0.0
+    for record in samples:
+        times = 1.0 if source_weights is None else source_weights[record.source]
+        counts[list(record.label) if isinstance(record.label, tuple) else record.label] += times
+        total += times
+    return counts, total
 
 
 def _named_weights(setting: str | dict, class_names: list[str]) -> torch.Tensor:

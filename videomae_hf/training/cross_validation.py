@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
+from ..data.videos import fingerprint
 from ..labels import labels_of
 from ..settings.recipes import Verb, given_options
 from ..settings.run import Run
@@ -55,11 +56,14 @@ def cross_validate(
         execute: runs the function of a command with its settings.
 
     Raises:
-        ValueError: the command line also sets training or evaluation data.
+        ValueError: the command line also sets training or evaluation data or push_to_hub, or a folder has the results
+            of other lists.
     """
     wrong = [name for name in ("train_data", "eval_data", "dataset_name") if name in given_options(arguments)]
     if wrong:
         raise ValueError(f"folds names the lists to train on and to score on; leave out {' and '.join(wrong)}.")
+    if run.training.push_to_hub:
+        raise ValueError("push_to_hub would upload every fold to one repository; leave it out, and push one of them.")
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--folds")
     parser.add_argument("--output_dir")
@@ -68,7 +72,8 @@ def cross_validate(
     for name, (train, val) in lists.items():
         settings = {"train_data": str(train), "eval_data": str(val), "dataset_name": None, "folds": None}
         settings["output_dir"] = str(Path(run.training.output_dir, name))
-        stages.append(Stage(name, verb, command, options, settings, noun="Fold"))
+        facts = {"lists": fingerprint([train.read_text("utf-8"), val.read_text("utf-8")])}
+        stages.append(Stage(name, verb, command, options, settings, noun="Fold", facts=facts))
     folders = run_in_turn(stages, execute, chained=False)
     if run.training.process_index == 0:
         scores = {name: read_json(folder / "all_results.json") for name, folder in zip(lists, folders)}

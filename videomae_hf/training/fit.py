@@ -10,6 +10,7 @@ from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from ..checkpoints.licences import origin_of
+from ..checkpoints.run_folders import SETTINGS
 from ..data.processors import training_processor
 from ..data.video_dataset import ClipCollator, VideoDataset
 from ..data.video_stream import VideoStream
@@ -110,7 +111,7 @@ def save_results(run: Run, trainer: Trainer, record: RunRecord, metrics: dict) -
         metrics.update(scores)
     trainer.save_metrics("all", metrics)
     if trainer.is_world_process_zero():
-        write_text(Path(args.output_dir, "settings.yaml"), yaml.safe_dump(run.as_recipe(), sort_keys=False))
+        write_text(Path(args.output_dir, SETTINGS), yaml.safe_dump(run.as_recipe(), sort_keys=False))
         record.write(args.output_dir, finished=True, step=trainer.state.global_step, **origin_of_run(run))
     report(args, [f"Saved to {args.output_dir}"])
     if args.push_to_hub:  # last, so that the scores are in the model card and a failure loses nothing

@@ -77,7 +77,7 @@ def _root_put_together(model: torch.nn.Module) -> Iterator[None]:
 
 def fixed_clips(dataset: VideoDataset, number: int, config: VideoMAEV2Config) -> dict[str, torch.Tensor]:
     """A batch with the clips and masks of `number` videos, spread over a data set with a `PretrainTransform`."""
-    videos = VideoDataset(dataset.samples, replace(dataset.load, num_sample=1), dataset.seed)
+    videos = VideoDataset(dataset.samples, replace(dataset.load, num_sample=1), dataset.seed, kinds=dataset.kinds)
     videos.bad = dataset.bad  # so that a bad video is logged only once, and counted
     chosen = range(len(videos))
     if dataset.kinds is not None:

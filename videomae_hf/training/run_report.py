@@ -10,26 +10,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.run_folders import read_record, run_folder
+from ..checkpoints.run_folders import SETTINGS, read_record, run_folder
 from ..data.sources.records import VideoRecord
 from ..data.splitting import named_groups
-from ..data.videos import HUB_URL, VideoSource, evaluation_source, training_videos
+from ..data.videos import HUB_URL, VideoSource, evaluation_source, media_of, training_videos
 from ..evaluation.findings import Context, Predicted
-from ..evaluation.pretraining_report import pretraining_part
+from ..evaluation.pretraining_report import pretraining_part, reconstructions
 from ..evaluation.report import REPORT, Extras, write_report
 from ..evaluation.report_charts import training_charts
 from ..evaluation.shortcuts import SHORTCUTS, shortcut_result
 from ..messages import count
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..settings.groups import DataSettings
-from ..settings.recipes import SETTINGS
-from ..settings.run import Run
+from ..settings.recipes import SETTINGS as SETTING_NAMES
+from ..settings.run import Run, config_names
 from ..settings.training_arguments import VideoMAETrainingArguments
 from ..text_files import read_yaml
 from .distributed import report
 
 
-TRAINING_SETTINGS = "settings.yaml"  # of a training, in its output folder
 EVALUATION_SETTINGS = "evaluation.yaml"  # of an evaluation, which may write to the folder of the training
 _AT_THE_END = ("metadata",)  # shortcuts that cost little
 # Faults of data, settings or the installation, which must not end a run whose results are there
@@ -62,10 +61,10 @@ def settings_of(file: Path) -> dict[str, Any]:
 
 def run_with(recipe: dict[str, Any], verb: str, args: VideoMAETrainingArguments) -> Run:
     """A run with the settings of a recipe, apart from those of training, which are `args`."""
-    fields = frozenset(VideoMAEV2Config.__annotations__) | {"problem_type"}
+    fields = {*config_names(VideoMAEV2Config), "problem_type"}
     overrides = {name: value for name, value in recipe.items() if name in fields}
     run = Run(args, verb, config_overrides=overrides, given=frozenset(recipe))
-    return run.changed(**{name: value for name, value in recipe.items() if name in SETTINGS - {"smoke_test"}})
+    return run.changed(**{name: value for name, value in recipe.items() if name in SETTING_NAMES - {"smoke_test"}})
 
 
 def training_of(checkpoint: str | None, args: VideoMAETrainingArguments) -> Training | None:
@@ -73,9 +72,9 @@ def training_of(checkpoint: str | None, args: VideoMAETrainingArguments) -> Trai
     if not checkpoint or not Path(checkpoint).is_dir():
         return None
     folder = run_folder(checkpoint)
-    if not (folder / TRAINING_SETTINGS).is_file() or (read_record(folder) or {}).get("command") == "pretrain":
+    if not (folder / SETTINGS).is_file() or (read_record(folder) or {}).get("command") == "pretrain":
         return None
-    recipe = settings_of(folder / TRAINING_SETTINGS)
+    recipe = settings_of(folder / SETTINGS)
     # What was synthesised for the training is read, and not synthesised again.
     return Training(folder, recipe, run_with({**recipe, "demo_videos": 0}, "finetune", args))
 
@@ -100,19 +99,27 @@ def write_own_report(
         shortcuts = _AT_THE_END
         if train is None and training is not None:
             if _opens_alone(training.run):
-                train = training_videos(training.run)
+                train, problem = opened_training(training.run)
+                left_out += [problem] if problem else []
             else:
                 shortcuts, left_out = (), [*left_out, f"File metadata alone: {more} it."]
         context = context_of(run, predicted, training, train, shortcuts)
         context.left_out = left_out + context.left_out
-        extras = extras_of(training, predicted.readable().records, runs_model=False)
-        extras.frame_template = run.clips.frame_template
+        extras = extras_of(run, training, predicted.readable().records, context, runs_model=False)
         write_report(folder / REPORT, predicted, context, extras)
     except _FAULTS as error:
         again = f"`videomae report {folder}` tries again"
         report(args, [f"No report was written ({error}); the results are there. {again}"])
         return
     report(args, [f"Report: {folder / REPORT}; {more} scores with frames shuffled, reversed and changed otherwise"])
+
+
+def opened_training(run: Run) -> tuple[VideoSource | None, str | None]:
+    """The training videos of a run; if they cannot be read, the reason."""
+    try:
+        return training_videos(run), None
+    except (OSError, ValueError) as error:
+        return None, f"The training videos cannot be read, so that nothing is compared with them: {error}"
 
 
 def _opens_alone(run: Run) -> bool:
@@ -196,7 +203,8 @@ def _remarks_on_groups(run: Run, predicted: Predicted, training: Training | None
         return []
     data = dataclasses.replace(run.data, data_root=training.recipe.get("data_root"))
     try:
-        known = set(named_groups(train.records, training.recipe.get("train_data"), data) or ())
+        source, media = training.recipe.get("train_data"), media_of(training.run)
+        known = set(named_groups(train.records, source, data, media) or ())
     except ValueError:  # the list of the training has no such column
         return ["Whether groups of these videos are also in the training videos is not known: these name no groups."]
     both = set(predicted.groups) & known
@@ -207,14 +215,21 @@ def _remarks_on_groups(run: Run, predicted: Predicted, training: Training | None
             f"{min(both)!r}: the score says little about new groups."]  # fmt: skip
 
 
-def extras_of(training: Training | None, records: Sequence[VideoRecord], *, runs_model: bool) -> Extras:
-    """Curves of a training and of the pretraining that it started from."""
-    extras = Extras()
+def extras_of(
+    run: Run, training: Training | None, records: Sequence[VideoRecord], context: Context, *, runs_model: bool
+) -> Extras:
+    """Curves of a training and of the pretraining that it started from; the context says what is left out."""
+    extras = Extras(frame_template=run.clips.frame_template)
     if training is None:
         return extras
     extras.curves = training_charts(training.folder)
     started = training.recipe.get("checkpoint")
     folder = run_folder(started) if started and Path(started).is_dir() else None
     if folder is not None and (read_record(folder) or {}).get("command") == "pretrain":
-        extras.pretraining = pretraining_part(folder, records, runs_model=runs_model)
+        extras.pretraining = pretraining_part(folder)
+        if runs_model:
+            try:
+                extras.pretraining |= reconstructions(Path(started), records, extras.frame_template)
+            except (OSError, ValueError) as error:
+                context.left_out.append(f"Reconstructions of the pretraining: {error}")
     return extras

@@ -4,7 +4,7 @@
 import gc
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -30,6 +30,7 @@ class Stage:
         arguments: recipe file and options, as on the command line.
         settings: override the recipe, and are overridden by the command line.
         noun: what it is called in messages.
+        facts: what else must be the same for its results to count as those of this stage.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Stage:
     arguments: list[str]
     settings: dict
     noun: str = "Stage"
+    facts: dict[str, str] = field(default_factory=dict)
 
     def parse(self) -> Run:
         """Parses the settings of the stage; options that only other stages use are accepted."""
@@ -61,20 +63,22 @@ def run_in_turn(stages: Sequence[Stage], execute: Callable[[Callable, Run], None
         The output folder of each stage.
 
     Raises:
-        ValueError: settings are wrong or, if chained, the folder of a stage has results although the stage before it is
-            not finished, so that they are of an earlier run.
+        ValueError: settings are wrong, a finished stage has other facts, or, if chained, the folder of a stage has
+            results although the stage before it is not finished, so that they are of an earlier run.
     """
     # A mistake in the last stage must not surface after weeks of training.
     folders = [Path(stage.parse().training.output_dir) for stage in stages]
     # Each process checks before it joins the others in the first stage, and thus before any process writes a file.
     finished = [_finished_with(folder) for folder in folders]
     resumed = [any(folder.glob("checkpoint-*")) for folder in folders]
+    for stage, folder, then in zip(stages, folders, finished):
+        _check_facts(stage, folder, then)
     if chained:
         _refuse_leftovers(stages, folders, finished, resumed)
     for number, stage in enumerate(stages):
         title = f"{stage.noun} {number + 1} of {len(stages)}, {stage.name}"
         run = stage.parse()
-        args, now = run.training, run.as_recipe()
+        args, now = run.training, {**run.as_recipe(), **stage.facts}
         if finished[number] is not None:
             report(args, [f"{title}: already finished{_differences(finished[number], now, folders[number])}"])
             continue
@@ -107,6 +111,16 @@ def _refuse_leftovers(
                 f"{folders[number]} holds results of stage {stages[number].name}, but the stage before it, "
                 f"{stages[number - 1].name}, is not finished: remove the folder or choose another output_dir."
             )
+
+
+def _check_facts(stage: Stage, folder: Path, then: dict | None) -> None:
+    """Raises ValueError if a stage was finished, but with other facts."""
+    changed = [name for name, value in stage.facts.items() if then is not None and then.get(name) != value]
+    if changed:
+        raise ValueError(
+            f"{folder} holds results of other {' and '.join(changed)} than those of {stage.name}; remove it, or choose "
+            f"another output_dir."
+        )
 
 
 def _write_marker(marker: Path, settings: dict) -> None:

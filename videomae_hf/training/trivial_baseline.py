@@ -5,8 +5,10 @@ import torch
 from tqdm import tqdm
 from transformers import Trainer, TrainerCallback
 
+from ..data.video_dataset import VideoDataset
 from ..evaluation.trivial_predictors import trivial_loss, trivial_losses
 from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
+from .class_weights import label_counts
 
 
 _LEAST_EXPLAINED = 0.05  # below it, a model counts as no better than the trivial predictor
@@ -21,8 +23,21 @@ def trivial_baseline(trainer: Trainer) -> "TrivialBaseline | None":
         if isinstance(part, VideoMAEV2ForPreTraining):
             return ReconstructionBaseline(part)
         if isinstance(part, VideoMAEV2ForVideoClassification):
-            return LabelBaseline(part)
+            return LabelBaseline(part, _class_frequencies(trainer, part.config.num_labels))
     return None
+
+
+def _class_frequencies(trainer: Trainer, num_labels: int) -> torch.Tensor | None:
+    """The mean label of an epoch, float64 (num_labels,), if each training video has one class; otherwise None.
+
+    Mixing clips does not change it, and smoothing moves it towards equal frequencies.
+    """
+    dataset, mixing = trainer.train_dataset, getattr(trainer.data_collator, "mixing", None)
+    if not isinstance(dataset, VideoDataset) or not len(dataset.samples) or type(dataset.samples[0].label) is not int:
+        return None
+    counts, total = label_counts(dataset.samples, num_labels, dataset.weights)
+    smoothing = 0.0 if mixing is None else mixing.label_smoothing
+    return (1 - smoothing) * counts / total + smoothing / num_labels
 
 
 class TrivialBaseline(TrainerCallback):
@@ -131,17 +146,22 @@ class LabelBaseline(TrivialBaseline):
 
     For one label per video these are the frequencies of the classes, with a loss of log(classes) if all are as
     frequent; for several labels those of each label; for regression the mean of each target. They are those of the
-    labels that this process has trained on, mixed and smoothed as they are.
+    training videos or, where these are a stream or have several labels or targets, of the labels that this process has
+    trained on so far.
+
+    Args:
+        model: the classifier.
+        frequencies: float64 (num_labels,), the mean label of an epoch, if it is known.
     """
 
-    def __init__(self, model: VideoMAEV2ForVideoClassification) -> None:
+    def __init__(self, model: VideoMAEV2ForVideoClassification, frequencies: torch.Tensor | None = None) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.frequencies = model, frequencies
         self._sums = torch.zeros(3, model.config.num_labels, dtype=torch.float64)  # values, their squares, their number
 
     def add_trained(self, batch: dict) -> None:
         labels = batch.get("labels")
-        if labels is None:
+        if labels is None or self.frequencies is not None:
             return
         labels = labels.cpu()
         kind, number = self.model.inferred_problem_type(labels), self.model.config.num_labels
@@ -156,12 +176,13 @@ class LabelBaseline(TrivialBaseline):
         self._sums += torch.stack([values.sum(dim=0), values.square().sum(dim=0), known.double().sum(dim=0)])
 
     def training_entries(self, batch: dict, batch_loss: float, mean_loss: float) -> dict[str, float]:
-        return _entries("", self.constant_loss(), mean_loss) if self._sums[2].any() else {}
+        known = self.frequencies is not None or self._sums[2].any()
+        return _entries("", self.constant_loss(), mean_loss) if known else {}
 
     def constant_loss(self) -> float:
         """The training loss of the best constant prediction for the labels so far."""
         sums, squares, number = self._sums
-        means = sums / number.clamp(min=1)
+        means = sums / number.clamp(min=1) if self.frequencies is None else self.frequencies
         kind = self.model.config.problem_type or "single_label_classification"
         if kind == "regression":
             return float((squares - sums * means).sum() / number.sum())

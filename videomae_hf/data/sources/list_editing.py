@@ -12,17 +12,19 @@ from .media import VIDEOS, Media
 from .records import VideoRecord
 
 
-def list_every_video(source: Path, root: Path | None, media: Media = VIDEOS) -> ReadList:
+def list_every_video(
+    source: Path, root: Path | None, media: Media = VIDEOS, video_column: str | None = None
+) -> ReadList:
     """The videos of a list of any kind, row by row, with any labels and of all splits.
 
     Raises:
         ValueError: as in `read_list`.
     """
     try:
-        return read_list(source, ListOptions("nothing", root, media=media))
+        return read_list(source, ListOptions("nothing", root, video_column=video_column, media=media))
     except ValueError:
         # For a path without suffix followed by a name, the end of the path is clear only if a label is expected.
-        return read_list(source, ListOptions("label", root, media=media))
+        return read_list(source, ListOptions("label", root, video_column=video_column, media=media))
 
 
 def edit_list(source: Path, listed: ReadList, new_path: Callable[[VideoRecord], str | None]) -> str:
