@@ -195,6 +195,8 @@ def test_report(images, finetuned, tmp_path, train_here, capfd):
     succeeded(train_here("evaluate", "--checkpoint", finetuned, *data))
     videomae("report", tmp_path / "evaluation")
     page = (tmp_path / "evaluation/report.html").read_text()
+    scores = [results(tmp_path / "evaluation", name) for name in ("metrics.json", "report.json")]
+    assert scores[0]["eval_top1"] == scores[1]["score"]["value"] and "1 clip x 1 crop" in page
     assert "<img" in page and "a grey square of" in page and "the clips of this model have one frame" in page
     assert "Top-1 accuracy" in capfd.readouterr().out
 

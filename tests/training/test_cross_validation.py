@@ -83,6 +83,18 @@ def test_a_run_for_each_fold(tmp_path, splits, capsys):
     assert "WARNING: each fold chooses" not in output
 
 
+def test_results_of_another_split_are_not_counted(tmp_path, splits):
+    """Folds with other lists would overlap."""
+    for fold in ("fold_0", "fold_1"):
+        folder = tmp_path / "out" / fold
+        folder.mkdir(parents=True)
+        (folder / "stage_finished.json").write_text('{"lists": "00000000"}')
+    with pytest.raises(ValueError, match="fold_0 holds results of other lists than those of fold_0; remove it"):
+        run(splits, tmp_path / "out")
+    with pytest.raises(ValueError, match="push_to_hub would upload every fold to one repository"):
+        run(splits, tmp_path / "other", "--push_to_hub=true")
+
+
 def test_choosing_checkpoints_on_the_scored_videos_is_said(tmp_path, splits, capsys):
     best = ("--load_best_model_at_end=true", "--eval_strategy=steps", "--eval_steps=15", "--save_steps=15")
     run(splits, tmp_path, "--save_strategy=steps", *best, "--metric_for_best_model=top1")

@@ -30,10 +30,22 @@ from videomae_hf.training.monitoring import KindLosses
 
 @pytest.mark.parametrize(
     ("counts", "total", "expected"),
-    [([12, 4], 4, [3, 1]), ([10, 6], 4, [3, 1]), ([5, 5], 3, [2, 1]), ([0, 8], 4, [0, 4]), ([7, 9], 16, [7, 9])],
+    [
+        ([12, 4], 4, [3, 1]),
+        ([10, 6], 4, [3, 1]),
+        ([5, 5], 3, [2, 1]),
+        ([0, 8], 4, [0, 4]),
+        ([7, 9], 16, [7, 9]),
+        ([10000, 10], 156, [155, 1]),
+    ],
 )
 def test_shares(counts, total, expected):
     assert shares(counts, total) == expected
+
+
+def test_an_epoch_of_one_batch_cannot_hold_both():
+    with pytest.raises(ValueError, match="An epoch of 1 batch cannot hold videos and images"):
+        shares([8, 8], 1)
 
 
 def dataset(videos: int, images: int, weights=None) -> VideoDataset:
@@ -173,6 +185,13 @@ def test_a_run_resumes_bit_for_bit(tmp_path, capsys):
     )  # fmt: skip
     expected, found = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "resumed"))
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_images_alone_are_for_a_model_of_images(tmp_path):
+    write_data(tmp_path)
+    sources = [{"data": str(tmp_path / "images"), "image_mask_ratio": 0.75}]
+    with pytest.raises(ValueError, match="Every source in train_data has image_mask_ratio"):
+        videomae("pretrain", recipe(tmp_path, train_data=sources), "--output_dir", tmp_path / "out")
 
 
 def test_finetune_refuses_it(tmp_path):

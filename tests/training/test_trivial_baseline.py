@@ -14,8 +14,13 @@ from helpers.shared import TINY
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForVideoClassification
+from videomae_hf.data.augmentation.mixing import Mixing
+from videomae_hf.data.sources.records import VideoRecord
 from videomae_hf.data.sources.synthetic import write_video
+from videomae_hf.data.video_dataset import ClipCollator, VideoDataset
+from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training.planning import DataWaitCallback
+from videomae_hf.training.trainer import VideoMAETrainer
 from videomae_hf.training.trivial_baseline import LabelBaseline
 
 
@@ -64,6 +69,19 @@ def test_classes():
 def test_no_constant_prediction_is_better(problem_type, labels, weights):
     baseline = baseline_of(labels, weights=weights, num_labels=3, problem_type=problem_type)
     assert baseline.constant_loss() == pytest.approx(smallest_loss(baseline.model, labels), abs=1e-4)
+
+
+def test_frequencies_of_the_training_videos(tmp_path):
+    """Known before the first step, whatever this process has seen; smoothing moves them."""
+    model = VideoMAEV2ForVideoClassification(VideoMAEV2Config(**{**TINY, "num_labels": 2}))
+    records = [VideoRecord(str(number), int(number == 0)) for number in range(4)]
+    dataset = VideoDataset(records, lambda record, generator: {})
+    arguments = VideoMAETrainingArguments(str(tmp_path), use_cpu=True)
+    for smoothing, expected in ((0.0, 0.562335), (1.0, math.log(2))):
+        collator = ClipCollator(model.config, Mixing(2, 0, 0, label_smoothing=smoothing))
+        trainer = VideoMAETrainer(model=model, args=arguments, train_dataset=dataset, data_collator=collator)
+        trainer.trivial.add_trained({"labels": torch.tensor([1])})
+        assert trainer.trivial.constant_loss() == pytest.approx(expected, abs=1e-6)
 
 
 def test_regression():
