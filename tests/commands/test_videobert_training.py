@@ -85,10 +85,50 @@ def test_pretraining(place, pretrained):
 )
 def test_finetuning(place, pretrained, task, model_class):
     options = ["--task", task, "--checkpoint", place / "pretrained", "--num_train_epochs", 3]
+    options += ["--eval_data", place / "captions.csv"]
     lines = run(place, task, *options, "--feature_cache_dir", place / "pretrained" / "features")
     assert np.mean([line["loss"] for line in lines[-4:]]) < np.mean([line["loss"] for line in lines[:4]])
     assert len(list((place / "pretrained" / "features").glob("*.npz"))) == 1  # those of the pretraining are used
     model_class.from_pretrained(place / task)
+    scores = json.loads((place / task / "all_results.json").read_text())
+    assert scores["eval_scored_videos"] == 8
+    if task == "captioning":
+        assert 0 <= scores["eval_exact_match"] <= 1
+    else:  # four texts, of which one describes each video
+        assert 1 <= scores["eval_video_to_text_median_rank"] <= 4 and scores["eval_video_to_text_recall@5"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["classification", "retrieval", "captioning"])
+def test_two_processes_finetune(place, pretrained, task):
+    """Every parameter has a gradient, which processes exchange."""
+    data = place / ("videos" if task == "classification" else "captions.csv")
+    options = ["--task", task, "--checkpoint", place / "pretrained", "--max_steps", 3, "--train_data", data]
+    succeeded(launched("videobert", *options, *SMALL, "--output_dir", place / f"two_{task}", launcher=TORCHRUN))
+
+
+def test_unreadable_videos_are_counted_in_classification(place, pretrained, tmp_path):
+    for name in COLORS:
+        (tmp_path / "videos" / name).mkdir(parents=True)
+        (tmp_path / "videos" / name / "broken.mp4").write_bytes(b"no video")
+        source = sorted((place / "videos" / name).glob("*.mp4"))[0]
+        (tmp_path / "videos" / name / "0.mp4").write_bytes(source.read_bytes())
+    options = ["--task", "classification", "--checkpoint", place / "pretrained", "--max_steps", 1]
+    options += ["--train_data", place / "videos", "--eval_data", tmp_path / "videos", "--max_bad_fraction", 0.5]
+    run(place, "counted", *options)
+    scores = json.loads((place / "counted" / "all_results.json").read_text())
+    assert (scores["eval_videos"], scores["eval_unreadable"]) == (2, 2)
+
+
+def test_a_damaged_cache_is_computed_anew(place, pretrained, caplog):
+    cache = place / "damaged"
+    options = ["--backbone", place / "backbone", "--max_steps", 1, "--feature_cache_dir", cache]
+    run(place, "first", *options)
+    (file,) = cache.glob("*.npz")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    run(place, "second", *options)
+    assert "is damaged, and is computed anew" in caplog.text and file.read_bytes()[:4] == whole[:4]
 
 
 def test_classification(place, pretrained):
@@ -148,10 +188,16 @@ def test_resumed_run_is_the_same(place):
         ([], "no model for their features; set --backbone"),
         (["--task", "captions"], "task='captions' is unknown"),
         (["--lora_rank", 4], "lora_rank=4 is not available for videobert"),
+        (["--layer_decay", 0.75], "layer_decay=0.75 is not available for videobert"),
+        (["--text_checkpoint", "bert", "--tokenizer", "other"], "text_checkpoint brings its own tokenizer"),
+        (["--task", "classification", "--problem_type", "regression"], "problem_type=regression is not available"),
+        (["--mlm_weight", 0, "--video_weight", 0, "--match_weight", 0, "--backbone", "backbone"], "leaves no loss"),
+        (["--checkpoint", "pretrained", "--segment_stride", 2], "segment_stride=2.0, but the checkpoint has None"),
+        (["--checkpoint", "pretrained", "--backbone", "backbone"], "checkpoint has a backbone of its own"),
         (["--task", "retrieval", "--train_data", "videos"], "needs videos with captions, and .*videos has none"),
     ],
 )
-def test_refused(place, options, message):
-    options = [place / one if one == "videos" else one for one in options]
+def test_refused(place, pretrained, options, message):
+    options = [place / one if one in ("videos", "pretrained", "backbone") else one for one in options]
     with pytest.raises(ValueError, match=message):
         run(place, "refused", *options)

@@ -278,6 +278,16 @@ def test_objectives_are_switched_off():
     assert found.mlm_loss is None and found.match_loss is None and torch.equal(found.loss, found.video_loss)
 
 
+def test_texts_alone_have_no_terms_of_matching():
+    """A micro-batch without any video must not count in the divisor: `forward` matches nothing there."""
+    model = build_videobert(VideoBertForPreTraining)
+    inputs = targets(pairs(model.config))
+    names = ("input_ids", "attention_mask", "text_labels", "negative_input_ids")
+    texts = {name: inputs[name] for name in names}
+    assert model(**texts).match_loss is None and model.objective_counts(**texts)[2] == 0
+    assert model.objective_counts(**texts, video_features=inputs["video_features"])[2] > 0
+
+
 @pytest.mark.parametrize("match_loss", ["softmax", "binary"])
 def test_the_division_of_a_batch_changes_nothing(match_loss):
     """With the numbers of terms of the whole batch, the losses and gradients of its parts add up."""

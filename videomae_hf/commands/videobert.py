@@ -3,6 +3,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -11,12 +12,14 @@ from transformers import AutoTokenizer
 
 from ..checkpoints.opening import checkpoint_processor
 from ..data.captions import CaptionedVideos, Pair, read_captions
+from ..data.checks import describe_overlap
 from ..data.sources.folders_and_lists import EVALUATION, Reading
 from ..data.video_dataset import VideoDataset
 from ..data.video_text import PairTransform, VideoTextCollator, check_pairs
-from ..data.videos import evaluation_videos, training_videos
+from ..data.videos import evaluation_source, evaluation_videos, training_videos
 from ..data.word_tokenizer import word_tokenizer
 from ..evaluation.segment_cache import SegmentReader, cached_segments, computed_segments
+from ..evaluation.video_text_scores import scorer_of
 from ..messages import count
 from ..models.configuration_videobert import VideoBertConfig
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
@@ -60,6 +63,13 @@ MODELS = {
     "retrieval": VideoBertForRetrieval,
     "captioning": VideoBertForCaptioning,
 }
+# Settings of a checkpoint's processor: name -> its value there
+_OF_PROCESSOR = {
+    "segment_frames": lambda processor: processor.image_processor.num_frames,
+    "sampling_rate": lambda processor: processor.image_processor.sampling_rate,
+    "fps": lambda processor: processor.image_processor.fps,
+    **{name: attrgetter(name) for name in ("segment_stride", "max_segments", "max_length")},
+}
 _NOT_HERE = ("lora_rank", "freeze_layers", "freeze_encoder", "fit", "overfit_check", "fsdp2")
 _FRAMES_OF_IMAGES = 8  # frames of a segment for a backbone of single images
 _VIDEOS_OF_MOMENTS = 64  # from which joint training takes the mean and standard deviation of features
@@ -68,10 +78,7 @@ _VIDEOS_OF_MOMENTS = 64  # from which joint training takes the mean and standard
 def videobert(run: Run) -> None:
     """Pretraining or finetuning, from a VideoBERT checkpoint, from BERT, or from random weights."""
     args, settings = run.training, run.video_text
-    check_pairs(settings)
-    refused = next((name for name in _NOT_HERE if getattr(args, name)), None)
-    if refused:
-        raise ValueError(f"{refused}={getattr(args, refused)} is not available for videobert; leave it out.")
+    check_settings(run)
     videos, classes = training_pairs(run)
     report(args, [*videos.messages, f"{count(len(videos), 'pair')} of {count(len(videos.records), 'video')}"])
     evaluated = evaluation_pairs(run, classes)
@@ -82,14 +89,39 @@ def videobert(run: Run) -> None:
     standardise(run, model, train_segments, len(videos.records))
     noise = settings if settings.task == "pretraining" else replace(settings, regimes=[0.0, 0.0, 1.0])
     negatives = model.config.num_negatives if settings.task in ("pretraining", "retrieval") else 0
-    options = (negatives, settings.max_segments, settings.hard_negatives)
+    options = (negatives, processor.max_segments, settings.hard_negatives)
     transform = PairTransform(videos, train_segments, noise, *options)
-    train_set, eval_set = VideoDataset(videos, transform, args.seed), None
+    train_set, eval_set, scorer = VideoDataset(videos, transform, args.seed), None, None
     if evaluated is not None:
-        report(args, evaluated.messages)
-        transform = PairTransform(evaluated, segments_of(run, model, processor, evaluated), None, *options)
-        eval_set = VideoDataset(evaluated, transform, args.seed)
-    fit_video_text(run, model, train_set, eval_set, VideoTextCollator(processor, model.config, settings.task))
+        report(args, evaluated.messages + describe_overlap(videos.records, evaluated.records))
+        segments = segments_of(run, model, processor, evaluated)
+        transform = PairTransform(evaluated, segments, None, *options)
+        # As everywhere, unreadable videos are counted where each has a score, and replaced where there is only a loss.
+        replaced = settings.task != "classification"
+        eval_set = VideoDataset(evaluated, transform, args.seed, replace_bad=replaced)
+        scorer = scorer_of(model, processor, evaluated, segments)
+    collator = VideoTextCollator(processor, model.config, settings.task)
+    fit_video_text(run, model, train_set, eval_set, collator, scorer=scorer)
+
+
+def check_settings(run: Run) -> None:
+    """Raises ValueError for settings that contradict each other, or that this command does not have."""
+    args, settings = run.training, run.video_text
+    check_pairs(settings)
+    refused = next((name for name in _NOT_HERE if getattr(args, name)), None)
+    if refused:
+        raise ValueError(f"{refused}={getattr(args, refused)} is not available for videobert; leave it out.")
+    if args.layer_decay != 1:
+        raise ValueError(f"layer_decay={args.layer_decay} is not available for videobert; leave it out.")
+    if run.smoke.smoke_test:
+        raise ValueError("smoke_test has no captions, and is not available for videobert; leave it out.")
+    if settings.task == "classification" and run.problem_type != "single_label_classification":
+        raise ValueError(f"problem_type={run.problem_type} is not available for videobert, which takes one class per "
+                         f"video.")  # fmt: skip
+    if settings.text_checkpoint and settings.tokenizer:
+        raise ValueError("text_checkpoint brings its own tokenizer, whose words its weights know; leave out tokenizer.")
+    if run.data.train_data is not None and not isinstance(run.data.train_data, str):
+        raise ValueError(f"train_data={run.data.train_data} must be a single source for videobert.")
 
 
 def training_pairs(run: Run) -> tuple[CaptionedVideos, list[str]]:
@@ -109,7 +141,7 @@ def evaluation_pairs(run: Run, classes: list[str]) -> CaptionedVideos | None:
     if run.video_text.task == "classification":
         found = evaluation_videos(run, classes, run.problem_type)
         return None if found is None else _labelled(found.records, found.messages)
-    source = data.eval_data or (data.train_data if data.eval_split_name else None)
+    source = evaluation_source(data)
     split = (data.eval_split_name,) if data.eval_split_name else EVALUATION
     if source is None and not (data.dataset_name and data.eval_split_name):
         return None
@@ -117,8 +149,6 @@ def evaluation_pairs(run: Run, classes: list[str]) -> CaptionedVideos | None:
 
 
 def _captions(run: Run, source: str | None, split: tuple[str, ...]) -> CaptionedVideos:
-    if source is not None and not isinstance(source, str):
-        raise ValueError(f"train_data={source} must be a single source for videobert.")
     reading = Reading(run.data.data_root, split=split, video_column=run.data.video_column_name)
     videos = read_captions(source, run.data, reading, run.video_text.caption_column_name)
     if run.video_text.task != "pretraining":
@@ -136,28 +166,42 @@ def _labelled(records, messages: list[str]) -> CaptionedVideos:
 
 
 def processor_of(run: Run, videos: CaptionedVideos) -> VideoBertProcessor:
-    """The processor of the checkpoint, or a new one of the backbone's frames and a tokenizer."""
-    settings, clips = run.video_text, run.clips
+    """The processor of the checkpoint, or a new one of the backbone's frames and a tokenizer.
+
+    Raises:
+        ValueError: a setting contradicts the processor of the checkpoint.
+    """
+    settings = run.video_text
     if run.model.checkpoint:
-        return VideoBertProcessor.from_pretrained(run.model.checkpoint)
+        processor = VideoBertProcessor.from_pretrained(run.model.checkpoint)
+        if settings.backbone:  # of a checkpoint that has none, see `model_of`
+            processor.image_processor = image_processor_of(run)
+            return processor
+        given = {**vars(run.clips), **vars(settings)}
+        for name in sorted(run.given & _OF_PROCESSOR.keys()):
+            own = _OF_PROCESSOR[name](processor)
+            if given[name] not in (None, own):
+                raise ValueError(f"{name}={given[name]}, but the checkpoint has {own}; leave it out.")
+        return processor
     name = settings.tokenizer or settings.text_checkpoint
     tokenizer = AutoTokenizer.from_pretrained(name) if name else word_tokenizer(pair.text for pair in videos.pairs)
-    image_processor = VideoMAEV2ImageProcessor()
-    if settings.backbone:
-        config = VideoMAEV2Config.from_pretrained(settings.backbone)
-        frames = settings.segment_frames or (_FRAMES_OF_IMAGES if config.num_frames == 1 else config.num_frames)
-        given = ("sampling_rate", "fps", "square_pixels", "max_pixels", "video_backend")
-        options = {key: getattr(clips, key) for key in given}
-        image_processor = checkpoint_processor(
-            settings.backbone, config, num_clips=1, num_crops=1, num_frames=frames, **options
-        )
     return VideoBertProcessor(
-        image_processor,
+        image_processor_of(run) if settings.backbone else VideoMAEV2ImageProcessor(),
         tokenizer,
         segment_stride=settings.segment_stride,
         max_segments=settings.max_segments,
         max_length=settings.max_length,
     )
+
+
+def image_processor_of(run: Run) -> VideoMAEV2ImageProcessor:
+    """The processor of the frames of segments, as the backbone takes them."""
+    settings = run.video_text
+    config = VideoMAEV2Config.from_pretrained(settings.backbone)
+    frames = settings.segment_frames or (_FRAMES_OF_IMAGES if config.num_frames == 1 else config.num_frames)
+    given = ("sampling_rate", "fps", "square_pixels", "max_pixels", "video_backend")
+    options = {key: getattr(run.clips, key) for key in given}
+    return checkpoint_processor(settings.backbone, config, num_clips=1, num_crops=1, num_frames=frames, **options)
 
 
 def model_of(run: Run, processor: VideoBertProcessor, classes: list[str]) -> VideoBertPreTrainedModel:
@@ -167,14 +211,18 @@ def model_of(run: Run, processor: VideoBertProcessor, classes: list[str]) -> Vid
     if classes:
         fields["id2label"] = dict(enumerate(classes))
         fields["label2id"] = {name: number for number, name in enumerate(classes)}
+        fields["problem_type"] = run.problem_type
     if run.model.checkpoint:
-        if settings.text_checkpoint or settings.tokenizer or settings.backbone:
+        if settings.text_checkpoint or settings.tokenizer:
             raise ValueError(
-                "checkpoint has a text side, a tokenizer and a backbone of its own; leave out text_checkpoint, "
-                "tokenizer and backbone."
+                "checkpoint has a text side and a tokenizer of its own; leave out text_checkpoint and tokenizer."
             )
         options = {"ignore_mismatched_sizes": True} if classes else {}
         model = model_class.from_pretrained(run.model.checkpoint, **fields, **options)
+        if settings.backbone and model.video_bert.backbone is not None:
+            raise ValueError("checkpoint has a backbone of its own; leave out backbone.")
+        if settings.backbone:
+            model.video_bert.load_backbone(settings.backbone)
         report(run.training, [f"new parts, untrained: {', '.join(model.new_parts)}"] * bool(model.new_parts))
         return model
     words = VisualWords.load(settings.visual_words_from) if settings.visual_words_from else None
@@ -213,8 +261,8 @@ def segments_of(
 
 
 def standardise(run: Run, model: VideoBertPreTrainedModel, segments: Callable, number: int) -> None:
-    """Sets the mean and standard deviation of the features of a new model, unless its visual words have them."""
-    if run.model.checkpoint or run.video_text.visual_words_from or number == 0:
+    """Sets the mean and standard deviation of the features of a new backbone, unless visual words have them."""
+    if not run.video_text.backbone or run.video_text.visual_words_from or number == 0:
         return
     if isinstance(segments, SegmentReader):
         some = torch.randperm(number, generator=torch.Generator().manual_seed(run.training.seed))[:_VIDEOS_OF_MOMENTS]

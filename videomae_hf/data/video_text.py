@@ -60,7 +60,7 @@ class PairTransform:
 
     def __call__(self, record: CaptionRecord, generator: torch.Generator) -> dict:
         numbers, text = self._joined(record.pair, generator)
-        others = self._other_texts(text, generator)
+        others = self._other_texts(numbers, text, generator)
         has_text, has_video = bool(text), record.video_number >= 0
         if self.settings is not None and has_text and has_video:
             shares = torch.tensor(self.settings.regimes, dtype=torch.float64)
@@ -89,14 +89,14 @@ class PairTransform:
             return [one.video], one.text
         return [one.video, after.video], f"{one.text} {after.text}"
 
-    def _other_texts(self, own: str, generator: torch.Generator) -> list[str]:
-        """Different texts of other pairs, joined as often as the own one; fewer, if the data have no more."""
+    def _other_texts(self, videos: list[int], own: str, generator: torch.Generator) -> list[str]:
+        """Different texts of other videos, joined as often as the own one; fewer, if the data have no more."""
         if not own or not self.num_negatives:
             return []
         wanted, found = self.hard_negatives * self.num_negatives, {}
         for pair in torch.randint(len(self.videos.pairs), (_TRIES * wanted,), generator=generator).tolist():
-            text = self._joined(pair, generator)[1]
-            if text and text != own:
+            numbers, text = self._joined(pair, generator)
+            if text and text != own and not {*numbers} & ({*videos} - {-1}):
                 found[text] = None
             if len(found) == wanted:
                 break
@@ -119,8 +119,11 @@ class VideoTextCollator:
     task: str = "pretraining"
 
     def __call__(self, items: list[dict]) -> dict[str, torch.Tensor]:
-        batch = self._videos([item["video"] for item in items])
+        batch = self._videos([item.get("video") for item in items])
         if self.task == "classification":
+            if not batch:  # unreadable videos alone
+                shape = (len(items), 1, self.config.tokens_per_segment, self.config.feature_size)
+                batch = {"video_features": torch.zeros(shape), "video_mask": torch.zeros(shape[:2], dtype=torch.bool)}
             return {**batch, "labels": torch.as_tensor([item["labels"] for item in items])}
         texts = [item["text"] for item in items]
         if self.task == "captioning":

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -90,9 +91,15 @@ def cached_segments(
     """
     path = Path(folder, f"{_key(backbone, reader, tokens_per_segment)}.npz")
     if path.is_file():
-        with np.load(path, allow_pickle=False) as found:
-            return SegmentFeatures(found["values"], found["bounds"])
+        try:
+            with np.load(path, allow_pickle=False) as found:
+                return SegmentFeatures(found["values"], found["bounds"])
+        except (ValueError, OSError, KeyError, BadZipFile) as error:
+            logger.warning("%s is damaged, and is computed anew (%s)", path, error)
     features = computed_segments(backbone, reader, range(len(reader.records)), tokens_per_segment, batch_size)
+    missing = np.flatnonzero(np.diff(features.bounds) == 0)
+    if any("://" in reader.records[number].path for number in missing):
+        return features  # an address may answer the next time
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as partial, open(partial, "wb") as file:
         np.savez(file, values=features.values, bounds=features.bounds)

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ..evaluation.features import features_digest, weights_digest
 from ..messages import named_error, say
+from ..models.modeling_videomae_v2 import VideoMAEV2Model
 from .feature_folder import FeatureFolder, FeatureWriter
 from .inputs import Input
 from .loading import load_ahead
@@ -52,7 +53,7 @@ def segments_header(model: VideoText, name: str, *, every: bool) -> dict[str, An
         every: all segments of a video; otherwise at most `max_segments`.
     """
     processor, config = model.processor, model.model.config
-    source = model.model.base_model.backbone if model.encoder is None else model.encoder.model
+    source = source_of(model)
     weights = weights_digest(source)
     settings = {
         **{"features": _SEGMENTS, "shape": [config.tokens_per_segment, config.feature_size], "dtype": "float32"},
@@ -104,6 +105,11 @@ def keep_segments(
     return FeatureFolder(folder), failed
 
 
+def source_of(model: VideoText) -> VideoMAEV2Model | None:
+    """What computes the features of segments; None for a model that takes features which are there."""
+    return model.model.base_model.backbone if model.encoder is None else model.encoder.model
+
+
 def check_features(folder: FeatureFolder, model: VideoText) -> None:
     """Raises ValueError for a folder of `videomae extract` whose features the model does not take."""
     header, config = folder.header, model.model.config
@@ -113,6 +119,14 @@ def check_features(folder: FeatureFolder, model: VideoText) -> None:
         raise ValueError(
             f"{folder.path} has {header['features']} features of shape {header['shape']}, but the model takes segments "
             f"with {shape[0]} of {shape[1]} values."
+        )
+    source, precision = source_of(model), str(model.dtype).removeprefix("torch.")
+    if source is None or header.get("precision") != precision:  # whose weights have other values
+        return
+    if header.get("weights") != weights_digest(source):
+        raise ValueError(
+            f"{folder.path} has the features of another model ({header.get('model')}) than the one that computes those "
+            f"of the VideoBERT, which would be ranked wrongly; extract them again."
         )
 
 

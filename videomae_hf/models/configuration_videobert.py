@@ -184,6 +184,8 @@ class VideoBertConfig(StrictConfiguration, BertConfig):
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 0 and less than 1.")
         if not (math.isfinite(self.nce_temperature) and self.nce_temperature > 0):
             raise ValueError(f"nce_temperature={self.nce_temperature} must be positive.")
+        if self.mlm_weight == self.video_weight == self.match_weight == 0:
+            raise ValueError("mlm_weight, video_weight and match_weight are all 0, which leaves no loss; raise one.")
         if not 1 <= self.num_negatives <= _MOST_NEGATIVES:
             raise ValueError(f"num_negatives={self.num_negatives} must be from 1 to {_MOST_NEGATIVES:,}.")
         self._validate_text()

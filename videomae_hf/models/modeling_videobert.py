@@ -131,12 +131,15 @@ class VideoBertPreTrainedModel(PreTrainedModel):
         new_head = kwargs.pop("ignore_mismatched_sizes", False)
         options = {"output_loading_info": True, "ignore_mismatched_sizes": True, **kwargs}
         model, info = super().from_pretrained(name, *args, **options)
-        if info["mismatched_keys"] and not new_head:
-            key, found, expected = sorted(info["mismatched_keys"])[0]
+        in_head = {one[0] for one in info["mismatched_keys"] if one[0].split(".")[0] in cls.head_parts}
+        wrong = sorted(one for one in info["mismatched_keys"] if not (new_head and one[0] in in_head))
+        if wrong:
+            key, found, expected = wrong[0]
             raise ValueError(
                 f"{source or name} does not fit {cls.__name__}: {key} has shape {tuple(found)} where the model has "
                 f"{tuple(expected)}. `ignore_mismatched_sizes=True` allows a new head."
             )
+        info["missing_keys"] = {*info["missing_keys"], *in_head}  # which are untrained as well
         model.base_model.freeze()
         return model, info
 
@@ -185,6 +188,16 @@ class VideoBertPreTrainedModel(PreTrainedModel):
                 init.zeros_(module.centroids)
         elif isinstance(module, BertLMPredictionHead):
             init.zeros_(module.bias)
+
+    def reaching_all(self, loss: torch.Tensor) -> torch.Tensor:
+        """The loss, of which in training every parameter has a gradient, if only of 0, whatever a batch lacks.
+
+        Processes exchange the gradients of all parameters. Sharded ones, which have other types, need none.
+        """
+        if not self.training:
+            return loss
+        own = [one for one in self.parameters() if one.requires_grad and type(one) is nn.Parameter]
+        return loss + sum(one.flatten()[0].float() for one in own) * 0.0
 
     def prompt(self, batch_size: int, *, complete: bool = True) -> torch.Tensor:
         """The text of a video without text, int64 (batch_size, T): `[CLS] [>] [SEP]`; not `complete`, without `[SEP]`.

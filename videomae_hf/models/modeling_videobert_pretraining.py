@@ -215,12 +215,7 @@ class VideoBertForPreTraining(VideoBertMatching):
         losses = [None if one is None else one.mean(count) for one, count in zip(objectives, counts)]
         weights = (self.config.mlm_weight, self.config.video_weight, self.config.match_weight)
         terms = [weight * loss for weight, loss in zip(weights, losses) if loss is not None]
-        if self.training:
-            # Every parameter has a gradient, if only of 0, whatever a batch lacks: processes exchange them all. Sharded
-            # ones, which have other types, need none.
-            own = [one for one in self.parameters() if one.requires_grad and type(one) is nn.Parameter]
-            terms.append(sum(one.flatten()[0].float() for one in own) * 0.0)
-        return sum(terms), losses
+        return self.reaching_all(sum(terms)), losses
 
     def video_objective(
         self,
@@ -258,9 +253,13 @@ class VideoBertForPreTraining(VideoBertMatching):
         text_labels: torch.Tensor | None = None,
         masked_segments: torch.Tensor | None = None,
         negative_input_ids: torch.Tensor | None = None,
+        video_features: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
         **unused,
     ) -> torch.Tensor:
         """The numbers of terms of the three losses for inputs of `forward`, without computing the losses.
+
+        Of the video, `video_mask` alone is enough.
 
         Returns:
             float32 (3,): masked words, masked places, and rows (or, with `match_loss="binary"`, texts) in matching.
@@ -271,7 +270,9 @@ class VideoBertForPreTraining(VideoBertMatching):
         if self.video_head is not None and masked_segments is not None:
             masked = masked_segments.bool() if video_mask is None else masked_segments.bool() & video_mask.bool()
             counts[1] = masked.sum() * self.config.tokens_per_segment
-        if self.match_head is not None and negative_input_ids is not None and input_ids is not None:
+        has_video = any(one is not None for one in (video_mask, video_features, pixel_values))
+        is_pair = input_ids is not None and has_video
+        if self.match_head is not None and negative_input_ids is not None and is_pair:
             texts = input_ids if text_labels is None else torch.where(text_labels == -100, input_ids, text_labels)
             mask = torch.ones_like(texts) if attention_mask is None else attention_mask
             rows = torch.ones_like(texts[:, :1]) if video_mask is None else video_mask

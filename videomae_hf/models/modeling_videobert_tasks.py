@@ -79,7 +79,7 @@ class VideoBertForVideoClassification(VideoBertPreTrainedModel):
         outputs = self.video_bert(input_ids, attention_mask, features, video_mask, **kwargs)
         pooled = self.video_bert.class_states(outputs.text_states, attention_mask)  # (B, D)
         logits = self.classifier(self.dropout(pooled))
-        loss = None if labels is None else self._loss(logits.float(), labels)
+        loss = None if labels is None else self.reaching_all(self._loss(logits.float(), labels))
         return SequenceClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -136,7 +136,7 @@ class VideoBertForRetrieval(VideoBertMatching):
             states = model.encode_pairs(features, video_mask, input_ids, attention_mask)
             return VideoBertForRetrievalOutput(logits=self.match_head(states)[:, None])
         logits, objective = self.matched(features, video_mask, input_ids, attention_mask, negative_input_ids)
-        return VideoBertForRetrievalOutput(objective.mean(), logits)
+        return VideoBertForRetrievalOutput(self.reaching_all(objective.mean()), logits)
 
     @torch.no_grad()
     def scores(
@@ -223,7 +223,7 @@ class VideoBertForCaptioning(VideoBertPreTrainedModel, GenerationMixin):
         )
         logits, loss = self.cls(outputs.text_states), None
         if labels is not None:
-            loss = (next_word_loss if prefix else masked_word_loss)(logits, labels).mean()
+            loss = self.reaching_all((next_word_loss if prefix else masked_word_loss)(logits, labels).mean())
         return CausalLMOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
     def prepare_inputs_for_generation(

@@ -2,12 +2,14 @@
 """The Trainer of VideoBERT: exact means of each objective over accumulation and processes, each of them in the log."""
 
 from collections import defaultdict
+from collections.abc import Callable
 
 import torch
 from transformers.trainer_utils import EvalLoopOutput
 
 from ..data.video_dataset import VideoDataset
 from ..data.video_text import VideoTextCollator
+from ..evaluation.features import weights_digest
 from ..evaluation.metrics import metrics_of
 from ..models.modeling_videobert_pretraining import VideoBertForPreTraining
 from ..settings.run import Run
@@ -29,58 +31,69 @@ class VideoTextTrainer(VideoMAETrainer):
     over processes and accumulation steps.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args, scorer: Callable[[], dict[str, float]] | None = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        self.scorer = scorer
         self._counts: torch.Tensor | None = None
-        self._trained, self._evaluated = defaultdict(list), defaultdict(list)
+        self._trained, self._evaluated = defaultdict(list), defaultdict(list)  # name -> (loss, weight) of each batch
 
     def get_batch_samples(self, *args, **kwargs) -> tuple[list[dict], torch.Tensor | int | None]:
         batches, number = super().get_batch_samples(*args, **kwargs)
-        model = self.accelerator.unwrap_model(self.model)
-        if isinstance(model, VideoBertForPreTraining) and batches:
-            counts = sum(model.objective_counts(**self._prepare_inputs(batch)) for batch in batches)
+        if self._pretrains and batches:
+            counts = sum(self._counts_of(batch) for batch in batches).to(self.args.device)
             counts = self.accelerator.reduce(counts, reduction="sum")
             # The Trainer divides losses by the number of batches, and processes average their gradients.
             self._counts = counts / (len(batches) * self.args.world_size)
         return batches, number
 
+    @property
+    def _pretrains(self) -> bool:
+        return isinstance(self.accelerator.unwrap_model(self.model), VideoBertForPreTraining)
+
+    def _counts_of(self, batch: dict) -> torch.Tensor:
+        """The numbers of terms of the losses of a batch, for which pixels and features are not needed."""
+        model = self.accelerator.unwrap_model(self.model)
+        names = ("input_ids", "attention_mask", "video_mask", "text_labels", "masked_segments", "negative_input_ids")
+        return model.objective_counts(**{name: batch[name] for name in names if name in batch}).cpu()
+
     def compute_loss(self, model, inputs: dict, *args, **kwargs):
-        if self._counts is None:
+        if not self._pretrains:
             return super().compute_loss(model, inputs, *args, **kwargs)
         if model.training:
-            outputs = model(**inputs, loss_counts=self._counts)
+            outputs, weights = model(**inputs, loss_counts=self._counts), [1.0] * len(LOSSES)
         else:
-            outputs = model(**inputs)
+            outputs, weights = model(**inputs), self._counts_of(inputs).tolist()
         found = self._trained if model.training else self._evaluated
-        for name in LOSSES:
-            if outputs.get(name) is not None:
-                found[name].append(outputs[name].detach())
+        for name, weight in zip(LOSSES, weights):
+            loss = outputs.get(name)
+            # In training a batch without the objective counts, with 0: the others are scaled to the terms of all.
+            found[name].append((torch.zeros((), device=self.args.device) if loss is None else loss.detach(), weight))
         return (outputs.loss, outputs) if kwargs.get("return_outputs") else outputs.loss
 
-    def _means(self, found: dict[str, list[torch.Tensor]]) -> dict[str, float]:
-        """The mean of each loss over batches and processes; empties the lists."""
-        device = self.args.device
-        sums = torch.zeros(2, len(LOSSES), device=device)  # of losses, of batches
+    def _means(self, found: dict[str, list[tuple[torch.Tensor, float]]]) -> dict[str, float]:
+        """The mean of each loss that is not 0 throughout, over batches and processes; empties the lists."""
+        sums = torch.zeros(2, len(LOSSES), device=self.args.device)  # of weighted losses, of weights
         for column, name in enumerate(LOSSES):
-            if found[name]:
-                sums[0, column], sums[1, column] = torch.stack(found[name]).float().sum(), len(found[name])
+            for loss, weight in found[name]:
+                sums[0, column] += loss.float() * weight
+                sums[1, column] += weight
         found.clear()
-        totals, numbers = self.accelerator.reduce(sums, reduction="sum").tolist()
-        means = {name: total / number for name, total, number in zip(LOSSES, totals, numbers) if number}
-        return {name: round(mean, 4) for name, mean in means.items()}
+        totals, weights = self.accelerator.reduce(sums, reduction="sum").tolist()
+        return {name: round(total / weight, 4) for name, total, weight in zip(LOSSES, totals, weights) if total}
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         """Adds the mean of each objective since the last entry."""
-        if "loss" in logs and self._counts is not None:
+        if "loss" in logs and self._pretrains:
             logs.update(self._means(self._trained))
         super().log(logs, *args, **kwargs)
 
     def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs) -> EvalLoopOutput:
         self._evaluated.clear()
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-        if self._counts is not None:
-            means = self._means(self._evaluated)
-            output.metrics.update({f"{metric_key_prefix}_{name}": mean for name, mean in means.items()})
+        found = self._means(self._evaluated) if self._pretrains else {}
+        if self.scorer is not None:
+            found |= self.scorer()
+        output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in found.items()})
         return output
 
 
@@ -90,9 +103,22 @@ def fit_video_text(
     train_set: VideoDataset,
     eval_set: VideoDataset | None,
     collator: VideoTextCollator,
+    *,
+    scorer: Callable[[], dict[str, float]] | None = None,
 ) -> None:
-    """Trains a model of videos and texts, and saves it with its processor and results in `output_dir`."""
+    """Trains a model of videos and texts, and saves it with its processor and results in `output_dir`.
+
+    Args:
+        run: the settings.
+        model: the model, with its backbone.
+        train_set, eval_set: the pairs.
+        collator: makes batches of them.
+        scorer: further scores for each evaluation, see `scorer_of`.
+    """
     args, record = run.training, RunRecord.of(run, model.config, train_set)
+    backbone = model.video_bert.backbone
+    if backbone is not None and model.config.freeze_backbone:  # whose features are those of the run
+        record.data["backbone"] = weights_digest(backbone)[:16]
     classifies = collator.task == "classification"
     check_evaluation(args, record.problem_type if classifies else None, eval_set, None)
     args.label_names, args.prediction_loss_only = (["labels"], False) if classifies else (["input_ids"], True)
@@ -106,6 +132,7 @@ def fit_video_text(
         processing_class=collator.processor,
         compute_metrics=metrics_of(record.problem_type) if classifies else None,
         record=record,
+        scorer=scorer,
     )
     trainer.add_callback(PaceCallback(1))
     trainer.add_callback(DataWaitCallback())
