@@ -149,6 +149,30 @@ def test_joint_training_moves_the_backbone(place):
     assert not (place / "joint" / "features").exists()
 
 
+def test_extracted_features_are_those_of_the_backbone(place, pretrained):
+    """Training on a folder of features equals training with the backbone that made them; other visual words are not
+    taken."""
+
+    def extract(folder: str, rate: int) -> None:
+        options = ["--window", "4f", "--stride", "4f", "--device", "cpu", "--sampling_rate", rate]
+        with pytest.raises(SystemExit, match="^0$"):
+            videomae("extract", place / "backbone", place / "videos", place / folder, *options)
+
+    extract("stored", 1)
+    lines = run(place, "of_stored", "--features", place / "stored", "--num_train_epochs", 4)
+    for line, expected in zip(lines, pretrained, strict=True):
+        assert line["loss"] == pytest.approx(expected["loss"], abs=2e-3)
+    model = VideoBertForPreTraining.from_pretrained(place / "of_stored")
+    assert model.video_bert.backbone is None and model.config.feature_size == 24
+    options = ["--branching", 2, "--depth", 1]
+    videomae("visual-words", place / "stored", place / "words", *options)
+    words = ["--visual_words_from", place / "words", "--video_loss", "words", "--features"]
+    assert run(place, "of_words", *words, place / "stored", "--max_steps", 2)[-1]["video_loss"] > 0
+    extract("others", 2)
+    with pytest.raises(ValueError, match="visual words of .*words were made of other features than those of .*others"):
+        run(place, "refused", *words, place / "others")
+
+
 def test_accumulation_changes_nothing(place):
     """The losses of a step are means over all of its terms: 4 at once, or 2 and 2."""
     options = ["--backbone", place / "backbone", "--max_steps", 4, "--feature_cache_dir", place / "cache"]
@@ -194,10 +218,13 @@ def test_resumed_run_is_the_same(place):
         (["--mlm_weight", 0, "--video_weight", 0, "--match_weight", 0, "--backbone", "backbone"], "leaves no loss"),
         (["--checkpoint", "pretrained", "--segment_stride", 2], "segment_stride=2.0, but the checkpoint has None"),
         (["--checkpoint", "pretrained", "--backbone", "backbone"], "checkpoint has a backbone of its own"),
+        (["--checkpoint", "pretrained", "--features", "videos"], "checkpoint has a backbone of its own"),
+        (["--features", "videos", "--backbone", "backbone"], "features are those that backbone would compute"),
+        (["--features", "videos"], "videos is no folder of features"),
         (["--task", "retrieval", "--train_data", "videos"], "needs videos with captions, and .*videos has none"),
     ],
 )
 def test_refused(place, pretrained, options, message):
     options = [place / one if one in ("videos", "pretrained", "backbone") else one for one in options]
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
         run(place, "refused", *options)

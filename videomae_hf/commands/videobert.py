@@ -10,7 +10,7 @@ import torch
 from accelerate import PartialState
 from transformers import AutoTokenizer
 
-from ..checkpoints.opening import checkpoint_processor
+from ..checkpoints.opening import checkpoint_processor, stated_normalization
 from ..data.captions import CaptionedVideos, Pair, read_captions
 from ..data.checks import describe_overlap
 from ..data.sources.folders_and_lists import EVALUATION, Reading
@@ -20,7 +20,9 @@ from ..data.videos import evaluation_source, evaluation_videos, training_videos
 from ..data.word_tokenizer import word_tokenizer
 from ..evaluation.segment_cache import SegmentReader, cached_segments, computed_segments
 from ..evaluation.video_text_scores import scorer_of
-from ..messages import count
+from ..inference.feature_folder import FeatureFolder
+from ..inference.stored_segments import StoredSegments
+from ..messages import count, several
 from ..models.configuration_videobert import VideoBertConfig
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
@@ -46,6 +48,7 @@ VERB = Verb(
     (
         "videobert --train_data captions.csv --backbone encoder/ --text_checkpoint google-bert/bert-base-uncased",
         "videobert --train_data 'shards/*.tar' --backbone encoder/ --hidden_size 256 --num_hidden_layers 4",
+        "videobert --train_data captions.csv --features features/ --visual_words_from words/",
         "videobert --task captioning --checkpoint output/videobert --train_data captions.csv",
         "videobert --task classification --checkpoint output/videobert --train_data videos/ --eval_data val/",
     ),
@@ -101,7 +104,8 @@ def videobert(run: Run) -> None:
         eval_set = VideoDataset(evaluated, transform, args.seed, replace_bad=replaced)
         scorer = scorer_of(model, processor, evaluated, segments)
     collator = VideoTextCollator(processor, model.config, settings.task)
-    fit_video_text(run, model, train_set, eval_set, collator, scorer=scorer)
+    key = FeatureFolder(settings.features).header["key"] if settings.features else None
+    fit_video_text(run, model, train_set, eval_set, collator, features_key=key, scorer=scorer)
 
 
 def check_settings(run: Run) -> None:
@@ -118,6 +122,8 @@ def check_settings(run: Run) -> None:
     if settings.task == "classification" and run.problem_type != "single_label_classification":
         raise ValueError(f"problem_type={run.problem_type} is not available for videobert, which takes one class per "
                          f"video.")  # fmt: skip
+    if settings.features and settings.backbone:
+        raise ValueError("features are those that backbone would compute; set one of them.")
     if settings.text_checkpoint and settings.tokenizer:
         raise ValueError("text_checkpoint brings its own tokenizer, whose words its weights know; leave out tokenizer.")
     if run.data.train_data is not None and not isinstance(run.data.train_data, str):
@@ -197,62 +203,97 @@ def processor_of(run: Run, videos: CaptionedVideos) -> VideoBertProcessor:
 def image_processor_of(run: Run) -> VideoMAEV2ImageProcessor:
     """The processor of the frames of segments, as the backbone takes them."""
     settings = run.video_text
-    config = VideoMAEV2Config.from_pretrained(settings.backbone)
+    config = VideoMAEV2Config.from_pretrained(settings.backbone, **_normalization(settings.backbone))
     frames = settings.segment_frames or (_FRAMES_OF_IMAGES if config.num_frames == 1 else config.num_frames)
     given = ("sampling_rate", "fps", "square_pixels", "max_pixels", "video_backend")
     options = {key: getattr(run.clips, key) for key in given}
     return checkpoint_processor(settings.backbone, config, num_clips=1, num_crops=1, num_frames=frames, **options)
 
 
+def _normalization(backbone: str) -> dict:
+    """The fields of the normalisation of a backbone, which is that of its processor, as everywhere."""
+    mean, std = stated_normalization(backbone, VideoMAEV2Config.from_pretrained(backbone))
+    return {"image_mean": mean, "image_std": std}
+
+
 def model_of(run: Run, processor: VideoBertProcessor, classes: list[str]) -> VideoBertPreTrainedModel:
     """The model that a run starts from, with its backbone."""
-    settings, model_class = run.video_text, MODELS[run.video_text.task]
-    fields = dict(run.config_overrides)
+    settings, fields = run.video_text, dict(run.config_overrides)
     if classes:
         fields["id2label"] = dict(enumerate(classes))
         fields["label2id"] = {name: number for number, name in enumerate(classes)}
         fields["problem_type"] = run.problem_type
-    if run.model.checkpoint:
-        if settings.text_checkpoint or settings.tokenizer:
-            raise ValueError(
-                "checkpoint has a text side and a tokenizer of its own; leave out text_checkpoint and tokenizer."
-            )
-        options = {"ignore_mismatched_sizes": True} if classes else {}
-        model = model_class.from_pretrained(run.model.checkpoint, **fields, **options)
-        if settings.backbone and model.video_bert.backbone is not None:
-            raise ValueError("checkpoint has a backbone of its own; leave out backbone.")
-        if settings.backbone:
-            model.video_bert.load_backbone(settings.backbone)
-        report(run.training, [f"new parts, untrained: {', '.join(model.new_parts)}"] * bool(model.new_parts))
-        return model
-    words = VisualWords.load(settings.visual_words_from) if settings.visual_words_from else None
+    model = _opened_model(run, fields) if run.model.checkpoint else _new_model(run, processor, fields)
+    if settings.backbone:
+        model.video_bert.load_backbone(settings.backbone, **_normalization(settings.backbone))
+    report(run.training, [f"new parts, untrained: {', '.join(model.new_parts)}"] * bool(model.new_parts))
+    return model
+
+
+def _opened_model(run: Run, fields: dict) -> VideoBertPreTrainedModel:
+    settings = run.video_text
+    if settings.text_checkpoint or settings.tokenizer:
+        raise ValueError(
+            "checkpoint has a text side and a tokenizer of its own; leave out text_checkpoint and tokenizer."
+        )
+    options = {"ignore_mismatched_sizes": True} if settings.task == "classification" else {}
+    model = MODELS[settings.task].from_pretrained(run.model.checkpoint, **fields, **options)
+    for name in ("backbone", "features"):
+        if getattr(settings, name) and model.video_bert.backbone is not None:
+            raise ValueError(f"checkpoint has a backbone of its own, which computes its features; leave out {name}.")
+    return model
+
+
+def _new_model(run: Run, processor: VideoBertProcessor, fields: dict) -> VideoBertPreTrainedModel:
+    settings, model_class = run.video_text, MODELS[run.video_text.task]
+    words = visual_words_of(run)
     fields |= VideoBertConfig.token_fields(processor.tokenizer)
     if words is not None:
         fields.setdefault("visual_words", len(words.centroids))
     if settings.backbone:
         fields["feature_size"] = VideoMAEV2Config.from_pretrained(settings.backbone).hidden_size
+    if settings.features:
+        fields["feature_size"] = FeatureFolder(settings.features).header["shape"][-1]
     if settings.text_checkpoint:
         model = model_class.from_bert(settings.text_checkpoint, **fields)
-        report(run.training, [f"new parts, untrained: {', '.join(model.new_parts)}"])
     else:
         model = model_class(VideoBertConfig(**fields))
-    if settings.backbone:
-        model.video_bert.load_backbone(settings.backbone)
     if words is not None:
         model.video_bert.set_visual_words(words)
     return model
 
 
+def visual_words_of(run: Run) -> VisualWords | None:
+    """The visual words of a run; raises ValueError if they were made of other features than those of the run."""
+    settings = run.video_text
+    if not settings.visual_words_from:
+        return None
+    words = VisualWords.load(settings.visual_words_from)
+    made_of = words.origin.get("of", {}).get("key")
+    if settings.features and made_of not in (None, FeatureFolder(settings.features).header["key"]):
+        raise ValueError(
+            f"The visual words of {settings.visual_words_from} were made of other features than those of "
+            f"{settings.features}; make them of these: videomae visual-words {settings.features} OUT"
+        )
+    return words
+
+
 def segments_of(
     run: Run, model: VideoBertPreTrainedModel, processor: VideoBertProcessor, videos: CaptionedVideos
 ) -> Callable[[int], torch.Tensor]:
-    """The segments of the videos: features of the frozen backbone, cached, or pixels for joint training."""
+    """The segments of the videos: features of a folder, features of the frozen backbone, cached, or pixels for joint
+    training."""
     args, config = run.training, model.config
+    if run.video_text.features and len(videos.records):
+        stored = StoredSegments(FeatureFolder(run.video_text.features), videos.records, config.tokens_per_segment)
+        missing = f"{count(len(stored.missing), 'video')} without features in {run.video_text.features}: "
+        report(args, [missing + several(stored.missing)] * bool(stored.missing))
+        return stored
     reader = SegmentReader(videos.records, processor, run.clips.frame_template)
     if len(videos.records) == 0:
         return reader
     if model.video_bert.backbone is None:
-        raise ValueError("The data have videos, but there is no model for their features; set --backbone.")
+        raise ValueError("The data have videos, but there is no model for their features; set --backbone or --features.")
     if not config.freeze_backbone:
         return reader
     folder = run.video_text.feature_cache_dir or Path(args.output_dir, "features")
@@ -261,8 +302,9 @@ def segments_of(
 
 
 def standardise(run: Run, model: VideoBertPreTrainedModel, segments: Callable, number: int) -> None:
-    """Sets the mean and standard deviation of the features of a new backbone, unless visual words have them."""
-    if not run.video_text.backbone or run.video_text.visual_words_from or number == 0:
+    """Sets the mean and standard deviation of the features of a new model or backbone, unless visual words have them."""
+    settings, is_new = run.video_text, not run.model.checkpoint
+    if not (settings.backbone or settings.features and is_new) or settings.visual_words_from or number == 0:
         return
     if isinstance(segments, SegmentReader):
         some = torch.randperm(number, generator=torch.Generator().manual_seed(run.training.seed))[:_VIDEOS_OF_MOMENTS]

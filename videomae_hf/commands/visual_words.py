@@ -10,8 +10,8 @@ import torch
 from ..evaluation.clustering import check_scikit_learn, fit_visual_words, relative_error
 from ..inference.command_line import verb_parser
 from ..inference.feature_folder import FeatureFolder
+from ..inference.stored_segments import places_of
 from ..messages import say
-from ..models.segment_features import pooled_places
 from ..models.visual_words import HEADER, TENSORS
 
 
@@ -52,14 +52,8 @@ def read_rows(folder: FeatureFolder, max_rows: int, tokens_per_segment: int, gen
     """A sample of the features of a folder, float32 (N, F): each place of a segment counts once.
 
     Raises:
-        ValueError: the features are of single tokens, or there are none.
+        ValueError: the features do not have so many places, or there are none.
     """
-    kind = folder.header["features"]
-    if kind not in ("pooled", "maps") or (kind == "pooled" and tokens_per_segment > 1):
-        raise ValueError(
-            f"{folder.path} has features={kind}, of which tokens_per_segment={tokens_per_segment} cannot be made; "
-            f"extract --features pooled for 1, or --features maps for more."
-        )
     records = list(folder.records.values())
     bounds = np.cumsum([0, *(record["shape"][0] * tokens_per_segment for record in records)])
     if bounds[-1] == 0:
@@ -69,10 +63,8 @@ def read_rows(folder: FeatureFolder, max_rows: int, tokens_per_segment: int, gen
     for record, start, end in zip(records, bounds, bounds[1:]):
         wanted = kept[np.searchsorted(kept, start) : np.searchsorted(kept, end)] - start
         if len(wanted):
-            values = torch.from_numpy(folder.load(record)["features"]).float()  # (N, F), or (N, T', H', W', F)
-            if kind == "maps":
-                values = pooled_places(values.flatten(1, 3), values.shape[1:4], tokens_per_segment).flatten(0, 1)
-            rows.append(values.numpy()[wanted])
+            values = places_of(folder, folder.load(record)["features"], tokens_per_segment)
+            rows.append(values.flatten(0, 1).numpy()[wanted])  # (N, P, F) -> (N * P, F)
     return np.concatenate(rows)
 
 

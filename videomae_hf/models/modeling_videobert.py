@@ -245,14 +245,18 @@ class VideoBertModel(VideoBertPreTrainedModel):
             self.backbone.eval()
         return self
 
-    def load_backbone(self, name: str) -> None:
+    def load_backbone(self, name: str, **fields) -> None:
         """Takes the encoder of a checkpoint of any layout as the backbone, and its configuration as `backbone_config`.
+
+        Args:
+            name: folder or Hub id of the checkpoint.
+            fields: fields of its configuration to change.
 
         Raises:
             ValueError: its features have another size, or the checkpoint is damaged.
             OSError: there is no such checkpoint.
         """
-        backbone = VideoMAEV2Model.from_pretrained(name).to(self.device, self.dtype)
+        backbone = VideoMAEV2Model.from_pretrained(name, **fields).to(self.device, self.dtype)
         before, self.config.backbone_config = self.config.backbone_config, without_names(backbone.config.to_dict())
         try:
             self.config.validate_fields()

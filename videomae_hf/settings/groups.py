@@ -268,6 +268,9 @@ class VideoTextSettings:
     backbone: str | None = setting(
         None, "Folder or Hub id of the checkpoint whose encoder computes the features of segments."
     )
+    features: str | None = setting(
+        None, "Folder of `videomae extract --window .. --stride ..` with the features of segments, instead of a backbone."
+    )
     caption_column_name: str | None = setting(None, "Column that holds the captions, if it cannot be inferred.")
     segment_frames: int | None = setting(
         None, "Frames of a segment; the default is that of the backbone, and 8 for a backbone of single images."

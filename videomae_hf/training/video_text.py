@@ -104,6 +104,7 @@ def fit_video_text(
     eval_set: VideoDataset | None,
     collator: VideoTextCollator,
     *,
+    features_key: str | None = None,
     scorer: Callable[[], dict[str, float]] | None = None,
 ) -> None:
     """Trains a model of videos and texts, and saves it with its processor and results in `output_dir`.
@@ -113,12 +114,15 @@ def fit_video_text(
         model: the model, with its backbone.
         train_set, eval_set: the pairs.
         collator: makes batches of them.
+        features_key: digest of features from a folder, which a resumed run must have as well.
         scorer: further scores for each evaluation, see `scorer_of`.
     """
     args, record = run.training, RunRecord.of(run, model.config, train_set)
     backbone = model.video_bert.backbone
     if backbone is not None and model.config.freeze_backbone:  # whose features are those of the run
         record.data["backbone"] = weights_digest(backbone)[:16]
+    if features_key is not None:
+        record.data["features"] = features_key
     classifies = collator.task == "classification"
     check_evaluation(args, record.problem_type if classifies else None, eval_set, None)
     args.label_names, args.prediction_loss_only = (["labels"], False) if classifies else (["input_ids"], True)

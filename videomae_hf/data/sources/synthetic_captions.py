@@ -82,8 +82,9 @@ def synthesise_captions(
         held_out: the combinations of the test instead of those of training.
 
     Returns:
-        The list, captions.csv in `folder`, with the columns video and caption. Beside it, one_video.csv has the same
-        captions, all of the first video, so that a model trained on it can learn from the texts alone.
+        The list, captions.csv in `folder`, with the columns video, caption and labels; these are the four words, to
+        finetune a backbone with `--multi_label true`. Beside it, one_video.csv has the same captions, all of the first
+        video, so that a model trained on it can learn from the texts alone.
 
     Raises:
         ValueError: the folder exists.
@@ -98,11 +99,11 @@ def synthesise_captions(
             rng = np.random.default_rng((seed, int(held_out), number, index))
             name = f"{number:03}_{index}.mp4"
             write_video(folder / name, synthesise_captioned(words, rng, size, num_frames))
-            rows.append((name, caption_of(words)))
+            rows.append((name, caption_of(words), "|".join(words.values())))
     with open(folder / "captions.csv", "w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([("video", "caption"), *rows])
+        csv.writer(file).writerows([("video", "caption", "labels"), *rows])
     with open(folder / "one_video.csv", "w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([("video", "caption"), *((rows[0][0], caption) for _, caption in rows)])
+        csv.writer(file).writerows([("video", "caption"), *((rows[0][0], caption) for _, caption, _ in rows)])
     return folder / "captions.csv"
 
 
