@@ -24,7 +24,7 @@ demo: $(VENV)/installed
 	$(PY) train.py evaluate --checkpoint demo/finetune --eval_data demo/data/val --num_clips 2 --num_crops 1 \
 		--use_cpu true --per_device_eval_batch_size 16 --output_dir demo/evaluation
 	$(PY) examples/experiments/few_labels.py demo/few_labels --pretrained demo/pretrain \
-		--train_data demo/data/train --eval_data demo/data/val
+		--train_data demo/data/train --eval_data demo/data/val --steps 150 --scratch_factors 2
 	$(PY) push_to_hub.py demo/finetune me/videomae-demo --dry_run demo/bundle \
 		--metrics demo/evaluation/metrics.json --dataset "synthesised motions (videomae_hf.data.sources.synthetic)"
 	$(PY) -m videomae_hf.cli report demo/evaluation --page demo/report.html --device cpu \
@@ -39,6 +39,8 @@ demo-videobert: $(VENV)/installed
 	rm -rf demo/videobert
 	$(PY) -m videomae_hf.data.sources.synthetic_captions demo/videobert/data
 	test -f demo/pretrain/config.json || $(PY) train.py pretrain $(RECIPES)/demo_pretrain.yaml
+	test -f demo/finetune/config.json || $(PY) train.py finetune $(RECIPES)/demo_finetune.yaml
+	$(PY) train.py finetune $(RECIPES)/demo_videobert_backbone.yaml
 	$(VIDEOBERT)
 	$(VIDEOBERT) --task captioning --checkpoint demo/videobert/pretrained --backbone none --num_train_epochs 4 \
 		--output_dir demo/videobert/captioner

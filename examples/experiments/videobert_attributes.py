@@ -15,6 +15,7 @@ import base64
 import html
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +166,40 @@ def page(lines: list[dict], found: dict, processor: VideoBertProcessor, test: Pa
     )
 
 
+def condition_scores(
+    checkpoint: Path, test: Path, conditions: Sequence[str], captioner: Path | None = None, seed: int = 0
+) -> tuple[dict[str, dict[str, float]], dict]:
+    """The scores of a pretrained VideoBERT on the test videos under each condition, and examples for a page.
+
+    Args:
+        checkpoint: the pretrained model.
+        test: folder of the test videos and their captions.
+        conditions: some of `CONDITIONS`.
+        captioner: its finetuned captioner, whose backbone is frozen.
+        seed: seed of shuffled segments.
+    """
+    processor = VideoBertProcessor.from_pretrained(checkpoint)
+    model = VideoBertForPreTraining.from_pretrained(checkpoint).eval()
+    matcher = VideoBertForRetrieval.from_pretrained(checkpoint).eval()
+    writer = VideoBertForCaptioning.from_pretrained(captioner).eval() if captioner else None
+    features, captions = features_of(model, processor, test)
+    still = features_of(model, processor, test, StillReader)[0] if "still" in conditions else features
+    examples = {"scores": retrieved(matcher, processor, features, torch.ones(features.shape[:2]).bool(), captions, 8)}
+    found = {}
+    for condition in conditions:
+        generator = torch.Generator().manual_seed(seed)
+        shown, mask = changed(still if condition == "still" else features, condition, generator)
+        scores = {"videos": len(captions), **contrast_scores(matcher, processor, shown, mask, captions)}
+        if writer is not None:
+            written = captions_of(writer, processor, shown, mask)
+            scores["captions_exact"] = exact_match(written, [[one] for one in captions])
+            examples.setdefault("written", written)
+        words, predicted = masked_words(model, processor, shown, mask, captions)
+        examples.setdefault("filled", np.reshape(predicted, (len(ATTRIBUTES), -1)).T.tolist())
+        found[condition] = {name: round(value, 4) for name, value in {**scores, **words}.items()}
+    return found, examples
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="a pretrained VideoBERT")
@@ -176,30 +211,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="file to which a JSON line is added for each condition")
     parser.add_argument("--report", type=Path, help="page to write, with all lines of --out")
     args = parser.parse_args()
-    processor = VideoBertProcessor.from_pretrained(args.checkpoint)
-    model = VideoBertForPreTraining.from_pretrained(args.checkpoint).eval()
-    matcher = VideoBertForRetrieval.from_pretrained(args.checkpoint).eval()
-    writer = VideoBertForCaptioning.from_pretrained(args.captioner).eval() if args.captioner else None
-    features, captions = features_of(model, processor, args.test)
-    still = features_of(model, processor, args.test, StillReader)[0] if "still" in args.conditions else features
-    examples = {}
-    for condition in args.conditions:
-        generator = torch.Generator().manual_seed(args.seed)
-        shown, mask = changed(still if condition == "still" else features, condition, generator)
-        scores = contrast_scores(matcher, processor, shown, mask, captions)
-        words, predicted = masked_words(model, processor, shown, mask, captions)
-        if writer is not None:
-            written = captions_of(writer, processor, shown, mask)  # its backbone is frozen, too
-            scores["captions_exact"] = exact_match(written, [[one] for one in captions])
-            examples.setdefault("written", written)
-        examples.setdefault("filled", np.reshape(predicted, (len(ATTRIBUTES), -1)).T.tolist())
-        line = {"name": args.name, "condition": condition, "seed": args.seed, "videos": len(captions)}
-        line |= {name: round(value, 4) for name, value in {**scores, **words}.items()}
+    scores, examples = condition_scores(args.checkpoint, args.test, args.conditions, args.captioner, args.seed)
+    for condition, found in scores.items():
+        line = {"name": args.name, "condition": condition, "seed": args.seed, **found}
         with open(args.out, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)
     if args.report:
-        examples["scores"] = retrieved(matcher, processor, features, torch.ones(features.shape[:2]).bool(), captions, 8)
+        processor = VideoBertProcessor.from_pretrained(args.checkpoint)
         lines = [json.loads(line) for line in args.out.read_text(encoding="utf-8").splitlines()]
         args.report.write_text(page(lines, examples, processor, args.test), encoding="utf-8")
         print(f"Report: {args.report}")

@@ -209,7 +209,7 @@ def test_resumed_run_is_the_same(place):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "no model for their features; set --backbone"),
+        ([], "no model for the features of the videos; set --backbone"),
         (["--task", "captions"], "task='captions' is unknown"),
         (["--lora_rank", 4], "lora_rank=4 is not available for videobert"),
         (["--layer_decay", 0.75], "layer_decay=0.75 is not available for videobert"),

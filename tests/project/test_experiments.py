@@ -238,6 +238,34 @@ def test_the_table_in_the_docs_is_that_of_the_kept_runs():
     assert len(runs) >= len(study.VARIANTS) and study.table(runs) in page
 
 
+def test_table_and_goals_of_videobert():
+    study = script("videobert_study")
+    first, other = list(study.BACKBONES)[0], list(study.BACKBONES)[2]
+    scores = dict.fromkeys((*study.COLUMNS.values(), *study.GOALS), 0.9)
+    weak = {**scores, "recall1_motion": 0.2}
+    conditions = {**dict.fromkeys(study.CONDITIONS, scores), "text": dict.fromkeys(scores, 0.5)}
+    runs = [
+        {"backbone": first, "seed": 0, "scores": conditions},
+        {"backbone": first, "seed": 1, "scores": {**conditions, "video": weak}},
+        {"backbone": other, "seed": 0, "scores": {"video": {**scores, "captions_exact": None}}},
+    ]
+    lines = study.table(runs).splitlines()
+    assert len(lines) == 2 + len(study.CONDITIONS) + 1
+    assert lines[2] == f"| {first} | video | " + "90 ± 0 | " * 4 + "55 ± 49 | " + "90 ± 0 | " * 3 + "2 |"
+    assert lines[6].startswith(f"| {first} | text | 50 ± 0 |")
+    assert lines[7] == f"| {other} | video | " + "90 | " * 7 + " | 1 |"
+    found = study.goals(runs).splitlines()
+    assert "reached  contrast_motion: 90.0% (goal: 80%)" in found
+    assert "MISSED   contrast_colour: 90.0% (goal: 95%)" in found
+    assert "MISSED   recall1_motion: 55.0% (goal: 60%)" in found
+
+
+def test_the_table_of_videobert_in_the_docs_is_that_of_the_kept_runs():
+    study = script("videobert_study")
+    runs = study.read_runs(EXPERIMENTS / "results" / "videobert_study.jsonl")
+    assert study.table(runs) in (REPO / "docs/videobert.md").read_text(encoding="utf-8")
+
+
 def test_probes_see_a_mean_and_a_place():
     """Labels that the mean tells, and labels that only the place of a token tells."""
     features = script("frozen_features")

@@ -293,7 +293,7 @@ def segments_of(
     if len(videos.records) == 0:
         return reader
     if model.video_bert.backbone is None:
-        raise ValueError("The data have videos, but there is no model for their features; set --backbone or --features.")
+        raise ValueError("There is no model for the features of the videos; set --backbone or --features.")
     if not config.freeze_backbone:
         return reader
     folder = run.video_text.feature_cache_dir or Path(args.output_dir, "features")
@@ -302,9 +302,10 @@ def segments_of(
 
 
 def standardise(run: Run, model: VideoBertPreTrainedModel, segments: Callable, number: int) -> None:
-    """Sets the mean and standard deviation of the features of a new model or backbone, unless visual words have them."""
-    settings, is_new = run.video_text, not run.model.checkpoint
-    if not (settings.backbone or settings.features and is_new) or settings.visual_words_from or number == 0:
+    """Sets the mean and standard deviation of the features, unless the checkpoint or visual words have them."""
+    settings = run.video_text
+    is_new = settings.backbone or (settings.features and not run.model.checkpoint)
+    if not is_new or settings.visual_words_from or number == 0:
         return
     if isinstance(segments, SegmentReader):
         some = torch.randperm(number, generator=torch.Generator().manual_seed(run.training.seed))[:_VIDEOS_OF_MOMENTS]

@@ -269,7 +269,8 @@ class VideoTextSettings:
         None, "Folder or Hub id of the checkpoint whose encoder computes the features of segments."
     )
     features: str | None = setting(
-        None, "Folder of `videomae extract --window .. --stride ..` with the features of segments, instead of a backbone."
+        None,
+        "Folder of `videomae extract --window .. --stride ..`: features of segments, instead of a backbone.",
     )
     caption_column_name: str | None = setting(None, "Column that holds the captions, if it cannot be inferred.")
     segment_frames: int | None = setting(

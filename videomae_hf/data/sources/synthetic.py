@@ -88,12 +88,13 @@ def synthesise_video(
 
 
 def _trajectory(
-    label: str, rng: np.random.Generator, size: int, num_frames: int
+    label: str, rng: np.random.Generator, size: int, num_frames: int, radii: tuple[float, float] = (0.18, 0.36)
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Centres (num_frames, 2) as (row, column) and radii (num_frames,), in pixels, and angles (num_frames,) in radians.
 
     At each moment all three are uniform over their range, in every class: the frame wraps around (a shape that leaves
-    on one side enters on the other), and a size that reaches one end of its range continues from the other end.
+    on one side enters on the other), and a size that reaches one end of its range continues from the other end. `radii`
+    is this range, in heights of the frame.
     """
     time = np.arange(num_frames)
     centers = np.tile(rng.uniform(0, size, 2), (num_frames, 1))
@@ -105,9 +106,9 @@ def _trajectory(
     growth *= {"grow": 1, "shrink": -1}.get(label, 0)
     # Rows grow downwards, so that a growing angle turns clockwise.
     turn *= {"clockwise": 1, "counter_clockwise": -1}.get(label, 0)
-    smallest, largest = 0.18 * size, 0.36 * size
-    radii = smallest + (size_phase + growth * time) % 1 * (largest - smallest)
-    return centers % size, radii, angle + turn * time
+    smallest, largest = (size * radius for radius in radii)
+    sizes = smallest + (size_phase + growth * time) % 1 * (largest - smallest)
+    return centers % size, sizes, angle + turn * time
 
 
 def _coverage(shape: str, center: np.ndarray, radius: float, angle: float, size: int) -> np.ndarray:
@@ -128,6 +129,10 @@ def _coverage(shape: str, center: np.ndarray, radius: float, angle: float, size:
         distance = np.maximum(np.hypot(x, y) - 1, -y - 0.1)
     elif shape == "angle":
         distance = np.minimum(box(-1, 1, -0.3, 0.2), box(0.5, 1, -0.3, 1))
+    elif shape == "rails":
+        distance = np.minimum(box(-1, 1, -0.9, -0.4), box(-1, 1, 0.4, 0.9))
+    elif shape == "horseshoe":
+        distance = np.maximum(np.abs(np.hypot(x, y) - 0.75) - 0.25, np.minimum(x, 0.6 - np.abs(y)))
     else:  # arrow
         distance = np.maximum(np.abs(y) - 0.7, np.abs(x) + 0.5 * y - 0.6)
     return np.clip(0.5 - distance * radius, 0, 1)

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .synthetic import SHAPES, _coverage, _trajectory, write_video
+from .synthetic import _coverage, _trajectory, write_video
 
 
 ATTRIBUTES = {
     "colour": ("red", "green", "blue", "white"),
-    "shape": ("bar", "disc", "angle", "arrow"),
+    "shape": ("bar", "disc", "rails", "horseshoe"),  # that a few pixels tell apart
     "motion": ("left", "right", "up", "down", "clockwise", "counterclockwise", "grows", "shrinks"),
     "background": ("black", "grey", "brown", "purple"),
 }
@@ -28,6 +28,8 @@ _RGB = {
     "red": (225, 60, 60), "green": (60, 205, 70), "blue": (80, 100, 240), "white": (235, 235, 235),
     "black": (10, 10, 10), "grey": (95, 95, 95), "brown": (95, 55, 10), "purple": (75, 10, 85),
 }  # fmt: skip
+_SHAPE_OF = {"disc": "half_disc"}
+_RADII = (0.24, 0.42)  # in heights of the frame
 _CLASS_OF = {"counterclockwise": "counter_clockwise", "grows": "grow", "shrinks": "shrink"}
 _HELD_OUT = 8  # one in so many combinations
 
@@ -61,8 +63,8 @@ def combinations(*, held_out: bool) -> list[dict[str, str]]:
 def synthesise_captioned(words: dict[str, str], rng: np.random.Generator, size: int, num_frames: int) -> np.ndarray:
     """Synthesises one video: uint8 (num_frames, size, size, 3)."""
     label = _CLASS_OF.get(words["motion"], words["motion"])
-    shape = SHAPES[ATTRIBUTES["shape"].index(words["shape"])]
-    centers, radii, angles = _trajectory(label, rng, size, num_frames)
+    shape = _SHAPE_OF.get(words["shape"], words["shape"])
+    centers, radii, angles = _trajectory(label, rng, size, num_frames, _RADII)
     color, background = (np.clip(_RGB[words[name]] + rng.normal(0, 6, 3), 0, 255) for name in ("colour", "background"))
     coverage = np.stack([_coverage(shape, centers[t], radii[t], angles[t], size) for t in range(num_frames)])[..., None]
     return np.round(coverage * color + (1 - coverage) * background).astype(np.uint8)  # (T, H, W, 3)
