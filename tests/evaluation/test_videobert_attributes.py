@@ -23,8 +23,8 @@ def script():
 
 def test_contrasts_differ_in_one_word(script):
     assert script.contrasts("a red bar left on black", "shape") == [
-        *("a red bar left on black", "a red disc left on black", "a red angle left on black"),
-        "a red arrow left on black",
+        *("a red bar left on black", "a red disc left on black", "a red rails left on black"),
+        "a red horseshoe left on black",
     ]
     assert len(script.contrasts("a red bar left on black", "motion")) == 8
 
