@@ -154,8 +154,8 @@ def page(lines: list[dict], found: dict, processor: VideoBertProcessor, test: Pa
     cards = ""
     for place, one in enumerate(some):
         filled = ", ".join(f"{name}: {word}" for name, word in zip(ATTRIBUTES, found["filled"][one]))
-        written = found.get("written", [""] * len(videos))[one]
-        texts = (videos.pairs[one].text, f"written: {written}", f"filled: {filled}")
+        written = [f"written: {found['written'][one]}"] if "written" in found else []
+        texts = (videos.pairs[one].text, *written, f"filled: {filled}")
         cards += f"<figure>{pictures[place]}<figcaption>{'<br>'.join(map(html.escape, texts))}</figcaption></figure>"
     style = "body{font:14px sans-serif} td,th{padding:2px 6px;text-align:left;font-weight:normal} img{height:48px}"
     return (
