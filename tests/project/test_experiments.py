@@ -254,6 +254,7 @@ def test_table_and_goals_of_videobert():
     assert lines[2] == f"| {first} | video | " + "90 ± 0 | " * 4 + "55 ± 49 | " + "90 ± 0 | " * 3 + "2 |"
     assert lines[6].startswith(f"| {first} | text | 50 ± 0 |")
     assert lines[7] == f"| {other} | video | " + "90 | " * 7 + " | 1 |"
+    assert study.goals(runs[2:]) == ""
     found = study.goals(runs).splitlines()
     assert "reached  contrast_motion: 90.0% (goal: 80%)" in found
     assert "MISSED   contrast_colour: 90.0% (goal: 95%)" in found
