@@ -75,6 +75,8 @@ CONFIGURATIONS = {
         VideoMAEV2ForPreTraining,
         {"mask_type": "frame", "mask_ratio": 0.5, "decoder_num_hidden_layers": 1, "num_frames": 16},
     ),
+    "cross": (VideoMAEV2ForPreTraining, {**V2, "decoder_type": "cross"}),
+    "cross, mixed": (VideoMAEV2ForPreTraining, {**V1, "decoder_type": "cross", "decoder_mixed_layers": 2}),
     "classification": (VideoMAEV2ForVideoClassification, {}),
     "classification, wide": (VideoMAEV2ForVideoClassification, {"hidden_size": 96, "num_frames": 4}),
     "classification, drop path": (VideoMAEV2ForVideoClassification, {"drop_path_rate": 0.2, "num_hidden_layers": 6}),
@@ -95,7 +97,7 @@ def test_what_autograd_keeps(name, mixed_precision):
 
 @pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable")  # the name that transformers 5.17 has as well
 @pytest.mark.parametrize("mixed_precision", [False, True], ids=["fp32", "bf16"])
-@pytest.mark.parametrize("name", ["V1", "V2", "classification"])
+@pytest.mark.parametrize("name", ["V1", "V2", "cross", "cross, mixed", "classification"])
 def test_what_autograd_keeps_with_checkpointing(name, mixed_precision):
     """Reentrant checkpointing, because the other one keeps the inputs of the layers where no hook sees them."""
     model_class, fields = CONFIGURATIONS[name]
