@@ -5,6 +5,7 @@ import torch
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
 from videomae_hf.models.masking import mask_to_ids, sample_masks, token_counts
+from videomae_hf.models.token_selection import select_tokens
 from videomae_hf.training.adaptation import freeze
 from videomae_hf.training.memory_estimate import (
     MemorySettings,
@@ -119,6 +120,17 @@ def test_frozen_layers_keep_nothing(frozen):
     parts = activations(model.config, pretraining=False, settings=settings, num_layers=trained_layers(model))
     kept = kept_bytes(model, settings)
     assert sum(parts.values()) == pytest.approx(kept, rel=TOLERANCE, abs=4000)
+
+
+@pytest.mark.parametrize("mixed_precision", [False, True], ids=["fp32", "bf16"])
+def test_half_of_the_tokens(mixed_precision):
+    model = build(VideoMAEV2ForVideoClassification)
+    select_tokens(model, token_keep=0.5)
+    settings = MemorySettings(6, mixed_precision, token_keep=0.5)
+    parts = activations(model.config, pretraining=False, settings=settings)
+    assert list(parts) == ["encoder (32 tokens)"]
+    expected = sum(parts.values()) + weight_copies(model, settings)
+    assert expected == pytest.approx(kept_bytes(model, settings), rel=TOLERANCE)
 
 
 def test_weights_gradients_and_states():

@@ -10,11 +10,13 @@ siblings.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .configuration_videomae_v2 import VideoMAEV2Config
@@ -396,3 +398,13 @@ class VideoMAEV2Encoder(nn.Module):
             if number in kept_layers:
                 kept.append(hidden_states)
         return hidden_states, tuple(kept)
+
+
+@dataclass
+class VideoMAEV2ModelOutput(BaseModelOutputWithPooling):
+    """
+    Args:
+        layer_outputs (`tuple(torch.FloatTensor)`, *optional*): outputs (B, K + N, D) of the layers in `kept_layers`.
+    """
+
+    layer_outputs: tuple[torch.FloatTensor, ...] | None = None

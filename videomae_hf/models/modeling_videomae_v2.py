@@ -27,6 +27,7 @@ from .layers_videomae_v2 import (
     VideoMAEV2Embeddings,
     VideoMAEV2Encoder,
     VideoMAEV2Layer,
+    VideoMAEV2ModelOutput,
     VideoMAEV2SelfAttention,
     add_positions,
     as_clips,
@@ -35,6 +36,7 @@ from .layers_videomae_v2 import (
 from .loading import StrictLoading
 from .masking import count_per_row, ids_to_mask, mask_to_ids, sample_decoder_mask, sample_encoder_mask, token_counts
 from .pixel_targets import reconstruction_targets
+from .token_selection import TokenSelection
 
 
 @dataclass
@@ -56,16 +58,6 @@ class VideoMAEV2ForPreTrainingOutput(ModelOutput):
     attentions: tuple[torch.FloatTensor, ...] | None = None
     bool_masked_pos: torch.BoolTensor | None = None
     bool_decoded_pos: torch.BoolTensor | None = None
-
-
-@dataclass
-class VideoMAEV2ModelOutput(BaseModelOutputWithPooling):
-    """
-    Args:
-        layer_outputs (`tuple(torch.FloatTensor)`, *optional*): outputs (B, K + N, D) of the layers in `kept_layers`.
-    """
-
-    layer_outputs: tuple[torch.FloatTensor, ...] | None = None
 
 
 class VideoMAEV2PreTrainedModel(StrictLoading, PreTrainedModel):
@@ -166,6 +158,9 @@ def _init_like_pytorch(module: nn.Linear | nn.Conv3d) -> None:
 class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
     """The encoder."""
 
+    # Which tokens it gets if the caller passes neither masks nor ids; of a run, and not saved (see `select_tokens`)
+    token_selection: TokenSelection | None = None
+
     def __init__(self, config: VideoMAEV2Config) -> None:
         super().__init__(config)
         self.embeddings = VideoMAEV2Embeddings(config)
@@ -217,6 +212,8 @@ class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
         if visible_ids is None and bool_masked_pos is not None:
             self._check_mask(bool_masked_pos, "bool_masked_pos", pixel_values.shape[0])
             visible_ids = self._token_ids(~bool_masked_pos.bool(), "~bool_masked_pos")
+        elif visible_ids is None and self.token_selection is not None:
+            visible_ids = self.token_selection.visible_ids(pixel_values, self.config, training=self.training)
         output_attentions = bool(kwargs.get("output_attentions", self.config.output_attentions))
         embeddings = self.embeddings(pixel_values, visible_ids, interpolate_pos_encoding)
         hidden_states, layer_outputs = self.encoder(embeddings, output_attentions, kept_layers)
