@@ -1,9 +1,12 @@
 """The cross-attention decoder, against the same computation written out clip by clip and head by head."""
 
 import math
+import os
+import sys
 
 import pytest
 import torch
+from helpers.commands import run
 from helpers.tiny_models import V1, V2, assert_same_step, build, step, videos
 from torch.nn.functional import gelu
 
@@ -174,3 +177,24 @@ def test_other_layouts_refuse_it_and_take_what_was_finetuned_from_it(tmp_path):
     save_transformers(classifier, processor, tmp_path / "theirs")
     save_official(classifier, processor, tmp_path / "official.pth")
     assert (tmp_path / "theirs" / "model.safetensors").is_file() and (tmp_path / "official.pth").is_file()
+
+
+@pytest.mark.slow
+def test_loaded_without_the_package(tmp_path):
+    """The files beside the weights are enough for the decoder, and the logits are the same."""
+    model = build(**MIXED)
+    model.save_pretrained(tmp_path / "model")
+    expected = model(torch.ones(1, 4, 3, 32, 32), seed=0).logits.sum().item()
+    code = """
+import sys
+sys.modules["videomae_hf"] = None
+import torch
+from transformers import AutoModelForPreTraining
+model = AutoModelForPreTraining.from_pretrained("model", trust_remote_code=True).eval()
+print(model(torch.ones(1, 4, 3, 32, 32), seed=0).logits.sum().item(), type(model.decoder).__name__)
+"""
+    environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
+    done = run([sys.executable, "-c", code], cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found, name = done.stdout.split()[-2:]
+    assert float(found) == pytest.approx(expected, abs=1e-4) and name == "VideoMAEV2CrossDecoder"

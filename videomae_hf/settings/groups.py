@@ -180,11 +180,9 @@ class StaticTokenSettings:
 
     _argument_group_name = "static tokens"
 
-    static_keep: float | None = setting(
-        None, "Encode this fraction of the tokens, those that change most from one slice to the next."
-    )
+    static_keep: float | None = setting(None, "Encode this fraction of the tokens, those that change most.")
     static_threshold: float | None = setting(
-        None, "Encode the tokens that change by more than this, in pixels of 0 to 1; their number is rounded up."
+        None, "Encode the tokens that change by more than this, in pixels of 0 to 1."
     )
 
 

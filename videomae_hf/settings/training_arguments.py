@@ -130,10 +130,7 @@ class VideoMAETrainingArguments(TrainingArguments):
     output_dir: str | None = field(default="output", metadata={"help": "Folder for checkpoints and results."})
     optim: str = field(
         default=TrainingArguments.__dataclass_fields__["optim"].default,
-        metadata={
-            "help": "Optimizer: one of transformers, or muon (torch 2.9) for the matrices of the blocks with AdamW for "
-            "the rest."
-        },
+        metadata={"help": "Optimizer: one of transformers, or muon for matrices of blocks, AdamW for others."},
     )
     weight_decay: float = field(default=0.05, metadata={"help": "Weight decay, except for biases, norms and tokens."})
     remove_unused_columns: bool = field(
