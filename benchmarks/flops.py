@@ -1,7 +1,8 @@
-"""Multiply-accumulates of a model by part, forward and backward, and the rate of matrix products of this machine.
+"""Multiply-accumulates of a model by part, forward and backward.
 
     python benchmarks/flops.py                             # VideoMAE V1 and V2, ViT-B
     python benchmarks/flops.py --size large --decoder_mask_ratio 0.75
+    python benchmarks/flops.py --decoder_type cross --decoder_mask_ratio 0.75 --mask_ratio 0.95
     python benchmarks/flops.py --images                    # MAE
 
 Counted by torch.utils.flop_counter while the model runs on the meta device, so that nothing is computed and any size
@@ -9,14 +10,13 @@ fits. It counts matrix products, convolutions and attention; norms, activations 
 """
 
 import argparse
-import time
-from collections.abc import Callable
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, register_flop_formula, sdpa_backward_flop, sdpa_flop
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining
+from videomae_hf.models.configuration_videomae_v2 import DECODER_TYPES
 from videomae_hf.models.masking import token_counts
 
 
@@ -26,12 +26,12 @@ register_flop_formula(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     sdpa_backward_flop
 )
 
-# Rows of the table: name -> modules of a pretraining model
+# Rows of the table: name -> module of a pretraining model
 PARTS = {
-    "patch projection": ("videomae.embeddings.patch_embeddings",),
-    "encoder": ("videomae.encoder",),
-    "encoder to decoder": ("encoder_to_decoder",),
-    "decoder": ("decoder",),
+    "patch projection": "videomae.embeddings.patch_embeddings",
+    "encoder": "videomae.encoder",
+    "encoder to decoder": "encoder_to_decoder",
+    "decoder": "decoder",
 }
 
 
@@ -48,31 +48,8 @@ def step_macs(model: nn.Module, inputs: dict[str, torch.Tensor]) -> float:
     """Multiply-accumulates of the forward and the backward pass of a model whose output has a `loss`."""
     with FlopCounterMode(display=False) as counter:
         model(**inputs).loss.backward()
+    model.zero_grad(set_to_none=True)
     return counter.get_total_flops() / 2
-
-
-def matmul_rate(device: str, dtype: torch.dtype, rows: int, width: int, repeats: int = 20) -> float:
-    """Multiply-accumulates per second of the product (rows, width) x (width, 4 width), the largest of a layer.
-
-    On the CPU per second of CPU time of this process, on a GPU per second of its time.
-    """
-    left, right = (torch.randn(*shape, device=device, dtype=dtype) for shape in ((rows, width), (width, 4 * width)))
-    seconds = [timed(lambda: left @ right, device)[0] for _ in range(repeats)]
-    return rows * width * 4 * width / sorted(seconds)[repeats // 2]
-
-
-def timed(function: Callable[[], object], device: str) -> tuple[float, object]:
-    """(seconds, result) of a call: CPU time of this process, or time on the GPU."""
-    if device == "cuda":
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        result = function()
-        end.record()
-        torch.cuda.synchronize()
-        return start.elapsed_time(end) / 1000, result
-    begin = time.process_time()
-    result = function()
-    return time.process_time() - begin, result
 
 
 def pretraining_inputs(config: VideoMAEV2Config, batch_size: int) -> dict[str, torch.Tensor]:
@@ -95,8 +72,8 @@ def report(name: str, config: VideoMAEV2Config) -> str:
     visible, decoded = token_counts(config)
     lines = [f"{name}: {config.sequence_length} tokens, {visible} visible, {decoded} decoded", ""]
     lines += ["| Part | GMACs, forward | Share |", "|---|---|---|"]
-    for part, modules in PARTS.items():
-        found = sum(macs[module] for module in modules)
+    for part, module in PARTS.items():
+        found = macs[module]
         lines.append(f"| {part} | {found / 1e9:.2f} | {100 * found / macs['']:.1f} % |")
     lines.append(f"| all | {macs[''] / 1e9:.2f} | 100 % |")
     lines.append(f"| all, forward and backward | {both / 1e9:.2f} | |")
@@ -109,8 +86,10 @@ def main() -> None:
     parser.add_argument("--images", action="store_true", help="MAE instead of VideoMAE")
     parser.add_argument("--mask_ratio", type=float, help="instead of that of the size")
     parser.add_argument("--decoder_mask_ratio", type=float, help="instead of that of the version")
+    parser.add_argument("--decoder_type", choices=DECODER_TYPES)
+    parser.add_argument("--decoder_mixed_layers", type=int)
     args = parser.parse_args()
-    names = ("mask_ratio", "decoder_mask_ratio")
+    names = ("mask_ratio", "decoder_mask_ratio", "decoder_type", "decoder_mixed_layers")
     fields = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.images:
         print(report(f"MAE, {args.size}", VideoMAEV2Config.for_images(args.size, **fields)))

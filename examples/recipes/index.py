@@ -34,6 +34,7 @@ SECTIONS = {
     ".": "Small runs and starting points",
     "v1": "VideoMAE V1",
     "v2": "VideoMAE V2",
+    "efficient": "Less compute: other decoders, fewer tokens, another optimizer",
     "images": "Images: MAE",
     "probes": "Probes of frozen encoders by the protocols of others",
 }
@@ -42,6 +43,7 @@ HEADINGS = {
     "v1": ("Recipe", "Verb", "Description", "Batch", "Epochs", "Published on", "Memory", "Published result"),
 }
 HEADINGS["v2"] = HEADINGS["images"] = HEADINGS["v1"]
+HEADINGS["efficient"] = HEADINGS["."]
 HEADINGS["probes"] = ("Recipe", "Verb", "Description", "Batch", "Epochs", "Published on")
 
 
@@ -67,7 +69,7 @@ def row(path: Path) -> tuple[str, ...]:
     verb = re.search(rf"({verbs}) examples/recipes/{path.relative_to(FOLDER).as_posix()}", parts["Command"])
     description = parts["title"].removeprefix(f"{SECTIONS.get(path.parent.name)}, ").rstrip(".")
     cells = (f"[{path.name}]({path.relative_to(FOLDER).as_posix()})", verb[1], description)
-    if path.parent == FOLDER:
+    if len(HEADINGS[path.parent.relative_to(FOLDER).as_posix()]) == len(cells):
         return cells
     gpus = re.search(r"published with (\d+) GPUs of (\d+) (?:videos|images)", parts["Cost"])
     batch, epochs = str(settings["total_batch_size"]), str(settings["num_train_epochs"])

@@ -29,7 +29,7 @@ def test_mean_pooling_norms_the_mean_of_all_tokens():
 
 def test_without_mean_pooling_the_first_token_after_the_norm_is_classified():
     model = classifier(use_mean_pooling=False)
-    tokens = model.videomae.encoder(model.videomae.embeddings(videos(model.config)))
+    tokens = model.videomae.encoder(model.videomae.embeddings(videos(model.config)))[0]
     expected = model.classifier(model.videomae.layernorm(tokens)[:, 0])
     assert torch.equal(model(videos(model.config)).logits, expected)
     assert model.fc_norm is None

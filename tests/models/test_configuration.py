@@ -40,6 +40,8 @@ def test_own_defaults():
         "position_grid": None,
         "decoder_position_embedding_type": None,
         "use_cls_token": False,
+        "decoder_type": "full",
+        "decoder_mixed_layers": 0,
         "decoder_embed_bias": False,
         "target_pixels": "unit",
         "classifier_dropout": 0.0,

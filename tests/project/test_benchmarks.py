@@ -1,5 +1,6 @@
 """The benchmarks run, on one small video; their figures are for people to look at."""
 
+import json
 import os
 import sys
 
@@ -27,10 +28,15 @@ def test_benchmarks_of_loading(tmp_path, script, options, row):
     assert row in done.stdout
 
 
+# 4 blocks of width 384, where 392 tokens (query, output and MLP) attend to 160 (key and value), and the pixels
+CROSS_DECODER = 4 * 384 * (392 * 10 * 384 + 160 * 2 * 384 + 2 * 392 * 160) + 392 * 384 * 1536
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "rows"),
     [
+        (["--decoder_type", "cross", "--decoder_mask_ratio", "0.75"], [f"| decoder | {CROSS_DECODER / 1e9:.2f} |"]),
         # Encoder of V1: 12 layers of 160 tokens with width 768, 4 projections, 2 products of attention and the MLP
         ([], [f"| encoder | {12 * 160 * (12 * 768 * 768 + 2 * 160 * 768) / 1e9:.2f} |"]),
         (["--images"], [f"| encoder | {12 * 50 * (12 * 768 * 768 + 2 * 50 * 768) / 1e9:.2f} |", "147 decoded"]),
@@ -51,3 +57,38 @@ def test_pretrain_step(options):
     done = run_command([*command, *options], env={**os.environ, "PYTHONPATH": str(REPO)})
     assert done.returncode == 0, done.stderr[-2000:]
     assert "| transformers |" in done.stdout
+    assert "| ours, cross decoder, 25 %, mask 0.95 |" in done.stdout or "--images" in options
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "options", "rows"),
+    [
+        ("fewer_tokens.py", ["--size", "small", "--batch_size", "1"], ["| inference | ours, static_keep 0.5 |"]),
+        (
+            "gpu.py",
+            ["--device", "cpu", "--sizes", "tiny", "--dtype", "float32", "--batch_size", "2", "--no-compile"],
+            ["| pretraining | tiny | ours, V2 dual masking | eager |", "| finetuning | tiny | transformers | eager |"],
+        ),
+    ],
+)
+def test_tables_and_files_of_results(tmp_path, script, options, rows):
+    """A file has date, device and versions."""
+    command = [sys.executable, str(REPO / "benchmarks" / script), *options, "--repeats", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    done = run_command([*command, "--output", str(tmp_path / "results" / "out.json")], env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert all(row in done.stdout for row in rows)
+    content = json.loads((tmp_path / "results" / "out.json").read_text())
+    assert {"date", "device", "threads", "python", "torch", "transformers", "settings", "rows"} == content.keys()
+    assert not any("failed" in row for row in content["rows"])
+
+
+@pytest.mark.parametrize("size", ["small", "base"])
+def test_the_table_of_the_docs_is_that_of_the_results(size):
+    text = (REPO / "docs" / "comparison.md").read_text(encoding="utf-8")
+    first = {"small": 1, "base": 4}[size]
+    cells = {line.split(" | ")[0].strip("| "): line.strip("| ").split(" | ") for line in text.splitlines()}
+    for row in json.loads((REPO / "benchmarks" / "results" / f"pretrain_step_{size}.json").read_text())["rows"]:
+        expected = [f"{row[name]:.2f}x" for name in ("speed_up", "bound", "of_peak")]
+        assert cells[row["model"]][first : first + 3] == expected

@@ -22,6 +22,7 @@ BATCHES = {"1 x 8": (8, 1), "2 x 4": (4, 1), "2 x 2 x 2": (2, 2), "1 x 4 x 2": (
 RUNS = {
     "V1": ["pretrain", "--model_version", "1"],
     "V2": ["pretrain"],
+    "cross": ["pretrain", "--decoder_type", "cross", "--decoder_mixed_layers", "2"],
     "hard labels": ["finetune"],
     "label smoothing": ["finetune", "--label_smoothing", "0.1"],
     "class weights": ["finetune", "--class_weights", "balanced"],
@@ -122,7 +123,7 @@ def test_accelerate_launch_equals_one_process(tmp_path, videos):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("what", ["V1", "V2", "label smoothing"])
+@pytest.mark.parametrize("what", ["V1", "V2", "cross", "label smoothing"])
 @pytest.mark.parametrize("options", ["activation_checkpointing", "fsdp2", "activation_checkpointing fsdp2"])
 def test_checkpointing_and_sharding_change_nothing(tmp_path, videos, what, options):
     switches = [word for name in options.split() for word in (f"--{name}", "true")]

@@ -5,6 +5,7 @@ import torch
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
 from videomae_hf.models.masking import mask_to_ids, sample_masks, token_counts
+from videomae_hf.models.token_selection import select_tokens
 from videomae_hf.training.adaptation import freeze
 from videomae_hf.training.memory_estimate import (
     MemorySettings,
@@ -75,6 +76,8 @@ CONFIGURATIONS = {
         VideoMAEV2ForPreTraining,
         {"mask_type": "frame", "mask_ratio": 0.5, "decoder_num_hidden_layers": 1, "num_frames": 16},
     ),
+    "cross": (VideoMAEV2ForPreTraining, {**V2, "decoder_type": "cross"}),
+    "cross, mixed": (VideoMAEV2ForPreTraining, {**V1, "decoder_type": "cross", "decoder_mixed_layers": 2}),
     "classification": (VideoMAEV2ForVideoClassification, {}),
     "classification, wide": (VideoMAEV2ForVideoClassification, {"hidden_size": 96, "num_frames": 4}),
     "classification, drop path": (VideoMAEV2ForVideoClassification, {"drop_path_rate": 0.2, "num_hidden_layers": 6}),
@@ -95,7 +98,7 @@ def test_what_autograd_keeps(name, mixed_precision):
 
 @pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable")  # the name that transformers 5.17 has as well
 @pytest.mark.parametrize("mixed_precision", [False, True], ids=["fp32", "bf16"])
-@pytest.mark.parametrize("name", ["V1", "V2", "classification"])
+@pytest.mark.parametrize("name", ["V1", "V2", "cross", "cross, mixed", "classification"])
 def test_what_autograd_keeps_with_checkpointing(name, mixed_precision):
     """Reentrant checkpointing, because the other one keeps the inputs of the layers where no hook sees them."""
     model_class, fields = CONFIGURATIONS[name]
@@ -117,6 +120,17 @@ def test_frozen_layers_keep_nothing(frozen):
     parts = activations(model.config, pretraining=False, settings=settings, num_layers=trained_layers(model))
     kept = kept_bytes(model, settings)
     assert sum(parts.values()) == pytest.approx(kept, rel=TOLERANCE, abs=4000)
+
+
+@pytest.mark.parametrize("mixed_precision", [False, True], ids=["fp32", "bf16"])
+def test_half_of_the_tokens(mixed_precision):
+    model = build(VideoMAEV2ForVideoClassification)
+    select_tokens(model, token_keep=0.5)
+    settings = MemorySettings(6, mixed_precision, token_keep=0.5)
+    parts = activations(model.config, pretraining=False, settings=settings)
+    assert list(parts) == ["encoder (32 tokens)"]
+    expected = sum(parts.values()) + weight_copies(model, settings)
+    assert expected == pytest.approx(kept_bytes(model, settings), rel=TOLERANCE)
 
 
 def test_weights_gradients_and_states():

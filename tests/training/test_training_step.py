@@ -18,12 +18,13 @@ from videomae_hf.models.masking import mask_to_ids
 
 
 COSINE = {"use_cosine_attention": True}
+CROSS = {"decoder_mask_ratio": 0.5, "decoder_type": "cross", "decoder_mixed_layers": 2}
 
 
 # attention
 
 
-@pytest.mark.parametrize("fields", [V1, V2, {**V2, **COSINE}, {**V2, "qv_bias": False}], ids=str)
+@pytest.mark.parametrize("fields", [V1, V2, {**V2, **COSINE}, {**V2, "qv_bias": False}, CROSS], ids=str)
 def test_eager_equals_sdpa(fields):
     model = build(**fields)
     inputs = {"pixel_values": videos(model.config), **masks(model.config)}
@@ -35,7 +36,10 @@ def test_eager_equals_sdpa(fields):
 
 
 def test_every_layer_asks_the_attention_interface_of_transformers():
-    """Two layers of the encoder, where 4 tokens see 4, and two of the decoder, where 28 of 32 are asked for at last."""
+    """Two layers of the encoder, where 4 tokens see 4, and two of the decoder, where 28 of 32 are asked for at last.
+
+    In a cross-attention decoder, the decoded tokens see the visible ones.
+    """
     shapes = []
 
     def counting_attention(module, query, key, value, attention_mask, **kwargs):
@@ -43,12 +47,14 @@ def test_every_layer_asks_the_attention_interface_of_transformers():
         return ALL_ATTENTION_FUNCTIONS["sdpa"](module, query, key, value, attention_mask, **kwargs)
 
     AttentionInterface.register("counting", counting_attention)
-    model = build(**V1)
-    inputs = {"pixel_values": videos(model.config), **masks(model.config)}
-    expected = model(**inputs).loss
-    model.set_attn_implementation("counting")
-    assert model(**inputs).loss == expected
-    assert shapes == [(4, 4), (4, 4), (32, 32), (28, 32)]
+    for fields, decoder in ((V1, [(32, 32), (28, 32)]), (CROSS, [(16, 4), (16, 4)])):
+        model = build(**fields)
+        inputs = {"pixel_values": videos(model.config), **masks(model.config)}
+        expected = model(**inputs).loss
+        model.set_attn_implementation("counting")
+        shapes.clear()
+        assert model(**inputs).loss == expected
+        assert shapes == [(4, 4), (4, 4), *decoder]
 
 
 def test_cosine_attention_by_hand():
@@ -77,7 +83,7 @@ def test_key_has_no_bias():
 
 
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated")
-@pytest.mark.parametrize("fields", [V1, V2, {**V2, **COSINE, "drop_path_rate": 0.3}], ids=str)
+@pytest.mark.parametrize("fields", [V1, V2, {**V2, **COSINE, "drop_path_rate": 0.3}, CROSS], ids=str)
 def test_gradient_checkpointing_changes_nothing_but_recomputes(fields):
     model = build(**fields).train()
     inputs = {"pixel_values": videos(model.config), **masks(model.config)}
@@ -117,6 +123,7 @@ LAYER_VARIANTS = [
 ]
 MASK_VARIANTS = [
     V2,
+    CROSS,
     {"mask_type": "random", "decoder_mask_ratio": 0.3, "decoder_mask_type": "random"},
     {"mask_type": "frame", "mask_ratio": 0.5},
     {"tube_length": 2, "norm_pix_loss": False},
@@ -191,7 +198,7 @@ def test_initialisation_is_the_official_one():
 # precision
 
 
-@pytest.mark.parametrize("fields", [V1, V2, {**V2, **COSINE}, {"position_embedding_type": "learned"}], ids=str)
+@pytest.mark.parametrize("fields", [V1, V2, CROSS, {**V2, **COSINE}, {"position_embedding_type": "learned"}], ids=str)
 def test_loss_is_float32_in_bfloat16(fields):
     model = build(**fields)
     inputs = masks(model.config)
@@ -212,8 +219,10 @@ def test_loss_is_float32_in_bfloat16(fields):
 
 
 @needs_dynamo
-@pytest.mark.parametrize("form", ["masks", "ids", "drawn"])
-@pytest.mark.parametrize("fields", [V1, V2], ids=["v1", "v2"])
+@pytest.mark.parametrize(
+    "fields, form",
+    [(V1, "masks"), (V1, "ids"), (V1, "drawn"), (V2, "masks"), (V2, "ids"), (V2, "drawn"), (CROSS, "ids")],
+)
 def test_compiled_step_has_no_graph_break(fields, form):
     model = build(**fields)
     given = masks(model.config)

@@ -21,7 +21,7 @@ from ..models.modeling_videomae_v2 import (
 )
 from ..models.official_checkpoints import to_mae, to_official
 from .folding import fold_normalization, fold_targets
-from .image_export import refuse_other_layers, whole_weights
+from .image_export import refuse_cross_decoder, refuse_other_layers, whole_weights
 
 
 _PROJECTION = "videomae.embeddings.patch_embeddings.projection.weight"
@@ -390,6 +390,7 @@ def save_official(model, processor: VideoMAEV2ImageProcessor, destination: Path)
         ValueError: the model has a part that the official code does not have.
     """
     config, pretraining = model.config, isinstance(model, VideoMAEV2ForPreTraining)
+    refuse_cross_decoder(model, "The official code")
     if config.use_cls_token:
         refuse_other_layers(config, "MAE's code")
         weights = whole_weights(model)

@@ -49,6 +49,15 @@ def refuse_other_layers(config: VideoMAEV2Config, library: str) -> None:
         raise ValueError(f"{library} cannot express {' and '.join(present)} of this checkpoint.")
 
 
+def refuse_cross_decoder(model: VideoMAEV2PreTrainedModel, library: str) -> None:
+    """Raises ValueError for a pretraining model with a cross-attention decoder; encoders and classifiers have none."""
+    if isinstance(model, VideoMAEV2ForPreTraining) and model.config.decoder_type == "cross":
+        raise ValueError(
+            f"{library} cannot express the cross-attention decoder (decoder_type='cross') of this checkpoint; a model "
+            f"finetuned from it has no decoder and can be converted."
+        )
+
+
 def save_plain_processor(processor: VideoMAEV2ImageProcessor, image_processor_type: str, destination: Path) -> None:
     """Writes the preprocessing for a processor of transformers.
 

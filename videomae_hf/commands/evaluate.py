@@ -17,6 +17,7 @@ from ..evaluation.metrics import metrics_of
 from ..evaluation.perturbations import PLAIN
 from ..evaluation.predictions import Scored, counts_alone, with_placeholders, write_predictions
 from ..messages import count
+from ..models.token_selection import select_tokens, tokens_left
 from ..settings.recipes import Verb
 from ..settings.run import Run
 from ..text_files import write_text
@@ -34,7 +35,7 @@ VERB = Verb(
         "evaluate --checkpoint output/finetune --eval_data data/val --num_clips 2 --num_crops 1",
         "evaluate --checkpoint user/my-videomae --eval_data new_videos/ --unlabelled true",
     ),
-    groups=("data", "clips", "model", "evaluation"),
+    groups=("data", "clips", "model", "static_tokens", "evaluation"),
     unused=(
         "folds", "streaming", "shuffle_buffer", "videos_per_epoch", "class_names", "multi_label", "demo_videos",
         "train_split_name", "num_sample", "model_kind", "model_size", "model_version", "head_from", "label_mappings",
@@ -53,7 +54,7 @@ def evaluate(run: Run) -> None:
     config, labelled = model.config, not holds_no_label(run)
     videos = scored_videos(run, config, labelled=labelled)
     processor, more = evaluation_processor(run, config)
-    report(args, [*messages, *more])
+    report(args, [*messages, *more, *select_tokens(model, **vars(run.static_tokens))])
     num_clips, num_crops = run.views(config.num_frames)
     shuffled = run.evaluation.shuffle_frames
     transform = EvalTransform(processor, num_clips, num_crops, config.num_labels, run.clips.frame_template, shuffled)
@@ -63,6 +64,7 @@ def evaluate(run: Run) -> None:
     views = f"{count(num_clips, 'clip')} x {count(num_crops, 'crop')}"
     report(args, [f"{count(len(videos.records), 'video')}, {views} each, {count(args.world_size, 'process')}"])
     result = trainer.predict(videos.evaluation_dataset(transform, args), metric_key_prefix="eval")
+    report(args, tokens_left(model))
     metrics = result.metrics if labelled else counts_alone(result.metrics)
     trainer.log_metrics("eval", metrics)
     if trainer.is_world_process_zero():

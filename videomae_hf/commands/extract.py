@@ -20,6 +20,7 @@ from ..inference.inputs import Input, find_inputs, is_endless
 from ..inference.loading import default_workers
 from ..inference.temporal_detection import detection_settings
 from ..messages import count, named_error, say
+from ..models.token_selection import select_tokens, tokens_left
 
 
 USAGE = """\
@@ -63,13 +64,17 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--official_preprocessing", action="store_true",
                         help="with --layout tad: pixels as in V2's script, not normalised, square")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each video")
-    add_options(parser, "data_root", "device", "dtype", "batch_size", "num_workers")
+    add_options(parser, "data_root", "device", "dtype", "batch_size", "num_workers", "static_keep", "static_threshold")
     return parser.parse_args(arguments)
 
 
 def check_arguments(args: argparse.Namespace, share: ProcessShare) -> None:
     """Raises ValueError for arguments that would otherwise fail only after the model is loaded."""
     extraction_of(args)
+    if args.features != "pooled" and (args.static_keep is not None or args.static_threshold is not None):
+        raise ValueError(
+            f"--features {args.features} needs all tokens; leave --static_keep and --static_threshold out."
+        )
     if args.layout == "tad" and args.sampling_rate is not None:
         raise ValueError("--layout tad takes consecutive frames; leave --sampling_rate out.")
     if args.official_preprocessing and args.layout != "tad":
@@ -106,6 +111,8 @@ def open_model(args: argparse.Namespace, share: ProcessShare) -> tuple[Extractor
         num_workers=args.num_workers or default_workers(share),
         **options,
     )
+    static = {name: getattr(args, name) for name in ("static_keep", "static_threshold")}
+    encoder.messages += select_tokens(encoder.model, **static)
     how = extraction_of(args)
     if args.layout != "tad":
         return encoder, how
@@ -182,4 +189,6 @@ def main(arguments: list[str]) -> None:
         raise KeyboardInterrupt(f"the same command continues {args.out}") from interrupt
     if encoder.throughput.clips:
         say(f"{who}{encoder.throughput.describe()}")
+        for message in tokens_left(encoder.model):
+            say(f"{who}{message}")
     sys.exit(conclude(args, writer, every))

@@ -12,6 +12,8 @@ from ..data.video_dataset import ClipCollator
 from ..data.videos import VideoSource, evaluation_source, evaluation_videos, media_of, training_videos
 from ..evaluation.findings import Predicted
 from ..evaluation.perturbations import PLAIN
+from ..models.modeling_videomae_v2 import VideoMAEV2ForVideoClassification
+from ..models.token_selection import select_tokens, tokens_left
 from ..settings.recipes import Verb, parse_command_line
 from ..settings.run import Run
 from ..training.class_weights import set_class_weights
@@ -33,7 +35,7 @@ VERB = Verb(
         "finetune --train_data labels.csv --checkpoint output/pretrain --lora_rank 8",
         "finetune --dataset_name user/my-videos --eval_split_name test --checkpoint MCG-NJU/videomae-base",
     ),
-    groups=("data", "clips", "model", "augmentation", "distillation"),
+    groups=("data", "clips", "model", "augmentation", "static_tokens", "distillation"),
     unused=("unlabelled",),
 )
 
@@ -46,7 +48,8 @@ def finetune(run: Run) -> None:
     videos = finetuning_videos(run)
     model, messages = classifier_of(run, videos)
     teacher, more = load_teacher(run.distillation, model.config, videos.classes)
-    report(args, [*messages, *more, *set_class_weights(run, model, videos)])
+    report(args, [*messages, *more, *set_class_weights(run, model, videos), *selected_tokens(run, model)])
+    encoder = model.base_model  # adapters wrap the model
     model = prepare(model, run)
     config, classes = model.config, videos.classes
     samplers = videos.samplers(run.clips, config)
@@ -62,10 +65,18 @@ def finetune(run: Run) -> None:
         eval_set = evaluated.evaluation_dataset(transform, args)
     collator = ClipCollator(config, mixing_of(run.augmentation, len(classes)), run.augmentation.random_erasing)
     output = fit(run, model, train_set, eval_set, collator, teacher=teacher)
+    report(args, tokens_left(encoder))
     if output is not None and output.predictions is not None and args.should_save:
         logits = {PLAIN: output.predictions}
         predicted = Predicted(evaluated.records, classes, config.problem_type, logits, output.label_ids, groups)
         write_own_report(run, predicted, Training(Path(args.output_dir), run.as_recipe(), run), videos)
+
+
+def selected_tokens(run: Run, model: VideoMAEV2ForVideoClassification) -> list[str]:
+    """Lets the model encode a part of the tokens, as the settings request; returns a line about it."""
+    augmentation = run.augmentation
+    how = {"token_keep": augmentation.token_keep, "token_keep_type": augmentation.token_keep_type}
+    return select_tokens(model, **how, **vars(run.static_tokens))
 
 
 def finetuning_videos(run: Run) -> VideoSource:

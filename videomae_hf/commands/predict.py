@@ -26,6 +26,7 @@ from ..models.modeling_videobert_tasks import (
     VideoBertForRetrieval,
     VideoBertForVideoClassification,
 )
+from ..models.token_selection import select_tokens, tokens_left
 from ..settings.groups import EvaluationSettings
 
 
@@ -88,7 +89,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--backbone", metavar="MODEL", help="of a VideoBERT: the model of its features [as in its config.json]"
     )
     parser.add_argument("--watch", action="store_true", help="wait for new videos in the folders, until Ctrl-C")
-    add_options(parser, "data_root", "device", "dtype", "batch_size", "num_workers")
+    add_options(parser, "data_root", "device", "dtype", "batch_size", "num_workers", "static_keep", "static_threshold")
     args = parser.parse_args(arguments)
     args.timeline |= args.picture is not None or args.window is not None or args.stride is not None
     return args
@@ -123,8 +124,12 @@ def views_of(args: argparse.Namespace) -> dict:
 def check_kind(args: argparse.Namespace, *, text: bool) -> None:
     """Raises ValueError for options of another kind of model; `text` is whether it is a VideoBERT."""
     windows = ("window", "stride", "picture", "timeline")  # the last one follows from the others
-    names = (*windows, "num_clips", "num_crops") if text else ("prompt", "captions", "backbone")
-    given = [f"--{name}" for name in names if getattr(args, name)]
+    names = (
+        (*windows, "num_clips", "num_crops", "static_keep", "static_threshold")
+        if text
+        else ("prompt", "captions", "backbone")
+    )
+    given = [f"--{name}" for name in names if getattr(args, name) not in (None, False)]
     if text and args.camera:
         raise ValueError(f"{args.inputs[0]} has no end; a VideoBERT takes whole videos.")
     if given and text:
@@ -213,6 +218,8 @@ def main(arguments: list[str]) -> None:
     check_kind(args, text=False)
     options = {name: getattr(args, name) for name in ("device", "dtype", "batch_size", "num_workers")}
     predictor = load(args.model, **options)
+    static = {name: getattr(args, name) for name in ("static_keep", "static_threshold")}
+    predictor.messages += select_tokens(predictor.model, **static)
     results = open_results(args, predictor.head)
     inputs, total = remaining(args, results, predictor.media)
     for message in predictor.messages:
@@ -235,6 +242,8 @@ def main(arguments: list[str]) -> None:
         raise KeyboardInterrupt(f"{count(worked, 'prediction')} made{kept}") from interrupt
     finally:
         found.close()
+    for message in tokens_left(predictor.model):
+        say(message)
     if failed:
         say(f"{count(failed, 'video')} of {worked + failed} could not be predicted, for the reasons above")
     some = worked or any(file.done for file in results.files)

@@ -10,6 +10,12 @@ OPTIONS = {
     "dtype": {"help": "float32, bfloat16 or float16 [bfloat16 on GPUs, otherwise float32]"},
     "batch_size": {"type": int, "metavar": "N", "default": 8, "help": "clips that the model processes at once [8]"},
     "num_workers": {"type": int, "metavar": "N", "help": "decoding threads [one per core, up to 4]"},
+    "static_keep": {"type": float, "metavar": "P", "help": "encode the part P of the tokens that changes most [all]"},
+    "static_threshold": {
+        "type": float,
+        "metavar": "X",
+        "help": "encode the tokens that change by more than X, in pixels of 0 to 1 [all]",
+    },
 }
 
 
@@ -23,6 +29,6 @@ def verb_parser(usage: str, description: str) -> argparse.ArgumentParser:
 
 
 def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Adds some of the common options: data_root, device, dtype, batch_size, num_workers."""
+    """Adds some of the common options."""
     for name in names:
         parser.add_argument(f"--{name}", **OPTIONS[name])

@@ -305,6 +305,8 @@ class Extractor(ModelRunner):
             **{"precision": str(self.dtype).removeprefix("torch."), "pooling": self.pooling, "weights": weights},
             "processor": self.processor.to_dict(),
         }
+        if self.encoder.token_selection is not None:
+            settings["tokens"] = asdict(self.encoder.token_selection)
         key = features_digest(weights, self.model.config, [settings]).hexdigest()[:24]
         return {"key": key, "model": model, **settings}
 

@@ -34,6 +34,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 POSITION_EMBEDDING_TYPES = ("sinusoidal", "sinusoidal_2d", "sinusoidal_3d", "learned")
 TARGET_PIXELS = ("unit", "normalized")
+DECODER_TYPES = ("full", "cross")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 # Upper limits, far above any existing model: a hostile configuration must not make loading allocate unbounded memory.
@@ -114,6 +115,12 @@ class VideoMAEV2Config(StrictConfiguration, PreTrainedConfig):
         use_cls_token (`bool`, defaults to `False`):
             A class token for each slice, before the patches; the decoder gets them too. One slice is MAE and ViT
             exactly, and a still clip keeps the features of an image model. Masks cover the patches only.
+        decoder_type (`str`, defaults to `"full"`):
+            `"full"`, self-attention over visible and mask tokens (VideoMAE), or `"cross"`, mask tokens that attend to
+            the visible ones only (CrossMAE, https://arxiv.org/abs/2401.14391), which costs less.
+        decoder_mixed_layers (`int`, defaults to 0):
+            With `"cross"`: each decoder block attends to its own learned mixture of this many encoder layers, evenly
+            spaced up to the output of the encoder; 0 is that output alone, without a norm for each block.
         decoder_embed_bias (`bool`, defaults to `False`): a bias in `encoder_to_decoder`, as in MAE.
         target_pixels (`str`, defaults to `"unit"`):
             Pixels that the decoder predicts: `"unit"`, pixels in [0, 1], where `norm_pix_loss` normalises each channel
@@ -189,6 +196,8 @@ class VideoMAEV2Config(StrictConfiguration, PreTrainedConfig):
     position_grid: list[int] | tuple[int, ...] | None = None
     decoder_position_embedding_type: str | None = None
     use_cls_token: bool = False
+    decoder_type: str = "full"
+    decoder_mixed_layers: int = 0
     decoder_embed_bias: bool = False
     target_pixels: str = "unit"
     classifier_dropout: float | int = 0.0
@@ -357,6 +366,12 @@ class VideoMAEV2Config(StrictConfiguration, PreTrainedConfig):
             return self.decoder_position_embedding_type
         return "sinusoidal" if self.position_embedding_type == "learned" else self.position_embedding_type
 
+    @property
+    def mixed_layers(self) -> tuple[int, ...]:
+        """The numbers of the encoder layers, from 0, that the decoder mixes with the output of the encoder."""
+        number, depth = self.decoder_mixed_layers, self.num_hidden_layers
+        return tuple(depth * index // number - 1 for index in range(1, number))
+
     def validate_fields(self) -> None:
         """Raises ValueError if fields contradict each other. Models call it again, as fields may have been set since.
 
@@ -368,6 +383,7 @@ class VideoMAEV2Config(StrictConfiguration, PreTrainedConfig):
         _require_choice(self, "decoder_mask_type", DECODER_MASKS)
         _require_choice(self, "position_embedding_type", POSITION_EMBEDDING_TYPES)
         _require_choice(self, "target_pixels", TARGET_PIXELS)
+        _require_choice(self, "decoder_type", DECODER_TYPES)
         if self.decoder_position_embedding_type is not None:
             _require_choice(self, "decoder_position_embedding_type", POSITION_EMBEDDING_TYPES)
         if self.position_embedding_type == "sinusoidal_2d":
@@ -452,6 +468,11 @@ class VideoMAEV2Config(StrictConfiguration, PreTrainedConfig):
             self, "decoder_hidden_size", self.decoder_hidden_size,
             "decoder_num_attention_heads", self.decoder_num_attention_heads,
         )  # fmt: skip
+        if not 0 <= self.decoder_mixed_layers <= (self.num_hidden_layers if self.decoder_type == "cross" else 0):
+            raise ValueError(
+                f"decoder_mixed_layers={self.decoder_mixed_layers} must be between 0 and num_hidden_layers="
+                f"{self.num_hidden_layers}, and needs decoder_type='cross' (it is {self.decoder_type!r})."
+            )
         if self.decoder_positions == "sinusoidal_2d":
             _require_four_parts(self, "decoder_hidden_size")
         if self.tube_length is not None:

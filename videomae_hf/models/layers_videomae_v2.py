@@ -1,5 +1,5 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""The layers of VideoMAE, from pixels to hidden states and back.
+"""The layers of VideoMAE, from pixels to hidden states; the decoders are in decoders_videomae_v2.py.
 
 Modules and parameters have the names of transformers' VideoMAE, so that its checkpoints load; the additions of V2 (drop
 path, layer scale, cosine attention) have no counterpart there. Shapes in comments: B videos, T frames, C channels, L
@@ -10,11 +10,13 @@ siblings.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .configuration_videomae_v2 import VideoMAEV2Config
@@ -249,12 +251,15 @@ class VideoMAEV2SelfAttention(nn.Module):
             self.scale = nn.Parameter(torch.full((num_attention_heads, 1, 1), math.log(10.0)))
 
     def forward(
-        self, hidden_states: torch.Tensor, output_attentions: bool = False, num_queries: int | None = None
+        self, hidden_states: torch.Tensor, output_attentions: bool = False, queries: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(B, N, D) -> (B, Q, D) and weights (B, heads, Q, N) or None; Q is N, or the last `num_queries` tokens."""
-        queried = hidden_states if num_queries is None else hidden_states[:, -num_queries:]
+        """(B, N, D) -> (B, Q, D) and weights (B, heads, Q, N) or None: tokens attend to `hidden_states`.
+
+        The tokens that attend are these themselves, or `queries` (B, Q, D), which cross-attend.
+        """
+        queries = hidden_states if queries is None else queries
         # (B, N, D) -> (B, N, heads, D / heads) -> (B, heads, N, D / heads)
-        query = self.query(queried).unflatten(2, (-1, self.head_dim)).transpose(1, 2)
+        query = self.query(queries).unflatten(2, (-1, self.head_dim)).transpose(1, 2)
         key = self.key(hidden_states).unflatten(2, (-1, self.head_dim)).transpose(1, 2)
         value = self.value(hidden_states).unflatten(2, (-1, self.head_dim)).transpose(1, 2)
         scaling = self.scaling
@@ -292,9 +297,9 @@ class VideoMAEV2Attention(nn.Module):
         self.output = VideoMAEV2SelfOutput(config, hidden_size)
 
     def forward(
-        self, hidden_states: torch.Tensor, output_attentions: bool = False, num_queries: int | None = None
+        self, hidden_states: torch.Tensor, output_attentions: bool = False, queries: torch.Tensor | None = None
     ) -> torch.Tensor:
-        return self.output(self.attention(hidden_states, output_attentions, num_queries)[0])
+        return self.output(self.attention(hidden_states, output_attentions, queries)[0])
 
 
 class VideoMAEV2Intermediate(nn.Module):
@@ -344,9 +349,13 @@ class VideoMAEV2Layer(GradientCheckpointingLayer):
         self, hidden_states: torch.Tensor, output_attentions: bool = False, num_queries: int | None = None
     ) -> torch.Tensor:
         """(B, N, D) -> (B, N, D), or (B, num_queries, D) for the last tokens only, which still attend to all."""
-        branch = self.attention(self.layernorm_before(hidden_states), output_attentions, num_queries)
+        normed, queries = self.layernorm_before(hidden_states), None
         if num_queries is not None:
-            hidden_states = hidden_states[:, -num_queries:]
+            queries, hidden_states = normed[:, -num_queries:], hidden_states[:, -num_queries:]
+        return self.add_branches(hidden_states, self.attention(normed, output_attentions, queries))
+
+    def add_branches(self, hidden_states: torch.Tensor, branch: torch.Tensor) -> torch.Tensor:
+        """(B, N, D), twice -> (B, N, D): adds the output of attention to the residual stream, and then the MLP's."""
         branch = branch if self.lambda_1 is None else self.lambda_1 * branch
         hidden_states = hidden_states + self.drop_path(branch)
         branch = self.output(self.intermediate(self.layernorm_after(hidden_states)))
@@ -354,10 +363,12 @@ class VideoMAEV2Layer(GradientCheckpointingLayer):
         return hidden_states + self.drop_path(branch)
 
 
-def _build_layers(config: VideoMAEV2Config, depth: int, *sizes: int) -> nn.ModuleList:
+def build_layers(
+    layer_class: type[VideoMAEV2Layer], config: VideoMAEV2Config, depth: int, *sizes: int
+) -> nn.ModuleList:
     """`depth` blocks of `sizes` (see VideoMAEV2Layer), whose drop path grows linearly from 0 to `drop_path_rate`."""
     rates = [config.drop_path_rate * index / max(depth - 1, 1) for index in range(depth)]
-    return nn.ModuleList([VideoMAEV2Layer(config, *sizes, drop_path_rate=rate) for rate in rates])
+    return nn.ModuleList([layer_class(config, *sizes, drop_path_rate=rate) for rate in rates])
 
 
 def head_norm(config: VideoMAEV2Config, hidden_size: int) -> nn.LayerNorm:
@@ -368,7 +379,8 @@ def head_norm(config: VideoMAEV2Config, hidden_size: int) -> nn.LayerNorm:
 class VideoMAEV2Encoder(nn.Module):
     def __init__(self, config: VideoMAEV2Config) -> None:
         super().__init__()
-        self.layer = _build_layers(
+        self.layer = build_layers(
+            VideoMAEV2Layer,
             config,
             config.num_hidden_layers,
             config.hidden_size,
@@ -376,31 +388,23 @@ class VideoMAEV2Encoder(nn.Module):
             config.intermediate_size,
         )
 
-    def forward(self, hidden_states: torch.Tensor, output_attentions: bool = False) -> torch.Tensor:
-        for layer in self.layer:
+    def forward(
+        self, hidden_states: torch.Tensor, output_attentions: bool = False, kept_layers: tuple[int, ...] = ()
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """(B, N, D) -> (B, N, D), and the outputs of the layers with these numbers, each (B, N, D)."""
+        kept = []
+        for number, layer in enumerate(self.layer):
             hidden_states = layer(hidden_states, output_attentions)
-        return hidden_states
+            if number in kept_layers:
+                kept.append(hidden_states)
+        return hidden_states, tuple(kept)
 
 
-class VideoMAEV2Decoder(nn.Module):
-    def __init__(self, config: VideoMAEV2Config) -> None:
-        super().__init__()
-        hidden_size = config.decoder_hidden_size
-        self.decoder_layers = _build_layers(
-            config,
-            config.decoder_num_hidden_layers,
-            hidden_size,
-            config.decoder_num_attention_heads,
-            config.decoder_intermediate_size,
-        )
-        self.norm = head_norm(config, hidden_size)
-        self.head = nn.Linear(hidden_size, config.tubelet_size * math.prod(config.patch_hw) * config.num_channels)
+@dataclass
+class VideoMAEV2ModelOutput(BaseModelOutputWithPooling):
+    """
+    Args:
+        layer_outputs (`tuple(torch.FloatTensor)`, *optional*): outputs (B, K + N, D) of the layers in `kept_layers`.
+    """
 
-    def forward(self, hidden_states: torch.Tensor, num_decoded: int) -> torch.Tensor:
-        """(B, K + N_visible + N_decoded, decoder_hidden_size) -> (B, N_decoded, tubelet_size * h * w * C)."""
-        for layer in self.decoder_layers[:-1]:
-            hidden_states = layer(hidden_states)
-        # The official decoder discards the visible tokens after the last layer. Here the last layer does not compute
-        # them in the first place; the result is the same.
-        hidden_states = self.decoder_layers[-1](hidden_states, num_queries=num_decoded)
-        return self.head(self.norm(hidden_states))
+    layer_outputs: tuple[torch.FloatTensor, ...] | None = None

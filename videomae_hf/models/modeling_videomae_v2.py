@@ -21,12 +21,13 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_videomae_v2 import VideoMAEV2Config
+from .decoders_videomae_v2 import VideoMAEV2CrossDecoder, VideoMAEV2Decoder, VideoMAEV2LayerMixing
 from .geometry import position_table
 from .layers_videomae_v2 import (
-    VideoMAEV2Decoder,
     VideoMAEV2Embeddings,
     VideoMAEV2Encoder,
     VideoMAEV2Layer,
+    VideoMAEV2ModelOutput,
     VideoMAEV2SelfAttention,
     add_positions,
     as_clips,
@@ -35,6 +36,7 @@ from .layers_videomae_v2 import (
 from .loading import StrictLoading
 from .masking import count_per_row, ids_to_mask, mask_to_ids, sample_decoder_mask, sample_encoder_mask, token_counts
 from .pixel_targets import reconstruction_targets
+from .token_selection import TokenSelection
 
 
 @dataclass
@@ -64,7 +66,7 @@ class VideoMAEV2PreTrainedModel(StrictLoading, PreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = "video"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["VideoMAEV2Embeddings", "VideoMAEV2Layer"]
+    _no_split_modules = ["VideoMAEV2Embeddings", "VideoMAEV2Layer", "VideoMAEV2CrossLayer"]
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -126,6 +128,10 @@ class VideoMAEV2PreTrainedModel(StrictLoading, PreTrainedModel):
         elif isinstance(module, VideoMAEV2Layer) and module.lambda_1 is not None:
             init.constant_(module.lambda_1, self.config.layer_scale_init_value)
             init.constant_(module.lambda_2, self.config.layer_scale_init_value)
+        elif isinstance(module, VideoMAEV2LayerMixing):  # the output of the encoder alone
+            init.copy_(
+                module.layer_weights, torch.eye(module.layer_weights.shape[1])[-1].expand_as(module.layer_weights)
+            )
         elif isinstance(module, VideoMAEV2Embeddings):
             self._init_positions(module.position_embeddings, self.config.position_embedding_type)
             if module.cls_token is not None:
@@ -152,6 +158,9 @@ def _init_like_pytorch(module: nn.Linear | nn.Conv3d) -> None:
 class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
     """The encoder."""
 
+    # Which tokens it gets if the caller passes neither masks nor ids; of a run, and not saved (see `select_tokens`)
+    token_selection: TokenSelection | None = None
+
     def __init__(self, config: VideoMAEV2Config) -> None:
         super().__init__(config)
         self.embeddings = VideoMAEV2Embeddings(config)
@@ -172,6 +181,7 @@ class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
         bool_masked_pos: torch.BoolTensor | None = None,
         visible_ids: torch.LongTensor | None = None,
         interpolate_pos_encoding: bool = False,
+        kept_layers: tuple[int, ...] = (),
         **kwargs,
     ) -> BaseModelOutput:
         """Encodes all tokens of clips, or only the visible ones.
@@ -186,6 +196,7 @@ class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
                 `config.num_frames`: ids address its slices, which take the positions of the first ones.
             interpolate_pos_encoding: accept clips of any size, with positions interpolated from the model's own grid;
                 not together with masks.
+            kept_layers: numbers of layers, from 0, whose outputs are returned as `layer_outputs`.
             kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Returns:
@@ -201,11 +212,15 @@ class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
         if visible_ids is None and bool_masked_pos is not None:
             self._check_mask(bool_masked_pos, "bool_masked_pos", pixel_values.shape[0])
             visible_ids = self._token_ids(~bool_masked_pos.bool(), "~bool_masked_pos")
+        elif visible_ids is None and self.token_selection is not None:
+            visible_ids = self.token_selection.visible_ids(pixel_values, self.config, training=self.training)
         output_attentions = bool(kwargs.get("output_attentions", self.config.output_attentions))
         embeddings = self.embeddings(pixel_values, visible_ids, interpolate_pos_encoding)
-        hidden_states = self.encoder(embeddings, output_attentions)
+        hidden_states, layer_outputs = self.encoder(embeddings, output_attentions, kept_layers)
         if self.layernorm is not None:
             hidden_states = self.layernorm(hidden_states)
+        if kept_layers:
+            return VideoMAEV2ModelOutput(last_hidden_state=hidden_states, layer_outputs=layer_outputs)
         if self.config.num_frames > 1:  # as transformers' VideoMAE
             return BaseModelOutput(last_hidden_state=hidden_states)
         return BaseModelOutputWithPooling(hidden_states, self.pooled_features(hidden_states))
@@ -230,7 +245,8 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
 
     head_parts = ("decoder", "mask_token", "encoder_to_decoder", "position_embeddings")
 
-    _fsdp_plan = {"decoder.decoder_layers.*": "free_full_weight"}  # the encoder's is in the configuration
+    # The encoder's is in the configuration
+    _fsdp_plan = {"decoder.decoder_layers.*": "free_full_weight", "decoder.cross_layers.*": "free_full_weight"}
 
     def __init__(self, config: VideoMAEV2Config) -> None:
         config.check_pretraining()
@@ -241,7 +257,7 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         # By default fixed, even where the encoder learns its positions, as in the official code.
         add_positions(self, config, width, config.decoder_positions)
-        self.decoder = VideoMAEV2Decoder(config)
+        self.decoder = VideoMAEV2CrossDecoder(config) if config.decoder_type == "cross" else VideoMAEV2Decoder(config)
         self.post_init()
 
     @can_return_tuple
@@ -296,8 +312,11 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
         bool_masked_pos, visible_ids = self._encoder_mask(pixel_values, bool_masked_pos, visible_ids, generator)
         if decoded_ids is None:
             decoded_ids = self._decoded_ids(bool_masked_pos, bool_decoded_pos, visible_ids.shape[1], generator)
-        outputs = self.videomae(pixel_values, visible_ids=visible_ids, **kwargs)
-        logits = self.forward_decoder(outputs.last_hidden_state, visible_ids, decoded_ids)
+        outputs = self.videomae(pixel_values, visible_ids=visible_ids, kept_layers=self.config.mixed_layers, **kwargs)
+        if self.config.decoder_type == "cross":
+            logits = self.forward_cross_decoder(outputs, decoded_ids)
+        else:
+            logits = self.forward_decoder(outputs.last_hidden_state, visible_ids, decoded_ids)
         return VideoMAEV2ForPreTrainingOutput(
             loss=self.forward_loss(pixel_values, logits, bool_masked_pos, decoded_ids),
             logits=logits,
@@ -355,6 +374,21 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
         decoded = self.mask_token + positions[decoded_ids]
         sequence += [encoded[:, classes:] + positions[visible_ids], decoded.to(encoded.dtype)]
         return self.decoder(torch.cat(sequence, dim=1), decoded_ids.shape[1])
+
+    def forward_cross_decoder(self, outputs: BaseModelOutput, decoded_ids: torch.Tensor) -> torch.Tensor:
+        """Outputs of the encoder -> logits (B, N_decoded, tubelet_size * h * w * C).
+
+        Visible tokens get no position: the encoder has added it already.
+        """
+        positions = self.position_embeddings[0, self.config.num_class_tokens :].to(self.mask_token.dtype)
+        if self.decoder.mixing is None:
+            encoded = outputs.last_hidden_state[None]  # (1, B, K + N_visible, D)
+        else:
+            # (depth of the decoder, B, K + N_visible, D)
+            encoded = self.decoder.mixing([*(outputs.get("layer_outputs") or ()), outputs.last_hidden_state])
+        memories = self.encoder_to_decoder(encoded)
+        queries = self.mask_token + positions[decoded_ids]  # (B, N_decoded, D_decoder)
+        return self.decoder(queries, memories)
 
     def forward_loss(
         self,

@@ -165,11 +165,25 @@ class AugmentationSettings:
     )
     crop_ratio: list[float] = setting([0.75, 4 / 3], "Smallest and largest width / height of random crops.")
     horizontal_flip: bool = setting(True, "Flip half of the clips horizontally.")
+    token_keep: float = setting(1.0, "Fraction of the tokens that is encoded in training; evaluation takes all.")
+    token_keep_type: str = setting("running_cell", "Tokens of token_keep: running_cell (0.25, 0.5, 0.75) or random.")
 
     @property
     def mixes(self) -> bool:
         """Whether labels are mixed or smoothed; the collator then needs normalised clips."""
         return self.mixup_alpha > 0 or self.cutmix_alpha > 0 or self.label_smoothing > 0
+
+
+@dataclass(frozen=True)
+class StaticTokenSettings:
+    """Leaving out the tokens in which little changes, in training and at evaluation."""
+
+    _argument_group_name = "static tokens"
+
+    static_keep: float | None = setting(None, "Encode this fraction of the tokens, those that change most.")
+    static_threshold: float | None = setting(
+        None, "Encode the tokens that change by more than this, in pixels of 0 to 1."
+    )
 
 
 @dataclass(frozen=True)
@@ -318,6 +332,7 @@ LEARNING_SETTINGS = (
     "fps", "short_video", "official_sampling", "square_pixels", "max_pixels", "antialias", "num_sample", "rand_augment",
     "color_jitter", "grayscale", "random_erasing", "mixup_alpha", "cutmix_alpha", "mix_probability",
     "mix_switch_probability", "mix_mode", "label_smoothing", "crop_scale", "crop_ratio", "horizontal_flip",
+    "token_keep", "token_keep_type", "static_keep", "static_threshold",
     "interpolation", "pretrain_crop_scale", "pretrain_flip", "class_weights", "streaming", "shuffle_buffer",
     "task", "segment_frames", "segment_stride", "max_segments", "max_length", "hard_negatives", "regimes",
     "join_probability", "max_subsampling",

@@ -23,6 +23,7 @@ from .groups import (
     PretrainingSettings,
     ProbeSettings,
     SmokeTestSettings,
+    StaticTokenSettings,
     VideoTextSettings,
     default_views,
 )
@@ -48,8 +49,8 @@ class Run:
     Args:
         training: batch size, schedule, precision and the other settings of the Trainer.
         verb: name of the command.
-        data, clips, model, pretraining, augmentation, distillation, monitoring, evaluation, probing, video_text, smoke:
-            groups of settings.
+        data, clips, model, pretraining, augmentation, static_tokens, distillation, monitoring, evaluation, probing,
+            video_text, smoke: groups of settings.
         config_overrides: fields of the model's configuration, by name.
         given: names of the settings that the command line or the recipe sets.
         unused: names of the recipe's settings that this command does not use.
@@ -62,6 +63,7 @@ class Run:
     model: ModelSettings = ModelSettings()
     pretraining: PretrainingSettings = PretrainingSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
+    static_tokens: StaticTokenSettings = StaticTokenSettings()
     distillation: DistillationSettings = DistillationSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
     evaluation: EvaluationSettings = EvaluationSettings()

@@ -128,6 +128,10 @@ class VideoMAETrainingArguments(TrainingArguments):
         metadata={"help": "Mixed precision with bfloat16; by default enabled if the GPU supports it. false: float32."},
     )
     output_dir: str | None = field(default="output", metadata={"help": "Folder for checkpoints and results."})
+    optim: str = field(
+        default=TrainingArguments.__dataclass_fields__["optim"].default,
+        metadata={"help": "Optimizer: one of transformers, or muon for matrices of blocks, AdamW for others."},
+    )
     weight_decay: float = field(default=0.05, metadata={"help": "Weight decay, except for biases, norms and tokens."})
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Keep False: the data sets return exactly the inputs of the models."}
@@ -153,9 +157,15 @@ class VideoMAETrainingArguments(TrainingArguments):
         if "activation_checkpointing" not in TrainingArguments.__dataclass_fields__:  # transformers with the older name
             self.gradient_checkpointing = bool(self.gradient_checkpointing or self.activation_checkpointing)
             self.activation_checkpointing = self.gradient_checkpointing
+        self.muon = self.optim == "muon"
         self.fsdp = self.fsdp == "true" or self.fsdp  # transformers reads the option of the command line as text
         self._set_best_metric()
+        if self.muon:  # transformers checks the name, of which it knows no muon
+            self.optim = "adamw_torch"
         super().__post_init__()
+        if self.muon:
+            self.optim = "muon"
+            self._check_muon()
         if self.fsdp2:
             self._check_fsdp2()
         self._check_average()
@@ -281,6 +291,19 @@ class VideoMAETrainingArguments(TrainingArguments):
             )
         if self.fsdp or self.deepspeed:
             raise ValueError("fsdp2 cannot be combined with fsdp or deepspeed; keep one of them.")
+
+    def _check_muon(self) -> None:
+        """Raises ValueError for versions and settings that `optim: muon` cannot be used with."""
+        if not hasattr(torch.optim, "Muon"):
+            raise ValueError(f"optim=muon needs torch 2.9; installed is {torch.__version__}.")
+        if self.deepspeed or self.fsdp or self.fsdp2:
+            raise ValueError(
+                "optim=muon orthogonalises whole matrices, but deepspeed, fsdp and fsdp2 shard them; leave one out."
+            )
+        if self.lora_rank:
+            raise ValueError(
+                "optim=muon is for the matrices of a model, not for the factors of lora_rank; leave one out."
+            )
 
     def _check_average(self) -> None:
         """Raises ValueError for settings that a moving average of the weights cannot be used with."""

@@ -31,6 +31,7 @@ class MemorySettings:
         num_processes: with more than one, DistributedDataParallel keeps a second copy of the gradients in its buckets.
         sharded: FSDP shards weights, gradients and optimizer state over the processes.
         averaged: a moving average of the weights is kept, in float32 (`ema_decay`).
+        token_keep: fraction of the tokens that a classifier encodes.
         float_pixels: the collator returns float32 clips (mixing, random erasing) rather than uint8, a quarter of that.
     """
 
@@ -40,6 +41,7 @@ class MemorySettings:
     num_processes: int = 1
     sharded: bool = False
     averaged: bool = False
+    token_keep: float = 1.0
     float_pixels: bool = False
 
     @property
@@ -108,40 +110,47 @@ def activations(
         num_layers: encoder layers through which a gradient flows, see `trained_layers`; None is all of them.
     """
     num_layers = config.num_hidden_layers if num_layers is None else num_layers
-    length, clips, number = config.sequence_length, settings.clips, settings.product_bytes
+    clips, number = settings.clips, settings.product_bytes
     pixels = config.tubelet_size * math.prod(config.patch_hw) * config.num_channels  # per token
-    num_visible, num_decoded = _tokens(config, pretraining=pretraining)
+    num_visible, num_decoded = _tokens(config, settings, pretraining=pretraining)
     embedding = num_visible * pixels * number if num_layers == config.num_hidden_layers else 0
     encoder = num_layers * _layer_kept(settings, num_visible, num_visible, *_encoder_sizes(config))
     if not pretraining:
-        return {f"encoder ({length} tokens)": clips * (embedding + encoder)}
+        return {f"encoder ({num_visible} tokens)": clips * (embedding + encoder)}
     if not config.use_mean_pooling:  # the encoder's last norm
         encoder += num_visible * config.hidden_size * 4
     encoder += num_visible * config.hidden_size * number  # input of encoder_to_decoder
-    sizes, both = _decoder_sizes(config), num_visible + num_decoded
-    decoder = (config.decoder_num_hidden_layers - 1) * _layer_kept(settings, both, both, *sizes)
-    decoder += _layer_kept(settings, both, num_decoded, *sizes)  # the last layer computes only the decoded tokens
+    if config.decoder_type == "cross":
+        title, decoder = f"decoder ({num_decoded} tokens)", _cross_decoder_kept(config, settings)
+    else:
+        sizes, both = _decoder_sizes(config), num_visible + num_decoded
+        title = f"decoder ({both} tokens)"
+        decoder = (config.decoder_num_hidden_layers - 1) * _layer_kept(settings, both, both, *sizes)
+        decoder += _layer_kept(settings, both, num_decoded, *sizes)  # the last layer computes only the decoded tokens
     decoder += num_decoded * config.decoder_hidden_size * (4 + number)  # norm, head
     return {
-        f"encoder ({num_visible} of {length} tokens)": clips * (embedding + encoder),
-        f"decoder ({both} tokens)": clips * decoder,
+        f"encoder ({num_visible} of {config.sequence_length} tokens)": clips * (embedding + encoder),
+        title: clips * decoder,
         "loss": clips * num_decoded * pixels * 2 * 4,  # reconstruction and target
     }
 
 
 def work_space(config: VideoMAEV2Config, *, pretraining: bool, settings: MemorySettings) -> int:
     """Temporary bytes of the backward pass of the largest layer; activation checkpointing also recomputes the layer."""
-    num_visible, num_decoded = _tokens(config, pretraining=pretraining)
+    num_visible, num_decoded = _tokens(config, settings, pretraining=pretraining)
     layers = [layer_bytes(settings, num_visible, num_visible, *_encoder_sizes(config))]
-    if pretraining:
+    if pretraining and config.decoder_type == "cross":
+        layers.append(cross_layer_bytes(settings, num_visible, num_decoded, *_decoder_sizes(config)))
+    elif pretraining:
         both = num_visible + num_decoded
         layers.append(layer_bytes(settings, both, both, *_decoder_sizes(config)))
     return settings.clips * max(layers) * (2 if settings.checkpointing else 1)
 
 
-def _tokens(config: VideoMAEV2Config, *, pretraining: bool) -> tuple[int, int]:
+def _tokens(config: VideoMAEV2Config, settings: MemorySettings, *, pretraining: bool) -> tuple[int, int]:
     """Tokens of the encoder, class tokens included, and decoded tokens."""
-    num_visible, num_decoded = token_counts(config) if pretraining else (config.sequence_length, 0)
+    kept = math.ceil(settings.token_keep * config.sequence_length)
+    num_visible, num_decoded = token_counts(config) if pretraining else (kept, 0)
     return config.num_class_tokens + num_visible, num_decoded
 
 
@@ -158,6 +167,42 @@ def _layer_kept(settings: MemorySettings, tokens: int, queries: int, width: int,
     if settings.checkpointing:
         return tokens * width * 4
     return layer_bytes(settings, tokens, queries, width, inner, heads)
+
+
+def _cross_decoder_kept(config: VideoMAEV2Config, settings: MemorySettings) -> int:
+    """Bytes that autograd saves per clip for the blocks of a cross-attention decoder, and for mixing encoder layers."""
+    (num_visible, num_decoded), number = _tokens(config, settings, pretraining=True), settings.product_bytes
+    depth, (width, inner, heads) = config.decoder_num_hidden_layers, _decoder_sizes(config)
+    memory = num_visible * width * number  # of all blocks, or of each
+    if settings.checkpointing:
+        blocks = depth * num_decoded * width * 4
+    else:
+        blocks = depth * cross_layer_bytes(settings, num_visible, num_decoded, width, inner, heads)
+    if not config.decoder_mixed_layers:
+        return blocks + memory
+    stacked = config.decoder_mixed_layers * num_visible * config.hidden_size * number
+    # Of each mixture: the sum, which is the input of the norm; its mean and deviation; its output
+    mixed = depth * num_visible * (2 * config.hidden_size * number + 8)
+    mixed -= num_visible * config.hidden_size * number  # counted with the encoder: the output, which is copied here
+    return blocks + depth * memory + stacked + mixed
+
+
+def cross_layer_bytes(settings: MemorySettings, tokens: int, queries: int, width: int, inner: int, heads: int) -> int:
+    """Bytes that autograd saves per clip for a block of cross-attention, without the memory that it attends to.
+
+    Args:
+        settings: the precision is used.
+        tokens: number of tokens of the memory.
+        queries: number of tokens that attend.
+        width, inner, heads: as in `layer_bytes`.
+    """
+    number = settings.product_bytes
+    norms = 2 * queries * (width + 2) * 4  # inputs of both norms; mean and deviation per token
+    read = queries * width * number  # output of the first norm
+    attention = (queries + 2 * tokens) * width * number  # query, key, value
+    attention += queries * (width * number + heads * 4)  # output, and log of the softmax's denominator
+    mlp = queries * (width + 2 * inner) * number
+    return norms + read + attention + mlp
 
 
 def layer_bytes(settings: MemorySettings, tokens: int, queries: int, width: int, inner: int, heads: int) -> int:

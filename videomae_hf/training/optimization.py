@@ -19,7 +19,7 @@ from transformers import TrainerCallback
 from ..models.layers_videomae_v2 import VideoMAEV2DropPath
 
 
-_NOT_DECAYED = ("bias", "mask_token", "cls_token", "position_embeddings", "scale")
+_NOT_DECAYED = ("bias", "mask_token", "cls_token", "position_embeddings", "scale", "layer_weights")
 
 
 class DropPathWarmup(TrainerCallback):
@@ -98,15 +98,18 @@ def _trainable(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Parameter
 
 
 def parameter_groups(
-    model: torch.nn.Module, learning_rate: float, weight_decay: float, layer_decay: float
+    model: torch.nn.Module, learning_rate: float, weight_decay: float, layer_decay: float, *, muon: bool = False
 ) -> list[dict]:
     """Optimizer groups with weight decay as in the official code, and a learning rate for each layer.
 
-    Biases, vectors (norms, layer scale), mask and class tokens and position tables (v1/optim_factory.py) and the scale
-    of cosine attention (V2) have no weight decay. Deviation: MAE's pretraining (main_pretrain.py) decays its two
-    tokens, its finetuning does not. Layer numbers are 0 for the embeddings, i + 1 for encoder block i, and
-    depth + 1 for everything after the encoder (head and decoder). The learning rate of layer n is that of the head
-    times `layer_decay ** (depth + 1 - n)`. The group of the head comes first, because the Trainer logs the first rate.
+    Biases, vectors (norms, layer scale), mask and class tokens and position tables (v1/optim_factory.py), the scale of
+    cosine attention (V2) and the weights of mixed encoder layers have no weight decay. Deviation: MAE's pretraining
+    (main_pretrain.py) decays its two tokens, its finetuning does not. Layer numbers are 0 for the embeddings, i + 1 for
+    encoder block i, and depth + 1 for everything after the encoder (head and decoder). The learning rate of layer n is
+    that of the head times `layer_decay ** (depth + 1 - n)`. The group of the head comes first, because the Trainer logs
+    the first rate.
+
+    With `muon`, each group has `use_muon`, which is True for the matrices of the blocks; these groups come last.
     """
     depth = model.config.num_hidden_layers
     groups = {}
@@ -116,15 +119,21 @@ def parameter_groups(
         bare = name.rsplit(".", 1)[-1]
         decayed = parameter.ndim > 1 and bare not in _NOT_DECAYED
         distance = depth + 1 - layer_number(name, depth)
-        key = (distance, not decayed)
+        key = (muon and is_block_matrix(name, parameter), distance, not decayed)
         if key not in groups:
             groups[key] = {
                 "params": [],
                 "lr": learning_rate * layer_decay**distance,
                 "weight_decay": weight_decay if decayed else 0.0,
+                **({"use_muon": key[0]} if muon else {}),
             }
         groups[key]["params"].append(parameter)
     return [groups[key] for key in sorted(groups)]
+
+
+def is_block_matrix(name: str, parameter: torch.nn.Parameter) -> bool:
+    """Whether a parameter is a matrix of a transformer block, of the encoder or of a decoder."""
+    return parameter.ndim == 2 and re.search(r"\.(layer|decoder_layers|cross_layers)\.\d+\.", name) is not None
 
 
 def layer_number(name: str, depth: int) -> int:

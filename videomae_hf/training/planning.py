@@ -106,6 +106,7 @@ def memory_settings(run: Run, batch: int, num_gpus: int, *, checkpointing: bool)
         num_processes=num_gpus,
         sharded=bool(args.fsdp2 or args.fsdp),
         averaged=args.ema_decay is not None,
+        token_keep=min(run.augmentation.token_keep, run.static_tokens.static_keep or 1.0),
         float_pixels=run.augmentation.mixes or run.augmentation.random_erasing > 0,
     )
 

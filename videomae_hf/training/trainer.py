@@ -26,6 +26,7 @@ from ..settings.training_arguments import VideoMAETrainingArguments
 from .adaptation import save_config, save_merged
 from .distributed import ProcessesCallback, check_sharding
 from .monitoring import KindLosses, Probe, random_state_kept
+from .muon import MuonAndAdamW
 from .optimization import DropPathWarmup, WeightAverage, official_schedule, parameter_groups
 from .publishing import HubUploads
 from .run_record import RunRecord
@@ -97,8 +98,13 @@ class VideoMAETrainer(Trainer):
         if self.optimizer is None and self.optimizer_cls_and_kwargs is None:
             model = self.model if model is None else model
             args = self.args
-            optimizer_class, options = self.get_optimizer_cls_and_kwargs(args, model)
-            options["params"] = parameter_groups(model, args.learning_rate, args.weight_decay, args.layer_decay)
+            if args.muon:
+                options = {"lr": args.learning_rate, "betas": (args.adam_beta1, args.adam_beta2)}
+                optimizer_class, options = MuonAndAdamW, {**options, "eps": args.adam_epsilon}
+            else:
+                optimizer_class, options = self.get_optimizer_cls_and_kwargs(args, model)
+            rates = (args.learning_rate, args.weight_decay, args.layer_decay)
+            options["params"] = parameter_groups(model, *rates, muon=args.muon)
             self.optimizer_cls_and_kwargs = (optimizer_class, options)
         return super().create_optimizer(model)
 
