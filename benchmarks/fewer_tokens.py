@@ -16,9 +16,9 @@ from collections.abc import Callable
 
 import torch
 from flops import forward_macs, step_macs
-from measuring import peak_memory, save_results, timed
+from measuring import peak_memory, save_results, their_config, timed
 from torch import nn
-from transformers import VideoMAEConfig, VideoMAEForVideoClassification
+from transformers import VideoMAEForVideoClassification
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForVideoClassification
 from videomae_hf.models.token_selection import select_tokens
@@ -38,9 +38,7 @@ def classifiers(size: str) -> dict[str, nn.Module]:
     config = VideoMAEV2Config.from_size(
         size, version=1, num_labels=400, use_mean_pooling=True, head_layer_norm_eps=1e-5
     )
-    shared = {name: getattr(config, name) for name in VideoMAEConfig().to_dict() if hasattr(config, name)}
-    shared = {name: value for name, value in shared.items() if name not in ("model_type", "architectures", "dtype")}
-    theirs = VideoMAEForVideoClassification(VideoMAEConfig(**shared, num_labels=400))
+    theirs = VideoMAEForVideoClassification(their_config(config, num_labels=400))
     models = {"transformers": theirs}
     for name, settings in SELECTIONS.items():
         models[name] = VideoMAEV2ForVideoClassification(config)

@@ -17,9 +17,10 @@ from collections.abc import Iterator
 
 import torch
 from flops import step_macs
-from measuring import matmul_rate, save_results, timed
+from measuring import matmul_rate, save_results, their_config, timed
+from pretrain_step import VIDEO_MODELS
 from torch import nn
-from transformers import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
+from transformers import VideoMAEForPreTraining, VideoMAEForVideoClassification
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, sample_masks
 from videomae_hf.models.masking import mask_to_ids, token_counts
@@ -28,14 +29,6 @@ from videomae_hf.models.token_selection import select_tokens
 
 TINY = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 48, "image_size": 32}
 TINY |= {"patch_size": 8, "decoder_hidden_size": 16, "decoder_num_attention_heads": 2, "num_frames": 4}
-CROSS = {"decoder_type": "cross", "decoder_mask_ratio": 0.75}
-# Rows of a pretraining: name -> (version, fields)
-PRETRAINING = {
-    "ours, V1": (1, {}),
-    "ours, V2 dual masking": (2, {}),
-    "ours, cross decoder, 25 %": (2, CROSS),
-    "ours, cross decoder, 25 %, mask 0.95": (2, {**CROSS, "mask_ratio": 0.95}),
-}
 FINETUNING = {"ours": {}, "ours, token_keep 0.5": {"token_keep": 0.5}}
 
 
@@ -45,15 +38,9 @@ def config_of(size: str, version: int, **fields) -> VideoMAEV2Config:
     return VideoMAEV2Config.from_size(size, 2 if size == "giant" else version, **fields)
 
 
-def their_config(config: VideoMAEV2Config, **fields) -> VideoMAEConfig:
-    shared = {name: getattr(config, name) for name in VideoMAEConfig().to_dict() if hasattr(config, name)}
-    shared = {name: value for name, value in shared.items() if name not in ("model_type", "architectures", "dtype")}
-    return VideoMAEConfig(**{**shared, **fields})
-
-
 def pretraining_cases(size: str, batch_size: int) -> Iterator[tuple[str, nn.Module, dict]]:
     """(name, model, inputs) on the CPU, one at a time."""
-    for name, (version, fields) in PRETRAINING.items():
+    for name, (version, fields) in VIDEO_MODELS.items():
         if size == "giant" and version == 1:
             continue  # there is no such model
         config = config_of(size, version, **fields)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: time, peak memory, the description of the machine, and files of results."""
+"""What the benchmarks share: transformers' configuration, time, peak memory, the machine, files of results."""
 
 import ctypes
 import json
@@ -11,6 +11,16 @@ from pathlib import Path
 
 import torch
 import transformers
+from transformers import VideoMAEConfig
+
+from videomae_hf import VideoMAEV2Config
+
+
+def their_config(config: VideoMAEV2Config, **fields) -> VideoMAEConfig:
+    """The configuration of transformers' VideoMAE that is the same as ours, except for `fields`."""
+    shared = {name: getattr(config, name) for name in VideoMAEConfig().to_dict() if hasattr(config, name)}
+    shared = {name: value for name, value in shared.items() if name not in ("model_type", "architectures", "dtype")}
+    return VideoMAEConfig(**{**shared, **fields})
 
 
 def timed(function: Callable[[], object], device: str) -> tuple[float, object]:

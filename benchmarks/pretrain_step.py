@@ -19,9 +19,9 @@ import tempfile
 
 import torch
 from flops import step_macs
-from measuring import matmul_rate, peak_memory, save_results, timed
+from measuring import matmul_rate, peak_memory, save_results, their_config, timed
 from torch import nn
-from transformers import VideoMAEConfig, VideoMAEForPreTraining, ViTMAEConfig, ViTMAEForPreTraining
+from transformers import VideoMAEForPreTraining, ViTMAEConfig, ViTMAEForPreTraining
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, sample_masks
 from videomae_hf.models.masking import mask_to_ids, token_counts
@@ -41,9 +41,7 @@ def video_models(size: str) -> dict[str, nn.Module]:
     """transformers' VideoMAE, and `VIDEO_MODELS`, with its weights where the decoder is the same."""
     same = {"use_mean_pooling": False, "head_layer_norm_eps": 1e-5}
     ours_v1 = VideoMAEV2Config.from_size(size, version=1, **same)
-    shared = {name: getattr(ours_v1, name) for name in VideoMAEConfig().to_dict() if hasattr(ours_v1, name)}
-    shared = {name: value for name, value in shared.items() if name not in ("model_type", "architectures", "dtype")}
-    theirs = VideoMAEForPreTraining(VideoMAEConfig(**shared))
+    theirs = VideoMAEForPreTraining(their_config(ours_v1))
     models = {"transformers": theirs}
     for name, (version, fields) in VIDEO_MODELS.items():
         config = VideoMAEV2Config.from_size(size, version, **same, **fields)

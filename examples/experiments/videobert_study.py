@@ -22,14 +22,14 @@ from run_lines import add_runs, missing_runs, read_runs
 
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
-# Options of `videomae videobert`; DEMO stands for the folder of the demo, and RUN for that of the run
+# Options of `videomae videobert`, with the folders of the demo and of the run
 BACKBONES = {
-    "frozen, has learned the words": {"backbone": "RUN/backbone"},
-    "frozen, pretrained without labels": {"backbone": "DEMO/pretrain", "tokens_per_segment": 9},
-    "frozen, random": {"backbone": "RUN/untrained", "tokens_per_segment": 9},
+    "frozen, has learned the words": {"backbone": "{run}/backbone"},
+    "frozen, pretrained without labels": {"backbone": "{demo}/pretrain", "tokens_per_segment": 9},
+    "frozen, random": {"backbone": "{run}/untrained", "tokens_per_segment": 9},
     # Each step encodes all segments, so that it has a third of the epochs
-    "jointly trained": {"backbone": "RUN/backbone", "freeze_backbone": "false", "num_train_epochs": 4},
-    "none: texts alone": {"backbone": "RUN/backbone", "train_data": "DEMO/videobert/data/train/one_video.csv"},
+    "jointly trained": {"backbone": "{run}/backbone", "freeze_backbone": "false", "num_train_epochs": 4},
+    "none: texts alone": {"backbone": "{run}/backbone", "train_data": "{demo}/videobert/data/train/one_video.csv"},
 }
 CONDITIONS = ("video", "still", "repeated", "shuffled", "text")
 # Column of the table: name of the score
@@ -55,11 +55,8 @@ def train_and_score(run: dict, args: argparse.Namespace) -> dict:
     folder = Path(args.output_dir, "runs", f"{list(BACKBONES).index(run['backbone'])}_{run['seed']}")
     shutil.rmtree(folder, ignore_errors=True)  # of an interrupted run
     write_backbone(run, folder, args)
-    places = {"DEMO": args.demo, "RUN": str(folder)}
-    options = {
-        name: "/".join(places.get(part, part) for part in str(value).split("/"))
-        for name, value in BACKBONES[run["backbone"]].items()
-    }
+    given = BACKBONES[run["backbone"]].items()
+    options = {name: str(value).format(demo=args.demo, run=folder) for name, value in given}
     options = {"train_data": f"{args.demo}/videobert/data/train/captions.csv", **options}
     options |= {"seed": run["seed"], "feature_cache_dir": folder / "features", "disable_tqdm": "true"}
 
@@ -88,11 +85,11 @@ def write_backbone(run: dict, folder: Path, args: argparse.Namespace) -> None:
     from videomae_hf.commands import finetune
 
     set_seed(run["seed"])
-    if "RUN/untrained" in BACKBONES[run["backbone"]].values():
+    if "{run}/untrained" in BACKBONES[run["backbone"]].values():
         source, target = f"{args.demo}/pretrain", folder / "untrained"
         VideoMAEV2Model(VideoMAEV2Config.from_pretrained(source)).save_pretrained(target)
         VideoMAEV2ImageProcessor.from_pretrained(source).save_pretrained(target)
-    elif "RUN/backbone" in BACKBONES[run["backbone"]].values():
+    elif "{run}/backbone" in BACKBONES[run["backbone"]].values():
         options = {
             "train_data": f"{args.demo}/videobert/data/train/captions.csv",
             "checkpoint": f"{args.demo}/finetune",

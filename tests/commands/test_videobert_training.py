@@ -162,6 +162,10 @@ def test_extracted_features_are_those_of_the_backbone(place, pretrained):
     lines = run(place, "of_stored", "--features", place / "stored", "--num_train_epochs", 4)
     for line, expected in zip(lines, pretrained, strict=True):
         assert line["loss"] == pytest.approx(expected["loss"], abs=2e-3)
+    with pytest.raises(ValueError, match="leave one of them out"):
+        run(place, "refused", "--features", place / "stored", "--freeze_backbone", "false")
+    with pytest.raises(ValueError, match="checkpoint has a backbone of its own"):
+        run(place, "refused", "--checkpoint", place / "pretrained", "--features", place / "stored")
     model = VideoBertForPreTraining.from_pretrained(place / "of_stored")
     assert model.video_bert.backbone is None and model.config.feature_size == 24
     options = ["--branching", 2, "--depth", 1]
@@ -169,8 +173,17 @@ def test_extracted_features_are_those_of_the_backbone(place, pretrained):
     words = ["--visual_words_from", place / "words", "--video_loss", "words", "--features"]
     assert run(place, "of_words", *words, place / "stored", "--max_steps", 2)[-1]["video_loss"] > 0
     extract("others", 2)
+    with pytest.raises(ValueError, match="sampling_rate=1.0, but the features are of 2.0; leave it out"):
+        run(place, "refused", "--features", place / "others")
+    header = json.loads((place / "stored" / "features.json").read_text())
+    (place / "wide").mkdir()
+    for name in ("manifest.jsonl", "features.json"):
+        (place / "wide" / name).write_bytes((place / "stored" / name).read_bytes())
+    (place / "wide" / "features.json").write_text(json.dumps({**header, "shape": [32]}))
+    with pytest.raises(ValueError, match="wide has features of 32 values, but the checkpoint takes feature_size=24"):
+        run(place, "refused", "--checkpoint", place / "of_stored", "--features", place / "wide")
     with pytest.raises(ValueError, match="visual words of .*words were made of other features than those of .*others"):
-        run(place, "refused", *words, place / "others")
+        run(place, "refused", *words, place / "others", "--sampling_rate", 2)
 
 
 def test_accumulation_changes_nothing(place):
@@ -218,7 +231,6 @@ def test_resumed_run_is_the_same(place):
         (["--mlm_weight", 0, "--video_weight", 0, "--match_weight", 0, "--backbone", "backbone"], "leaves no loss"),
         (["--checkpoint", "pretrained", "--segment_stride", 2], "segment_stride=2.0, but the checkpoint has None"),
         (["--checkpoint", "pretrained", "--backbone", "backbone"], "checkpoint has a backbone of its own"),
-        (["--checkpoint", "pretrained", "--features", "videos"], "checkpoint has a backbone of its own"),
         (["--features", "videos", "--backbone", "backbone"], "features are those that backbone would compute"),
         (["--features", "videos"], "videos is no folder of features"),
         (["--task", "retrieval", "--train_data", "videos"], "needs videos with captions, and .*videos has none"),

@@ -80,6 +80,20 @@ def test_maps_become_places_and_a_constant_value_has_deviation_1(tmp_path):
         StoredSegments(write(tmp_path / "g", [whole("a.mp4")], torch.zeros(1, 2)), [VideoRecord("/videos/a.mp4")], 4)
 
 
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({"views": "all", "num_clips": 2, "num_crops": 1}, "a row for each view of a segment"),
+        ({"windows": None}, "one feature for each whole video"),
+    ],
+)
+def test_rows_that_are_no_segments(tmp_path, header, message):
+    folder = write(tmp_path / "f", [whole("a.mp4")], torch.zeros(1, 2))
+    folder.header.update(header)
+    with pytest.raises(ValueError, match=message):
+        StoredSegments(folder, [VideoRecord("/videos/a.mp4", start=1.0)], 1)
+
+
 def test_none_of_the_videos_and_no_times(tmp_path):
     folder = write(tmp_path / "f", [whole("a.mp4")], torch.zeros(1, 2))
     with pytest.raises(ValueError, match="features of none of the 1 videos, such as /videos/b.mp4; extract them"):

@@ -101,6 +101,13 @@ def test_what_does_not_fit_is_refused(settings, tmp_path):
         VideoMAETrainingArguments(output_dir=str(tmp_path), use_cpu=True, optim="muon", **settings)
 
 
+@needs_muon
+def test_a_model_whose_blocks_are_frozen_is_refused():
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(2))], "use_muon": False}]
+    with pytest.raises(ValueError, match="matrices of the blocks, which are all frozen here; leave it out"):
+        MuonAndAdamW(groups)
+
+
 def test_older_torch_is_refused(tmp_path, monkeypatch):
     monkeypatch.delattr(torch.optim, "Muon", raising=False)
     with pytest.raises(ValueError, match="optim=muon needs torch 2.9"):

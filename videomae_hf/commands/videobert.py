@@ -85,10 +85,11 @@ def videobert(run: Run) -> None:
     videos, classes = training_pairs(run)
     report(args, [*videos.messages, f"{count(len(videos), 'pair')} of {count(len(videos.records), 'video')}"])
     evaluated = evaluation_pairs(run, classes)
-    processor = processor_of(run, videos)
-    model = model_of(run, processor, classes)
+    stored = FeatureFolder(settings.features) if settings.features else None
+    processor = processor_of(run, videos, stored)
+    model = model_of(run, processor, classes, stored)
     model.to(args.device)
-    train_segments = segments_of(run, model, processor, videos)
+    train_segments = segments_of(run, model, processor, videos, stored)
     standardise(run, model, train_segments, len(videos.records))
     noise = settings if settings.task == "pretraining" else replace(settings, regimes=[0.0, 0.0, 1.0])
     negatives = model.config.num_negatives if settings.task in ("pretraining", "retrieval") else 0
@@ -97,14 +98,14 @@ def videobert(run: Run) -> None:
     train_set, eval_set, scorer = VideoDataset(videos, transform, args.seed), None, None
     if evaluated is not None:
         report(args, evaluated.messages + describe_overlap(videos.records, evaluated.records))
-        segments = segments_of(run, model, processor, evaluated)
+        segments = segments_of(run, model, processor, evaluated, stored)
         transform = PairTransform(evaluated, segments, None, *options)
         # As everywhere, unreadable videos are counted where each has a score, and replaced where there is only a loss.
         replaced = settings.task != "classification"
         eval_set = VideoDataset(evaluated, transform, args.seed, replace_bad=replaced)
         scorer = scorer_of(model, processor, evaluated, segments)
     collator = VideoTextCollator(processor, model.config, settings.task)
-    key = FeatureFolder(settings.features).header["key"] if settings.features else None
+    key = None if stored is None else stored.header["key"]
     fit_video_text(run, model, train_set, eval_set, collator, features_key=key, scorer=scorer)
 
 
@@ -124,6 +125,8 @@ def check_settings(run: Run) -> None:
                          f"video.")  # fmt: skip
     if settings.features and settings.backbone:
         raise ValueError("features are those that backbone would compute; set one of them.")
+    if settings.features and run.config_overrides.get("freeze_backbone") is False:
+        raise ValueError("freeze_backbone=False trains a backbone, but features come from none; leave one of them out.")
     if settings.text_checkpoint and settings.tokenizer:
         raise ValueError("text_checkpoint brings its own tokenizer, whose words its weights know; leave out tokenizer.")
     if run.data.train_data is not None and not isinstance(run.data.train_data, str):
@@ -171,11 +174,11 @@ def _labelled(records, messages: list[str]) -> CaptionedVideos:
     return CaptionedVideos(records, [Pair(number, "") for number in range(len(records))], list(messages))
 
 
-def processor_of(run: Run, videos: CaptionedVideos) -> VideoBertProcessor:
-    """The processor of the checkpoint, or a new one of the backbone's frames and a tokenizer.
+def processor_of(run: Run, videos: CaptionedVideos, stored: FeatureFolder | None) -> VideoBertProcessor:
+    """The processor of the checkpoint, or a new one of a tokenizer and the frames of the backbone or of the features.
 
     Raises:
-        ValueError: a setting contradicts the processor of the checkpoint.
+        ValueError: a setting contradicts the processor of the checkpoint or of the features.
     """
     settings = run.video_text
     if run.model.checkpoint:
@@ -183,21 +186,32 @@ def processor_of(run: Run, videos: CaptionedVideos) -> VideoBertProcessor:
         if settings.backbone:  # of a checkpoint that has none, see `model_of`
             processor.image_processor = image_processor_of(run)
             return processor
-        given = {**vars(run.clips), **vars(settings)}
-        for name in sorted(run.given & _OF_PROCESSOR.keys()):
-            own = _OF_PROCESSOR[name](processor)
-            if given[name] not in (None, own):
-                raise ValueError(f"{name}={given[name]}, but the checkpoint has {own}; leave it out.")
+        check_given(run, processor, "the checkpoint has")
         return processor
     name = settings.tokenizer or settings.text_checkpoint
     tokenizer = AutoTokenizer.from_pretrained(name) if name else word_tokenizer(pair.text for pair in videos.pairs)
-    return VideoBertProcessor(
-        image_processor_of(run) if settings.backbone else VideoMAEV2ImageProcessor(),
+    images = image_processor_of(run) if settings.backbone else VideoMAEV2ImageProcessor()
+    if stored is not None:
+        images = VideoMAEV2ImageProcessor.from_dict({**stored.header["processor"], "num_clips": 1, "num_crops": 1})
+    processor = VideoBertProcessor(
+        images,
         tokenizer,
         segment_stride=settings.segment_stride,
         max_segments=settings.max_segments,
         max_length=settings.max_length,
     )
+    if stored is not None:
+        check_given(run, processor, "the features are of")
+    return processor
+
+
+def check_given(run: Run, processor: VideoBertProcessor, what: str) -> None:
+    """Raises ValueError if a setting contradicts a processor that is not made of the settings."""
+    given = {**vars(run.clips), **vars(run.video_text)}
+    for name in sorted(run.given & _OF_PROCESSOR.keys()):
+        own = _OF_PROCESSOR[name](processor)
+        if given[name] not in (None, own):
+            raise ValueError(f"{name}={given[name]}, but {what} {own}; leave it out.")
 
 
 def image_processor_of(run: Run) -> VideoMAEV2ImageProcessor:
@@ -216,14 +230,16 @@ def _normalization(backbone: str) -> dict:
     return {"image_mean": mean, "image_std": std}
 
 
-def model_of(run: Run, processor: VideoBertProcessor, classes: list[str]) -> VideoBertPreTrainedModel:
-    """The model that a run starts from, with its backbone."""
+def model_of(
+    run: Run, processor: VideoBertProcessor, classes: list[str], stored: FeatureFolder | None
+) -> VideoBertPreTrainedModel:
+    """The model that a run starts from, with its backbone, or for the features of a folder."""
     settings, fields = run.video_text, dict(run.config_overrides)
     if classes:
         fields["id2label"] = dict(enumerate(classes))
         fields["label2id"] = {name: number for number, name in enumerate(classes)}
         fields["problem_type"] = run.problem_type
-    model = _opened_model(run, fields) if run.model.checkpoint else _new_model(run, processor, fields)
+    model = _opened_model(run, fields) if run.model.checkpoint else _new_model(run, processor, fields, stored)
     if settings.backbone:
         model.video_bert.load_backbone(settings.backbone, **_normalization(settings.backbone))
     report(run.training, [f"new parts, untrained: {', '.join(model.new_parts)}"] * bool(model.new_parts))
@@ -244,16 +260,18 @@ def _opened_model(run: Run, fields: dict) -> VideoBertPreTrainedModel:
     return model
 
 
-def _new_model(run: Run, processor: VideoBertProcessor, fields: dict) -> VideoBertPreTrainedModel:
+def _new_model(
+    run: Run, processor: VideoBertProcessor, fields: dict, stored: FeatureFolder | None
+) -> VideoBertPreTrainedModel:
     settings, model_class = run.video_text, MODELS[run.video_text.task]
-    words = visual_words_of(run)
+    words = visual_words_of(settings.visual_words_from, stored)
     fields |= VideoBertConfig.token_fields(processor.tokenizer)
     if words is not None:
         fields.setdefault("visual_words", len(words.centroids))
     if settings.backbone:
         fields["feature_size"] = VideoMAEV2Config.from_pretrained(settings.backbone).hidden_size
-    if settings.features:
-        fields["feature_size"] = FeatureFolder(settings.features).header["shape"][-1]
+    if stored is not None:
+        fields["feature_size"] = stored.header["shape"][-1]
     if settings.text_checkpoint:
         model = model_class.from_bert(settings.text_checkpoint, **fields)
     else:
@@ -263,32 +281,40 @@ def _new_model(run: Run, processor: VideoBertProcessor, fields: dict) -> VideoBe
     return model
 
 
-def visual_words_of(run: Run) -> VisualWords | None:
-    """The visual words of a run; raises ValueError if they were made of other features than those of the run."""
-    settings = run.video_text
-    if not settings.visual_words_from:
+def visual_words_of(folder: str | None, stored: FeatureFolder | None) -> VisualWords | None:
+    """The visual words of a folder; raises ValueError if they were made of other features than the stored ones."""
+    if not folder:
         return None
-    words = VisualWords.load(settings.visual_words_from)
+    words = VisualWords.load(folder)
     made_of = words.origin.get("of", {}).get("key")
-    if settings.features and made_of not in (None, FeatureFolder(settings.features).header["key"]):
+    if stored is not None and made_of not in (None, stored.header["key"]):
         raise ValueError(
-            f"The visual words of {settings.visual_words_from} were made of other features than those of "
-            f"{settings.features}; make them of these: videomae visual-words {settings.features} OUT"
+            f"The visual words of {folder} were made of other features than those of {stored.path}; make them of "
+            f"these: videomae visual-words {stored.path} OUT"
         )
     return words
 
 
 def segments_of(
-    run: Run, model: VideoBertPreTrainedModel, processor: VideoBertProcessor, videos: CaptionedVideos
+    run: Run,
+    model: VideoBertPreTrainedModel,
+    processor: VideoBertProcessor,
+    videos: CaptionedVideos,
+    stored: FeatureFolder | None,
 ) -> Callable[[int], torch.Tensor]:
     """The segments of the videos: features of a folder, features of the frozen backbone, cached, or pixels for joint
     training."""
     args, config = run.training, model.config
-    if run.video_text.features and len(videos.records):
-        stored = StoredSegments(FeatureFolder(run.video_text.features), videos.records, config.tokens_per_segment)
-        missing = f"{count(len(stored.missing), 'video')} without features in {run.video_text.features}: "
-        report(args, [missing + several(stored.missing)] * bool(stored.missing))
-        return stored
+    if stored is not None and len(videos.records):
+        if stored.header["shape"][-1] != config.feature_size:
+            raise ValueError(
+                f"{stored.path} has features of {stored.header['shape'][-1]} values, but the checkpoint takes "
+                f"feature_size={config.feature_size}."
+            )
+        segments = StoredSegments(stored, videos.records, config.tokens_per_segment)
+        missing = f"{count(len(segments.missing), 'video')} without features in {stored.path}: "
+        report(args, [missing + several(segments.missing)] * bool(segments.missing))
+        return segments
     reader = SegmentReader(videos.records, processor, run.clips.frame_template)
     if len(videos.records) == 0:
         return reader

@@ -10,7 +10,7 @@ import torch
 from ..evaluation.clustering import check_scikit_learn, fit_visual_words, relative_error
 from ..inference.command_line import verb_parser
 from ..inference.feature_folder import FeatureFolder
-from ..inference.stored_segments import places_of
+from ..inference.stored_segments import check_places, places_of
 from ..messages import say
 from ..models.visual_words import HEADER, TENSORS
 
@@ -54,6 +54,7 @@ def read_rows(folder: FeatureFolder, max_rows: int, tokens_per_segment: int, gen
     Raises:
         ValueError: the features do not have so many places, or there are none.
     """
+    check_places(folder, tokens_per_segment)
     records = list(folder.records.values())
     bounds = np.cumsum([0, *(record["shape"][0] * tokens_per_segment for record in records)])
     if bounds[-1] == 0:
@@ -63,7 +64,7 @@ def read_rows(folder: FeatureFolder, max_rows: int, tokens_per_segment: int, gen
     for record, start, end in zip(records, bounds, bounds[1:]):
         wanted = kept[np.searchsorted(kept, start) : np.searchsorted(kept, end)] - start
         if len(wanted):
-            values = places_of(folder, folder.load(record)["features"], tokens_per_segment)
+            values = places_of(folder.load(record)["features"], tokens_per_segment)
             rows.append(values.flatten(0, 1).numpy()[wanted])  # (N, P, F) -> (N * P, F)
     return np.concatenate(rows)
 

@@ -16,28 +16,28 @@ from .feature_folder import FeatureFolder
 _BOUNDS = ("start", "end", "start_frame", "end_frame")
 
 
-def places_of(folder: FeatureFolder, features: np.ndarray, tokens_per_segment: int) -> torch.Tensor:
-    """The features of a video as segments and places.
-
-    Args:
-        folder: where they are from.
-        features: (N, F) of features=pooled, or (N, T', H', W', F) of features=maps.
-        tokens_per_segment: number P of places of a segment; 1 of pooled features.
-
-    Returns:
-        float32 (N, P, F).
-
-    Raises:
-        ValueError: these features do not have P places.
-    """
+def check_places(folder: FeatureFolder, tokens_per_segment: int) -> None:
+    """Raises ValueError if `places_of` cannot make so many places of the features of a folder."""
     kind = folder.header["features"]
     if kind not in ("pooled", "maps") or (kind == "pooled" and tokens_per_segment > 1):
         raise ValueError(
             f"{folder.path} has features={kind}, of which tokens_per_segment={tokens_per_segment} cannot be made; "
             f"extract --features pooled for 1, or --features maps for more."
         )
+
+
+def places_of(features: np.ndarray, tokens_per_segment: int) -> torch.Tensor:
+    """The features of a video as segments and places.
+
+    Args:
+        features: (N, F) of features=pooled, or (N, T', H', W', F) of features=maps.
+        tokens_per_segment: number P of places of a segment; 1 of pooled features.
+
+    Returns:
+        float32 (N, P, F).
+    """
     values = torch.from_numpy(features).float()
-    if kind == "pooled":
+    if values.ndim == 2:
         return values[:, None]  # (N, F) -> (N, 1, F)
     return pooled_places(values.flatten(1, 3), values.shape[1:4], tokens_per_segment)
 
@@ -57,7 +57,7 @@ class StoredSegments:
         missing: names of the videos that the folder does not have.
 
     Raises:
-        ValueError: the folder has none of the videos, or other features than P places.
+        ValueError: the folder has none of the videos, or its features are not of segments with P places.
     """
 
     def __init__(self, folder: FeatureFolder, records: Sequence[VideoRecord], tokens_per_segment: int) -> None:
@@ -69,7 +69,21 @@ class StoredSegments:
                 f"{folder.path} has features of none of the {len(records)} videos, such as {self.missing[0]}; extract "
                 f"them with videomae extract --window .. --stride .."
             )
-        self(next(number for number, one in enumerate(records) if self._line(one) is not None))
+        check_places(folder, tokens_per_segment)
+        self._check_rows()
+
+    def _check_rows(self) -> None:
+        """Raises ValueError if the rows of a video are not its segments, or if those of its parts are not known."""
+        header, path = self.folder.header, self.folder.path
+        if header.get("views") == "all" and header["num_clips"] * header["num_crops"] > 1:
+            raise ValueError(f"{path} has a row for each view of a segment; extract with --views average.")
+        lines = ((record, self._line(record)) for record in self.records)
+        if all(line is None or "segment" in line or not record.is_segment for record, line in lines):
+            return
+        if header["layout"] == "tad":
+            raise ValueError(f"{path} has the layout tad, without the times of windows; extract without --layout.")
+        if header.get("windows") is None:
+            raise ValueError(f"{path} has one feature for each whole video; extract parts with --window and --stride.")
 
     def _line(self, record: VideoRecord) -> dict | None:
         own = _key(record.path, record.segment)
@@ -89,10 +103,10 @@ class StoredSegments:
         arrays = self.folder.load(line)
         features = arrays["features"]
         if record.is_segment and "segment" not in line:
-            features = features[_within(record, arrays, self.folder)]
+            features = features[_within(record, arrays)]
         if not len(features):
             raise VideoDecodeError(f"{self.folder.path} has no window with its middle in this part of the video")
-        return places_of(self.folder, features, self.tokens_per_segment)
+        return places_of(features, self.tokens_per_segment)
 
     def moments(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation, float32 (F,) each, over the segments and places of all videos; the latter is 1
@@ -112,11 +126,9 @@ class StoredSegments:
         return mean.float(), std.masked_fill(equal, 1).float()
 
 
-def _within(record: VideoRecord, arrays: dict[str, np.ndarray], folder: FeatureFolder) -> np.ndarray:
+def _within(record: VideoRecord, arrays: dict[str, np.ndarray]) -> np.ndarray:
     """Which windows of the whole video have their middle in a part of it: bool (N,)."""
     in_frames = record.start_frame is not None or record.end_frame is not None
-    if "start" not in arrays:
-        raise ValueError(f"{folder.path} has the layout tad, without the times of windows; extract without --layout.")
     bounds = arrays["frames"].T if in_frames else (arrays["start"], arrays["end"])
     middles = (bounds[0] + bounds[1]) / 2
     start, end = (record.start_frame, record.end_frame) if in_frames else (record.start, record.end)

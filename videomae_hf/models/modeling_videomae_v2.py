@@ -313,10 +313,7 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
         if decoded_ids is None:
             decoded_ids = self._decoded_ids(bool_masked_pos, bool_decoded_pos, visible_ids.shape[1], generator)
         outputs = self.videomae(pixel_values, visible_ids=visible_ids, kept_layers=self.config.mixed_layers, **kwargs)
-        if self.config.decoder_type == "cross":
-            logits = self.forward_cross_decoder(outputs, decoded_ids)
-        else:
-            logits = self.forward_decoder(outputs.last_hidden_state, visible_ids, decoded_ids)
+        logits = self.forward_decoder(outputs, visible_ids, decoded_ids)
         return VideoMAEV2ForPreTrainingOutput(
             loss=self.forward_loss(pixel_values, logits, bool_masked_pos, decoded_ids),
             logits=logits,
@@ -358,28 +355,27 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
         return mask_to_ids(bool_decoded_pos.to(device), token_counts(self.config)[1])
 
     def forward_decoder(
-        self, hidden_states: torch.Tensor, visible_ids: torch.Tensor, decoded_ids: torch.Tensor
+        self, outputs: BaseModelOutput, visible_ids: torch.Tensor, decoded_ids: torch.Tensor
     ) -> torch.Tensor:
-        """(B, K + N_visible, D) -> logits (B, N_decoded, tubelet_size * h * w * C).
+        """Outputs of the encoder -> logits (B, N_decoded, tubelet_size * h * w * C).
 
-        The decoder's sequence holds the class tokens and the visible tokens, followed by a mask token for each decoded
-        position, even if that position is visible. Tokens are never restored to their original order
+        The sequence of the full decoder holds the class tokens and the visible tokens, followed by a mask token for
+        each decoded position, even if that position is visible. Tokens are never restored to their original order
         (v2/models/modeling_pretrain.py).
         """
+        if self.config.decoder_type == "cross":
+            return self._forward_cross_decoder(outputs, decoded_ids)
         classes = self.config.num_class_tokens
         positions = self.position_embeddings[0].to(self.mask_token.dtype)  # (K + L, D_decoder)
         of_classes, positions = positions[:classes], positions[classes:]
-        encoded = self.encoder_to_decoder(hidden_states)  # (B, K + N_visible, D_decoder)
+        encoded = self.encoder_to_decoder(outputs.last_hidden_state)  # (B, K + N_visible, D_decoder)
         sequence = [encoded[:, :classes] + of_classes] if classes else []
         decoded = self.mask_token + positions[decoded_ids]
         sequence += [encoded[:, classes:] + positions[visible_ids], decoded.to(encoded.dtype)]
         return self.decoder(torch.cat(sequence, dim=1), decoded_ids.shape[1])
 
-    def forward_cross_decoder(self, outputs: BaseModelOutput, decoded_ids: torch.Tensor) -> torch.Tensor:
-        """Outputs of the encoder -> logits (B, N_decoded, tubelet_size * h * w * C).
-
-        Visible tokens get no position: the encoder has added it already.
-        """
+    def _forward_cross_decoder(self, outputs: BaseModelOutput, decoded_ids: torch.Tensor) -> torch.Tensor:
+        """As `forward_decoder`. Visible tokens get no position: the encoder has added it already."""
         positions = self.position_embeddings[0, self.config.num_class_tokens :].to(self.mask_token.dtype)
         if self.decoder.mixing is None:
             encoded = outputs.last_hidden_state[None]  # (1, B, K + N_visible, D)

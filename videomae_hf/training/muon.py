@@ -17,6 +17,9 @@ class MuonAndAdamW(torch.optim.Optimizer):
         lr: learning rate of groups without their own.
         betas, eps: of AdamW.
         momentum: of Muon.
+
+    Raises:
+        ValueError: no group has matrices for Muon.
     """
 
     def __init__(
@@ -28,6 +31,8 @@ class MuonAndAdamW(torch.optim.Optimizer):
         momentum: float = 0.95,
     ) -> None:
         others, matrices = ([group for group in params if group["use_muon"] is which] for which in (False, True))
+        if not matrices:
+            raise ValueError("optim=muon is for the matrices of the blocks, which are all frozen here; leave it out.")
         self.parts = [torch.optim.AdamW(others, lr=lr, betas=betas, eps=eps)]
         self.parts += [torch.optim.Muon(matrices, lr=lr, momentum=momentum, adjust_lr_fn="match_rms_adamw")]
         super().__init__([group for part in self.parts for group in part.param_groups], {})
