@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode, register_flop_formula, sdp
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining
 from videomae_hf.models.configuration_videomae_v2 import DECODER_TYPES
 from videomae_hf.models.masking import token_counts
+from videomae_hf.training.step_cost import example_batch, step_macs
 
 
 # The counter does not know the fused attention of the CPU. Its formulas for the others are wrapped already (get_raw).
@@ -44,30 +45,11 @@ def forward_macs(model: nn.Module, inputs: dict[str, torch.Tensor]) -> dict[str,
     return {"": counts.pop("Global"), **{name.removeprefix(f"{prefix}."): macs for name, macs in counts.items()}}
 
 
-def step_macs(model: nn.Module, inputs: dict[str, torch.Tensor]) -> float:
-    """Multiply-accumulates of the forward and the backward pass of a model whose output has a `loss`."""
-    with FlopCounterMode(display=False) as counter:
-        model(**inputs).loss.backward()
-    model.zero_grad(set_to_none=True)
-    return counter.get_total_flops() / 2
-
-
-def pretraining_inputs(config: VideoMAEV2Config, batch_size: int) -> dict[str, torch.Tensor]:
-    """Inputs of a pretraining model on the meta device: pixels and the ids of visible and decoded tokens."""
-    shape = (batch_size, config.num_frames, config.num_channels, *config.image_hw)
-    visible, decoded = token_counts(config)
-    inputs = {"pixel_values": torch.empty(shape, device="meta")}
-    inputs["visible_ids"] = torch.empty(batch_size, visible, dtype=torch.long, device="meta")
-    if config.decoder_mask_ratio:
-        inputs["decoded_ids"] = torch.empty(batch_size, decoded, dtype=torch.long, device="meta")
-    return inputs
-
-
 def report(name: str, config: VideoMAEV2Config) -> str:
     """Markdown: a row for each part of a pretraining step of one clip."""
     with torch.device("meta"):
         model = VideoMAEV2ForPreTraining(config)
-    inputs = pretraining_inputs(config, 1)
+    inputs = example_batch(model, config, 1, "meta")
     macs, both = forward_macs(model, inputs), step_macs(model, inputs)
     visible, decoded = token_counts(config)
     lines = [f"{name}: {config.sequence_length} tokens, {visible} visible, {decoded} decoded", ""]

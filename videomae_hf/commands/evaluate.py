@@ -38,8 +38,8 @@ VERB = Verb(
     groups=("data", "clips", "model", "static_tokens", "evaluation"),
     unused=(
         "folds", "streaming", "shuffle_buffer", "videos_per_epoch", "class_names", "multi_label", "demo_videos",
-        "train_split_name", "num_sample", "model_kind", "model_size", "model_version", "head_from", "label_mappings",
-        "interpolation",
+        "train_split_name", "num_sample", "preset", "model_kind", "model_size", "model_version", "head_from",
+        "label_mappings", "interpolation",
     ),
     trains=False,
 )  # fmt: skip

@@ -15,6 +15,7 @@ from ..evaluation.perturbations import PLAIN
 from ..models.modeling_videomae_v2 import VideoMAEV2ForVideoClassification
 from ..models.token_selection import select_tokens, tokens_left
 from ..settings.recipes import Verb, parse_command_line
+from ..settings.rules import follow_rules
 from ..settings.run import Run
 from ..training.class_weights import set_class_weights
 from ..training.classifier_head import classifier_of
@@ -30,6 +31,8 @@ VERB = Verb(
     "finetune",
     "Trains a classifier (or a regression, with --problem_type regression) on labelled videos.",
     (
+        "finetune --train_data data/train --eval_data data/val --checkpoint MCG-NJU/videomae-base",
+        "finetune --preset tiny --train_data data/train --eval_data data/val",
         "finetune finetune_small --train_data data/train --eval_data data/val",
         "finetune finetune_small --folds splits",
         "finetune --train_data labels.csv --checkpoint output/pretrain --lora_rank 8",
@@ -42,11 +45,14 @@ VERB = Verb(
 
 def finetune(run: Run) -> None:
     """Supervised training of the whole model, of adapters, or of the head alone."""
-    args, labelled = run.training, run.distillation.needs_labels
     if run.data.folds:
         raise ValueError("folds is for the command line of finetune; a stage of a recipe cannot have it.")
     videos = finetuning_videos(run)
+    evaluated, eval_set, groups = evaluation_videos(run, videos.classes, run.problem_type), None, None
     model, messages = classifier_of(run, videos)
+    run, lines = follow_rules(run, model.config.hidden_size, videos.number, evaluates=evaluated is not None)
+    args, labelled = run.training, run.distillation.needs_labels
+    report(args, lines)
     teacher, more = load_teacher(run.distillation, model.config, videos.classes)
     report(args, [*messages, *more, *set_class_weights(run, model, videos), *selected_tokens(run, model)])
     encoder = model.base_model  # adapters wrap the model
@@ -56,7 +62,6 @@ def finetune(run: Run) -> None:
     train_set = videos.dataset(finetune_transform(run, config, samplers), run)
     report(args, videos.describe(samplers, args, labelled=labelled))
     report(args, describe_directions(classes, horizontal_flip=run.augmentation.horizontal_flip))
-    evaluated, eval_set, groups = evaluation_videos(run, classes, run.problem_type), None, None
     if evaluated is not None:
         groups = named_groups(evaluated.records, evaluation_source(run.data), run.data, media_of(run))
         report(args, evaluated.messages + videos.overlap(evaluated))

@@ -1,24 +1,33 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""`videomae plan`: batch sizes, schedule and memory of a run on given GPUs, without weights, data or GPUs."""
+"""`videomae plan`: steps, batch, memory and hours of a run, before it starts."""
+
+import argparse
 
 import torch
 
+from ..data.videos import training_videos
 from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
 from ..settings.recipes import parse_command_line
-from ..training.planning import fit_batch, gpus_of, plan_lines
+from ..settings.rules import follow_rules
+from ..settings.run import Run
+from ..training.adaptation import adapted
+from ..training.planning import cost_lines, fit_batch, gpus_of, new_model, plan_lines
 from . import finetune, pretrain
 
 
 USAGE = """\
-usage: videomae plan pretrain|finetune [RECIPE] [--key value ...] [--fit 8x24GB]
+usage: videomae plan pretrain|finetune [RECIPE] [--key value ...] [--fit 8x24GB] [--num_videos N]
 
-Prints batch sizes, schedule and memory of a run on the GPUs that --fit names; the default is one GPU.
+Prints batch sizes, schedule, memory and hours of a run, with a warning where it cannot learn. Hours are measured on
+this machine, for a step on random clips; for the GPUs that --fit names they follow from the arithmetic.
 
-    videomae plan finetune v1/finetune_k400_large --fit 8x24GB
+    videomae plan finetune --preset tiny --train_data my_videos/train
+    videomae plan finetune v1/finetune_k400_large --fit 8x24GB --num_videos 240000
     videomae plan pretrain v2/pretrain_hybrid_giant --fit 64x80GB
-    videomae plan finetune --model_size base --per_device_train_batch_size 16
+    videomae plan finetune --preset base --num_videos 300 --lora_rank 8
 
-The options are those of pretrain and finetune. No checkpoint is read: --model_size and --model_kind set the model.
+The options are those of pretrain and finetune. No checkpoint is read: --model_size and --model_kind set the model. The
+videos are those of --train_data if it is here, which are only counted, or --num_videos.
 """
 _MODELS = {
     "pretrain": (pretrain.VERB, VideoMAEV2ForPreTraining),
@@ -34,14 +43,57 @@ def main(arguments: list[str]) -> None:
     if command not in _MODELS:
         raise ValueError(f"plan takes pretrain or finetune, not {command!r}.")
     verb, model_class = _MODELS[command]
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    own.add_argument("--num_videos", type=_number_of_videos)
+    try:
+        own, options = own.parse_known_args(options)
+    except argparse.ArgumentError as error:
+        raise ValueError(str(error)) from error
     run = parse_command_line([*options, "--use_cpu", "true"], verb)  # planning needs no GPU
+    num_videos, lines = (own.num_videos, []) if own.num_videos else videos_of(run)
+    config = run.new_config()
+    num_gpus = gpus_of(run.training)[0] if run.training.fit else 1
+    if num_videos is not None:  # which only a recipe can do without
+        evaluates = "eval_data" in run.given or "eval_split_name" in run.given
+        run, more = follow_rules(run, config.hidden_size, num_videos, evaluates=evaluates)
+        lines += more
     args = run.training
     with torch.device("meta"):
-        model = model_class(run.new_config())
-    num_gpus = gpus_of(args)[0] if args.fit else 1
+        model, more = adapted(new_model(run, model_class, config), run)
+    lines += more
     if not args.total_is_given:  # the default is computed for this one process
         args.total_batch_size *= num_gpus
         if args.base_learning_rate is not None:
             args.learning_rate = args.effective_learning_rate
-    messages = fit_batch(run, model, num_gpus)
-    print("\n".join(messages + plan_lines(run, model, num_gpus=num_gpus)))
+    lines += fit_batch(run, model, num_gpus)
+    print("\n".join([*lines, *plan_lines(run, model, num_gpus=num_gpus, num_videos=num_videos)]))
+    print("\n".join(cost_lines(run, model, model_class, num_gpus, num_videos)))
+
+
+def videos_of(run: Run) -> tuple[int | None, list[str]]:
+    """The number of training videos; None, and a message, if it is unknown here.
+
+    Raises:
+        ValueError: it is unknown, and the settings of the run follow from it.
+    """
+    data = run.data
+    if data.train_data or data.dataset_name:
+        try:
+            return training_videos(run, labelled=False).number, []
+        except OSError as error:  # the videos or the checkpoint are elsewhere
+            missing = f"the videos cannot be counted here ({error})"
+    else:
+        missing = "no train_data"
+    if run.follows_rules:
+        raise ValueError(
+            f"{missing}, but without a recipe the batch, the epochs and the learning rate follow from the number of "
+            f"videos; give --num_videos N."
+        )
+    return None, [f"{missing}: with --num_videos N, steps and hours are known as well"]
+
+
+def _number_of_videos(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"num_videos={text} must be at least 1")
+    return number

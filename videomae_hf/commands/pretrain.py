@@ -9,6 +9,7 @@ from ..data.video_dataset import ClipCollator
 from ..data.videos import clip_sampler, evaluation_videos, training_videos
 from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining
 from ..settings.recipes import Verb
+from ..settings.rules import follow_rules
 from ..settings.run import Run
 from ..training.distributed import report
 from ..training.fit import fit, prepare
@@ -20,10 +21,11 @@ VERB = Verb(
     "pretrain",
     "Pretrains VideoMAE V1 or V2 on videos, or MAE on images, without labels.",
     (
-        "pretrain --train_data videos/ --model_size small --base_learning_rate 1.5e-4",
+        "pretrain --train_data videos/ --model_size small",
+        "pretrain --train_data videos/ --preset tiny",
         "pretrain v2/pretrain_hybrid_giant --smoke_test true",
         "pretrain --train_data 'shards/*.tar' --checkpoint MCG-NJU/videomae-base --num_train_epochs 50",
-        "pretrain --train_data images/ --model_kind mae --base_learning_rate 1.5e-4",
+        "pretrain --train_data images/ --model_kind mae",
     ),
     groups=("data", "clips", "model", "pretraining", "monitoring"),
     unused=(
@@ -45,12 +47,15 @@ def pretrain(run: Run) -> None:
     """Masked pretraining, from a checkpoint or, if none is given, from random weights."""
     args = run.training
     args.label_names, args.prediction_loss_only = ["decoded_ids"], True  # evaluations then report a loss
-    model = prepare(pretraining_model(run), run)
-    config, videos = model.config, training_videos(run, labelled=False)
+    model, videos = pretraining_model(run), training_videos(run, labelled=False)
+    evaluated, eval_set = evaluation_videos(run, labelled=False), None
+    run, lines = follow_rules(run, model.config.hidden_size, videos.number, evaluates=evaluated is not None)
+    report(args, lines)
+    model = prepare(model, run)
+    config = model.config
     samplers = videos.samplers(run.clips, config)
     train_set = videos.dataset(pretrain_transform(run, config, samplers), run)
     report(args, videos.describe(samplers, args, labelled=False))
-    evaluated, eval_set = evaluation_videos(run, labelled=False), None
     if evaluated is not None:
         report(args, evaluated.messages + videos.overlap(evaluated))
         transform = replace(pretrain_transform(run, config, clip_sampler(run.clips, config)), num_sample=1)

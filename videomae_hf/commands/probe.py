@@ -61,7 +61,7 @@ VERB = Verb(
     groups=("data", "clips", "model", "evaluation", "probing"),
     unused=(
         "folds", "streaming", "shuffle_buffer", "videos_per_epoch", "unlabelled", "demo_videos", "num_sample",
-        "model_kind", "model_size", "model_version", "head_from", "label_mappings", "shuffle_frames",
+        "preset", "model_kind", "model_size", "model_version", "head_from", "label_mappings", "shuffle_frames",
         "group_column", "group_pattern",
     ),
     trains=False,

@@ -36,6 +36,7 @@ from ..models.modeling_videobert_tasks import (
 from ..models.processing_videobert import VideoBertProcessor
 from ..models.visual_words import VisualWords
 from ..settings.recipes import Verb
+from ..settings.rules import follow_rules
 from ..settings.run import Run
 from ..training.distributed import report
 from ..training.session import execute
@@ -56,7 +57,7 @@ VERB = Verb(
     unused=(
         *("folds", "streaming", "shuffle_buffer", "videos_per_epoch", "multi_label", "unlabelled", "demo_videos"),
         *("frame_sampling", "short_video", "official_sampling", "num_sample", "antialias", "interpolation"),
-        *("model_kind", "model_size", "model_version", "head_from", "label_mappings"),
+        *("preset", "model_kind", "model_size", "model_version", "head_from", "label_mappings"),
     ),
     config_class=VideoBertConfig,
 )
@@ -88,6 +89,8 @@ def videobert(run: Run) -> None:
     stored = FeatureFolder(settings.features) if settings.features else None
     processor = processor_of(run, videos, stored)
     model = model_of(run, processor, classes, stored)
+    run, lines = follow_rules(run, model.config.hidden_size, len(videos), evaluates=evaluated is not None)
+    report(args, lines)
     model.to(args.device)
     train_segments = segments_of(run, model, processor, videos, stored)
     standardise(run, model, train_segments, len(videos.records))

@@ -59,6 +59,11 @@ class VideoSource:
         return isinstance(self.records, StreamedRows)
 
     @property
+    def number(self) -> int:
+        """Number of videos, of a stream those of an epoch."""
+        return self.records.num_videos if self.is_stream else len(self.records)
+
+    @property
     def kinds(self) -> list[int] | None:
         """0 for each source of videos and 1 for each one of images among videos; None if all sources are alike."""
         kinds = [int(overrides.get(_IMAGES) is not None) for overrides in self.overrides]

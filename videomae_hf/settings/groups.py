@@ -109,6 +109,11 @@ class ModelSettings:
     checkpoint: str | None = setting(
         None, "Folder or Hub id of the weights to start from or to evaluate; training without one starts at random."
     )
+    preset: str | None = setting(
+        None,
+        "Instead of a recipe: tiny (from random weights, for a CPU), or small or base (published weights, unless "
+        "checkpoint is none).",
+    )
     model_kind: str = setting(
         "video",
         "Kind of a new model: video, or of single images: mae, or vit (positions learned, class token classified).",

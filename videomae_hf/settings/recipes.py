@@ -21,7 +21,9 @@ from ..messages import did_you_mean
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..text_files import read_yaml
 from .groups import MULTI_LABEL
+from .presets import preset_settings
 from .recipe_files import find_recipe, named_recipes
+from .rules import RULES, provisional_settings
 from .run import GROUPS, Run, config_names
 from .smoke_test import smoke_test_recipe
 from .training_arguments import VideoMAETrainingArguments, join_processes
@@ -119,11 +121,18 @@ def parse_command_line(
         recipe = read_recipe(file, actions, verb) if file else {}
         given = given_options(arguments)
         overrides = checked_settings(overrides or {}, "the recipe of stages", actions, verb)
+        if "preset" in recipe:
+            raise ValueError(f"{file}: preset is for the command line, in place of a recipe; write down its settings.")
         recipe = {**_without_base_rate(recipe, overrides), **overrides}
         recipe = _without_base_rate(recipe, given)
-        if options.smoke_test or recipe.get("smoke_test"):
+        chosen = {name: getattr(options, name, None) for name in given}
+        recipe = {**_preset(options.preset, verb, file, chosen), **recipe}
+        smoke_test = options.smoke_test or recipe.get("smoke_test")
+        if smoke_test:
             recipe = smoke_test_recipe(recipe)
-        parser.set_defaults(**{name: value for name, value in recipe.items() if name in actions})
+        follows_rules = file is None and verb.name in RULES and not smoke_test
+        defaults = provisional_settings(verb.name, {*given, *recipe}) if follows_rules else {}
+        parser.set_defaults(**defaults | {name: value for name, value in recipe.items() if name in actions})
         namespace, _ = parser.parse_known_args(arguments)
         if namespace.use_cpu:  # before the arguments look for devices
             join_processes(namespace.ddp_timeout)
@@ -140,9 +149,19 @@ def parse_command_line(
         config_overrides=config_overrides,
         given=frozenset({*given, *recipe}),
         unused=tuple(sorted({*recipe} & SETTINGS - verb.settings - {"smoke_test", *given})),
+        follows_rules=follows_rules,
         **dict(zip(GROUPS, groups)),
     )
     return _with_aliases(run)
+
+
+def _preset(name: str | None, verb: Verb, recipe: str | None, given: dict) -> dict:
+    """The settings of a preset, {} without one; raises ValueError for a preset beside a recipe."""
+    if name is None:
+        return {}
+    if recipe is not None:
+        raise ValueError(f"preset={name} stands in place of a recipe, but {recipe} is given as well; leave one out.")
+    return preset_settings(name, verb.name, given)
 
 
 def _parser(verb: Verb) -> HfArgumentParser:

@@ -34,7 +34,7 @@ _PLAIN = str | int | float | bool | list | dict  # types that YAML can represent
 # Settings that `as_recipe` leaves out: a secret, derived settings, and settings of a single run
 _NOT_KEPT = {"hub_token", "dataloader_pin_memory", "label_names", "prediction_loss_only", "resume_from_checkpoint"}
 _NOT_KEPT |= {"gradient_checkpointing", "gradient_checkpointing_kwargs"}  # set by activation_checkpointing
-_NOT_KEPT |= {"fit", "smoke_test"}  # the settings that they change are kept
+_NOT_KEPT |= {"fit", "smoke_test", "preset"}  # the settings that they change are kept
 # Settings that may differ between machines
 _PATHS = {
     "train_data", "eval_data", "probe_train_data", "probe_eval_data", "data_root", "dataset_dir", "class_names",
@@ -54,6 +54,7 @@ class Run:
         config_overrides: fields of the model's configuration, by name.
         given: names of the settings that the command line or the recipe sets.
         unused: names of the recipe's settings that this command does not use.
+        follows_rules: whether the settings that are not given follow from the videos and the model (see `rules.py`).
     """
 
     training: VideoMAETrainingArguments
@@ -73,6 +74,7 @@ class Run:
     config_overrides: dict = field(default_factory=dict)
     given: frozenset[str] = frozenset()
     unused: tuple[str, ...] = ()
+    follows_rules: bool = False
 
     @property
     def groups(self) -> dict:

@@ -17,7 +17,16 @@ from torch import nn
 from transformers import Trainer
 
 from ..models.modeling_videomae_v2 import VideoMAEV2ForVideoClassification
+from ..settings.run import Run
 from ..settings.training_arguments import VideoMAETrainingArguments
+
+
+def adapted(model: nn.Module, run: Run) -> tuple[nn.Module, list[str]]:
+    """The model with adapters or frozen parts, as the settings request, and messages about them."""
+    args = run.training
+    if args.lora_rank:
+        return add_adapters(model, args)
+    return model, freeze(model, args.freeze_layers, freeze_encoder=args.freeze_encoder)
 
 
 def freeze(model: nn.Module, freeze_layers: int = 0, *, freeze_encoder: bool = False) -> list[str]:

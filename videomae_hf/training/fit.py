@@ -17,7 +17,7 @@ from ..data.video_stream import VideoStream
 from ..evaluation.metrics import metrics_of
 from ..settings.run import Run
 from ..text_files import write_text
-from .adaptation import add_adapters, freeze
+from .adaptation import adapted
 from .distillation import DistillationTrainer, Teacher
 from .distributed import report
 from .monitoring import Probe, log_reconstructions
@@ -32,12 +32,8 @@ from .trainer import VideoMAETrainer
 
 def prepare(model: torch.nn.Module, run: Run) -> torch.nn.Module:
     """Adds adapters or freezes parts of the model, as the settings request, and with `fit` sets the batch size."""
-    args = run.training
-    if args.lora_rank:
-        model, messages = add_adapters(model, args)
-    else:
-        messages = freeze(model, args.freeze_layers, freeze_encoder=args.freeze_encoder)
-    report(args, messages + fit_batch(run, model))
+    model, messages = adapted(model, run)
+    report(run.training, messages + fit_batch(run, model))
     return model
 
 

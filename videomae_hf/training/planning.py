@@ -9,22 +9,29 @@ import re
 import time
 
 import torch
+from torch import nn
 from tqdm import tqdm
 from transformers import TrainerCallback
 
 from ..data.shared_work import usable_cores
 from ..data.video_stream import VideoStream
 from ..messages import count
+from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.masking import token_counts
 from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining
+from ..settings.rules import RULES, rate_for
 from ..settings.run import Run
 from ..settings.training_arguments import VideoMAETrainingArguments
+from .adaptation import adapted
 from .memory_estimate import GIB, MemorySettings, estimate_memory
+from .step_cost import example_batch, seconds_per_clip, step_macs
 
 
-# Runs with fewer steps get a warning, unless they follow a recipe. Official finetuning takes about this many in each of
-# its 35 to 100 epochs of Kinetics-400 (240,000 videos, 512 per step; v1/FINETUNE.md).
-FEW_STEPS = 500
+# A run gets a warning for less than this part of the steps that its rule asks for, and for a learning rate that is off
+# by more than this factor, unless it has an official schedule (base_learning_rate).
+_FEW_STEPS, _FAR_OFF = 0.5, 20
+_LARGEST_TIMED = 400e6  # parameters of a model that `videomae plan` times on a CPU
+_ASSUMED_RATE = 100e12  # multiply-adds and additions per second of a GPU that is not there, about a third of an A100's
 _MOST_WAIT, _ENTRIES_OF_WAIT = 0.3, 3  # part of the time that a run may wait for its data, mean of entries of the log
 # Fraction of the GPU memory for tensors; CUDA, its libraries and fragmentation need the rest.
 USABLE = 0.9
@@ -111,14 +118,17 @@ def memory_settings(run: Run, batch: int, num_gpus: int, *, checkpointing: bool)
     )
 
 
-def plan_lines(run: Run, model, train_set=None, num_gpus: int | None = None) -> list[str]:
+def plan_lines(
+    run: Run, model, train_set=None, num_gpus: int | None = None, num_videos: int | None = None
+) -> list[str]:
     """Describes a run, one line each for model, data, batch, learning rate, length and memory.
 
     Args:
         run: settings, after `fit_batch`.
         model: the model to train.
-        train_set: training set of the run; None if there is none, which leaves out the number of steps.
+        train_set: training set of the run; None if there is none.
         num_gpus: as in `fit_batch`.
+        num_videos: videos of an epoch without a training set; None leaves out the number of steps.
     """
     args, num_sample = run.training, run.clips.num_sample
     num_gpus = args.world_size if num_gpus is None else num_gpus
@@ -135,7 +145,9 @@ def plan_lines(run: Run, model, train_set=None, num_gpus: int | None = None) -> 
         lines.append(
             "WARNING: clips are mixed within the batch of a process, which has only one video; use at least two"
         )
-    return [*lines, *_schedule_lines(args, train_set), memory_line(model, settings)]
+    steps = steps_of(args, train_set) if train_set is not None else planned_steps(args, num_videos)
+    warnings = [] if steps is None else cannot_learn(run, model.config.hidden_size, steps[1])
+    return [*lines, *_schedule_lines(args, steps), *warnings, memory_line(model, settings)]
 
 
 def _model_line(model) -> str:
@@ -161,28 +173,59 @@ def _processes_line(args: VideoMAETrainingArguments, train_set, num_gpus: int) -
     return line + (f", of which {left_over} are left out, as they do not fill a step" if left_over > 0 else "")
 
 
-def _schedule_lines(args: VideoMAETrainingArguments, train_set) -> list[str]:
+def _schedule_lines(args: VideoMAETrainingArguments, steps: tuple[int, int] | None) -> list[str]:
+    """Lines about rate and length; `steps` are those of an epoch and of the run, None if unknown."""
     rate = f"learning rate {args.learning_rate:g}"
     if args.base_learning_rate is not None:
         scale = args.total_batch_size / 256
         rate += f" = {args.base_learning_rate:g} x {args.total_batch_size} / 256, on a cosine to "
         rate += f"{args.base_min_learning_rate * scale:g} = {args.base_min_learning_rate:g} x {scale:g}"
     rate += f", layer decay {args.layer_decay:g}"
-    if train_set is None:
-        length = f"{args.num_train_epochs:g} epochs, of which {args.warmup_epochs:g} of warmup from 0"
-    else:
-        epoch, total = steps_of(args, train_set)
-        length = f"{total:,} steps, {epoch:,} an epoch, {total / epoch:.4g} epochs"
-        warmup = args.get_warmup_steps(total)
-        length += f"; warmup from 0 over {warmup:,} of them" if warmup else "; no warmup"
-        if total < FEW_STEPS and args.base_learning_rate is None:
-            return [
-                rate,
-                length,
-                f"WARNING: {total:,} steps are rarely enough to learn anything at a learning rate that no recipe set; "
-                f"start from a recipe such as finetune_small or v2/pretrain_hybrid_base, or raise num_train_epochs",
-            ]
-    return [rate, length]
+    if steps is None:
+        return [rate, f"{args.num_train_epochs:g} epochs, of which {args.warmup_epochs:g} of warmup from 0"]
+    epoch, total = steps
+    length = f"{total:,} steps, {epoch:,} an epoch, {total / epoch:.4g} epochs"
+    warmup = args.get_warmup_steps(total)
+    return [rate, length + (f"; warmup from 0 over {warmup:,} of them" if warmup else "; no warmup")]
+
+
+def cannot_learn(run: Run, width: int, steps: int) -> list[str]:
+    """Warnings about a run that cannot be expected to learn anything, by the rules for runs without a recipe.
+
+    Args:
+        run: the settings.
+        width: hidden size of the model.
+        steps: optimizer steps of the run.
+    """
+    args, rule = run.training, RULES.get(run.verb)
+    if rule is None or args.base_learning_rate is not None or run.smoke.smoke_test:
+        return []
+    warnings, usual = [], rate_for(run, width)
+    if steps < _FEW_STEPS * rule.steps:
+        warnings.append(
+            f"WARNING: {steps:,} steps are rarely enough to learn anything; raise num_train_epochs, or leave it out: "
+            f"without it and a recipe, a run has {rule.steps:,} steps or more"
+        )
+    if not usual / _FAR_OFF <= args.learning_rate <= usual * _FAR_OFF:
+        what = "low" if args.learning_rate < usual else "high"
+        warnings.append(
+            f"WARNING: learning_rate={args.learning_rate:g} is far too {what} for a model of width {width} and batches "
+            f"of {args.total_batch_size}, for which about {usual:g} is usual"
+        )
+    return warnings
+
+
+def planned_steps(args: VideoMAETrainingArguments, num_videos: int | None) -> tuple[int, int] | None:
+    """(optimizer steps per epoch, optimizer steps of the run) on the processes that total_batch_size is for."""
+    if num_videos is None:
+        return None
+    epoch = num_videos / args.total_batch_size
+    epoch = math.floor(epoch) if args.dataloader_drop_last else math.ceil(epoch)
+    if epoch == 0:
+        raise ValueError(
+            f"{num_videos} videos do not fill a step of total_batch_size={args.total_batch_size}; lower that."
+        )
+    return epoch, args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * epoch)
 
 
 def steps_of(args: VideoMAETrainingArguments, train_set) -> tuple[int, int]:
@@ -203,6 +246,45 @@ def memory_line(model, settings: MemorySettings) -> str:
     shown = ", ".join(f"{part} {size / unit:.2f}" for part, size in ranked if size)
     how = "with" if settings.checkpointing else "without"
     return f"memory of a process, by estimate: {total / unit:.1f} {name} {how} activation checkpointing ({shown})"
+
+
+def new_model(run: Run, model_class: type[nn.Module], config: VideoMAEV2Config) -> nn.Module:
+    """A model with random weights that counts as one of the checkpoint of the settings, which is not read."""
+    model = model_class(config)
+    model.name_or_path = run.model.checkpoint or ""  # without which adapters are refused
+    return model
+
+
+def cost_lines(
+    run: Run, model: nn.Module, model_class: type[nn.Module], num_gpus: int, num_videos: int | None
+) -> list[str]:
+    """Lines about the arithmetic and the time of a run.
+
+    Args:
+        run: the settings, after `fit_batch`.
+        model: the model on the meta device.
+        model_class: its class, of which a model with random weights is timed if the run is for this machine.
+        num_gpus: number of GPUs that `fit` names.
+        num_videos: videos of an epoch, None if it is unknown.
+    """
+    args, config = run.training, model.config
+    clips = args.total_batch_size * run.clips.num_sample
+    macs = clips * step_macs(model, example_batch(model, config, 1, "meta"))
+    lines = [f"arithmetic of a step: {2 * macs / 1e12:.3g} TFLOP (forward and backward pass of {clips:,} clips)"]
+    steps = planned_steps(args, num_videos)
+    total = None if steps is None else steps[1]
+    if args.fit is not None and args.fit != "auto":
+        seconds = 2 * macs / (_ASSUMED_RATE * num_gpus)
+        where = f"on {count(num_gpus, 'GPU')} at {_ASSUMED_RATE / 1e12:.0f} TFLOP/s each"
+    elif not torch.cuda.is_available() and sum(one.numel() for one in model.parameters()) > _LARGEST_TIMED:
+        return [*lines, "time: not measured, as the model is too large for the CPU of this machine"]
+    else:
+        timed, _ = adapted(new_model(run, model_class, config), run)
+        seconds = clips * seconds_per_clip(timed, config, args.per_device_train_batch_size * run.clips.num_sample)
+        where = "measured on this machine, with random clips"
+    whole = "" if total is None else f"; {total:,} steps take about {duration(total * seconds)}"
+    one = f"{seconds:.2g} s" if seconds < 60 else duration(seconds)
+    return [*lines, f"a step takes {one} ({where}, without decoding and evaluation){whole}"]
 
 
 class PaceCallback(TrainerCallback):

@@ -19,8 +19,8 @@ def check_checkpoint(checkpoint: str | None) -> None:
         find_config(checkpoint, {})
     except OSError as error:
         raise OSError(
-            f"checkpoint={checkpoint}, set by the command line or the recipe: {error} (`--checkpoint none` starts from "
-            f"random weights.)"
+            f"checkpoint={checkpoint}, set by the command line, the recipe or the preset: {error} (`--checkpoint none` "
+            f"starts from random weights; without a checkpoint or a GPU, `--preset tiny` is the model to start with.)"
         ) from error
 
 
