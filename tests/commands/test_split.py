@@ -37,7 +37,7 @@ def test_a_folder_by_person(folder, tmp_path, capsys):
     assert len(people[0]) == 2 and len(people[1]) == 1 and not people[0] & people[1]
     said = capsys.readouterr().out
     assert "groups      2    1" in said
-    assert f"Next: videomae finetune finetune_small --train_data {tmp_path / 'out/train.csv'} --eval_data" in said
+    assert f"Next: videomae finetune --preset base --train_data {tmp_path / 'out/train.csv'} --eval_data" in said
     with pytest.raises(ValueError, match="exists already"):
         videomae("split", folder, tmp_path / "out")
 

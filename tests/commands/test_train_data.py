@@ -163,7 +163,7 @@ def test_folders_of_images(videos, tmp_path, train_here):
         rows.append(f"{folder.relative_to(tmp_path / 'frames')} 16 {number // 2}")
     (tmp_path / "list.csv").write_text("\n".join(rows) + "\n")
     data = ["--train_data", tmp_path / "list.csv", "--data_root", tmp_path / "frames"]
-    options = ["--frame_template", "img_{:05}.jpg", "--output_dir", tmp_path / "ft"]
+    options = ["--frame_template", "img_{:05}.jpg", "--output_dir", tmp_path / "ft", "--total_batch_size", "8"]
     output = succeeded(train_here("finetune", *data, "--eval_data", tmp_path / "list.csv", *MODEL, *SHORT, *options))
     assert "8 videos of 4 classes" in output and "frames of the 8 checked videos: 16 to 16" in output
     assert (results(tmp_path / "ft")["eval_videos"], results(tmp_path / "ft")["eval_unreadable"]) == (8, 0)

@@ -129,7 +129,7 @@ def test_help_is_a_list_that_can_be_read(capsys):
         parse("--help")
     lines = capsys.readouterr().out.splitlines()
     assert stopped.value.code == 0
-    assert len(lines) < 230 and max(map(len, lines)) <= 110
+    assert len(lines) < 240 and max(map(len, lines)) <= 110
     assert "  --mix_mode                Clips that share one random mixing value: batch, pair or elem. [batch]" in lines
     options = [line.split()[0] for line in lines if line.startswith("  --")]
     assert len(options) == len(set(options))

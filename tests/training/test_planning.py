@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.runs import run_of
+from helpers.runs import parsed, run_of
 from helpers.shared import REPO, TINY
 
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
@@ -241,3 +241,80 @@ def test_durations():
     seconds = (0, 44.6, 61, 3599, 3661, 86_399, 90_061, 1e6)
     expected = ["0 s", "45 s", "1 min", "1 h 0 min", "1 h 1 min", "1 d 0 h", "1 d 1 h", "11 d 13 h"]
     assert [duration(value) for value in seconds] == expected
+
+
+# ------------------------------------------------------------------------------------------ what a run costs and learns
+
+
+def planned(capsys, *options) -> list[str]:
+    plan.main([str(option) for option in options])
+    return capsys.readouterr().out.splitlines()
+
+
+def test_the_plan_of_a_number_of_videos(capsys):
+    """240,000 videos at 128 a step; the rate of the GPUs is assumed, and the arithmetic counted."""
+    recipe = RECIPES / "v1" / "finetune_k400_large.yaml"
+    lines = planned(capsys, "finetune", recipe, "--fit", "8x24GB", "--num_videos", 240_000)
+    assert "65,625 steps, 1,875 an epoch, 35 epochs; warmup from 0 over 9,375 of them" in lines
+    assert not any("WARNING" in line for line in lines)
+    # ViT-L: 597 GFLOP forward for 16 frames of 224 x 224 (VideoMAE, table 6), three times that with the backward pass
+    assert lines[-2].startswith("arithmetic of a step: 9") and lines[-2].endswith("pass of 256 clips)")
+    teraflop = float(lines[-2].split()[4])
+    assert teraflop / 256 == pytest.approx(3 * 0.597 * 2, rel=0.02)
+    seconds = teraflop / 800
+    assert lines[-1].startswith(f"a step takes {seconds:.2g} s (on 8 GPUs at 100 TFLOP/s each, without decoding")
+    hours = re.search(r"65,625 steps take about (\d+) h \d+ min$", lines[-1])
+    assert int(hours[1]) == int(65_625 * seconds / 3600)
+
+
+def test_the_time_on_this_machine_is_measured(capsys):
+    lines = planned(capsys, "finetune", "--preset", "tiny", "--num_videos", 300, "--max_steps", 1000)
+    found = re.fullmatch(r"a step takes ([\d.]+) s \(measured on this machine, with random clips, .*; 1,000 steps take "
+                         r"about (\d+) (min|s|h.*)", lines[-1])  # fmt: skip
+    assert found and 0.01 < float(found[1]) < 30
+
+
+def test_videos_are_counted_where_they_are(capsys, tmp_path):
+    synthesise_dataset(tmp_path / "videos", videos_per_class=2, size=32, num_frames=8, workers=1)
+    lines = planned(capsys, "pretrain", "--preset", "tiny", "--train_data", tmp_path / "videos")
+    assert lines[0].startswith("no recipe, so that these follow from 16 videos")
+    assert any("5,000 steps, 4 an epoch, 1250 epochs" in line for line in lines)
+
+
+@pytest.mark.parametrize("options", [("--train_data", "nowhere"), ()])
+def test_without_the_number_of_videos(capsys, options):
+    with pytest.raises(ValueError, match="the learning rate follow from the number of videos; give --num_videos N"):
+        plan.main(["finetune", "--model_size", "small", *options])
+    lines = planned(capsys, "pretrain", RECIPES / "v1" / "pretrain_k400_small.yaml", "--fit", "8x24GB")
+    assert any("with --num_videos N, steps and hours are known as well" in line for line in lines)
+    with pytest.raises(ValueError, match="num_videos=0 must be at least 1"):
+        plan.main(["finetune", "--num_videos", "0"])
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "width", "steps", "said"),
+    [
+        ("finetune", {}, 768, 499, ["499 steps are rarely enough"]),
+        ("finetune", {}, 768, 500, []),
+        ("pretrain", {}, 768, 2499, ["2,499 steps are rarely enough"]),
+        # the rule: 2e-4 x sqrt(8 / 16) = 1.4e-4 at width 768, and 8.5e-4 at 128
+        ("finetune", {"learning_rate": 1e-7}, 768, 1000, ["learning_rate=1e-07 is far too low for a model of width"]),
+        ("finetune", {"learning_rate": 5e-3}, 768, 1000, ["learning_rate=0.005 is far too high"]),
+        ("finetune", {"learning_rate": 5e-3}, 128, 1000, []),
+        ("finetune", {"base_learning_rate": 1e-7}, 768, 10, []),  # an official schedule
+    ],
+)
+def test_runs_that_cannot_learn(verb, options, width, steps, said):
+    args = arguments(**{"learning_rate": 2e-4} | options if "base_learning_rate" not in options else options)
+    lines = planning.cannot_learn(run_of(args, verb), width, steps)
+    assert len(lines) == len(said) and all(text in line for text, line in zip(said, lines))
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("v[12]/*.yaml")), ids=lambda path: path.stem)
+def test_no_official_recipe_is_called_hopeless(recipe):
+    """Even without the exception for official schedules, as the rates of the rules are theirs."""
+    verb = "pretrain" if "pretrain" in recipe.stem else "finetune"
+    run = parsed(verb, recipe, "--use_cpu", "true")
+    run.training.base_learning_rate = None
+    warned = planning.cannot_learn(run, run.new_config().hidden_size, 10_000)
+    assert bool(warned) == bool(re.search("k[46]00_giant_from_k710", recipe.stem))  # K710's own classifier, at 4e-6

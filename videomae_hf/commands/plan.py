@@ -43,31 +43,30 @@ def main(arguments: list[str]) -> None:
     if command not in _MODELS:
         raise ValueError(f"plan takes pretrain or finetune, not {command!r}.")
     verb, model_class = _MODELS[command]
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    own.add_argument("--num_videos", type=_number_of_videos)
-    try:
-        own, options = own.parse_known_args(options)
-    except argparse.ArgumentError as error:
-        raise ValueError(str(error)) from error
+    given, options = _number_of_videos(options)
     run = parse_command_line([*options, "--use_cpu", "true"], verb)  # planning needs no GPU
-    num_videos, lines = (own.num_videos, []) if own.num_videos else videos_of(run)
-    config = run.new_config()
+    num_videos, unknown = (given, []) if given else videos_of(run)
     num_gpus = gpus_of(run.training)[0] if run.training.fit else 1
+    _scale_batch(run, num_gpus)
+    config, lines = run.new_config(), []
     if num_videos is not None:  # which only a recipe can do without
         evaluates = "eval_data" in run.given or "eval_split_name" in run.given
-        run, more = follow_rules(run, config.hidden_size, num_videos, evaluates=evaluates)
-        lines += more
-    args = run.training
+        run, lines = follow_rules(run, config.hidden_size, num_videos, evaluates=evaluates)
     with torch.device("meta"):
         model, more = adapted(new_model(run, model_class, config), run)
-    lines += more
-    if not args.total_is_given:  # the default is computed for this one process
+    lines += [*more, *fit_batch(run, model, num_gpus)]
+    lines += plan_lines(run, model, num_gpus=num_gpus, num_videos=num_videos)
+    print("\n".join([*lines, *unknown]))
+    print("\n".join(cost_lines(run, model, model_class, num_gpus, num_videos)))
+
+
+def _scale_batch(run: Run, num_gpus: int) -> None:
+    """Sets the default of `total_batch_size`, which is that of this one process, for all GPUs."""
+    args = run.training
+    if not args.total_is_given:
         args.total_batch_size *= num_gpus
         if args.base_learning_rate is not None:
             args.learning_rate = args.effective_learning_rate
-    lines += fit_batch(run, model, num_gpus)
-    print("\n".join([*lines, *plan_lines(run, model, num_gpus=num_gpus, num_videos=num_videos)]))
-    print("\n".join(cost_lines(run, model, model_class, num_gpus, num_videos)))
 
 
 def videos_of(run: Run) -> tuple[int | None, list[str]]:
@@ -92,8 +91,14 @@ def videos_of(run: Run) -> tuple[int | None, list[str]]:
     return None, [f"{missing}: with --num_videos N, steps and hours are known as well"]
 
 
-def _number_of_videos(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"num_videos={text} must be at least 1")
-    return number
+def _number_of_videos(options: list[str]) -> tuple[int | None, list[str]]:
+    """The value of --num_videos, None without it, and the other options."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--num_videos", type=int)
+    try:
+        own, rest = parser.parse_known_args(options)
+    except argparse.ArgumentError as error:
+        raise ValueError(str(error)) from error
+    if own.num_videos is not None and own.num_videos < 1:
+        raise ValueError(f"num_videos={own.num_videos} must be at least 1.")
+    return own.num_videos, rest

@@ -206,7 +206,7 @@ def write_list(path: Path, source: Source, wanted: list[bool]) -> None:
 def next_command(args: argparse.Namespace, source: Source) -> str:
     """The command line that trains on the lists."""
     folder = args.out / "fold_0" if args.folds else args.out
-    line = "videomae finetune --model_kind mae" if args.images else "videomae finetune finetune_small"
+    line = "videomae finetune --model_kind mae" if args.images else "videomae finetune --preset base"
     if args.folds:
         line += f" --folds {args.out}"
     else:

@@ -95,6 +95,8 @@ def follow_rules(run: Run, width: int, num_videos: int, *, evaluates: bool) -> t
         args.warmup_epochs = round(rule.warmup * args.num_train_epochs, 2)
     if not run.given & _RATE:
         args.learning_rate = rate_for(run, width)
+    elif args.base_learning_rate is not None:
+        args.learning_rate = args.effective_learning_rate  # for this batch
     if not run.given & _SCHEDULE:
         args.lr_scheduler_type = SchedulerType.COSINE
     if run.verb == "pretrain" and "adam_beta2" not in run.given:
@@ -159,6 +161,7 @@ def _set_evaluation(run: Run) -> None:
     args = run.training
     if run.given & _EVALUATION:
         return
+    args.do_eval = True  # as transformers sets it for a strategy
     if args.num_train_epochs <= _EVALUATIONS and args.max_steps <= 0:
         args.eval_strategy, args.save_strategy = IntervalStrategy.EPOCH, SaveStrategy.EPOCH
     else:

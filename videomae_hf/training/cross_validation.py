@@ -72,9 +72,7 @@ def cross_validate(
     for name, (train, val) in lists.items():
         settings = {"train_data": str(train), "eval_data": str(val), "dataset_name": None, "folds": None}
         settings["output_dir"] = str(Path(run.training.output_dir, name))
-        if (
-            run.follows_rules
-        ):  # which keep the best checkpoint; a fold has no videos to choose it on but those it is for
+        if run.follows_rules:  # a fold could choose its best checkpoint only on the videos of its score
             settings["load_best_model_at_end"] = False
         facts = {"lists": fingerprint([train.read_text("utf-8"), val.read_text("utf-8")])}
         stages.append(Stage(name, verb, command, options, settings, noun="Fold", facts=facts))
