@@ -1,5 +1,6 @@
 # make demo-videobert  trains VideoBERT on synthesised videos with captions
 # make demo       pretrains, finetunes, evaluates and ships a small VideoMAE on synthesised videos
+# make demo-own VIDEOS=folder  does it with your videos, from broken files to a report (CHECKPOINT=, GROUPS=regex, OUT=)
 # make demo-images  the same with images: MAE on handwritten digits, against logistic regression on pixels
 # make test       runs the fast tests; make test-slow runs those that take minutes each
 # make lint       runs ruff, as in continuous integration
@@ -13,7 +14,7 @@ VENV ?= .venv
 PY = $(VENV)/bin/python
 RECIPES = examples/recipes
 
-.PHONY: demo demo-images demo-videobert test test-slow lint docs notebook clean
+.PHONY: demo demo-own demo-images demo-videobert test test-slow lint docs notebook clean
 
 # One thread: a second one gains little on so small a model, and the data loader needs the other core
 demo: export OMP_NUM_THREADS = 1
@@ -29,6 +30,13 @@ demo: $(VENV)/installed
 		--metrics demo/evaluation/metrics.json --dataset "synthesised motions (videomae_hf.data.sources.synthetic)"
 	$(PY) -m videomae_hf.cli report demo/evaluation --page demo/report.html --device cpu \
 		--few_labels demo/few_labels/summary.json
+
+OUT ?= output/own_videos
+demo-own: $(VENV)/installed
+	@test -n "$(VIDEOS)" || { echo "make demo-own needs a folder with a folder for each class, or a list of videos and" \
+		"labels: make demo-own VIDEOS=my_videos" >&2; exit 1; }
+	$(PY) examples/own_videos.py "$(VIDEOS)" --out "$(OUT)" \
+		$(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") $(if $(GROUPS),--group_pattern '$(GROUPS)')
 
 # VideoBERT on synthesised videos with captions, and its score on each attribute of unseen combinations
 VIDEOBERT = $(PY) train.py videobert $(RECIPES)/demo_videobert.yaml

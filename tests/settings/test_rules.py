@@ -45,6 +45,7 @@ def test_pretraining():
     names = ("total_batch_size", "learning_rate", "num_train_epochs", "warmup_epochs", "adam_beta2", "layer_decay")
     assert chosen(run, *names) == (16, 3e-4, 278, 13.9, 0.95, 1.0)
     assert chosen(run, "eval_strategy", "load_best_model_at_end") == ("no", False)
+    assert ruled("pretrain", "--checkpoint", "x", width=384)[0].training.learning_rate == 1e-4
     run, _ = ruled("pretrain", videos=240_000, evaluates=False)
     assert chosen(run, "total_batch_size", "learning_rate", "num_train_epochs") == (64, 3e-4, 50)
 

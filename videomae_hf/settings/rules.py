@@ -51,6 +51,7 @@ _HIGHEST_RATE = 2e-3
 _FEW_VIDEOS = 1000  # below it, batches are smaller, so that an epoch has some steps
 _SMALL_BATCH, _LARGEST_DEVICE_BATCH = 16, 8
 _TRAINED_TEXT = 0.2  # factor of the rate for a text side that is trained already, which gives 6e-5 at 64 pairs
+_CONTINUED = 1 / 3  # factor of the rate where pretraining starts from weights
 _FEW_TRAINED = 5  # factor of the rate where adapters or the head alone are trained (LoRA, arXiv 2106.09685, section D)
 _EVALUATIONS = 50  # most evaluations of a run
 _CROPS_OF_FEW = [0.5, 1.0]  # areas of crops that keep the subject; the official 0.08 is for hundreds of thousands
@@ -132,6 +133,8 @@ def rate_for(run: Run, width: int) -> float:
     rate = rule.learning_rate * math.sqrt(args.total_batch_size / rule.batch) * _WIDTH / width
     if args.lora_rank or args.freeze_encoder:
         rate *= _FEW_TRAINED
+    if run.verb == "pretrain" and run.model.checkpoint:
+        rate *= _CONTINUED
     if run.verb == "videobert" and (run.model.checkpoint or run.video_text.text_checkpoint):
         rate *= _TRAINED_TEXT
     return float(f"{min(rate, _HIGHEST_RATE):.2g}")
