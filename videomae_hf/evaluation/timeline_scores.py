@@ -165,7 +165,7 @@ def unlabelled_time(timelines: Sequence[ScoredTimeline]) -> tuple[float, float]:
         truth, found = _bounds(one.truth), _bounds(one.found)
         every += duration(np.concatenate([truth, one.spans])) - duration(truth)
         covered += duration(np.concatenate([truth, found])) - duration(truth)
-    return every, covered
+    return max(every, 0.0), max(covered, 0.0)
 
 
 # -------------------------------------------------------------------------------------------------------- segmentation
