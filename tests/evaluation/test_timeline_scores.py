@@ -198,7 +198,14 @@ def test_f1_by_hand():
 
 @pytest.mark.parametrize(
     ("truth", "found", "expected"),
-    [("abc", "abc", 1), ("abc", "ac", 2 / 3), ("ab", "ba", 0), ("abab", "ab", 0.5), ("a", "", 0), ("abcd", "axcd", 0.75)],
+    [
+        ("abc", "abc", 1),
+        ("abc", "ac", 2 / 3),
+        ("ab", "ba", 0),
+        ("abab", "ab", 0.5),
+        ("a", "", 0),
+        ("abcd", "axcd", 0.75),
+    ],
 )
 def test_edit_score_by_hand(truth, found, expected):
     parts = [[(time, time + 1, ord(label)) for time, label in enumerate(text)] for text in (truth, found)]
