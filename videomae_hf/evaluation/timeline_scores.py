@@ -80,8 +80,8 @@ def average_precisions(
     hits = np.zeros((len(overlaps), len(ordered)), dtype=bool)
     free = [np.ones((len(overlaps), len(segments)), dtype=bool) for segments in truth]
     for rank, (video, start, end, _) in enumerate(ordered):
-        shared = temporal_iou((start, end), truth[video])
-        best_first = np.argsort(-shared, kind="stable")
+        shared = temporal_iou((start, end), truth[video])  # (N,)
+        best_first = [one for one in np.argsort(-shared, kind="stable") if shared[one] >= min(overlaps)]
         for level, overlap in enumerate(overlaps):
             match = next((one for one in best_first if shared[one] >= overlap and free[video][level, one]), None)
             if match is not None:
@@ -234,13 +234,13 @@ def timeline_metrics(timelines: Sequence[ScoredTimeline], names: Sequence[str], 
         "videos": len(timelines),
         "labelled_segments": sum(len(one.truth) for one in actions),
         "predicted_segments": sum(len(one.found) for one in actions),
-        "labelled_seconds": float(totals.sum()),
-        "labelled_seconds_in_no_window": float(seconds[:, -1].sum()),
+        "labelled_seconds": round(float(totals.sum()), 6),
+        "labelled_seconds_in_no_window": round(float(seconds[:, -1].sum()), 6),
         "time_accuracy": float(right.sum() / totals.sum()),
         "mean_class_time_accuracy": float((right[has_truth] / totals[has_truth]).mean()),
         "majority": float(totals.max() / totals.sum()),
         "chance": 1 / len(names),
-        "unlabelled_seconds": unlabelled,
+        "unlabelled_seconds": round(unlabelled, 6),
         "unlabelled_in_segments": covered / unlabelled if unlabelled > 1e-6 else None,
         "map": {f"{overlap:.2f}": _number(value) for overlap, value in zip(OVERLAPS, at)},
         "map_thumos14": _number(_mean_at(at, THUMOS14)),
@@ -248,7 +248,7 @@ def timeline_metrics(timelines: Sequence[ScoredTimeline], names: Sequence[str], 
         "f1": {f"{100 * overlap:.0f}": segment_f1(actions, overlap) for overlap in F1_OVERLAPS},
         "edit": _number(edit_score(actions)),
         "classes": _by_class(actions, names, seconds, precisions),
-        "seconds_by_top_class": {name: row.tolist() for name, row in zip(names, seconds)},
+        "seconds_by_top_class": {name: row.tolist() for name, row in zip(names, seconds.round(6))},
     }
 
 
@@ -262,7 +262,7 @@ def _by_class(
         scores[name] = {
             "labelled_segments": sum(part.label == label for one in timelines for part in one.truth),
             "predicted_segments": sum(part.label == label for one in timelines for part in one.found),
-            "labelled_seconds": float(total),
+            "labelled_seconds": round(float(total), 6),
             "time_accuracy": float(seconds[label, label] / total) if total > 0 else None,
             "ap": {f"{overlap:.2f}": _number(value) for overlap, value in zip(OVERLAPS, precisions[label])},
             "ap_thumos14": _number(_mean_at(precisions[label], THUMOS14)),
