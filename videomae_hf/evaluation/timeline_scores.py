@@ -185,7 +185,7 @@ def segment_f1(timelines: Sequence[ScoredTimeline], overlap: float) -> float:
         for part in sorted(one.found):
             shared = temporal_iou(part[:2], bounds) * (labels == part.label)
             best = int(shared.argmax()) if len(shared) else None
-            if best is not None and shared[best] >= overlap and best not in matched:
+            if best is not None and shared[best] >= overlap:
                 matched.add(best)
         right += len(matched)
     return 2 * right / total if total else 0.0
