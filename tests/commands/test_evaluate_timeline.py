@@ -125,6 +125,17 @@ def test_a_background(command, place):
     assert (metrics["unlabelled_seconds"], metrics["unlabelled_in_segments"]) == (4, 0.25)
 
 
+def test_a_video_in_which_nothing_happens(command, place):
+    """It is all background, so that its segment, with the higher score, is false: a precision of 1/2."""
+    names = ["videos/a.mp4", "videos/b.mp4"]
+    found = {"videos/a.mp4": [(0, 4, "jump", 0.8)], "videos/b.mp4": [(0, 4, "jump", 0.9)]}
+    write_predictions(place / "two", dict.fromkeys(names, WINDOWS), found)
+    write_csv("labels.csv", [["path", "label", "start", "end"], ["a.mp4", "jump", 0, 4], ["b.mp4", "swim", "", ""]])
+    assert command("two labels.csv --background swim")[0] == 0
+    metrics = json.loads((place / "two/metrics.json").read_text())
+    assert (metrics["videos"], metrics["map"]["0.95"], metrics["labelled_seconds"]) == (2, 0.5, 12)
+
+
 def test_several_labels(command, place):
     """Windows whose probabilities do not sum to 1; segments and labels overlap, and each counts."""
     windows = [(0, 4, 0.9, 0.8), (4, 8, 0.1, 0.6)]
