@@ -185,6 +185,7 @@ def test_what_is_left_out_is_said(command, place):
         ("twice labels.csv", "twice has predictions of PLACE/videos/a.mp4 and videos/a.mp4, which are one video"),
         ("values labels.csv", "values/timeline.csv has the values of a regression"),
         ("table labels.csv", "table/timeline.csv is not the timeline.csv of predict: its columns are 'path, label'"),
+        ("foreign labels.csv", "foreign/segments.json has 'dive', which is no class in foreign/timeline.csv"),
         ("apart labels.csv", "apart/timeline.csv and apart/segments.json have no video in common"),
     ],
 )
@@ -203,6 +204,7 @@ def test_mistakes_end_in_one_line(command, place, line, message):
         ("apart", ["videos/a.mp4"], WINDOWS),
     ):
         write_predictions(place / folder, dict.fromkeys(names, windows), dict.fromkeys(names, []))
+    write_predictions(place / "foreign", {"a.mp4": WINDOWS}, {"a.mp4": [(0, 4, "dive", 0.9)]})
     write_csv(place / "table/timeline.csv", [["path", "label"]])
     (place / "apart/segments.json").write_text("")
     status, out, err = command(line)

@@ -45,7 +45,7 @@ def read_timelines(folder: str | Path) -> StoredTimelines:
 
     Raises:
         FileNotFoundError: one of the files is missing.
-        ValueError: a file is not one of predict, is empty, or has the values of a regression.
+        ValueError: a file is not one of predict, is empty, or has the values of a regression; or the two do not belong together.
     """
     folder = Path(folder)
     for name in (TIMELINE, SEGMENTS):
@@ -58,6 +58,9 @@ def read_timelines(folder: str | Path) -> StoredTimelines:
     rows = {name: rows[name] for name in segments if name in rows}
     if not rows:
         raise ValueError(f"{folder / TIMELINE} and {folder / SEGMENTS} have no video in common.")
+    unknown = {one.label for name in rows for one in segments[name]} - set(labels)
+    if unknown:
+        raise ValueError(f"{folder / SEGMENTS} has {min(unknown)!r}, which is no class in {folder / TIMELINE}.")
     values = torch.tensor([row[2:] for some in rows.values() for row in some])  # (N, num_labels)
     if values.min() < 0 or values.max() > 1:
         raise ValueError(f"{folder / TIMELINE} has the values of a regression; timelines of classes are scored.")
