@@ -45,7 +45,8 @@ def read_timelines(folder: str | Path) -> StoredTimelines:
 
     Raises:
         FileNotFoundError: one of the files is missing.
-        ValueError: a file is not one of predict, is empty, or has the values of a regression; or the two do not belong together.
+        ValueError: a file is not one of predict, is empty, or has the values of a regression; or the two do not belong
+            together.
     """
     folder = Path(folder)
     for name in (TIMELINE, SEGMENTS):
