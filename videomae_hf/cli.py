@@ -13,6 +13,7 @@ VERBS = {
     "pretrain": "pretrain VideoMAE V1 or V2 on videos without labels",
     "finetune": "train a classifier or a regressor on labelled videos",
     "evaluate": "score a finetuned checkpoint, or predict videos without labels",
+    "evaluate-timeline": "score the timelines of long videos that predict made: accuracy over time, mAP, F1",
     "predict": "label your own videos with a trained model: files, folders, long videos, cameras",
     "caption": "write captions or subtitles of videos with a VideoBERT",
     "extract": "write features of any model for many videos, over many processes",
@@ -93,7 +94,7 @@ def main(arguments: list[str] | None = None, program: str = "videomae") -> None:
     if not asked:
         print(f"{program}: unknown command {verb!r}.", file=sys.stderr)
     lines = [f"usage: {program} VERB ...      ({program} VERB --help)", ""]
-    lines += [f"  {verb:<14}{text}" for verb, text in VERBS.items()]
+    lines += [f"  {verb:<19}{text}" for verb, text in VERBS.items()]
     print("\n".join(lines), file=sys.stdout if asked else sys.stderr)
     sys.exit(0 if asked else 2)
 
