@@ -49,7 +49,7 @@ def scorer_of(
         features, readable = {}, []
         for number in chosen:
             try:
-                features[number] = _features(model, segments(number))
+                features[number] = features_of_segments(model, segments(number))
             except (VideoDecodeError, OSError) as error:
                 logger.warning("Bad video, left out: %s", named_error(videos.records[number].path, error))
                 continue
@@ -63,7 +63,7 @@ def scorer_of(
     return scores
 
 
-def _features(model: VideoBertPreTrainedModel, segments: torch.Tensor) -> torch.Tensor:
+def features_of_segments(model: VideoBertPreTrainedModel, segments: torch.Tensor) -> torch.Tensor:
     """Features (S, P, F) of segments: they are these, or pixels (S, T, C, H, W) for the backbone in the model."""
     if segments.ndim != 5:
         return segments
