@@ -58,13 +58,14 @@ def slot_titles(num_frames: int, tubelet_size: int) -> list[str]:
     return [f"slot {slot}\n{text}" for slot, text in enumerate(frames, 1)]
 
 
-def frame_strip(video: Any, number: int, height: int) -> Image.Image | None:
+def frame_strip(video: Any, number: int, height: int, gap: int = 0) -> Image.Image | None:
     """Frames spread evenly over a video, side by side; None if they cannot be read.
 
     Args:
         video: the video, as for `read_frames`.
         number: number of frames.
         height: their height in pixels.
+        gap: width of the white gap after each frame, in pixels.
     """
 
     def spread(info: VideoInfo) -> list[int]:
@@ -79,5 +80,6 @@ def frame_strip(video: Any, number: int, height: int) -> Image.Image | None:
         frames = read_frames(video, spread, square_pixels=True, transform=shrink)
     except (OSError, ValueError):  # of other channels, or changed since it was listed
         return None
+    frames = torch.nn.functional.pad(frames, (0, gap), value=255)
     strip = frames.permute(2, 0, 3, 1).flatten(1, 2)  # (n, C, H, W) -> (H, n, W, C) -> (H, n * W, C)
     return Image.fromarray(strip.contiguous().numpy())

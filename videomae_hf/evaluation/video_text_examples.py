@@ -33,6 +33,7 @@ RIGHT, WRONG, PLAIN = "right", "wrong", ""
 _TEXTS = 8  # that each video is compared with; more, if there are more examples
 _TRIES = 4  # videos that are looked at for each example, of which some may be unreadable
 _CLASSES = 3
+_TIE = 1e-6
 _LONGEST_CAPTION = 32  # words of a written caption
 
 
@@ -253,7 +254,7 @@ def _predicted_segments(model, processor, item: Example, features: torch.Tensor,
     for place in masked[0].nonzero().flatten().tolist():
         fits = _fits(model, predicted[place], true)
         best = int(fits.argmax())
-        is_right = bool(fits[place] >= fits[best])  # of equal ones, each is
+        is_right = bool(fits[place] >= fits[best] - _TIE)  # of equal segments, each is
         pieces.append((f"[{place + 1}]", RIGHT) if is_right else (f"[{best + 1}, not {place + 1}]", WRONG))
     return Line("hidden segments", pieces or [("none", PLAIN)])
 

@@ -10,7 +10,7 @@ from .strips import frame_strip
 from .video_text_examples import PLAIN, RIGHT, WRONG, Answers, Example, Line, Table
 
 
-_WIDTH, _MARGIN, _GAP = 920, 12, 16
+_WIDTH, _MARGIN, _GAP = 820, 12, 16
 _NAMES = 124  # width of the names of lines
 _LINE, _FONT = 20, 14  # height of a line, and of its letters
 _MOST_LINES = 4  # of a caption; the rest is left out
@@ -34,7 +34,7 @@ def strips_of(items: Sequence[Example], segments: Sequence[int], frame_template:
     for item, number in zip(items, segments):
         shown = number * -(-_LEAST_FRAMES // number) if 0 < number <= _MOST_FRAMES else _MOST_FRAMES
         video = None if item.record is None else item.record.video(frame_template)
-        strip = None if video is None else frame_strip(video, shown, _FRAME_HEIGHT)
+        strip = None if video is None else frame_strip(video, shown, _FRAME_HEIGHT, gap=2)
         widest = _WIDTH - 2 * _MARGIN
         if strip is not None and strip.width > widest:
             strip = strip.resize((widest, max(round(strip.height * widest / strip.width), 1)))
@@ -108,7 +108,8 @@ def _rows(line: Line, width: int) -> Iterator[list[tuple[str, str]]]:
 
 
 def _drawn_table(table: Table) -> Image.Image:
-    names = _WIDTH - 2 * _MARGIN - _CELL * min(len(table.videos), 6)  # width of the texts
+    widest = _WIDTH - 2 * _MARGIN - _CELL * min(len(table.videos), 6)
+    names = min(widest, round(max(map(_font().getlength, map(printable, table.texts)))) + _GAP)  # width of the texts
     size = (names + _CELL * len(table.videos), _LINE + (_LINE + 4) * len(table.texts))
     drawn = Image.new("RGB", size, "white")
     draw, font = ImageDraw.Draw(drawn), _font()
