@@ -17,7 +17,7 @@ _MOST_LINES = 4  # of a caption; the rest is left out
 _FRAME_HEIGHT, _LEAST_FRAMES, _MOST_FRAMES = 96, 4, 8
 _CELL = 64  # width of a column of the table
 _COLORS = {PLAIN: (30, 30, 30), RIGHT: (0, 115, 50), WRONG: (185, 25, 25)}
-_GREY, _FILL = (110, 110, 110), (70, 130, 220)
+_GREY, _FILL = (110, 110, 110), (150, 190, 250)
 _TABLE_TITLE = "Texts and videos: {what}; the right ones are framed"
 _WHAT = {True: "how the model divides each video among the texts", False: "whether a text fits, by the model"}
 
