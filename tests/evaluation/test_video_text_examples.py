@@ -20,6 +20,7 @@ from videomae_hf.data.sources.records import VideoRecord
 from videomae_hf.data.sources.synthetic import write_video
 from videomae_hf.evaluation.video_text_examples import PLAIN, RIGHT, WRONG, choose_examples
 from videomae_hf.evaluation.video_text_pictures import draw_answers, strips_of
+from videomae_hf.evaluation.video_text_scores import scorer_of
 from videomae_hf.models.video_decoding import VideoDecodeError
 
 
@@ -185,6 +186,9 @@ def test_captions_are_short():
     always(model.cls.predictions.decoder, left=1.0)
     rows = text_rows(examples().answers(model))
     assert [row[1].count("left") for row in rows] == [19, 20]
+    readable = CaptionedVideos(VIDEOS.records, [pair for pair in VIDEOS.pairs if pair.video in (0, 2)])
+    scores = scorer_of(model, PROCESSOR, readable, segments)()  # of an evaluation, which must not fail either
+    assert (scores["scored_videos"], scores["exact_match"]) == (2, 0)
 
 
 def test_classification():
@@ -222,6 +226,6 @@ def test_drawing(tmp_path):
     picture = draw_answers(found.items, answers, strips)
     without = draw_answers(found.items, answers, [None, None])
     assert picture.width == 820 and picture.height - without.height == strips[0].height
-    pixels = {tuple(one) for one in np.asarray(without).reshape(-1, 3)}
-    assert {(0, 115, 50), (185, 25, 25)} & pixels
+    colors = {color for _, color in without.getcolors(maxcolors=2**20)}
+    assert (0, 115, 50) in colors and (185, 25, 25) in colors  # of right and wrong words
     assert without.height < 800

@@ -26,7 +26,7 @@ from ..models.processing_videobert import VideoBertProcessor, spread
 from ..models.video_decoding import VideoDecodeError
 from ..models.video_text_masking import mask_segments, mask_words, special_ids
 from .video_text import rank_of_match
-from .video_text_scores import features_of_segments
+from .video_text_scores import features_of_segments, longest_caption
 
 
 RIGHT, WRONG, PLAIN = "right", "wrong", ""
@@ -289,8 +289,7 @@ def _ranks(table: Table | None) -> list[tuple[int, Line]]:
 
 
 def _captioning_lines(model: VideoBertForCaptioning, processor, item: Example, features, generator) -> list[Line]:
-    room = model.config.max_position_embeddings - len(features) - 2
-    longest = max(min(processor.max_length - 3, room, _LONGEST_CAPTION), 1)
+    longest = min(longest_caption(model, processor, len(features)), _LONGEST_CAPTION)
     ids = model.generate(**_video(features), max_new_tokens=longest)
     written = " ".join(processor.tokenizer.decode(ids[0], skip_special_tokens=True).split())
     is_right = written.lower() in [" ".join(text.lower().split()) for text in item.texts]

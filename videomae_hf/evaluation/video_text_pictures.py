@@ -2,6 +2,8 @@
 """The picture of a VideoBERT's answers: frames and lines of each example, and a table of texts and videos."""
 
 from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import islice
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -15,6 +17,7 @@ _NAMES = 124  # width of the names of lines
 _LINE, _FONT = 20, 14  # height of a line, and of its letters
 _MOST_LINES = 4  # of a caption; the rest is left out
 _FRAME_HEIGHT, _LEAST_FRAMES, _MOST_FRAMES = 96, 4, 8
+_LETTERS = 200  # of a text in one row
 _CELL = 64  # width of a column of the table
 _COLORS = {PLAIN: (30, 30, 30), RIGHT: (0, 115, 50), WRONG: (185, 25, 25)}
 _GREY, _FILL = (110, 110, 110), (150, 190, 250)
@@ -78,9 +81,9 @@ def _title(text: str) -> Image.Image:
 
 def _drawn_line(line: Line) -> Image.Image:
     """The line, broken between words where it is too long."""
-    rows = list(_rows(line, _WIDTH - 2 * _MARGIN - _NAMES))
+    rows = list(islice(_rows(line, _WIDTH - 2 * _MARGIN - _NAMES), _MOST_LINES + 1))
     if len(rows) > _MOST_LINES:
-        rows = [*rows[: _MOST_LINES - 1], [*rows[_MOST_LINES - 1], ("..", PLAIN)]]
+        rows = [*rows[: _MOST_LINES - 1], [*rows[_MOST_LINES - 1][:-1], ("..", PLAIN)]]
     drawn = Image.new("RGB", (_WIDTH - 2 * _MARGIN, _LINE * len(rows)), "white")
     draw, font = ImageDraw.Draw(drawn), _font()
     draw.text((0, 2), line.name, _GREY, font=font)
@@ -109,15 +112,16 @@ def _rows(line: Line, width: int) -> Iterator[list[tuple[str, str]]]:
 
 def _drawn_table(table: Table) -> Image.Image:
     widest = _WIDTH - 2 * _MARGIN - _CELL * min(len(table.videos), 6)
-    names = min(widest, round(max(map(_font().getlength, map(printable, table.texts)))) + _GAP)  # width of the texts
+    texts = [_cut(text, widest - _GAP) for text in table.texts]
+    names = round(max(map(_font().getlength, texts))) + _GAP  # width of the texts
     size = (names + _CELL * len(table.videos), _LINE + (_LINE + 4) * len(table.texts))
     drawn = Image.new("RGB", size, "white")
     draw, font = ImageDraw.Draw(drawn), _font()
     for column, place in enumerate(table.videos):
         draw.text((names + _CELL * column + 4, 2), f"video {place + 1}", _GREY, font=font)
-    for row, text in enumerate(table.texts):
+    for row, text in enumerate(texts):
         top = _LINE + (_LINE + 4) * row
-        draw.text((0, top + 4), _cut(text, names - 8), _COLORS[PLAIN], font=font)
+        draw.text((0, top + 4), text, _COLORS[PLAIN], font=font)
         for column, share in enumerate(table.shares[row]):
             left, right = names + _CELL * column, table.right[row, column]
             box = (left + 1, top + 1, left + _CELL - 3, top + _LINE + 2)
@@ -130,13 +134,14 @@ def _drawn_table(table: Table) -> Image.Image:
 
 def _cut(text: str, width: float, *, from_start: bool = False) -> str:
     """The text, without its end, or its beginning, if it is too long."""
-    text, font = printable(text), _font()
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(f"{text}..") > width:
-        text = text[1:] if from_start else text[:-1]
-    return f"..{text}" if from_start else f"{text}.."
+    shown, font = printable(text[-_LETTERS:] if from_start else text[:_LETTERS]), _font()
+    if len(text) <= _LETTERS and font.getlength(shown) <= width:
+        return shown
+    while shown and font.getlength(f"{shown}..") > width:
+        shown = shown[1:] if from_start else shown[:-1]
+    return f"..{shown}" if from_start else f"{shown}.."
 
 
+@cache
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(_FONT)

@@ -96,7 +96,7 @@ def log_reconstructions(trainer: Trainer, number: int) -> None:
 
 
 class StepPictures(TrainerCallback):
-    """Makes pictures when the run evaluates or saves, and after its last step; saves them, and sends them to those of
+    """Makes pictures when the run evaluates or saves, and after its last step, saves them, and sends them to those of
     TensorBoard, W&B and trackio that `report_to` names.
 
     All processes make them, in evaluation mode and without gradients, and the main process saves them.
