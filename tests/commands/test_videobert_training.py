@@ -9,6 +9,8 @@ from helpers.commands import videomae
 from helpers.launching import TORCHRUN, succeeded
 from helpers.launching import run as launched
 from helpers.tiny_models import build
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from videomae_hf import (
     VideoBertForCaptioning,
@@ -92,6 +94,7 @@ def test_finetuning(place, pretrained, task, model_class):
     model_class.from_pretrained(place / task)
     scores = json.loads((place / task / "all_results.json").read_text())
     assert scores["eval_scored_videos"] == 8
+    assert [file.name for file in (place / task / "examples").iterdir()] == ["step_00000012.png"]
     if task == "captioning":
         assert 0 <= scores["eval_exact_match"] <= 1
     else:  # four texts, of which one describes each video
@@ -219,11 +222,37 @@ def test_resumed_run_is_the_same(place):
     assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
+@pytest.mark.parametrize("joint", [False, True])
+def test_pictures_of_examples_change_nothing(place, tmp_path, joint):
+    """They are made at evaluations, saves and the end, of a frozen and of a trained backbone, which sees pixels."""
+    options = ["--backbone", place / "backbone", "--max_steps", 5, "--feature_cache_dir", place / "cache"]
+    options += ["--hidden_dropout_prob", 0.1, "--freeze_backbone", "false" if joint else "true"]
+    without = run(place, tmp_path / "without", *options, "--example_videos", 0)
+    assert not (tmp_path / "without" / "examples").exists()
+    broken = tmp_path / "broken.csv"
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    lines = (place / "captions.csv").read_text().replace("videos/", f"{place}/videos/").splitlines()
+    broken.write_text("\n".join([lines[0], "broken.mp4,a broken video", *lines[1:]]) + "\n")
+    options += ["--eval_data", broken, "--eval_strategy", "steps", "--eval_steps", 2, "--report_to", "tensorboard"]
+    options += ["--save_strategy", "steps", "--save_steps", 3, "--max_bad_fraction", 0.5]
+    drawn = run(place, tmp_path / "with", *options)
+    for one, other in zip(without, drawn, strict=True):
+        assert (one["loss"], one["grad_norm"]) == (other["loss"], other["grad_norm"])
+    files = sorted((tmp_path / "with" / "examples").iterdir())
+    assert [file.name for file in files] == [f"step_{step:08d}.png" for step in (2, 3, 4, 5)]
+    (folder,) = {file.parent for file in (tmp_path / "with" / "runs").rglob("events.*")}
+    events = EventAccumulator(str(folder), size_guidance={"images": 0}).Reload()
+    with Image.open(files[0]) as picture:
+        sent = [(event.step, event.width, event.height) for event in events.Images("examples")]
+        assert sent[0] == (2, *picture.size) and [step for step, _, _ in sent] == [2, 3, 4, 5]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ([], "no model for the features of the videos; set --backbone"),
         (["--task", "captions"], "task='captions' is unknown"),
+        (["--example_videos", 17], "example_videos=17 must be between 0 and 16"),
         (["--lora_rank", 4], "lora_rank=4 is not available for videobert"),
         (["--layer_decay", 0.75], "layer_decay=0.75 is not available for videobert"),
         (["--text_checkpoint", "bert", "--tokenizer", "other"], "text_checkpoint brings its own tokenizer"),

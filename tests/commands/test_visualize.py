@@ -15,9 +15,12 @@ from PIL import Image
 
 from videomae_hf import VideoMAEV2ImageProcessor, VideoMAEV2Model, cli
 from videomae_hf.commands import visualize
+from videomae_hf.data.sources.synthetic import write_video
 from videomae_hf.inference.embedding_map import MappedVideo, Projection, principal_components, write_map
+from videomae_hf.inference.inputs import input_of
 from videomae_hf.inference.visualization import open_viewer
 from videomae_hf.models.image_processing_videomae_v2 import clip_options, normalization_options
+from videomae_hf.models.token_selection import TokenSelection
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,7 @@ def test_help_begins_with_commands(capsys):
     with pytest.raises(SystemExit):
         cli.main(["visualize", "--help"])
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  videomae")]
-    assert len(lines) == 3
+    assert len(lines) == 4
     for line in lines:
         visualize.check_arguments(visualize.parse_arguments(shlex.split(line)[2:]))
 
@@ -102,9 +105,61 @@ def test_what_a_classifier_shows(command, tmp_path, place):
     assert [path.name for path in (tmp_path / "enc").iterdir()] == ["b_attention.png"]
 
 
+def kept_in_picture(path) -> torch.Tensor:
+    """Which tokens the second row shows: bool (2, 4, 4), for frames of 32 pixels that are drawn 3 times as large."""
+    picture = np.asarray(Image.open(path))
+    left, top = 136 + 2 + 12, picture.shape[0] - 100 + 2 + 12  # the centre of the first patch, of 24 pixels
+    slots = [picture[top::24, left + 100 * slot :][:4, : 4 * 24 : 24] for slot in (0, 1)]
+    return torch.from_numpy((np.stack(slots) != 128).any(axis=-1))  # hidden patches are grey
+
+
+def test_tokens_that_are_encoded(place, command, tmp_path):
+    """A white square appears in the left upper corner: the first slot is kept, and of the second the four patches."""
+    frames = np.full((4, 32, 32, 3), 20, np.uint8)
+    frames[2:, :16, :16] = 250
+    write_video(tmp_path / "square.mp4", frames)
+    model = build(VideoMAEV2Model)
+    model.save_pretrained(tmp_path / "encoder")
+    options = {**clip_options(model.config), **normalization_options(model.config), "sampling_rate": 1}
+    VideoMAEV2ImageProcessor(**options).save_pretrained(tmp_path / "encoder")
+    expected = torch.zeros(2, 4, 4, dtype=torch.bool)
+    expected[0], expected[1, :2, :2] = True, True
+    for folder, option in (("a", "--static_threshold 0.5"), ("b", "--static_keep 0.625")):  # 20 of 32
+        status, _, err = command(f"encoder square.mp4 --output_dir {folder} --what tokens {option}")
+        assert (status, "square: kept 62% of 32 tokens" in err) == (0, True)
+        assert [path.name for path in (tmp_path / folder).iterdir()] == ["square_tokens.png"]
+        assert torch.equal(kept_in_picture(tmp_path / folder / "square_tokens.png"), expected)
+    assert command("encoder square.mp4 --output_dir both --token_keep 0.5")[0] == 0  # beside all others
+    assert sorted(path.name for path in (tmp_path / "both").iterdir()) == ["square_attention.png", "square_tokens.png"]
+    assert kept_in_picture(tmp_path / "both/square_tokens.png").sum(dim=(1, 2)).tolist() == [8, 8]
+
+
+@pytest.mark.parametrize("settings", [
+    {"static_threshold": 0.01}, {"static_keep": 0.3}, {"token_keep": 0.5}, {"static_threshold": 0.0},
+    {"token_keep": 0.3, "token_keep_type": "random"}, {},
+])  # fmt: skip
+def test_kept_tokens_are_those_of_the_selection(place, settings):
+    viewer = open_viewer(place / "classifier", "cpu")
+    clip, _ = viewer.clip(input_of(str(place / "videos/run/a.mp4")))
+    state = torch.get_rng_state()
+    kept = viewer.kept_tokens(clip, TokenSelection(**settings), seed=3)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(3)
+    ids = TokenSelection(**settings).visible_ids(clip, viewer.model.config, training=True)
+    expected = list(range(len(kept))) if ids is None else ids[0].tolist()
+    assert kept.nonzero().flatten().tolist() == expected
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
+        ("encoder V --output_dir o --what tokens", "tokens shows a part of the tokens: give --static_keep"),
+        ("encoder V --output_dir o --token_keep_type random", "tokens shows a part of the tokens: give --static_keep"),
+        ("encoder V --output_dir o --static_keep 1.5", "static_keep=1.5 must be above 0 and at most 1"),
+        ("encoder V --output_dir o --token_keep 0.4", "token_keep=0.4 must be 0.25, 0.5 or 0.75"),
+        ("encoder V --output_dir o --static_keep 0.5 --token_keep 0.5", "are alternatives; keep one"),
+        ("encoder V --output_dir o --what attention --static_keep 0.5", "--static_keep is for tokens, which --what"),
+        ("encoder V --embedding m.html --static_keep 0.5", "--static_keep is for pictures of videos, not for the map"),
         ("classifier V --output_dir o --what reconstruction", "reconstruction needs a pretraining model"),
         ("pretrained V --output_dir o --what evidence", "evidence needs a finetuned classifier"),
         ("pretrained V --output_dir o --label run", "evidence needs a finetuned classifier"),

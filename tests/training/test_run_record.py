@@ -116,6 +116,7 @@ def test_every_setting_is_known_to_matter_or_not():
         "reconstruction_videos", "demo_videos", "probe_learning_rates", "probe_weight_decays", "probe_layers",
         "probe_optimizer", "samples_per_label", "n_experiments", "group_column", "group_pattern", "text_checkpoint",
         "tokenizer", "backbone", "features", "caption_column_name", "feature_cache_dir", "visual_words_from",
+        "example_videos",
     }  # fmt: skip
     assert setting_names() == neutral_data | set(LEARNING_SETTINGS)
     own = {spec.name for spec in fields(VideoMAETrainingArguments)} - {spec.name for spec in fields(TrainingArguments)}

@@ -27,11 +27,14 @@ from ..inference.visualization import (
     EVIDENCE,
     KINDS,
     RECONSTRUCTION,
+    TOKENS,
     Viewer,
+    kept_line,
     open_viewer,
     save_reconstruction,
 )
 from ..messages import count, named_error, printable, say
+from ..models.token_selection import TokenSelection
 
 
 USAGE = """\
@@ -40,6 +43,7 @@ videomae visualize MODEL VIDEO [VIDEO ...] --output_dir DIR [options]
 
   videomae visualize output/pretrained video.mp4 --output_dir pictures
   videomae visualize output/finetuned video.mp4 --output_dir pictures --what evidence --label run
+  videomae visualize output/finetuned video.mp4 --output_dir pictures --what tokens --static_threshold 0.05
   videomae visualize output/finetuned my_videos/val --embedding map.html
 """
 DESCRIPTION = """\
@@ -49,8 +53,9 @@ the clip in its middle is shown.
 A pretraining model gives NAME_reconstruction.png, .gif and .mp4: the original, what the encoder sees, the patches in
 the training loss, and the reconstruction, where visible patches are those of the original. Any model gives
 NAME_attention.png: attention rollout and, with --layer or --head, single heads. A finetuned classifier gives
-NAME_evidence.png: which patches speak for a class, by gradient x attention. Columns are time slots of tubelet_size
-frames.
+NAME_evidence.png: which patches speak for a class, by gradient x attention. With --static_keep, --static_threshold or
+--token_keep there is also NAME_tokens.png: the patches that the encoder gets when other commands have this option.
+Columns are time slots of tubelet_size frames.
 
 With --embedding all videos are encoded and placed on a map, one HTML page with thumbnails, coloured by the folders that
 they lie in or by the labels of a list.
@@ -59,6 +64,7 @@ Videos that cannot be read are named on standard error and skipped. The exit sta
 some were not or a value is wrong, and 2 if none was or the command line cannot be parsed.
 """
 _MASKS = ("mask_type", "mask_ratio", "decoder_mask_type", "decoder_mask_ratio")
+_SELECTION = ("static_keep", "static_threshold", "token_keep", "token_keep_type")
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -76,7 +82,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--decoder_mask_type", help="mask of the decoder [that of the model]")
     parser.add_argument("--decoder_mask_ratio", type=float, metavar="R",
                         help="share of tokens that are not decoded; 0 decodes all hidden ones")  # fmt: skip
-    parser.add_argument("--seed", type=int, metavar="N", default=0, help="seed of the masks, and of UMAP [0]")
+    parser.add_argument("--seed", type=int, metavar="N", default=0, help="seed of masks, of --token_keep, of UMAP [0]")
+    add_options(parser, *_SELECTION)
     parser.add_argument("--embedding", type=Path, metavar="FILE", help="write a map of the videos to this HTML file")
     parser.add_argument("--umap", action="store_true", help="place the videos by UMAP [by principal components]")
     add_options(parser, "data_root", "device", "num_workers")
@@ -93,20 +100,38 @@ def check_arguments(args: argparse.Namespace) -> None:
         check_umap()
         if args.embedding is None:
             raise ValueError("--umap is for the map of --embedding.")
-    of_pictures = ("what", "layer", "head", "label", *_MASKS)
+    of_pictures = ("what", "layer", "head", "label", *_MASKS, *_SELECTION)
     given = next((name for name in of_pictures if getattr(args, name) is not None), None)
     if args.embedding and given:
         raise ValueError(f"--{given} is for pictures of videos, not for the map of --embedding.")
     if args.num_workers is not None and args.num_workers < 1:
         raise ValueError(f"--num_workers {args.num_workers} must be at least 1.")
+    selection_of(args)
+
+
+def selection_of(args: argparse.Namespace) -> TokenSelection | None:
+    """Which tokens are shown; None if no option says so.
+
+    Raises:
+        ValueError: options contradict each other, or one is missing.
+    """
+    given = {name: getattr(args, name) for name in _SELECTION if getattr(args, name) is not None}
+    if not given and TOKENS not in (args.what or ()):
+        return None
+    if not set(given) - {"token_keep_type"}:
+        raise ValueError(
+            f"{TOKENS} shows a part of the tokens: give --static_keep, --static_threshold or --token_keep."
+        )
+    return TokenSelection(**given)
 
 
 def kinds_of(args: argparse.Namespace, viewer: Viewer) -> tuple[str, ...]:
     """The kinds of pictures to make; options for another kind are refused rather than ignored."""
     for kind in args.what or ():
         viewer.check_kind(kind)
-    kinds = tuple(args.what or viewer.kinds)
-    for names, kind in ((("layer", "head"), ATTENTION), (("label",), EVIDENCE), (_MASKS, RECONSTRUCTION)):
+    kinds = tuple(args.what or (*viewer.kinds, *([TOKENS] if selection_of(args) else [])))
+    of_kinds = {ATTENTION: ("layer", "head"), EVIDENCE: ("label",), RECONSTRUCTION: _MASKS, TOKENS: _SELECTION}
+    for kind, names in of_kinds.items():
         given = next((name for name in names if getattr(args, name) is not None), None)
         if given and kind not in kinds:
             viewer.check_kind(kind)
@@ -128,6 +153,11 @@ def save_pictures(
     if EVIDENCE in kinds:
         paths.append(args.output_dir / f"{stem}_evidence.png")
         viewer.evidence(clip, args.label).save(paths[-1])
+    if TOKENS in kinds:
+        paths.append(args.output_dir / f"{stem}_tokens.png")
+        kept = viewer.kept_tokens(clip, selection_of(args), args.seed)
+        viewer.tokens(clip, kept).save(paths[-1])
+        say(f"{stem}: {kept_line(kept)}")
     return paths
 
 
@@ -135,6 +165,8 @@ def write_pictures(args: argparse.Namespace, viewer: Viewer) -> tuple[int, int]:
     """The pictures of all videos; returns the numbers of videos that were shown and that could not be read."""
     kinds = kinds_of(args, viewer)
     viewer.check_choices(args.layer, args.head, args.label)
+    if TOKENS in kinds:
+        selection_of(args).check(viewer.model.config)
     args.output_dir.mkdir(parents=True, exist_ok=True)
     stems, failed = set(), 0
     inputs = list(find_inputs(args.inputs, args.data_root, media=viewer.media, note=say))

@@ -20,6 +20,7 @@ from .video_dataset import generator_of
 
 
 TASKS = ("pretraining", "classification", "retrieval", "captioning")
+MOST_EXAMPLES = 16  # videos in a picture
 _TRIES = 8  # texts that are looked at for each other text of an item
 
 
@@ -35,6 +36,8 @@ def check_pairs(settings: VideoTextSettings) -> None:
     for name in ("max_subsampling", "hard_negatives"):
         if getattr(settings, name) < 1:
             raise ValueError(f"{name}={getattr(settings, name)} must be at least 1.")
+    if not 0 <= settings.example_videos <= MOST_EXAMPLES:
+        raise ValueError(f"example_videos={settings.example_videos} must be between 0 and {MOST_EXAMPLES}.")
 
 
 @dataclass

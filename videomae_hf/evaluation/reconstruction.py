@@ -108,7 +108,7 @@ def reconstruction_rows(
     config = model.config
     pixel_values, masked, decoded = (x.to(model.device) for x in (pixel_values, bool_masked_pos, bool_decoded_pos))
     pixels = to_unit_range(pixel_values, config)
-    clips = [pixels, _hide(pixels, masked, config), _hide(pixels, ~(masked & decoded), config)]
+    clips = [pixels, hide_patches(pixels, masked, config), hide_patches(pixels, ~(masked & decoded), config)]
     clips.append(reconstruct(model, pixel_values, masked))
     return torch.stack(clips, dim=1).cpu()  # 4 x (B, T, C, H, W) -> (B, 4, T, C, H, W)
 
@@ -150,7 +150,7 @@ def to_unit_range(pixel_values: torch.Tensor, config: VideoMAEV2Config) -> torch
     return (pixel_values.float() * std + mean).clamp(0, 1)
 
 
-def _hide(pixels: torch.Tensor, mask: torch.Tensor, config) -> torch.Tensor:
+def hide_patches(pixels: torch.Tensor, mask: torch.Tensor, config: VideoMAEV2Config) -> torch.Tensor:
     """The pixels (B, T, C, H, W), with tokens replaced by grey where the mask (B, L) is True."""
     patches = patchify(pixels, config.tubelet_size, config.patch_hw)  # (B, L, t * h * w * C)
     patches = torch.where(mask[..., None], _GREY, patches)

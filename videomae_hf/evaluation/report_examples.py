@@ -11,15 +11,13 @@ from PIL import Image
 
 from ..labels import labels_of
 from ..messages import printable
-from ..models.frame_sampling import spread_indices
-from ..models.video_decoding import VideoInfo, read_frames
 from .findings import Predicted, error_sizes
 from .perturbations import PLAIN
+from .strips import frame_strip
 
 
 _SHOWN = 8  # examples of each kind
 _FRAMES, _HEIGHT = 4, 84  # of a strip of thumbnails
-_WIDEST = 3  # width / height of a thumbnail; wider ones are cropped
 
 
 def examples(predicted: Predicted, frame_template: str | None = None) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -59,22 +57,8 @@ def _text(predicted: Predicted, place: int) -> str:
 
 def thumbnails(video: Any) -> str | None:
     """Four frames spread evenly over a video, side by side, as a data URL; None if they cannot be read."""
-
-    def spread(info: VideoInfo) -> list[int]:
-        return spread_indices(info.num_frames, _FRAMES)
-
-    def shrink(frames: torch.Tensor) -> torch.Tensor:  # uint8 (n, H, W, C)
-        height, width = frames.shape[1:3]
-        size = (_HEIGHT, min(max(round(width * _HEIGHT / height), 1), _WIDEST * _HEIGHT))
-        frames = frames.permute(0, 3, 1, 2)  # (n, H, W, C) -> (n, C, H, W)
-        return torch.nn.functional.interpolate(frames, size, mode="bilinear", antialias=True)
-
-    try:
-        frames = read_frames(video, spread, square_pixels=True, transform=shrink)
-    except (OSError, ValueError):  # of other channels, or changed since it was scored
-        return None
-    strip = frames.permute(2, 0, 3, 1).flatten(1, 2)  # (n, C, H, W) -> (H, n, W, C) -> (H, n * W, C)
-    return data_url(Image.fromarray(strip.contiguous().numpy()), "JPEG")
+    strip = frame_strip(video, _FRAMES, _HEIGHT)
+    return None if strip is None else data_url(strip, "JPEG")
 
 
 def data_url(picture: Image.Image, file_format: str = "PNG") -> str:

@@ -3,15 +3,20 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
+
+from ..models.frame_sampling import spread_indices
+from ..models.video_decoding import VideoInfo, read_frames
 
 
 NAMES_WIDTH = 136  # pixels to the left of the rows
 SMALLEST_TILE = 72  # pixels; smaller frames are enlarged, so that row names fit and patches can be seen
 _BORDER = 2
 _LINE_HEIGHT = 14  # of a title, in pixels
+_WIDEST = 3  # width / height of a frame in a strip; wider ones are narrowed
 
 
 def tile_grid(rows: torch.Tensor, smallest_tile: int = SMALLEST_TILE) -> Image.Image:
@@ -51,3 +56,30 @@ def slot_titles(num_frames: int, tubelet_size: int) -> list[str]:
     starts = range(0, num_frames, tubelet_size)
     frames = [f"frame {s + 1}" if tubelet_size == 1 else f"frames {s + 1}-{s + tubelet_size}" for s in starts]
     return [f"slot {slot}\n{text}" for slot, text in enumerate(frames, 1)]
+
+
+def frame_strip(video: Any, number: int, height: int, gap: int = 0) -> Image.Image | None:
+    """Frames spread evenly over a video, side by side; None if they cannot be read.
+
+    Args:
+        video: the video, as for `read_frames`.
+        number: number of frames.
+        height: their height in pixels.
+        gap: width of the white gap after each frame, in pixels.
+    """
+
+    def spread(info: VideoInfo) -> list[int]:
+        return spread_indices(info.num_frames, number)
+
+    def shrink(frames: torch.Tensor) -> torch.Tensor:  # uint8 (n, H, W, C)
+        size = (height, min(max(round(frames.shape[2] * height / frames.shape[1]), 1), _WIDEST * height))
+        frames = frames.permute(0, 3, 1, 2)  # (n, H, W, C) -> (n, C, H, W)
+        return torch.nn.functional.interpolate(frames, size, mode="bilinear", antialias=True)
+
+    try:
+        frames = read_frames(video, spread, square_pixels=True, transform=shrink)
+    except (OSError, ValueError):  # of other channels, or changed since it was listed
+        return None
+    frames = torch.nn.functional.pad(frames, (0, gap), value=255)
+    strip = frames.permute(2, 0, 3, 1).flatten(1, 2)  # (n, C, H, W) -> (H, n, W, C) -> (H, n * W, C)
+    return Image.fromarray(strip.contiguous().numpy())

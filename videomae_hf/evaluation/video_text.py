@@ -35,13 +35,19 @@ def retrieval_scores(scores: np.ndarray, matches: np.ndarray | None = None, ks: 
         raise ValueError(f"scores {scores.shape} and matches {matches.shape} need one shape, and at least one match.")
     found = {}
     for way, table, true in (("text_to_video", scores.T, matches.T), ("video_to_text", scores, matches)):
-        ranks = np.array([_rank(row, own) for row, own in zip(table, true) if own.any()])
+        ranks = np.array([rank_of_match(row, own) for row, own in zip(table, true) if own.any()])
         found |= {f"{way}_recall@{k}": float((ranks <= k).mean()) for k in ks}
         found[f"{way}_median_rank"] = float(np.median(ranks))
     return found
 
 
-def _rank(scores: np.ndarray, own: np.ndarray) -> float:
+def rank_of_match(scores: np.ndarray, own: np.ndarray) -> float:
+    """The rank, from 1, of the best match among the answers to a query, see `retrieval_scores`.
+
+    Args:
+        scores: (N,), larger for answers that fit better.
+        own: bool (N,), True for matches, of which there is at least one.
+    """
     best, others = scores[own].max(), scores[~own]
     return 1 + (others > best).sum() + (others == best).sum() / 2
 

@@ -49,7 +49,7 @@ def scorer_of(
         features, readable = {}, []
         for number in chosen:
             try:
-                features[number] = _features(model, segments(number))
+                features[number] = features_of_segments(model, segments(number))
             except (VideoDecodeError, OSError) as error:
                 logger.warning("Bad video, left out: %s", named_error(videos.records[number].path, error))
                 continue
@@ -63,11 +63,23 @@ def scorer_of(
     return scores
 
 
-def _features(model: VideoBertPreTrainedModel, segments: torch.Tensor) -> torch.Tensor:
+def features_of_segments(model: VideoBertPreTrainedModel, segments: torch.Tensor) -> torch.Tensor:
     """Features (S, P, F) of segments: they are these, or pixels (S, T, C, H, W) for the backbone in the model."""
     if segments.ndim != 5:
         return segments
     return model.video_bert.features_of(pixel_values=segments[None].to(model.device))[0].float().cpu()
+
+
+def longest_caption(model: VideoBertPreTrainedModel, processor: VideoBertProcessor, segments: int) -> int:
+    """How many words a caption may have: what the processor allows, as far as there are positions beside the segments.
+
+    Args:
+        model: the model, which may never end a caption by itself.
+        processor: its processor.
+        segments: number of segments of the video.
+    """
+    room = model.config.max_position_embeddings - segments - 2
+    return max(min(processor.max_length - 3, room), 1)
 
 
 def _retrieval(
@@ -82,10 +94,10 @@ def _retrieval(
 def _captions(
     model: VideoBertForCaptioning, processor: VideoBertProcessor, batch: dict, texts: Sequence[list[str]]
 ) -> dict[str, float]:
-    written = []
+    written, longest = [], longest_caption(model, processor, batch["video_mask"].shape[1])
     for first in range(0, len(texts), _AT_ONCE):
         part = {name: value[first : first + _AT_ONCE] for name, value in batch.items()}
-        ids = model.generate(**part, max_new_tokens=processor.max_length)
+        ids = model.generate(**part, max_new_tokens=longest)
         written += processor.tokenizer.batch_decode(ids, skip_special_tokens=True)
     found = {"exact_match": exact_match(written, texts)}
     return found | (caption_scores(written, texts) if importlib.util.find_spec("pycocoevalcap") else {})

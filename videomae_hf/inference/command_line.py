@@ -11,6 +11,8 @@ OPTIONS = {
     "batch_size": {"type": int, "metavar": "N", "default": 8, "help": "clips that the model processes at once [8]"},
     "num_workers": {"type": int, "metavar": "N", "help": "decoding threads [one per core, up to 4]"},
     "static_keep": {"type": float, "metavar": "P", "help": "encode the part P of the tokens that changes most [all]"},
+    "token_keep": {"type": float, "metavar": "P", "help": "encode the part P of the tokens, as training with it [all]"},
+    "token_keep_type": {"help": "tokens of --token_keep: running_cell or random [running_cell]"},
     "static_threshold": {
         "type": float,
         "metavar": "X",

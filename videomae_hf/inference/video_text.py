@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ..checkpoints.video_text import open_video_text, video_text_class
+from ..evaluation.video_text_scores import longest_caption
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from ..models.modeling_videobert import VideoBertPreTrainedModel
 from ..models.processing_videobert import SegmentSampler, VideoBertProcessor
@@ -346,8 +347,7 @@ class VideoText:
 
     def longest_caption(self) -> int:
         """How many words a caption may have: what the processor allows, as far as there are positions."""
-        room = self.model.config.max_position_embeddings - self.processor.max_segments - 2
-        return max(min(self.processor.max_length - 3, room), 1)
+        return longest_caption(self.model, self.processor, self.processor.max_segments)
 
     def _texts(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
         return {name: value.to(self.device) for name, value in self.processor.encode_texts(texts).items()}

@@ -12,17 +12,24 @@ from PIL import Image
 
 from ..checkpoints.opening import checkpoint_processor, open_checkpoint
 from ..data.sources.synthetic import write_video
-from ..evaluation.reconstruction import moving_reconstruction, reconstruction_rows, strip_of, to_unit_range
-from ..evaluation.strips import NAMES_WIDTH, slot_titles, titled_columns
+from ..evaluation.reconstruction import (
+    hide_patches,
+    moving_reconstruction,
+    reconstruction_rows,
+    strip_of,
+    to_unit_range,
+)
+from ..evaluation.strips import NAMES_WIDTH, named_rows, slot_titles, tile_grid, titled_columns
 from ..messages import did_you_mean, printable, shorten
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
-from ..models.masking import sample_masks
+from ..models.masking import ids_to_mask, sample_masks
 from ..models.modeling_videomae_v2 import (
     VideoMAEV2ForPreTraining,
     VideoMAEV2ForVideoClassification,
     VideoMAEV2PreTrainedModel,
 )
+from ..models.token_selection import TokenSelection
 from .attention import attention_rollout, check_head, class_evidence, head_attention
 from .inputs import Input
 from .model_runner import ModelRunner
@@ -30,7 +37,7 @@ from .overlays import overlay_picture
 from .predictions import REGRESSION, Head
 
 
-RECONSTRUCTION, ATTENTION, EVIDENCE = KINDS = ("reconstruction", "attention", "evidence")
+RECONSTRUCTION, ATTENTION, EVIDENCE, TOKENS = KINDS = ("reconstruction", "attention", "evidence", "tokens")
 _NAME_COLUMNS, _LABEL_COLUMNS = 22, 28  # letters in a line of a row's name, and of a class in it
 _USUAL_RATE, _RATES = 8, (2, 30)  # frames per second of moving pictures, if the video has no timing; and bounds
 
@@ -55,7 +62,9 @@ class Viewer(ModelRunner):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The `KINDS` that the model can show: a decoder reconstructs, and a trained classifier has evidence."""
+        """The `KINDS` that the model can show by itself: a decoder reconstructs, and a trained classifier has evidence.
+        Tokens are shown of a selection, see `kept_tokens`.
+        """
         is_trained = not set(self.model.new_parts) & {*self.model.head_parts}
         if isinstance(self.model, VideoMAEV2ForPreTraining) and is_trained:
             return RECONSTRUCTION, ATTENTION
@@ -67,7 +76,7 @@ class Viewer(ModelRunner):
         """Raises ValueError if the model cannot make this kind of picture."""
         if kind not in KINDS:
             raise ValueError(f"{kind!r} is unknown; choose from {', '.join(KINDS)}.")
-        if kind not in self.kinds:
+        if kind not in (*self.kinds, TOKENS):
             needed = "a pretraining model with its decoder" if kind == RECONSTRUCTION else "a finetuned classifier"
             raise ValueError(f"{kind} needs {needed}; this model can show {' and '.join(self.kinds)}.")
 
@@ -162,6 +171,40 @@ class Viewer(ModelRunner):
         name = textwrap.fill(f"evidence for {name} ({value}), gradient x attention", _NAME_COLUMNS)
         return self._picture(clip, {name: class_evidence(self.model, clip, number)[0].cpu()})
 
+    def kept_tokens(self, clip: torch.Tensor, selection: TokenSelection, seed: int = 0) -> torch.Tensor:
+        """Which tokens of a clip (1, T, C, H, W) the encoder gets: bool (L,).
+
+        Args:
+            clip: the clip; with `static_threshold`, a batch of several clips may keep more of them.
+            selection: the selection; of `token_keep`, the tokens are those of a step of training.
+            seed: seed of `token_keep`.
+
+        Raises:
+            ValueError: the model cannot encode the selected tokens.
+        """
+        config = self.model.config
+        selection.check(config)
+        with torch.random.fork_rng([]):  # the selection is sampled from torch's global generator
+            torch.manual_seed(seed)
+            ids = selection.visible_ids(clip.cpu(), config, training=True)
+        if ids is None:
+            return torch.ones(config.sequence_length, dtype=torch.bool)
+        return ids_to_mask(ids, config.sequence_length)[0]
+
+    def tokens(self, clip: torch.Tensor, kept: torch.Tensor) -> Image.Image:
+        """The frames of a clip (1, T, C, H, W), and below them the same with the tokens that are left out in grey.
+
+        Args:
+            clip: the clip.
+            kept: bool (L,), from `kept_tokens`.
+        """
+        config = self.model.config
+        frames = to_unit_range(clip, config).cpu()
+        rows = torch.cat([frames, hide_patches(frames, ~kept[None], config)])[:, :: config.tubelet_size]
+        names = ["frames", f"encoder sees\n{textwrap.fill(kept_line(kept), _NAME_COLUMNS)}"]
+        titles = slot_titles(config.num_frames, config.tubelet_size)
+        return titled_columns(named_rows(tile_grid(rows), names), titles, left=NAMES_WIDTH)
+
     def _picture(self, clip: torch.Tensor, maps: dict[str, torch.Tensor]) -> Image.Image:
         return overlay_picture(to_unit_range(clip[0], self.model.config).cpu(), maps, self.model.config)
 
@@ -196,6 +239,11 @@ def open_viewer(model: str | Path, device: str | torch.device | None = None, **m
     viewer = Viewer(opened, checkpoint_processor(str(model), opened.config, video_backend="auto"), device)
     viewer.messages += messages
     return viewer
+
+
+def kept_line(kept: torch.Tensor) -> str:
+    """How many tokens are kept: "kept 28% of 1,568 tokens", of bool (L,)."""
+    return f"kept {float(kept.float().mean()):.0%} of {len(kept):,} tokens"
 
 
 def save_reconstruction(rows: torch.Tensor, viewer: Viewer, fps: Fraction, stem: Path) -> list[Path]:

@@ -318,6 +318,11 @@ class VideoTextSettings:
     max_subsampling: int = setting(
         1, "Segments are subsampled with a random step from 1 to this number; 5 in the paper."
     )
+    example_videos: int = setting(
+        3,
+        "Number of videos (up to 16) that pictures in output_dir/examples show, with what the model makes of them, at "
+        "each evaluation and save; 0 makes none.",
+    )
 
 
 @dataclass(frozen=True)

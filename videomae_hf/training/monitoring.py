@@ -95,21 +95,21 @@ def log_reconstructions(trainer: Trainer, number: int) -> None:
         trainer.add_callback(ReconstructionPictures(trainer, clips))
 
 
-class ReconstructionPictures(TrainerCallback):
-    """Draws a few videos with `reconstruction_strips` when the run evaluates or saves, and after its last step.
+class StepPictures(TrainerCallback):
+    """Makes pictures when the run evaluates or saves, and after its last step, saves them, and sends them to those of
+    TensorBoard, W&B and trackio that `report_to` names.
 
-    Videos, crops and masks are fixed, so that only the model changes between pictures. The pictures are written to
-    `output_dir/reconstructions/video_0/step_00000100.png`, and sent to those of TensorBoard, W&B and trackio that
-    `report_to` names.
-
-    Args:
-        trainer: the trainer of a `VideoMAEV2ForPreTraining`.
-        clips: a batch from `fixed_clips`.
+    All processes make them, in evaluation mode and without gradients, and the main process saves them.
     """
 
-    def __init__(self, trainer: Trainer, clips: dict[str, torch.Tensor]) -> None:
-        self.trainer, self.clips = trainer, clips
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
         self._drawn_at = None
+
+    def pictures(self) -> dict[tuple[str, str], Image.Image]:
+        """The pictures of the current model, by their folders in `output_dir` and their names in trackers; none on
+        other processes than the main one."""
+        raise NotImplementedError
 
     def on_evaluate(self, args, state, control, **kwargs) -> None:
         self._draw(args, state)
@@ -125,19 +125,40 @@ class ReconstructionPictures(TrainerCallback):
         if self._drawn_at == state.global_step:
             return
         self._drawn_at = state.global_step
+        with _aside(self.trainer):
+            found = self.pictures()
+        if not found or not state.is_world_process_zero:
+            return
+        for (place, _), picture in found.items():
+            folder = Path(args.output_dir, place)
+            folder.mkdir(parents=True, exist_ok=True)
+            picture.save(folder / f"step_{state.global_step:08d}.png")
+        named = {name: picture for (_, name), picture in found.items()}
+        log_pictures(self.trainer.callback_handler.callbacks, named, state.global_step)
+
+
+class ReconstructionPictures(StepPictures):
+    """Draws a few videos with `reconstruction_strips`.
+
+    Videos, crops and masks are fixed, so that only the model changes between pictures. The pictures are written to
+    `output_dir/reconstructions/video_0/step_00000100.png`.
+
+    Args:
+        trainer: the trainer of a `VideoMAEV2ForPreTraining`.
+        clips: a batch from `fixed_clips`.
+    """
+
+    def __init__(self, trainer: Trainer, clips: dict[str, torch.Tensor]) -> None:
+        super().__init__(trainer)
+        self.clips = clips
+
+    def pictures(self) -> dict[tuple[str, str], Image.Image]:
         model, clips = self.trainer.model, self.clips
         length = model.config.sequence_length
         masked, decoded = ~ids_to_mask(clips["visible_ids"], length), ids_to_mask(clips["decoded_ids"], length)
-        with _aside(self.trainer):
-            strips = reconstruction_strips(model, clips["pixel_values"], masked, decoded)
-        if not state.is_world_process_zero:
-            return
-        for number, strip in enumerate(strips):
-            folder = Path(args.output_dir, "reconstructions", f"video_{number}")
-            folder.mkdir(parents=True, exist_ok=True)
-            strip.save(folder / f"step_{state.global_step:08d}.png")
-        pictures = {f"reconstruction/video_{number}": strip for number, strip in enumerate(strips)}
-        log_pictures(self.trainer.callback_handler.callbacks, pictures, state.global_step)
+        strips = reconstruction_strips(model, clips["pixel_values"], masked, decoded)
+        names = [f"video_{number}" for number in range(len(strips))]
+        return {(f"reconstructions/{name}", f"reconstruction/{name}"): one for name, one in zip(names, strips)}
 
 
 def log_pictures(callbacks: list[TrainerCallback], pictures: dict[str, Image.Image], step: int) -> None:

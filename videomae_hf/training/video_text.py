@@ -19,6 +19,7 @@ from .planning import DataWaitCallback, PaceCallback
 from .run_checks import check_evaluation
 from .run_record import RunRecord
 from .trainer import VideoMAETrainer
+from .video_text_monitoring import log_examples
 
 
 LOSSES = ("mlm_loss", "video_loss", "match_loss")
@@ -138,6 +139,7 @@ def fit_video_text(
         record=record,
         scorer=scorer,
     )
+    log_examples(trainer, run)
     trainer.add_callback(PaceCallback(1))
     trainer.add_callback(DataWaitCallback())
     number = sum(one.numel() for one in model.parameters() if one.requires_grad)
