@@ -3,6 +3,7 @@
     python examples/own_videos.py my_videos            # a folder for each class, or a list of videos and labels
     python examples/own_videos.py my_videos --group_pattern '(subject\\d+)'  # who or what must not be in two parts
     python examples/own_videos.py my_videos --checkpoint MCG-NJU/videomae-base-finetuned-kinetics
+    python examples/own_videos.py my_videos -- --horizontal_flip false        # options of `videomae finetune`
 
 Prints and runs the commands that you would type: it finds broken files, divides the rest into training, validation and
 test, encodes the first two for fast loading, trains, scores the test videos once, and writes a report on what the score
@@ -35,7 +36,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--checkpoint", help="weights to start from, instead of random ones in a tiny model")
     parser.add_argument("--group_pattern", help="what it matches in the path of a video is its group")
     parser.add_argument("--short_side", default="128", help="of the encoded videos, in pixels; 256 for 224 x 224 [128]")
-    args = parser.parse_args()
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    args = parser.parse_args(words[:end])
+    args.finetune = words[end + 1 :]
     if not args.videos.exists():
         parser.error(f"no folder or list of videos at {args.videos}")
     return args
@@ -61,7 +65,7 @@ def main() -> None:
     start = ["--checkpoint", args.checkpoint] if args.checkpoint else ["--preset", "tiny"]
     data = ["--train_data", args.out / "train" / "train.csv", "--eval_data", args.out / "val" / "val.csv"]
     if not (model / "all_results.json").is_file():
-        run("finetune", *start, *data, "--output_dir", model, "--resume_from_checkpoint", "last")
+        run("finetune", *start, *data, "--output_dir", model, "--resume_from_checkpoint", "last", *args.finetune)
     run("evaluate", "--checkpoint", model, "--eval_data", lists["test"], *groups, "--output_dir", scores)
     # The files as you have them, and not as they were encoded anew, since a score may live on what they are
     run("report", scores, "--train_data", lists["train"])

@@ -165,7 +165,8 @@ def test_scan_and_split(images, tmp_path, capsys):
 
 
 def test_plan(capsys):
-    main(["plan", "pretrain", "--model_kind", "mae", "--model_size", "large"])
+    options = ["--model_kind", "mae", "--model_size", "large", "--num_videos", "1000", "--fit", "1x24GB"]
+    main(["plan", "pretrain", *options])
     assert "329,210,624 parameters" in capsys.readouterr().out
 
 

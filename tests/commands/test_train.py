@@ -37,7 +37,7 @@ def smoke_data(tmp_path_factory) -> Path:
 def pretrained(tmp_path_factory, videos) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "pretrain"
     options = ["--sampling_rate", "1", "--num_train_epochs", "1", "--logging_steps", "1", "--output_dir", folder]
-    output = succeeded(train("pretrain", "--train_data", videos, *MODEL, *options))
+    output = succeeded(train("pretrain", "--train_data", videos, *MODEL, *options, "--per_device_train_batch_size", 8))
     assert "1 process on cpu, 16 videos" in output
     assert "total batch 8 = 8 a process x 1 process x 1 accumulation step" in output
     assert len(losses(output)) == 2
@@ -106,7 +106,8 @@ def test_smoke_recipe(smoke_data, tmp_path):
 
 def test_resume_from_the_last_checkpoint(videos, tmp_path, train_here):
     options = ["--sampling_rate", "1", "--save_strategy", "epoch", "--logging_steps", "1", "--output_dir", tmp_path]
-    arguments = ["pretrain", "--train_data", videos, *MODEL, *options, "--num_train_epochs", "2"]
+    options += ["--num_train_epochs", "2", "--per_device_train_batch_size", "8"]
+    arguments = ["pretrain", "--train_data", videos, *MODEL, *options]
     whole = losses(succeeded(train_here(*arguments)))
     shutil.rmtree(tmp_path / "checkpoint-4")
     resumed = losses(succeeded(train_here(*arguments, "--resume_from_checkpoint", "last")))

@@ -15,7 +15,7 @@ from helpers.runs import COMMANDS, setting_names
 from helpers.shared import REPO
 
 from videomae_hf import VideoBertConfig, VideoMAEV2Config, cli
-from videomae_hf.commands import convert, progressive
+from videomae_hf.commands import convert, plan, progressive
 from videomae_hf.inference import command_line
 from videomae_hf.settings.recipes import parse_command_line
 from videomae_hf.settings.run import config_names
@@ -65,7 +65,7 @@ def check_verb(verb: str, arguments: list[str]):
     if verb in COMMANDS:
         parse_command_line([*arguments, "--use_cpu", "true", "--bf16", "false"], COMMANDS[verb])
     elif verb == "plan":
-        check_verb(arguments[0], arguments[1:])
+        check_verb(arguments[0], plan.number_of_videos(arguments[1:])[1])
     elif verb == "progressive":
         for stage in progressive.read_stages(arguments[0], [*arguments[1:], "--use_cpu", "true"], None):
             stage.parse()

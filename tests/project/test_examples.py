@@ -1,6 +1,7 @@
 """examples/: every script runs without arguments, away from the repository, and says what its docstring promises."""
 
 import json
+import os
 import re
 import runpy
 import sys
@@ -9,13 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.commands import run as run_command
 from helpers.commands import videomae
 from helpers.runs import parsed
 from helpers.shared import REPO
 from safetensors.torch import load_file
 
 import videomae_hf
-from videomae_hf.data.sources.synthetic import CLASSES
+from videomae_hf.data.sources.synthetic import CLASSES, synthesise_dataset
 from videomae_hf.evaluation.few_shot import mteb_clip
 
 
@@ -49,6 +51,29 @@ def run(folder, monkeypatch, capfd):
 def stand_ins(name: str) -> str:
     """The path that a function of examples/stand_ins.py returns."""
     return vars(import_module("stand_ins"))[name]()
+
+
+def test_the_whole_way_with_own_videos(tmp_path):
+    """With a broken file, as a process of its own, twice: the second time nothing is done again but the scores."""
+    synthesise_dataset(tmp_path / "my videos", videos_per_class=5, size=32, num_frames=8, workers=1)
+    (tmp_path / "my videos" / "up" / "broken.mp4").write_bytes(b"nothing")
+    command = [sys.executable, FOLDER / "own_videos.py", "my videos", "--short_side", "32", "--", "--max_steps", "2"]
+    command += ["--use_cpu", "true", "--dataloader_num_workers", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
+    done = run_command(command, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    verbs = re.findall(r"^\$ videomae (\w+)", done.stdout, re.MULTILINE)
+    assert verbs == ["scan", "split", "prepare", "prepare", "finetune", "evaluate", "report"]
+    out = tmp_path / "output" / "own_videos"
+    assert "40 of 41 videos in" in done.stdout and (out / "scores" / "report.html").is_file()
+    parts = [(out / "splits" / f"{part}.csv").read_text().count(".mp4") for part in ("train", "val", "test")]
+    assert parts == [24, 8, 8]
+    # The shortcuts are those of the files as they are, and not of the encoded ones
+    found = json.loads((out / "scores" / "report.json").read_text())
+    assert found["videos"] == 8 and found["shortcuts"]["metadata"]["train_videos"] == 24
+    again = run_command(command, cwd=tmp_path, env=environment)
+    verbs = re.findall(r"^\$ videomae (\w+)", again.stdout, re.MULTILINE)
+    assert verbs == ["scan", "prepare", "prepare", "evaluate", "report"]
 
 
 def test_every_script_begins_with_its_command():

@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
     if command not in _MODELS:
         raise ValueError(f"plan takes pretrain or finetune, not {command!r}.")
     verb, model_class = _MODELS[command]
-    given, options = _number_of_videos(options)
+    given, options = number_of_videos(options)
     run = parse_command_line([*options, "--use_cpu", "true"], verb)  # planning needs no GPU
     num_videos, unknown = (given, []) if given else videos_of(run)
     num_gpus = gpus_of(run.training)[0] if run.training.fit else 1
@@ -91,7 +91,7 @@ def videos_of(run: Run) -> tuple[int | None, list[str]]:
     return None, [f"{missing}: with --num_videos N, steps and hours are known as well"]
 
 
-def _number_of_videos(options: list[str]) -> tuple[int | None, list[str]]:
+def number_of_videos(options: list[str]) -> tuple[int | None, list[str]]:
     """The value of --num_videos, None without it, and the other options."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--num_videos", type=int)
