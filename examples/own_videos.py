@@ -13,7 +13,6 @@ interrupted.
 """
 
 import argparse
-import json
 import shlex
 import subprocess
 import sys
@@ -69,7 +68,6 @@ def main() -> None:
     run("evaluate", "--checkpoint", model, "--eval_data", lists["test"], *groups, "--output_dir", scores)
     # The files as you have them, and not as they were encoded anew, since a score may live on what they are
     run("report", scores, "--train_data", lists["train"])
-    print(f"\n{json.loads((scores / 'report.json').read_text())['summary']}\nReport: {scores / 'report.html'}")
 
 
 if __name__ == "__main__":

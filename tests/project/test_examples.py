@@ -53,6 +53,8 @@ def stand_ins(name: str) -> str:
     return vars(import_module("stand_ins"))[name]()
 
 
+@pytest.mark.slow  # eleven commands
+@pytest.mark.timeout(900)
 def test_the_whole_way_with_own_videos(tmp_path):
     """With a broken file, as a process of its own, twice: the second time nothing is done again but the scores."""
     synthesise_dataset(tmp_path / "my videos", videos_per_class=5, size=32, num_frames=8, workers=1)
@@ -68,6 +70,7 @@ def test_the_whole_way_with_own_videos(tmp_path):
     assert "40 of 41 videos in" in done.stdout and (out / "scores" / "report.html").is_file()
     parts = [(out / "splits" / f"{part}.csv").read_text().count(".mp4") for part in ("train", "val", "test")]
     assert parts == [24, 8, 8]
+    assert re.search(r"^Top-1 accuracy [\d.]+ % on 8 held-out videos", done.stdout.splitlines()[-1])
     # The shortcuts are those of the files as they are, and not of the encoded ones
     found = json.loads((out / "scores" / "report.json").read_text())
     assert found["videos"] == 8 and found["shortcuts"]["metadata"]["train_videos"] == 24
