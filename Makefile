@@ -1,6 +1,6 @@
 # make demo-videobert  trains VideoBERT on synthesised videos with captions
 # make demo       pretrains, finetunes, evaluates and ships a small VideoMAE on synthesised videos
-# make demo-own VIDEOS=folder  does it with your videos, from broken files to a report (CHECKPOINT=, GROUPS=regex, OUT=)
+# make demo-own VIDEOS=folder  does it with your videos, from broken files to a report (CHECKPOINT=, GROUPS=regex, OUT=, OPTIONS=)
 # make demo-images  the same with images: MAE on handwritten digits, against logistic regression on pixels
 # make test       runs the fast tests; make test-slow runs those that take minutes each
 # make lint       runs ruff, as in continuous integration
@@ -36,7 +36,8 @@ demo-own: $(VENV)/installed
 	@test -n "$(VIDEOS)" || { echo "make demo-own needs a folder with a folder for each class, or a list of videos and" \
 		"labels: make demo-own VIDEOS=my_videos" >&2; exit 1; }
 	$(PY) examples/own_videos.py "$(VIDEOS)" --out "$(OUT)" \
-		$(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") $(if $(GROUPS),--group_pattern '$(GROUPS)')
+		$(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") $(if $(GROUPS),--group_pattern '$(GROUPS)') \
+		$(if $(OPTIONS),-- $(OPTIONS))
 
 # VideoBERT on synthesised videos with captions, and its score on each attribute of unseen combinations
 VIDEOBERT = $(PY) train.py videobert $(RECIPES)/demo_videobert.yaml
