@@ -32,12 +32,14 @@ demo: $(VENV)/installed
 		--few_labels demo/few_labels/summary.json
 
 OUT ?= output/own_videos
+# A variable as it was given, quoted for the shell: paths have spaces and quotes, and patterns dollars
+quoted = '$(subst ','\'',$(value $(1)))'
 demo-own: $(VENV)/installed
-	@test -n "$(VIDEOS)" || { echo "make demo-own needs a folder with a folder for each class, or a list of videos and" \
+	@test -n $(call quoted,VIDEOS) || { echo "make demo-own needs a folder with a folder for each class, or a list of videos and" \
 		"labels: make demo-own VIDEOS=my_videos" >&2; exit 1; }
-	$(PY) examples/own_videos.py "$(VIDEOS)" --out "$(OUT)" \
-		$(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") $(if $(GROUPS),--group_pattern '$(GROUPS)') \
-		$(if $(OPTIONS),-- $(OPTIONS))
+	$(PY) examples/own_videos.py $(call quoted,VIDEOS) --out $(call quoted,OUT) \
+		$(if $(CHECKPOINT),--checkpoint $(call quoted,CHECKPOINT)) \
+		$(if $(GROUPS),--group_pattern $(call quoted,GROUPS)) $(if $(OPTIONS),-- $(OPTIONS))
 
 # VideoBERT on synthesised videos with captions, and its score on each attribute of unseen combinations
 VIDEOBERT = $(PY) train.py videobert $(RECIPES)/demo_videobert.yaml

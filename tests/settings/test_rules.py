@@ -90,6 +90,48 @@ def test_the_best_checkpoint_is_kept():
     assert chosen(ruled("finetune", evaluates=False)[0], *names[:3]) == ("no", "steps", False)
 
 
+@pytest.mark.parametrize(
+    ("steps", "strategy"),
+    [
+        ("20", "epoch"),  # of 4 an epoch
+        ("200", "epoch"),
+        ("201", "steps"),  # 50 evaluations are fewer than one an epoch
+    ],
+)
+def test_runs_of_a_number_of_steps_evaluate_no_more_than_once_an_epoch(steps, strategy):
+    run, _ = ruled("finetune", "--max_steps", steps, videos=64)
+    assert chosen(run, "eval_strategy", "save_strategy") == (strategy, strategy)
+
+
+@pytest.mark.parametrize(
+    ("options", "videos", "said"),
+    [
+        # 200 epochs are what the arguments are checked with at parsing, and 8 videos a step are transformers' default
+        ((), 64, "total_batch_size 16, num_train_epochs 200, warmup_epochs 20, learning_rate 0.0002"),
+        ((), 48, "total_batch_size 8, num_train_epochs 167, warmup_epochs 16.7, learning_rate 0.00014"),
+        (("--max_steps", "20"), 64, "total_batch_size 16, learning_rate 0.0002"),
+        (
+            ("--checkpoint", "x", "--learning_rate", "1e-4", "--warmup_steps", "9"),
+            64,
+            "total_batch_size 16, num_train_epochs 200, layer_decay 0.75",
+        ),
+        (
+            ("--checkpoint", "x", "--total_batch_size", "8", "--layer_decay", "0.9", "--num_train_epochs", "5"),
+            64,
+            "warmup_epochs 0.5, learning_rate 0.00014",
+        ),
+    ],
+)
+def test_the_line_says_what_follows_from_rules_and_nothing_else(options, videos, said):
+    _, messages = ruled("finetune", *options, videos=videos, evaluates=False)
+    assert messages == [
+        f"no recipe, so that these follow from {videos} videos and the size of the model: {said}, crop_scale 0.5 1.0; "
+        f"an option replaces its rule"
+    ]
+    _, messages = ruled("finetune", *options, videos=videos)
+    assert f"{said}, crop_scale 0.5 1.0, the best checkpoint by top1; an option" in messages[0]
+
+
 def test_what_is_checked_at_parsing_knows_that_rules_follow():
     run, _ = ruled("finetune", "--warmup_epochs", "5", videos=100_000)
     assert chosen(run, "warmup_epochs", "num_train_epochs") == (5, 30)

@@ -31,7 +31,14 @@ def videos(tmp_path_factory):
 @pytest.fixture
 def alone(monkeypatch):
     """Arguments of a process that runs alone, in an environment without a launcher."""
-    for name in ("WORLD_SIZE", "MASTER_PORT", "ACCELERATE_MIXED_PRECISION", "SLURM_STEP_NUM_TASKS", "PMI_SIZE"):
+    for name in (
+        "WORLD_SIZE",
+        "LOCAL_RANK",
+        "MASTER_PORT",
+        "ACCELERATE_MIXED_PRECISION",
+        "SLURM_STEP_NUM_TASKS",
+        "PMI_SIZE",
+    ):
         monkeypatch.delenv(name, raising=False)
     return VideoMAETrainingArguments(use_cpu=True)
 
@@ -44,7 +51,14 @@ def test_one_process_that_was_asked_for(alone):
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"WORLD_SIZE": "2", "RANK": "0"}, "WORLD_SIZE=2 processes were started, but each runs alone"),
+        (
+            {"WORLD_SIZE": "2", "RANK": "0"},
+            "WORLD_SIZE=2 processes were started, but each runs alone: LOCAL_RANK is missing. Use torchrun",
+        ),
+        (
+            {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"},
+            "each runs alone: there is no GPU for them. Add --use_cpu true to train on CPUs",
+        ),
         (
             {"ACCELERATE_MIXED_PRECISION": "no", "MASTER_PORT": "29500", "MASTER_ADDR": "127.0.0.1"},
             "accelerate launch was asked for several processes but started one",

@@ -291,6 +291,33 @@ def test_without_the_number_of_videos(capsys, options):
         plan.main(["finetune", "--num_videos", "0"])
 
 
+def test_the_plan_of_a_checkpoint_is_that_of_its_model(capsys, tmp_path):
+    VideoMAEV2Config(**TINY).save_pretrained(tmp_path / "mine")
+    for options in ((), ("--preset", "base"), ("--model_size", "large")):  # a checkpoint has its own size
+        lines = planned(capsys, "finetune", "--checkpoint", tmp_path / "mine", "--num_videos", 64, *options)
+        assert lines[1].endswith(" parameters, 4 frames of (32, 32), 32 tokens") and "learning rate 0.002," in lines[4]
+    lines = planned(capsys, "pretrain", "--checkpoint", tmp_path / "mine", "--num_videos", 64, "--num_frames", 8)
+    assert ", 8 frames of (32, 32), " in lines[1]
+    lines = planned(capsys, "finetune", "--checkpoint", "me/not-here", "--num_videos", 64, "--fit", "1x24GB")
+    assert lines[0] == (
+        "WARNING: the configuration of me/not-here is not on this machine; this plan is for model_size=base. Set "
+        "--model_size to the size of the checkpoint."
+    )
+    options = ("--model_size", "small", "--fit", "1x24GB")
+    lines = planned(capsys, "finetune", "--checkpoint", "me/not-here", "--num_videos", 64, *options)
+    assert lines[0].startswith("no recipe") and lines[2].startswith("VideoMAEV2ForVideoClassification: 21,880,706 ")
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [({"max_steps": 100}, "max_steps"), ({"num_train_epochs": 3}, "num_train_epochs, or lower the batch")],
+)
+def test_the_warning_of_few_steps_names_what_sets_them(options, what):
+    assert planning.cannot_learn(run_of(arguments(learning_rate=2e-4, **options), "finetune"), 768, 100) == [
+        f"WARNING: 100 steps are rarely enough to learn anything, for which about 1,000 are usual; raise {what}"
+    ]
+
+
 @pytest.mark.parametrize(
     ("verb", "options", "width", "steps", "said"),
     [

@@ -26,6 +26,7 @@ from videomae_hf.labels import labels_of, more_is_better
 from videomae_hf.settings.groups import LEARNING_ARGUMENTS, LEARNING_SETTINGS
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training.output_folder import output_claimed
+from videomae_hf.training.run_checks import check_evaluation
 from videomae_hf.training.run_record import (
     RunRecord,
     check_same_run,
@@ -328,6 +329,8 @@ def test_early_stopping_is_checked(tmp_path):
         arguments(tmp_path, early_stopping_patience=0, eval_strategy="epoch")
     args = arguments(tmp_path, early_stopping_patience=2, eval_strategy="epoch")
     assert (args.metric_for_best_model, args.greater_is_better) == ("loss", False)
+    with pytest.raises(ValueError, match="early_stopping_patience=2 counts evaluations, which need videos; set --eval"):
+        check_evaluation(args, "single_label_classification", None, None)
 
 
 def test_a_token_is_not_pickled(tmp_path):

@@ -6,6 +6,7 @@ import argparse
 import torch
 
 from ..data.videos import training_videos
+from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
 from ..settings.recipes import parse_command_line
 from ..settings.rules import follow_rules
@@ -26,8 +27,9 @@ this machine, for a step on random clips; for the GPUs that --fit names they fol
     videomae plan pretrain v2/pretrain_hybrid_giant --fit 64x80GB
     videomae plan finetune --preset base --num_videos 300 --lora_rank 8
 
-The options are those of pretrain and finetune. No checkpoint is read: --model_size and --model_kind set the model. The
-videos are those of --train_data if it is here, which are only counted, or --num_videos.
+The options are those of pretrain and finetune. Of a checkpoint, only config.json is read, if it is on this machine;
+otherwise --model_size and --model_kind set the model. The videos are those of --train_data if it is here, which are
+only counted, or --num_videos.
 """
 _MODELS = {
     "pretrain": (pretrain.VERB, VideoMAEV2ForPreTraining),
@@ -48,16 +50,32 @@ def main(arguments: list[str]) -> None:
     num_videos, unknown = (given, []) if given else videos_of(run)
     num_gpus = gpus_of(run.training)[0] if run.training.fit else 1
     _scale_batch(run, num_gpus)
-    config, lines = run.new_config(), []
+    config, lines = planned_config(run)
     if num_videos is not None:  # which only a recipe can do without
         evaluates = "eval_data" in run.given or "eval_split_name" in run.given
-        run, lines = follow_rules(run, config.hidden_size, num_videos, evaluates=evaluates)
+        run, rules = follow_rules(run, config.hidden_size, num_videos, evaluates=evaluates)
+        lines += rules
     with torch.device("meta"):
         model, more = adapted(new_model(run, model_class, config), run)
     lines += [*more, *fit_batch(run, model, num_gpus)]
     lines += plan_lines(run, model, num_gpus=num_gpus, num_videos=num_videos)
     print("\n".join([*lines, *unknown]))
     print("\n".join(cost_lines(run, model, model_class, num_gpus, num_videos)))
+
+
+def planned_config(run: Run) -> tuple[VideoMAEV2Config, list[str]]:
+    """The configuration of the checkpoint or, without one on this machine, of a new model; and messages about it."""
+    checkpoint, lines = run.model.checkpoint, []
+    if checkpoint:
+        try:
+            return VideoMAEV2Config.from_pretrained(checkpoint, local_files_only=True, **run.config_overrides), []
+        except OSError:
+            if "model_size" not in run.given:
+                lines = [
+                    f"WARNING: the configuration of {checkpoint} is not on this machine; this plan is for "
+                    f"model_size={run.model.model_size}. Set --model_size to the size of the checkpoint."
+                ]
+    return run.new_config(), lines
 
 
 def _scale_batch(run: Run, num_gpus: int) -> None:

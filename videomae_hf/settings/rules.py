@@ -87,7 +87,7 @@ def follow_rules(run: Run, width: int, num_videos: int, *, evaluates: bool) -> t
     """
     if not run.follows_rules:
         return run, []
-    args, rule, before = run.training, RULES[run.verb], dict(vars(run.training))
+    args, rule = run.training, RULES[run.verb]
     if not run.given & _BATCH:
         _set_batch(args, batch_for(rule, num_videos))
     if not run.given & _LENGTH:
@@ -107,9 +107,8 @@ def follow_rules(run: Run, width: int, num_videos: int, *, evaluates: bool) -> t
     if run.verb == "finetune":
         run = _finetuning(run, num_videos)
     if evaluates:
-        _set_evaluation(run)
-    chosen = {name: value for name, value in vars(args).items() if before[name] != value}
-    return run, [_describe(run, chosen, num_videos)]
+        _set_evaluation(run, num_videos)
+    return run, [_describe(run, num_videos)]
 
 
 def batch_for(rule: Rule, num_videos: int) -> int:
@@ -122,9 +121,13 @@ def batch_for(rule: Rule, num_videos: int) -> int:
 
 def epochs_for(rule: Rule, num_videos: int, args: VideoMAETrainingArguments) -> int:
     """Epochs that make the steps of the rule, within its limits."""
-    steps_per_epoch = max(num_videos // args.total_batch_size, 1)
-    epochs = min(max(math.ceil(rule.steps / steps_per_epoch), rule.fewest_epochs), rule.most_epochs)
+    epochs = math.ceil(rule.steps / _steps_per_epoch(args, num_videos))
+    epochs = min(max(epochs, rule.fewest_epochs), rule.most_epochs)
     return max(epochs, math.ceil(2 * args.warmup_epochs))
+
+
+def _steps_per_epoch(args: VideoMAETrainingArguments, num_videos: int) -> int:
+    return max(num_videos // args.total_batch_size, 1)
 
 
 def rate_for(run: Run, width: int) -> float:
@@ -159,13 +162,14 @@ def _finetuning(run: Run, num_videos: int) -> Run:
     return run
 
 
-def _set_evaluation(run: Run) -> None:
+def _set_evaluation(run: Run, num_videos: int) -> None:
     """Evaluates and saves after each epoch, at most 50 times; finetuning keeps the best checkpoint."""
     args = run.training
     if run.given & _EVALUATION:
         return
     args.do_eval = True  # as transformers sets it for a strategy
-    if args.num_train_epochs <= _EVALUATIONS and args.max_steps <= 0:
+    epochs = args.max_steps / _steps_per_epoch(args, num_videos) if args.max_steps > 0 else args.num_train_epochs
+    if epochs <= _EVALUATIONS:
         args.eval_strategy, args.save_strategy = IntervalStrategy.EPOCH, SaveStrategy.EPOCH
     else:
         args.eval_strategy, args.save_strategy = IntervalStrategy.STEPS, SaveStrategy.STEPS
@@ -176,13 +180,22 @@ def _set_evaluation(run: Run) -> None:
         args.greater_is_better = more_is_better(metric)
 
 
-def _describe(run: Run, chosen: dict, num_videos: int) -> str:
-    names = ("total_batch_size", "num_train_epochs", "warmup_epochs", "learning_rate", "layer_decay")
-    settings = [f"{name} {chosen[name]:g}" for name in names if name in chosen]
+def _describe(run: Run, num_videos: int) -> str:
+    """The line about the settings that follow from rules, also where they equal the defaults."""
+    args = run.training
+    instead = {
+        "total_batch_size": _BATCH,
+        "num_train_epochs": _LENGTH,
+        "warmup_epochs": _WARMUP | {"max_steps"},  # for which they are a share of the run, and no number of epochs
+        "learning_rate": _RATE,
+    }
+    settings = [f"{name} {getattr(args, name):g}" for name, options in instead.items() if not run.given & options]
+    if args.layer_decay != 1 and "layer_decay" not in run.given:
+        settings.append(f"layer_decay {args.layer_decay:g}")
     if "crop_scale" not in run.given and run.augmentation.crop_scale == _CROPS_OF_FEW:
         settings.append("crop_scale 0.5 1.0")
-    if chosen.get("load_best_model_at_end"):
-        settings.append(f"the best checkpoint by {run.training.metric_for_best_model}")
+    if args.load_best_model_at_end and "load_best_model_at_end" not in run.given:
+        settings.append(f"the best checkpoint by {args.metric_for_best_model}")
     return (
         f"no recipe, so that these follow from {num_videos:,} videos and the size of the model: {', '.join(settings)}; "
         f"an option replaces its rule"

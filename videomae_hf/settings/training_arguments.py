@@ -163,6 +163,8 @@ class VideoMAETrainingArguments(TrainingArguments):
         if self.muon:  # transformers checks the name, of which it knows no muon
             self.optim = "adamw_torch"
         super().__post_init__()
+        if self.device.type == "cpu":  # transformers does so for use_cpu only, and torch warns at each evaluation
+            self.dataloader_pin_memory = False
         if self.muon:
             self.optim = "muon"
             self._check_muon()

@@ -60,9 +60,10 @@ def check_processes(args: TrainingArguments, expected: int | None = None) -> Non
         return
     started = int(os.environ.get("WORLD_SIZE", 1))
     if started > running:
-        raise ValueError(
-            f"WORLD_SIZE={started} processes were started, but each runs alone: LOCAL_RANK is missing. Use torchrun."
-        )
+        why = "LOCAL_RANK is missing. Use torchrun."
+        if "LOCAL_RANK" in os.environ:
+            why = "there is no GPU for them. Add --use_cpu true to train on CPUs."
+        raise ValueError(f"WORLD_SIZE={started} processes were started, but each runs alone: {why}")
     # accelerate launch sets the address for more than one process, but starts only one on CPUs.
     if "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ:
         raise ValueError(

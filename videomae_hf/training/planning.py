@@ -202,9 +202,10 @@ def cannot_learn(run: Run, width: int, steps: int) -> list[str]:
         return []
     warnings, usual = [], rate_for(run, width)
     if steps < _FEW_STEPS * rule.steps:
+        length = "max_steps" if args.max_steps > 0 else "num_train_epochs, or lower the batch"
         warnings.append(
-            f"WARNING: {steps:,} steps are rarely enough to learn anything; raise num_train_epochs, or leave it out: "
-            f"without it and a recipe, a run has {rule.steps:,} steps or more"
+            f"WARNING: {steps:,} steps are rarely enough to learn anything, for which about {rule.steps:,} are usual; "
+            f"raise {length}"
         )
     if not usual / _FAR_OFF <= args.learning_rate <= usual * _FAR_OFF:
         what = "low" if args.learning_rate < usual else "high"

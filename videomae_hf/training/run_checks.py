@@ -36,6 +36,9 @@ def check_evaluation(args: VideoMAETrainingArguments, problem_type: str | None, 
     """Raises ValueError if an evaluation is requested without data, or a metric that evaluations do not report."""
     strategy = str(getattr(args.eval_strategy, "value", args.eval_strategy))
     if strategy != "no" and eval_set is None:
+        if args.early_stopping_patience is not None:
+            patience = f"early_stopping_patience={args.early_stopping_patience}"
+            raise ValueError(f"{patience} counts evaluations, which need videos; set --eval_data.")
         raise ValueError(f"eval_strategy={strategy} needs videos to evaluate on; set --eval_data.")
     if args.metric_for_best_model is not None:
         check_metric(args.metric_for_best_model, problem_type)
