@@ -13,6 +13,7 @@ interrupted.
 """
 
 import argparse
+import json
 import shlex
 import subprocess
 import sys
@@ -44,12 +45,31 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
+def begin(record: Path, done: bool, **facts) -> bool:
+    """Whether a step is still to be done, of which `record` keeps the facts.
+
+    Ends the program if it was done with other ones, whose results would be shown as those of this command.
+    """
+    if not done:
+        record.write_text(json.dumps(facts))
+        return True
+    then = json.loads(record.read_text()) if record.is_file() else {}
+    other = [name.replace("_", " ") for name, value in facts.items() if then.get(name) != value]
+    if other:
+        sys.exit(
+            f"{record.parent} has a run with other {' and '.join(other)}; choose another --out (OUT), or delete it."
+        )
+    return False
+
+
 def split_lists(args: argparse.Namespace, groups: list[str]) -> dict[str, Path]:
     """The lists of the three parts, of the videos that can be decoded."""
     good = args.out / "good.csv"
     run("scan", args.videos, "--fix_list", good, "--report", args.out / "scan.csv", may_fail=True)
     lists = {part: args.out / "splits" / f"{part}.csv" for part in ("train", "val", "test")}
-    if not all(path.is_file() for path in lists.values()):
+    done = all(path.is_file() for path in lists.values())
+    facts = {"videos": good.read_text(), "group_pattern": args.group_pattern, "short_side": args.short_side}
+    if begin(args.out / "splits.json", done, **facts):
         run("split", good, args.out / "splits", "--val", 0.2, "--test", 0.2, *groups)
     return lists
 
@@ -63,7 +83,8 @@ def main() -> None:
         run("prepare", lists[part], args.out / part, "--short_side", args.short_side)
     start = ["--checkpoint", args.checkpoint] if args.checkpoint else ["--preset", "tiny"]
     data = ["--train_data", args.out / "train" / "train.csv", "--eval_data", args.out / "val" / "val.csv"]
-    if not (model / "all_results.json").is_file():
+    done = (model / "all_results.json").is_file()
+    if begin(args.out / "model.json", done, checkpoint=args.checkpoint, options_after_the_dashes=args.finetune):
         run("finetune", *start, *data, "--output_dir", model, "--resume_from_checkpoint", "last", *args.finetune)
     run("evaluate", "--checkpoint", model, "--eval_data", lists["test"], *groups, "--output_dir", scores)
     # The files as you have them, and not as they were encoded anew, since a score may live on what they are

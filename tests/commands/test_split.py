@@ -38,6 +38,9 @@ def test_a_folder_by_person(folder, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "groups      2    1" in said
     assert f"Next: videomae finetune --preset base --train_data {tmp_path / 'out/train.csv'} --eval_data" in said
+    videomae("split", folder, tmp_path / "my lists", "--val", 0.34, "--copies", "ignore")
+    said = capsys.readouterr().out
+    assert f"--train_data '{tmp_path}/my lists/train.csv' --eval_data '{tmp_path}/my lists/val.csv'" in said
     with pytest.raises(ValueError, match="exists already"):
         videomae("split", folder, tmp_path / "out")
 

@@ -77,6 +77,14 @@ def test_the_whole_way_with_own_videos(tmp_path):
     again = run_command(command, cwd=tmp_path, env=environment)
     verbs = re.findall(r"^\$ videomae (\w+)", again.stdout, re.MULTILINE)
     assert verbs == ["scan", "prepare", "prepare", "evaluate", "report"]
+    # With other videos or options, the parts and the model of that run would give a score of something else
+    refused = run_command([*command, "--horizontal_flip", "false"], cwd=tmp_path, env=environment)
+    assert refused.returncode == 1 and refused.stderr.splitlines()[-1] == (
+        "output/own_videos has a run with other options after the dashes; choose another --out (OUT), or delete it."
+    )
+    (tmp_path / "my videos" / "up" / "up_00000.mp4").unlink()
+    refused = run_command(command, cwd=tmp_path, env=environment)
+    assert refused.returncode == 1 and "output/own_videos has a run with other videos; choose" in refused.stderr
 
 
 def test_every_script_begins_with_its_command():

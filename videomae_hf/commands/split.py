@@ -208,9 +208,10 @@ def next_command(args: argparse.Namespace, source: Source) -> str:
     folder = args.out / "fold_0" if args.folds else args.out
     line = "videomae finetune --model_kind mae" if args.images else "videomae finetune --preset base"
     if args.folds:
-        line += f" --folds {args.out}"
+        line += f" --folds {shlex.quote(str(args.out))}"
     else:
-        line += f" --train_data {folder / 'train'}{source.suffix} --eval_data {folder / 'val'}{source.suffix}"
+        train, val = (shlex.quote(f"{folder / part}{source.suffix}") for part in ("train", "val"))
+        line += f" --train_data {train} --eval_data {val}"
     line += " --multi_label true" * args.multi_label + " --problem_type regression" * args.no_labels
     if args.group_column:
         line += f" --group_column {shlex.quote(args.group_column)}"
@@ -220,7 +221,7 @@ def next_command(args: argparse.Namespace, source: Source) -> str:
     relative = any(not os.path.isabs(one.sample.path) and "://" not in one.sample.path for one in source.found)
     if source.listed is not None and (relative or not all(_is_absolute(row) for row in source.listed.rows)):
         if root.resolve() != folder.resolve():
-            line += f" --data_root {root}"
+            line += f" --data_root {shlex.quote(str(root))}"
     return line
 
 

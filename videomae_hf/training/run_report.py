@@ -6,6 +6,7 @@ on file metadata. `videomae report` adds the scores on changed clips, mean colou
 """
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,8 @@ def write_own_report(
     """
     args = run.training
     folder = Path(args.output_dir)
-    more = f"`videomae report {folder}` adds"
+    command = f"`videomae report {shlex.quote(str(folder))}`"
+    more = f"{command} adds"
     left_out = [f"Scores with frames shuffled, reversed and changed otherwise, mean colour: {more} them."]
     try:
         training = training or training_of(run.model.checkpoint, args)
@@ -108,8 +110,7 @@ def write_own_report(
         extras = extras_of(run, training, predicted.readable().records, context, runs_model=False)
         write_report(folder / REPORT, predicted, context, extras)
     except _FAULTS as error:
-        again = f"`videomae report {folder}` tries again"
-        report(args, [f"No report was written ({error}); the results are there. {again}"])
+        report(args, [f"No report was written ({error}); the results are there. {command} tries again"])
         return
     report(args, [f"Report: {folder / REPORT}; {more} scores with frames shuffled, reversed and changed otherwise"])
 
