@@ -80,7 +80,9 @@ def test_dtype_auto_is_that_of_the_file(folder, clips, expected, tmp_path):
     same(half, clips, expected, 0.05)
 
 
-@pytest.mark.parametrize("name", ["eager", "sdpa", pytest.param("flex_attention", marks=needs_dynamo)])
+@pytest.mark.parametrize(
+    "name", ["eager", "sdpa", pytest.param("flex_attention", marks=[needs_dynamo, pytest.mark.slow])]
+)
 def test_attention_implementations(folder, clips, expected, name):
     model = AutoModelForVideoClassification.from_pretrained(folder, attn_implementation=name)
     assert model.config._attn_implementation == name

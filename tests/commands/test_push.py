@@ -98,6 +98,7 @@ def test_shipped_files_import_only_siblings_and_installed_packages(name):
     assert "videomae_hf" not in re.sub(r">>> .*", "", source)
 
 
+@pytest.mark.slow
 def test_dry_run_builds_a_bundle_and_a_card(checkpoints, tmp_path):
     bundle = tmp_path / "bundle"
     arguments = ["--dry_run", bundle, "--metrics", checkpoints / "metrics.json", "--dataset", "two moves"]
@@ -133,6 +134,7 @@ def test_other_models_are_proved_too(checkpoints, tmp_path, kind, capfd):
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["bundle", "bundle-transformers"][: 1 + len(options)]
 
 
+@pytest.mark.slow
 def test_bundle_that_does_not_load_is_not_shipped(checkpoints, tmp_path, monkeypatch):
     """The proof can fail: a bundle whose code is broken is refused with the reason."""
     monkeypatch.syspath_prepend(str(REPO))
@@ -256,6 +258,7 @@ print(json.dumps({**found, "plain": plain.tolist(), "ours": ours.tolist()}))
 """
 
 
+@pytest.mark.slow
 def test_everything_at_once_and_the_pipeline_that_others_run(tmp_path, hub, monkeypatch, capfd):
     """A private repository with a tag, shards, pictures, an example and the copy; loaded from the Hub by others."""
     hub.used_here(monkeypatch)
@@ -314,6 +317,7 @@ def test_a_repeated_push_is_no_second_commit(tmp_path, hub, monkeypatch):
     assert hub.messages == ["Upload with videomae_hf"] and list(hub.tags) == [("me/moves", "v1")]
 
 
+@pytest.mark.slow
 def test_wrong_token_is_one_line(checkpoints, tmp_path, hub):
     done = push_to_hub(checkpoints / "finetuned", "me/moves", **{**hub.environment(tmp_path), "HF_TOKEN": "hf_wrong"})
     assert TOKEN != "hf_wrong" and done.returncode == 1

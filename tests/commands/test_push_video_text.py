@@ -73,6 +73,7 @@ print(json.dumps([found.tolist(), words.tolist()]))
 """
 
 
+@pytest.mark.slow
 def test_push_and_load_by_id(pretrained, tmp_path, hub, capsys):
     videomae("push", pretrained, "me/a", "--license", "mit", "--dataset", "two shapes")
     assert "verified without videomae_hf" in capsys.readouterr().out

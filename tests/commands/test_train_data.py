@@ -199,7 +199,7 @@ def logged(stderr: str) -> list[str]:
     return re.findall(r"Bad video, left out: [^\n]*?(\w+\.mp4)", stderr)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_third_of_the_videos_is_broken(broken, tmp_path, workers):
     path, names = broken
     options = ["--max_bad_fraction", "0.4", "--per_device_train_batch_size", "4", "--dataloader_num_workers", workers]

@@ -320,7 +320,8 @@ def test_round_trip_is_bit_equal(model_class, tmp_path):
     assert list(tensors) == list(others)
     assert [name for name in tensors if not torch.equal(tensors[name], others[name])] == []
     inputs = pairs(model.config)
-    torch.testing.assert_close(model(**inputs)[0], loaded(**inputs)[0], rtol=0, atol=0)
+    # Equal weights; where loaded ones lie in memory may choose another kernel, whose sums round otherwise.
+    torch.testing.assert_close(model(**inputs)[0], loaded(**inputs)[0], rtol=0, atol=1e-6)
 
 
 def test_from_pretraining_to_tasks(tmp_path):

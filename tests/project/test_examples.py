@@ -275,6 +275,7 @@ def test_its_script_takes_videos_and_a_checkpoint_of_yours(run, folder, capfd):
     assert (rows.count(",train\n"), rows.count(",validation\n")) == (24, 8)
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path, monkeypatch):
     """From nothing to the folder for the Hub, with fewer videos and epochs."""
     jupytext, nbclient = pytest.importorskip("jupytext"), pytest.importorskip("nbclient")

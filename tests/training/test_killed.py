@@ -70,6 +70,7 @@ def assert_same_run(output: Path, unbroken: Path, steps: int, whole_state: bool 
         torch.testing.assert_close(*states, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_killed_within_an_epoch_and_resumed_equals_unbroken(videos, tmp_path, monkeypatch):
     monkeypatch.chdir(REPO)
     workers = {"dataloader_num_workers": 1, "dataloader_persistent_workers": "true"}

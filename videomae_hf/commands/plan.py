@@ -2,9 +2,11 @@
 """`videomae plan`: steps, batch, memory and hours of a run, before it starts."""
 
 import argparse
+import os
 
 import torch
 
+from ..data.sources.tar_shards import is_shards
 from ..data.videos import training_videos
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
@@ -94,7 +96,9 @@ def videos_of(run: Run) -> tuple[int | None, list[str]]:
         ValueError: it is unknown, and the settings of the run follow from it.
     """
     data = run.data
-    if data.train_data or data.dataset_name:
+    if isinstance(data.train_data, str) and not (is_shards(data.train_data) or os.path.exists(data.train_data)):
+        missing = f"train_data={data.train_data} is not here"
+    elif data.train_data or data.dataset_name:
         try:
             return training_videos(run, labelled=False).number, []
         except OSError as error:  # the videos or the checkpoint are elsewhere
