@@ -63,7 +63,7 @@ def score(folder: Path, keep: float, args: argparse.Namespace) -> float:
     options = {"checkpoint": folder / "model", "eval_data": args.eval_data, "output_dir": scores, "static_keep": keep}
     options |= {"num_clips": 1, "num_crops": 1, "use_cpu": "true", "dataloader_num_workers": 0}
     evaluate.main([f"--{name}={value}" for name, value in options.items()])
-    return json.loads((scores / "metrics.json").read_text(encoding="utf-8"))["top1"]
+    return json.loads((scores / "metrics.json").read_text(encoding="utf-8"))["eval_top1"]
 
 
 def arithmetic(model: Path) -> dict[str, dict[str, float]]:

@@ -43,7 +43,7 @@ def results(folder: Path) -> dict:
 def test_every_augmentation_at_once(videos, tmp_path, train_here):
     options = ["--rand_augment", "rand-m7-n4-mstd0.5-inc1", "--mixup_alpha", "0.8", "--cutmix_alpha", "1.0"]
     options += ["--label_smoothing", "0.1", "--random_erasing", "0.25", "--num_sample", "2", "--color_jitter", "0.2"]
-    options += ["--per_device_train_batch_size", "4", "--output_dir", tmp_path]
+    options += ["--per_device_train_batch_size", "4", "--horizontal_flip", "true", "--output_dir", tmp_path]
     output = succeeded(train_here("finetune", "--train_data", videos, "--eval_data", videos, *MODEL, *SHORT, *options))
     lines = output.splitlines()
     assert "16 videos of 8 classes" in lines

@@ -4,6 +4,7 @@ import pytest
 import yaml
 from helpers.runs import parsed
 
+from videomae_hf.commands.finetune import without_flips
 from videomae_hf.settings.presets import preset_settings
 from videomae_hf.settings.rules import follow_rules
 
@@ -173,6 +174,21 @@ def test_the_recipe_that_a_run_leaves_repeats_it(tmp_path):
     again = parsed("finetune", path, "--use_cpu", "true")
     assert again.as_recipe() == recipe and not again.follows_rules
     assert again.learning_settings() == run.learning_settings()
+
+
+def test_directions_are_not_flipped_unless_it_is_asked_for(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("num_train_epochs: 2\n")
+    for options, classes, flips in (
+        ((), ["turn_left", "turn_right", "jump"], False),
+        ((), ["jump", "run"], True),
+        (("--horizontal_flip", "true"), ["left", "jump"], True),
+        ((recipe,), ["left", "jump"], True),
+    ):
+        run, messages = without_flips(parsed("finetune", *options, "--use_cpu", "true"), classes)
+        assert run.augmentation.horizontal_flip is flips
+        said = "clips are not flipped horizontally, as classes name a direction: turn_left, turn_right"
+        assert messages == ([] if flips else [said])
 
 
 def test_presets():

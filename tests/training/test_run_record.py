@@ -333,6 +333,12 @@ def test_early_stopping_is_checked(tmp_path):
         check_evaluation(args, "single_label_classification", None, None)
 
 
+def test_memory_is_pinned_for_accelerators_only(tmp_path):
+    """Without a GPU torch would warn of it at each evaluation, also where use_cpu is not set."""
+    args = VideoMAETrainingArguments(output_dir=str(tmp_path))
+    assert args.dataloader_pin_memory == (args.device.type != "cpu")
+
+
 def test_a_token_is_not_pickled(tmp_path):
     args = arguments(tmp_path, hub_token="hf_secret_of_mine")
     assert b"hf_secret" not in pickle.dumps(args) and args.hub_token == "hf_secret_of_mine"

@@ -4,6 +4,7 @@
 from pathlib import Path
 
 from ..data.augmentation.mixing import mixing_of
+from ..data.augmentation.transforms import direction_sensitive
 from ..data.checks import check_classes, describe_directions
 from ..data.clips import EvalTransform, finetune_transform
 from ..data.processors import training_processor
@@ -12,6 +13,7 @@ from ..data.video_dataset import ClipCollator
 from ..data.videos import VideoSource, evaluation_source, evaluation_videos, media_of, training_videos
 from ..evaluation.findings import Predicted
 from ..evaluation.perturbations import PLAIN
+from ..messages import shorten
 from ..models.modeling_videomae_v2 import VideoMAEV2ForVideoClassification
 from ..models.token_selection import select_tokens, tokens_left
 from ..settings.recipes import Verb, parse_command_line
@@ -51,8 +53,9 @@ def finetune(run: Run) -> None:
     evaluated, eval_set, groups = evaluation_videos(run, videos.classes, run.problem_type), None, None
     model, messages = classifier_of(run, videos)
     run, lines = follow_rules(run, model.config.hidden_size, videos.number, evaluates=evaluated is not None)
+    run, more = without_flips(run, videos.classes)
     args, labelled = run.training, run.distillation.needs_labels
-    report(args, lines)
+    report(args, [*lines, *more])
     teacher, more = load_teacher(run.distillation, model.config, videos.classes)
     report(args, [*messages, *more, *set_class_weights(run, model, videos), *selected_tokens(run, model)])
     encoder = model.base_model  # adapters wrap the model
@@ -75,6 +78,15 @@ def finetune(run: Run) -> None:
         logits = {PLAIN: output.predictions}
         predicted = Predicted(evaluated.records, classes, config.problem_type, logits, output.label_ids, groups)
         write_own_report(run, predicted, Training(Path(args.output_dir), run.as_recipe(), run), videos)
+
+
+def without_flips(run: Run, classes: list[str]) -> tuple[Run, list[str]]:
+    """No horizontal flips where classes name a direction, unless a recipe or an option decides; and a message."""
+    directions = direction_sensitive(classes)
+    if not run.follows_rules or "horizontal_flip" in run.given or not directions:
+        return run, []
+    line = f"clips are not flipped horizontally, as classes name a direction: {shorten(directions, 3)}"
+    return run.changed(horizontal_flip=False), [line]
 
 
 def selected_tokens(run: Run, model: VideoMAEV2ForVideoClassification) -> list[str]:
