@@ -35,11 +35,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("output/own_videos"))
     parser.add_argument("--checkpoint", help="weights to start from, instead of random ones in a tiny model")
     parser.add_argument("--group_pattern", help="what it matches in the path of a video is its group")
-    parser.add_argument("--short_side", default="128", help="of the encoded videos, in pixels; 256 for 224 x 224 [128]")
+    parser.add_argument(
+        "--short_side", help="of the encoded videos, in pixels [128 for the tiny model, 256 for a checkpoint]"
+    )
     words = sys.argv[1:]
     end = words.index("--") if "--" in words else len(words)
     args = parser.parse_args(words[:end])
     args.finetune = words[end + 1 :]
+    args.short_side = args.short_side or ("256" if args.checkpoint else "128")
     if not args.videos.exists():
         parser.error(f"no folder or list of videos at {args.videos}")
     return args
@@ -65,7 +68,10 @@ def begin(record: Path, done: bool, **facts) -> bool:
 def split_lists(args: argparse.Namespace, groups: list[str]) -> dict[str, Path]:
     """The lists of the three parts, of the videos that can be decoded."""
     good = args.out / "good.csv"
+    good.unlink(missing_ok=True)  # of an earlier run, perhaps of other videos
     run("scan", args.videos, "--fix_list", good, "--report", args.out / "scan.csv", may_fail=True)
+    if not good.is_file():
+        sys.exit(f"scan found no video in {args.videos}; its message says why.")
     lists = {part: args.out / "splits" / f"{part}.csv" for part in ("train", "val", "test")}
     done = all(path.is_file() for path in lists.values())
     facts = {"videos": good.read_text(), "group_pattern": args.group_pattern, "short_side": args.short_side}

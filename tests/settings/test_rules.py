@@ -153,6 +153,9 @@ def test_several_processes_share_the_batch(monkeypatch):
     names = ("total_batch_size", "per_device_train_batch_size", "gradient_accumulation_steps")
     assert chosen(run, *names) == (16, 4, 1)
     assert run.training.videos_per_step == 16
+    # Planned for 64 processes, with one video for each of them
+    run, _ = follow_rules(parsed("finetune", "--use_cpu", "true"), 768, 300, evaluates=False, num_processes=64)
+    assert chosen(run, *names, "learning_rate") == (64, 1, 1, 4e-4)
 
 
 def test_a_recipe_replaces_all_rules(tmp_path):

@@ -55,7 +55,8 @@ def main(arguments: list[str]) -> None:
     config, lines = planned_config(run)
     if num_videos is not None:  # which only a recipe can do without
         evaluates = "eval_data" in run.given or "eval_split_name" in run.given
-        run, rules = follow_rules(run, config.hidden_size, num_videos, evaluates=evaluates)
+        options = {"evaluates": evaluates, "num_processes": num_gpus}
+        run, rules = follow_rules(run, config.hidden_size, num_videos, **options)
         lines += rules
     with torch.device("meta"):
         model, more = adapted(new_model(run, model_class, config), run)

@@ -121,12 +121,10 @@ def parse_command_line(
         recipe = read_recipe(file, actions, verb) if file else {}
         given = given_options(arguments)
         overrides = checked_settings(overrides or {}, "the recipe of stages", actions, verb)
-        if "preset" in recipe:
-            raise ValueError(f"{file}: preset is for the command line, in place of a recipe; write down its settings.")
         recipe = {**_without_base_rate(recipe, overrides), **overrides}
         recipe = _without_base_rate(recipe, given)
         chosen = {name: getattr(options, name, None) for name in given}
-        recipe = {**_preset(options.preset, verb, file, chosen), **recipe}
+        recipe = _with_preset(recipe, file, options.preset, verb, chosen)
         smoke_test = options.smoke_test or recipe.get("smoke_test")
         if smoke_test:
             recipe = smoke_test_recipe(recipe)
@@ -155,13 +153,15 @@ def parse_command_line(
     return _with_aliases(run)
 
 
-def _preset(name: str | None, verb: Verb, recipe: str | None, given: dict) -> dict:
-    """The settings of a preset, {} without one; raises ValueError for a preset beside a recipe."""
-    if name is None:
-        return {}
-    if recipe is not None:
-        raise ValueError(f"preset={name} stands in place of a recipe, but {recipe} is given as well; leave one out.")
-    return preset_settings(name, verb.name, given)
+def _with_preset(recipe: dict, file: str | None, preset: str | None, verb: Verb, given: dict) -> dict:
+    """The recipe with the settings of a preset below it; raises ValueError for a preset beside or within a recipe."""
+    if "preset" in recipe:
+        raise ValueError(f"{file}: preset is for the command line, in place of a recipe; write down its settings.")
+    if preset is None:
+        return recipe
+    if file is not None:
+        raise ValueError(f"preset={preset} stands in place of a recipe, but {file} is given as well; leave one out.")
+    return {**preset_settings(preset, verb.name, given), **recipe}
 
 
 def _parser(verb: Verb) -> HfArgumentParser:

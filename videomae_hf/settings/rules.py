@@ -73,7 +73,9 @@ def provisional_settings(verb: str, given: set[str]) -> dict[str, str]:
     return settings
 
 
-def follow_rules(run: Run, width: int, num_videos: int, *, evaluates: bool) -> tuple[Run, list[str]]:
+def follow_rules(
+    run: Run, width: int, num_videos: int, *, evaluates: bool, num_processes: int | None = None
+) -> tuple[Run, list[str]]:
     """Sets what neither a recipe nor the command line sets.
 
     Args:
@@ -81,6 +83,7 @@ def follow_rules(run: Run, width: int, num_videos: int, *, evaluates: bool) -> t
         width: hidden size of the model.
         num_videos: videos of an epoch.
         evaluates: whether there are videos to evaluate on.
+        num_processes: processes of the run; None is the number of those that run.
 
     Returns:
         The run with the settings of its groups changed, and a message; the run itself and [] if it has a recipe.
@@ -89,7 +92,7 @@ def follow_rules(run: Run, width: int, num_videos: int, *, evaluates: bool) -> t
         return run, []
     args, rule = run.training, RULES[run.verb]
     if not run.given & _BATCH:
-        _set_batch(args, batch_for(rule, num_videos))
+        _set_batch(args, batch_for(rule, num_videos), num_processes or args.world_size)
     if not run.given & _LENGTH:
         args.num_train_epochs = epochs_for(rule, num_videos, args)
     if not run.given & _WARMUP:
@@ -143,12 +146,12 @@ def rate_for(run: Run, width: int) -> float:
     return float(f"{min(rate, _HIGHEST_RATE):.2g}")
 
 
-def _set_batch(args: VideoMAETrainingArguments, total: int) -> None:
+def _set_batch(args: VideoMAETrainingArguments, total: int, num_processes: int) -> None:
     """Sets the batch of a step, a multiple of the processes, and its division into forward passes."""
-    share = math.ceil(total / args.world_size)  # of a process
+    share = math.ceil(total / num_processes)  # of a process
     size = max(size for size in range(1, min(share, _LARGEST_DEVICE_BATCH) + 1) if share % size == 0)
     args.per_device_train_batch_size, args.gradient_accumulation_steps = size, share // size
-    args.total_batch_size, args.total_is_given = share * args.world_size, True
+    args.total_batch_size, args.total_is_given = share * num_processes, True
 
 
 def _finetuning(run: Run, num_videos: int) -> Run:
