@@ -48,6 +48,11 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
+def root_of(args: argparse.Namespace, option: str = "--data_root") -> list[str]:
+    """The option for the folder that relative paths refer to; the lists of the parts keep the rows of the user's."""
+    return [option, str(args.videos.absolute().parent)] if args.videos.is_file() else []
+
+
 def begin(record: Path, done: bool, **facts) -> bool:
     """Whether a step is still to be done, of which `record` keeps the facts.
 
@@ -76,7 +81,7 @@ def split_lists(args: argparse.Namespace, groups: list[str]) -> dict[str, Path]:
     done = all(path.is_file() for path in lists.values())
     facts = {"videos": good.read_text(), "group_pattern": args.group_pattern, "short_side": args.short_side}
     if begin(args.out / "splits.json", done, **facts):
-        run("split", good, args.out / "splits", "--val", 0.2, "--test", 0.2, *groups)
+        run("split", good, args.out / "splits", "--val", 0.2, "--test", 0.2, *root_of(args), *groups)
     return lists
 
 
@@ -86,15 +91,16 @@ def main() -> None:
     groups = ["--group_pattern", args.group_pattern] if args.group_pattern else []
     lists, model, scores = split_lists(args, groups), args.out / "model", args.out / "scores"
     for part in ("train", "val"):
-        run("prepare", lists[part], args.out / part, "--short_side", args.short_side)
+        run("prepare", lists[part], args.out / part, "--short_side", args.short_side, *root_of(args, "--root"))
     start = ["--checkpoint", args.checkpoint] if args.checkpoint else ["--preset", "tiny"]
     data = ["--train_data", args.out / "train" / "train.csv", "--eval_data", args.out / "val" / "val.csv"]
     done = (model / "all_results.json").is_file()
     if begin(args.out / "model.json", done, checkpoint=args.checkpoint, options_after_the_dashes=args.finetune):
         run("finetune", *start, *data, "--output_dir", model, "--resume_from_checkpoint", "last", *args.finetune)
-    run("evaluate", "--checkpoint", model, "--eval_data", lists["test"], *groups, "--output_dir", scores)
+    root = root_of(args)
+    run("evaluate", "--checkpoint", model, "--eval_data", lists["test"], *root, *groups, "--output_dir", scores)
     # The files as you have them, and not as they were encoded anew, since a score may live on what they are
-    run("report", scores, "--train_data", lists["train"])
+    run("report", scores, "--train_data", lists["train"], *root)
 
 
 if __name__ == "__main__":

@@ -87,6 +87,38 @@ def test_the_whole_way_with_own_videos(tmp_path):
     assert refused.returncode == 1 and "output/own_videos has a run with other videos; choose" in refused.stderr
 
 
+def test_own_videos_of_a_list(tmp_path, monkeypatch):
+    """The commands, which know the folder of the list; with a checkpoint, videos stay as large as it needs them."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    own_videos = import_module("own_videos")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels.csv").write_text("path,label\na.mp4,up\n")
+    commands = []
+
+    def record(verb: str, *words, may_fail: bool = False) -> None:
+        commands.append(" ".join(map(str, (verb, *words))))
+        if verb == "scan":
+            (tmp_path / "out" / "good.csv").write_text("path,label\na.mp4,up\n")
+
+    monkeypatch.setattr(own_videos, "run", record)
+    monkeypatch.setattr(sys, "argv", "own_videos.py labels.csv --out out --checkpoint mine -- --max_steps 2".split())
+    own_videos.main()
+    assert commands == [
+        "scan labels.csv --fix_list out/good.csv --report out/scan.csv",
+        f"split out/good.csv out/splits --val 0.2 --test 0.2 --data_root {tmp_path}",
+        f"prepare out/splits/train.csv out/train --short_side 256 --root {tmp_path}",
+        f"prepare out/splits/val.csv out/val --short_side 256 --root {tmp_path}",
+        "finetune --checkpoint mine --train_data out/train/train.csv --eval_data out/val/val.csv "
+        "--output_dir out/model --resume_from_checkpoint last --max_steps 2",
+        f"evaluate --checkpoint out/model --eval_data out/splits/test.csv --data_root {tmp_path} "
+        "--output_dir out/scores",
+        f"report out/scores --train_data out/splits/train.csv --data_root {tmp_path}",
+    ]
+    monkeypatch.setattr(own_videos, "run", lambda *words, may_fail=False: None)  # as a scan that finds nothing
+    with pytest.raises(SystemExit, match="scan found no video in labels.csv"):
+        own_videos.main()
+
+
 def test_every_script_begins_with_its_command():
     for script in FOLDER.glob("*.py"):
         docstring = script.read_text(encoding="utf-8").split('"""')[1]
