@@ -88,7 +88,7 @@ def test_contrast_as_in_a_loop():
     video_mask = torch.tensor([[1, 1], [1, 1], [1, 0]]).bool()
     masked = torch.tensor([[1, 0], [0, 0], [1, 0]]).bool()
     same = torch.tensor([[0, 1, 0], [1, 0, 0], [0, 0, 0]]).bool()
-    comparable = (video_mask[None] & ~same[:, :, None])[..., None].expand(-1, -1, -1, 2)
+    comparable = (video_mask[None] & ~same[:, :, None])[..., None].expand(-1, -1, -1, 2).flatten(1)
     terms = []
     for row, segment in masked.nonzero().tolist():
         for place in range(2):
@@ -101,7 +101,8 @@ def test_contrast_as_in_a_loop():
                             scores[other, there, spot] = float(one @ two / one.norm() / two.norm() / 0.5)
             total = sum(math.exp(score) for score in scores.values())
             terms.append(math.log(total) - scores[row, segment, place])
-    found = contrastive_loss(predictions, targets, masked[..., None].expand(-1, -1, 2), comparable, 0.5)
+    of_places = masked[..., None].expand(-1, -1, 2)
+    found = contrastive_loss(predictions, of_places, targets.flatten(0, 2), comparable, 0.5)
     assert found.count == 4 and found.mean().item() == pytest.approx(sum(terms) / 4, abs=1e-5)
 
 
@@ -288,24 +289,64 @@ def test_texts_alone_have_no_terms_of_matching():
     assert model.objective_counts(**texts, video_features=inputs["video_features"])[2] > 0
 
 
-@pytest.mark.parametrize("match_loss", ["softmax", "binary"])
-def test_the_division_of_a_batch_changes_nothing(match_loss):
-    """With the numbers of terms of the whole batch, the losses and gradients of its parts add up."""
-    model = build_videobert(VideoBertForPreTraining, match_loss=match_loss)
+@pytest.mark.parametrize("fields", [
+    {}, {"match_loss": "binary"}, {"video_loss": "nce"}, {"video_loss": "nce", "tokens_per_segment": 4},
+], ids=str)  # fmt: skip
+def test_the_division_of_a_batch_changes_nothing(fields):
+    """With the numbers of terms and the contrasted rows of the whole batch, losses and gradients of parts add up."""
+    model = build_videobert(VideoBertForPreTraining, **fields)
     inputs = targets(pairs(model.config))
     inputs["text_labels"][0, 1] = 7  # the parts have different numbers of masks
     counts = model.objective_counts(**inputs)
-    assert counts.tolist() == [3, 2, 2 if match_loss == "softmax" else 5]
+    places = model.config.tokens_per_segment
+    assert counts.tolist() == [3, 2 * places, 5 if "match_loss" in fields else 2]
     whole = model(**inputs)
     whole.loss.backward()
     expected = {name: one.grad.clone() for name, one in model.named_parameters()}
     model.zero_grad()
     parts = [{name: value[row : row + 1] for name, value in inputs.items()} for row in range(2)]
     torch.testing.assert_close(sum(model.objective_counts(**part) for part in parts), counts)
-    losses = [model(**part, loss_counts=counts).loss for part in parts]
+    others = [model.contrast_rows(**part) for part in reversed(parts)]
+    names = ("contrast_features", "contrast_mask", "contrast_texts")
+    losses = [model(**part, **dict(zip(names, rows)), loss_counts=counts).loss for part, rows in zip(parts, others)]
     torch.testing.assert_close(sum(losses), whole.loss)
     sum(losses).backward()
     torch.testing.assert_close({name: one.grad for name, one in model.named_parameters()}, expected)
+
+
+def test_rows_to_contrast_with():
+    """Texts have their masked words again, and features are those that were given; padding is left to the mask."""
+    model = build_videobert(VideoBertForPreTraining, video_loss="nce")
+    inputs = targets(pairs(model.config))
+    features, mask, texts = model.contrast_rows(**inputs)
+    assert torch.equal(features[:, :, 0], inputs["video_features"])
+    assert mask.tolist() == [[True, True, True], [True, True, False]]
+    assert texts.tolist() == [[CLS, 7, 8, 9, TO, SEP], [CLS, 10, 11, TO, SEP, -1]]
+    features, mask, texts = model.contrast_rows(input_ids=inputs["input_ids"])
+    assert features.shape == (2, 0, 1, 5) and mask.shape == (2, 0)
+    features, mask, texts = model.contrast_rows(video_features=inputs["video_features"])
+    assert mask.all() and texts.shape == (2, 0)
+
+
+def test_others_with_the_same_words_or_padding_are_not_contrasted():
+    model = build_videobert(VideoBertForPreTraining, video_loss="nce")
+    inputs = {**targets(pairs(model.config)), "negative_input_ids": None}
+    alone = model(**inputs).video_loss
+    rows = {"contrast_features": torch.randn(2, 4, 1, 5), "contrast_texts": torch.tensor([[CLS, 7, 8, 9, TO, SEP, -1]])}
+    rows["contrast_texts"] = torch.cat([rows["contrast_texts"], torch.tensor([[CLS, 5, TO, SEP, -1, -1, -1]])])
+    only_first, nothing = torch.tensor([[True] * 4, [False] * 4]), torch.zeros(2, 4, dtype=torch.bool)
+    assert torch.equal(model(**inputs, **rows, contrast_mask=nothing).video_loss, alone)
+    # the first of the other rows has the words of the first row, whose term alone stays as it was
+    found = model(**inputs, **rows, contrast_mask=only_first)
+    features = nn.functional.normalize(inputs["video_features"], dim=-1)
+    others = nn.functional.normalize(rows["contrast_features"][0, :, 0], dim=-1)
+    terms = []
+    for row, segment, extra in ((0, 0, None), (1, 1, others)):
+        prediction = nn.functional.normalize(found.video_logits[row, segment, 0], dim=0)
+        own = torch.cat([features[0], features[1, :2]])
+        scores = prediction @ (own if extra is None else torch.cat([own, extra])).T / 0.1
+        terms.append(scores.logsumexp(dim=0) - prediction @ features[row, segment] / 0.1)
+    torch.testing.assert_close(found.video_loss, sum(terms) / 2)
 
 
 def test_equal_captions_are_not_contrasted():

@@ -237,3 +237,8 @@ def test_a_preset_in_a_recipe_is_refused(tmp_path):
         parsed("finetune", recipe, "--use_cpu", "true")
     with pytest.raises(ValueError, match="evaluate does not use --preset"):
         parsed("evaluate", "--preset", "tiny")
+
+
+def test_no_line_where_every_setting_is_given():
+    given = ("--per_device_train_batch_size", "2", "--max_steps", "4", "--learning_rate", "1e-3", "--layer_decay", "1")
+    assert ruled("videobert", *given, "--warmup_steps", "0", videos=8, evaluates=False)[1] == []

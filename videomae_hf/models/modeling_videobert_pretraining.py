@@ -29,6 +29,9 @@ from .video_text_objectives import (
 )
 
 
+Rows = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # features (B, S, P, F), their mask (B, S), texts (B, T)
+
+
 @dataclass
 class VideoBertForPreTrainingOutput(ModelOutput):
     """
@@ -139,6 +142,9 @@ class VideoBertForPreTraining(VideoBertMatching):
         segment_sources: torch.Tensor | None = None,
         negative_input_ids: torch.Tensor | None = None,
         loss_counts: torch.Tensor | None = None,
+        contrast_features: torch.Tensor | None = None,
+        contrast_mask: torch.Tensor | None = None,
+        contrast_texts: torch.Tensor | None = None,
         **kwargs,
     ) -> VideoBertForPreTrainingOutput:
         """The losses of those objectives whose targets are given.
@@ -157,7 +163,10 @@ class VideoBertForPreTraining(VideoBertMatching):
             loss_counts: float (3,), the divisors of the three losses; None is the numbers of terms of this batch, see
                 `objective_counts`. If their sum over all batches of a step is given, the sum of the losses does not
                 depend on how a batch is divided; where gradients are averaged over processes, divide it by their
-                number. (`video_loss="nce"` compares within a batch, and depends on its division.)
+                number.
+            contrast_features, contrast_mask, contrast_texts: (N, S', P, F), bool (N, S') and int64 (N, T'), the rows of
+                other batches that `video_loss="nce"` compares with too, see `contrast_rows`. With those of all other
+                batches of a step, that loss does not depend on how a batch is divided either.
             kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Returns:
@@ -175,8 +184,11 @@ class VideoBertForPreTraining(VideoBertMatching):
         if input_ids is not None:
             logits, objectives[0] = self._predict_words(outputs.text_states, text_labels)
         if features is not None:
-            captions = compacted(texts, attention_mask)
-            video_logits, objectives[1] = self._predict_segments(outputs, masked_segments, video_mask, captions)
+            rows = [(outputs.features, video_mask, compacted(texts, attention_mask))]
+            if contrast_features is not None:
+                others = self.video_bert.standardized(contrast_features, contrast_mask)
+                rows.append((others, contrast_mask, contrast_texts))
+            video_logits, objectives[1] = self._predict_segments(outputs.video_states, masked_segments, rows)
         is_pair = input_ids is not None and features is not None
         if self.match_head is not None and negative_input_ids is not None and is_pair:
             pairs = (outputs.features, video_mask, texts, attention_mask)
@@ -194,16 +206,15 @@ class VideoBertForPreTraining(VideoBertMatching):
         return logits, None if labels is None else masked_word_loss(logits, labels)
 
     def _predict_segments(
-        self, outputs, masked_segments, video_mask, captions
+        self, states: torch.Tensor, masked_segments: torch.Tensor | None, rows: list[Rows]
     ) -> tuple[torch.Tensor | None, Objective | None]:
         """Predicted features or words of segments, and the objective of masked ones; None without head or masks."""
         if self.video_head is None:
             return None, None
-        logits = self.video_head(outputs.video_states)
+        logits = self.video_head(states)
         if masked_segments is None:
             return logits, None
-        masked, targets = masked_segments.bool() & video_mask, outputs.features.detach()
-        return logits, self.video_objective(logits, targets, masked, video_mask, captions)
+        return logits, self.video_objective(logits, masked_segments.bool() & rows[0][1], rows)
 
     def _weighted(
         self, objectives: list[Objective | None], loss_counts: torch.Tensor | None
@@ -217,33 +228,59 @@ class VideoBertForPreTraining(VideoBertMatching):
         terms = [weight * loss for weight, loss in zip(weights, losses) if loss is not None]
         return self.reaching_all(sum(terms)), losses
 
-    def video_objective(
-        self,
-        predictions: torch.Tensor,
-        features: torch.Tensor,
-        masked: torch.Tensor,
-        video_mask: torch.Tensor,
-        captions: torch.Tensor,
-    ) -> Objective:
+    def video_objective(self, predictions: torch.Tensor, masked: torch.Tensor, rows: list[Rows]) -> Objective:
         """The objective of masked segments.
 
         Args:
             predictions: (B, S, P, F), or (B, S, P, K) for visual words.
-            features: standardised (B, S, P, F).
-            masked, video_mask: bool (B, S), masked segments, and all but padding.
-            captions: int64 (B, T), see `compacted`; segments of rows with the same words are not contrasted.
+            masked: bool (B, S), masked segments.
+            rows: the standardised features, masks and texts of the batch, and of others that are contrasted with it.
         """
-        config, shape = self.config, features.shape[:3]
-        of_places = masked[..., None].expand(shape)  # (B, S) -> (B, S, P)
+        config, features = self.config, rows[0][0].detach()
+        of_places = masked[..., None].expand(features.shape[:3])  # (B, S) -> (B, S, P)
         if config.video_loss == "mse":
             return masked_feature_loss(predictions, features, of_places)
         if config.video_loss == "words":
             labels = self.video_bert.video_embeddings.words_of(features).masked_fill(~of_places, -100)
             return masked_word_loss(predictions, labels)
-        same = is_same_text(captions[:, None], captions[None]) & self.has_words(captions, captions >= 0)
-        same = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
-        comparable = video_mask[..., None].expand(shape) & ~same[:, :, None, None]  # (B, B, S, P)
-        return contrastive_loss(predictions, features, of_places, comparable, config.nce_temperature)
+        compared = torch.cat([features.detach().flatten(0, 2) for features, _, _ in rows])  # (C, F)
+        return contrastive_loss(predictions, of_places, compared, self._comparable(rows), config.nce_temperature)
+
+    def _comparable(self, rows: list[Rows]) -> torch.Tensor:
+        """Which features of all rows each row of the first is contrasted with, bool (B, C): no padding, and no others
+        with the same words.
+        """
+        found, own_texts = [], rows[0][2]
+        known = self.has_words(own_texts, own_texts >= 0)[:, None]  # (B, 1)
+        for number, (features, mask, texts) in enumerate(rows):
+            same = is_same_text(own_texts[:, None], texts[None]) & known  # (B, N)
+            if number == 0:
+                same = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
+            of_places = mask[..., None].expand(features.shape[:3])  # (N, S) -> (N, S, P)
+            found.append((of_places & ~same[:, :, None, None]).flatten(1))  # (B, N, S, P) -> (B, N * S * P)
+        return torch.cat(found, dim=1)
+
+    @torch.no_grad()
+    def contrast_rows(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        video_features: torch.Tensor | None = None,
+        video_mask: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        text_labels: torch.Tensor | None = None,
+        **unused,
+    ) -> Rows:
+        """What `video_loss="nce"` compares with, for inputs of `forward`.
+
+        Returns:
+            The features as they are (B, S, P, F), bool (B, S), False for padding, and the texts without masks, int64
+            (B, T), see `compacted`. S or T is 0 without video or text.
+        """
+        features = self.video_bert.features_of(video_features, video_mask, pixel_values)
+        features, video_mask, words, mask = self.video_bert.filled(features, video_mask, input_ids, attention_mask)
+        texts = words if text_labels is None else torch.where(text_labels == -100, words, text_labels)
+        return features, video_mask, compacted(texts, mask)
 
     def objective_counts(
         self,

@@ -48,25 +48,24 @@ def masked_feature_loss(predictions: torch.Tensor, targets: torch.Tensor, masked
 
 def contrastive_loss(
     predictions: torch.Tensor,
-    targets: torch.Tensor,
     masked: torch.Tensor,
+    compared: torch.Tensor,
     comparable: torch.Tensor,
     temperature: float,
 ) -> Objective:
     """Noise-contrastive estimation: each masked feature against the other features of the batch, by their cosine.
 
     Args:
-        predictions, targets: (B, S, P, F).
+        predictions: (B, S, P, F).
         masked: bool (B, S, P), True where a feature is predicted.
-        comparable: bool (B, B, S, P), the features that a row is compared with: no padding, and no other row with the
-            same caption.
+        compared: (C, F), the features that are compared; the first B * S * P are the true ones of `predictions`.
+        comparable: bool (B, C), those that a row is compared with: no padding, and no other row with the same caption.
         temperature: divisor of the cosines.
     """
     rows, places = masked.nonzero()[:, 0], masked.flatten().nonzero()[:, 0]  # (M,), the true column of each
     predicted = nn.functional.normalize(predictions.float()[masked], dim=-1)  # (M, F)
-    compared = nn.functional.normalize(targets.float().flatten(0, 2), dim=-1)  # (B * S * P, F)
-    scores = predicted @ compared.T / temperature  # (M, B * S * P)
-    scores = scores.masked_fill(~comparable.flatten(1)[rows], -torch.inf)
+    scores = predicted @ nn.functional.normalize(compared.float(), dim=-1).T / temperature  # (M, C)
+    scores = scores.masked_fill(~comparable[rows], -torch.inf)
     return Objective(nn.functional.cross_entropy(scores, places, reduction="sum"), masked.sum().float())
 
 

@@ -111,7 +111,7 @@ def follow_rules(
         run = _finetuning(run, num_videos)
     if evaluates:
         _set_evaluation(run, num_videos)
-    return run, [_describe(run, num_videos)]
+    return run, _described(run, num_videos)
 
 
 def batch_for(rule: Rule, num_videos: int) -> int:
@@ -183,8 +183,8 @@ def _set_evaluation(run: Run, num_videos: int) -> None:
         args.greater_is_better = more_is_better(metric)
 
 
-def _describe(run: Run, num_videos: int) -> str:
-    """The line about the settings that follow from rules, also where they equal the defaults."""
+def _described(run: Run, num_videos: int) -> list[str]:
+    """The line about the settings that follow from rules, also where they equal the defaults; none if all are given."""
     args = run.training
     instead = {
         "total_batch_size": _BATCH,
@@ -199,7 +199,9 @@ def _describe(run: Run, num_videos: int) -> str:
         settings.append("crop_scale 0.5 1.0")
     if args.load_best_model_at_end and "load_best_model_at_end" not in run.given:
         settings.append(f"the best checkpoint by {args.metric_for_best_model}")
-    return (
+    if not settings:
+        return []
+    return [
         f"no recipe, so that these follow from {num_videos:,} videos and the size of the model: {', '.join(settings)}; "
         f"an option replaces its rule"
-    )
+    ]

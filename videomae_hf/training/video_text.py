@@ -19,6 +19,7 @@ from .planning import DataWaitCallback, PaceCallback
 from .run_checks import check_evaluation
 from .run_record import RunRecord
 from .trainer import VideoMAETrainer
+from .video_text_contrast import add_contrast, check_contrast, contrasts
 from .video_text_monitoring import log_examples
 
 
@@ -45,6 +46,9 @@ class VideoTextTrainer(VideoMAETrainer):
             counts = self.accelerator.reduce(counts, reduction="sum")
             # The Trainer divides losses by the number of batches, and processes average their gradients.
             self._counts = counts / (len(batches) * self.args.world_size)
+            model = self.accelerator.unwrap_model(self.model)
+            if contrasts(model):
+                add_contrast(batches, model, self.accelerator)
         return batches, number
 
     @property
@@ -125,6 +129,7 @@ def fit_video_text(
     if features_key is not None:
         record.data["features"] = features_key
     classifies = collator.task == "classification"
+    check_contrast(model, args)
     check_evaluation(args, record.problem_type if classifies else None, eval_set, None)
     args.label_names, args.prediction_loss_only = (["labels"], False) if classifies else (["input_ids"], True)
     resume = checkpoint_to_resume(run, record)
