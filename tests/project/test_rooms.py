@@ -13,7 +13,7 @@ PACKAGE = REPO / "videomae_hf"
 # From the ground up; a room imports from itself and from the floors below it.
 FLOORS = (
     ("messages", "text_files", "models"),
-    ("labels",),
+    ("labels", "auto_classes"),
     ("settings",),
     ("checkpoints",),
     ("data",),

@@ -5,3 +5,5 @@
 import only each other (`from .x import y`), and load optional libraries through `importlib.import_module`: transformers
 refuses to load checkpoint code with an ordinary import of a package that is not installed.
 """
+
+import transformers  # noqa: F401  first of all, so that what `videomae_hf` does after this import finds no file half imported
