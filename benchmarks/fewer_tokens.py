@@ -110,7 +110,8 @@ def counted(config: VideoMAEV2Config, batch_size: int, count: Callable) -> dict[
             kept = math.ceil(min(settings.values(), default=1.0) * length)
             ids = {"visible_ids": torch.zeros(batch_size, kept, dtype=torch.long)} if settings else {}
             macs[name] = count(model, {**inputs, **ids})
-    return {"transformers": macs[BASELINE], **macs}
+    macs["transformers"] = macs[BASELINE]
+    return macs | {f"{name}, compiled": macs[name] for name in ("transformers", BASELINE)}
 
 
 def main() -> None:
@@ -120,6 +121,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--compile", action="store_true", help="also time both classifiers compiled, with all tokens")
     parser.add_argument("--output", help="JSON file for the results")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -129,6 +131,8 @@ def main() -> None:
     shape = (args.batch_size, config.num_frames, config.num_channels, *config.image_hw)
     inputs = {"pixel_values": torch.randn(shape), "labels": torch.arange(args.batch_size)}
     inputs = {name: value.to(args.device) for name, value in inputs.items()}
+    if args.compile:
+        models |= {f"{name}, compiled": torch.compile(models[name]) for name in ("transformers", BASELINE)}
     rows = measure("finetuning step", models, inputs, counted(config, args.batch_size, step_macs), args)
     models.pop("ours, token_keep 0.5")  # which takes all tokens in inference
     of_forward = counted(config, args.batch_size, lambda *given: forward_macs(*given)[""])

@@ -1,25 +1,24 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
-"""Does pretraining pay? Ways of training a small video transformer, compared at equal compute.
+"""What each way of training costs in accuracy and saves in compute, on a small video transformer.
 
+    make demo  # synthesises demo/data
     python examples/experiments/compare.py --train_data demo/data/train --eval_data demo/data/val --labels_per_class 5
-    python examples/experiments/compare.py --train_data ut_interaction --groups ut_interaction/groups.tsv
     python examples/experiments/compare.py --table
 
-Each run has the same CPU seconds on one thread, pretraining and finetuning together. First all ways of training take
-turns at a few steps each; from the CPU time of these the number of steps follows, so that other load on the machine
-shortens no run. Videos are decoded once and held in memory: what is compared is the models' compute. A run is one line
-of JSON in `--output_dir`; runs that are there are not run again, pretrained encoders are kept there and finetuned on
-any number of labels. Several processes may share the folder: start the others, with `--seeds` of their own, when the
-first has printed its calibration.
+All videos are pretrained on, without labels, and some of them finetuned on. All ways take the same steps (`--steps`),
+or, with `--seconds`, have the same CPU seconds on one thread: then all take turns at a few steps each first, and from
+the CPU time of these the number of steps follows, so that other load on the machine shortens no run. Videos are decoded
+once and held in memory: what is compared is the models' compute. A run is one line of JSON in `--output_dir`; runs that
+are there are not run again, pretrained encoders are kept there and finetuned on any number of labels. Several processes
+may share the folder, with `--seeds` of their own; with `--seconds`, once the first has printed its calibration.
 """
 
 import argparse
 import csv
-import itertools
 import json
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -33,46 +32,68 @@ from videomae_hf.data.sources.folders_and_lists import VideoRecord, VideoRecords
 from videomae_hf.data.video_dataset import VideoDataset
 from videomae_hf.models.configuration_videomae_v2 import IMAGENET_MEAN, IMAGENET_STD
 from videomae_hf.models.frame_sampling import dense_clip, random_start
+from videomae_hf.models.token_selection import select_tokens
 from videomae_hf.models.video_decoding import read_frames
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
 from videomae_hf.training.trainer import VideoMAETrainer
 
 
-MODEL = {
-    "num_frames": 8, "image_size": 32, "patch_size": 8,
+# That of the demo, in which pretraining pays (docs/when_pretraining_pays.md); the first fields, of transformers too
+SHARED = {
+    "num_frames": 8, "image_size": 24, "patch_size": 4,
     "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 256,
     "decoder_hidden_size": 32, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 1,
     "decoder_intermediate_size": 128,
 }  # fmt: skip
-STORED_FRAMES, STORED_SIZE = 16, 36  # of each video in memory; clips are windows of them
+MODEL = {**SHARED, "position_embedding_type": "sinusoidal_3d", "mask_type": "random", "mask_ratio": 0.75}
+STORED_FRAMES, STORED_SIZE = 16, 27  # of each video in memory; clips are windows of them
 # The best of those tried on the demo data with a seed that is in no table, see the README beside this file.
-PRETRAINING_RATE, FINETUNING_RATE, SCRATCH_RATE = 2e-3, 4e-3, 2e-3
+PRETRAINING_RATE, FINETUNING_RATE, SCRATCH_RATE = 2e-3, 4e-3, 1e-3
 BATCH_SIZE, FOLDS = 16, 3  # seed s holds out groups s, s + 3, s + 6, ...
 
 
 @dataclass(frozen=True)
-class Method:
-    """A way of training."""
+class Pretraining:
+    """A way of pretraining."""
 
-    masks: dict | None = None  # fields of the configuration for pretraining; None trains from scratch
+    fields: dict = field(default_factory=dict)  # of the configuration, where it differs from `MODEL`
+    optim: str = "adamw_torch"
+    transformers: bool = False  # its model, its plain Trainer, and masks as its documentation draws them
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way of training: a pretraining or none, and a part of the tokens in finetuning."""
+
+    pretraining: str | None = "V1"  # None trains from scratch
+    tokens: dict = field(default_factory=dict)  # options of `select_tokens`
     short: bool = False  # from scratch, with no more than the finetuning of the others
-    transformers: bool = False  # its models, its plain Trainer, and masks as its documentation draws them
+
+    @property
+    def transformers(self) -> bool:
+        return self.pretraining is not None and PRETRAININGS[self.pretraining].transformers
 
     @property
     def finetuning_phase(self) -> str:
-        return "finetune, transformers" if self.transformers else "finetune, videomae_hf"
+        kept = "".join(f", {name} {value}" for name, value in self.tokens.items())
+        return "finetune, transformers" if self.transformers else f"finetune, videomae_hf{kept}"
 
 
+CROSS = {"decoder_type": "cross", "decoder_mask_ratio": 0.75}
+PRETRAININGS = {
+    "V1": Pretraining(),
+    "V2: half decoded": Pretraining({"decoder_mask_ratio": 0.5}),
+    "cross decoder: a quarter decoded": Pretraining(CROSS),
+    "cross decoder, mask ratio 0.95": Pretraining({**CROSS, "mask_ratio": 0.95}),
+    "V1, Muon": Pretraining(optim="muon"),
+    "transformers": Pretraining(transformers=True),
+}
 METHODS = {
-    "from scratch": Method(),
-    "from scratch, finetuning steps only": Method(short=True),
-    "V1: tube 0.9": Method({"mask_ratio": 0.9}),
-    "V2: tube 0.9, half decoded": Method({"mask_ratio": 0.9, "decoder_mask_ratio": 0.5}),
-    "transformers": Method({}, transformers=True),
-    "V1: tube 0.75": Method({"mask_ratio": 0.75}),
-    "V1: random 0.9": Method({"mask_ratio": 0.9, "mask_type": "random"}),
-    "V1: frame 0.9": Method({"mask_ratio": 0.9, "mask_type": "frame"}),
-    "V1: tube 0.9, plain pixels": Method({"mask_ratio": 0.9, "norm_pix_loss": False}),
+    "from scratch": Method(None),
+    "from scratch, finetuning steps only": Method(None, short=True),
+    **{name: Method(name) for name in PRETRAININGS},
+    "V1, then token_keep 0.5": Method(tokens={"token_keep": 0.5}),
+    "V1, then static_keep 0.5": Method(tokens={"static_keep": 0.5}),
 }
 
 
@@ -196,37 +217,38 @@ class StepClock(transformers.TrainerCallback):
         self.last = now
 
 
-def training_arguments(method: Method, pretraining: bool, steps: int, seed: int) -> transformers.TrainingArguments:
-    rate = SCRATCH_RATE if method.masks is None else PRETRAINING_RATE if pretraining else FINETUNING_RATE
+def training_arguments(way: Pretraining | Method, steps: int, seed: int) -> transformers.TrainingArguments:
+    rate = FINETUNING_RATE if way != Method(None) else SCRATCH_RATE
     shared = {
         "output_dir": "unused",
         "max_steps": steps,
         "per_device_train_batch_size": BATCH_SIZE,
-        "learning_rate": rate,
+        "learning_rate": PRETRAINING_RATE if isinstance(way, Pretraining) else rate,
         "warmup_steps": max(steps // 10, 1),
         "seed": seed,
         "use_cpu": True,
         "remove_unused_columns": False,
         **{"save_strategy": "no", "logging_strategy": "no", "report_to": "none", "disable_tqdm": True},
     }
-    if method.transformers:  # linear schedule, no weight decay, gradients clipped at 1: its defaults
+    if way.transformers:  # linear schedule, no weight decay, gradients clipped at 1: its defaults
         return transformers.TrainingArguments(**shared)
-    official = {"adam_beta2": 0.95, "max_grad_norm": 0} if pretraining else {}
+    official = {}
+    if isinstance(way, Pretraining):
+        official = {"adam_beta2": 0.95, "max_grad_norm": 0, "optim": way.optim}
     return VideoMAETrainingArguments(lr_scheduler_type="cosine", **shared, **official)
 
 
 def train(
-    method: Method, model, samples: list[VideoRecord], data: Data, steps: int, seed: int
+    way: Pretraining | Method, model, samples: list[VideoRecord], data: Data, steps: int, seed: int
 ) -> tuple[float, list[float]]:
-    """Trains `model`, of either phase, and gives the mean loss and the CPU seconds of each step."""
-    pretraining = isinstance(model, VideoMAEV2ForPreTraining | VideoMAEForPreTraining)
+    """Pretrains or finetunes `model`, and gives the mean loss and the CPU seconds of each step."""
     clock, collator = StepClock(), transformers.default_data_collator
-    if pretraining:
-        collator = stack_with_mask if method.transformers else stack
-    trainer = (transformers.Trainer if method.transformers else VideoMAETrainer)(
+    if isinstance(way, Pretraining):
+        collator = stack_with_mask if way.transformers else stack
+    trainer = (transformers.Trainer if way.transformers else VideoMAETrainer)(
         model=model,
-        args=training_arguments(method, pretraining, steps, seed),
-        train_dataset=VideoDataset(samples, StoredClips(data, floats=method.transformers), seed),
+        args=training_arguments(way, steps, seed),
+        train_dataset=VideoDataset(samples, StoredClips(data, floats=way.transformers), seed),
         data_collator=collator,
         callbacks=[clock],
     )
@@ -234,22 +256,29 @@ def train(
     return trainer.train().training_loss, clock.seconds
 
 
-def build(method: Method, num_labels: int | None = None, checkpoint: str | None = None):
-    """A pretraining model, or, with `num_labels`, a classifier, fresh or on the encoder in `checkpoint`."""
-    if num_labels is None and method.transformers:
-        return VideoMAEForPreTraining(transformers.VideoMAEConfig(**MODEL))
-    if num_labels is None:
-        return VideoMAEV2ForPreTraining(VideoMAEV2Config(**{**MODEL, **method.masks}, use_mean_pooling=None))
-    classifier = VideoMAEForVideoClassification if method.transformers else VideoMAEV2ForVideoClassification
-    if checkpoint is None:
-        return classifier(classifier.config_class(**MODEL, num_labels=num_labels))
-    return classifier.from_pretrained(checkpoint, num_labels=num_labels, use_mean_pooling=True)
+def pretraining_model(way: Pretraining):
+    if way.transformers:
+        return VideoMAEForPreTraining(transformers.VideoMAEConfig(**SHARED))
+    return VideoMAEV2ForPreTraining(VideoMAEV2Config(**{**MODEL, **way.fields}, use_mean_pooling=None))
+
+
+def classifier(method: Method, num_labels: int, checkpoint: str | None = None):
+    """A classifier, fresh or on the encoder in `checkpoint`."""
+    model_class = VideoMAEForVideoClassification if method.transformers else VideoMAEV2ForVideoClassification
+    if checkpoint is not None:
+        model = model_class.from_pretrained(checkpoint, num_labels=num_labels, use_mean_pooling=True)
+    else:
+        fields = SHARED if method.transformers else MODEL
+        model = model_class(model_class.config_class(**fields, num_labels=num_labels))
+    if method.tokens:
+        select_tokens(model, **method.tokens)
+    return model
 
 
 @torch.no_grad()
-def accuracy(model, data: Data) -> float:
+def accuracy(method: Method, model, data: Data) -> float:
     """Part of the held-out videos whose middle clip is classified right."""
-    load = StoredClips(data, floats=True)  # floats, which all models take
+    load = StoredClips(data, floats=method.transformers)
     logits = model.eval()(torch.stack([load.middle(sample) for sample in data.held_out])).logits
     labels = torch.tensor([sample.label for sample in data.held_out])
     return (logits.argmax(dim=1) == labels).float().mean().item()
@@ -264,55 +293,68 @@ def calibrate(methods: list[str], data: Data, folder: Path) -> dict[str, float]:
     path, phases = folder / "calibration.json", {}
     known = json.loads(path.read_text()) if path.exists() else {}
     for name in methods:
-        if METHODS[name].masks is not None:
-            phases[f"pretrain, {name}"] = METHODS[name], None
-        phases[METHODS[name].finetuning_phase] = METHODS[name], data.num_labels
+        method = METHODS[name]
+        if method.pretraining is not None:
+            phases[f"pretrain, {method.pretraining}"] = PRETRAININGS[method.pretraining]
+        phases[method.finetuning_phase] = method
     seconds = {phase: [] for phase in phases if phase not in known}
     for _ in range(3):
         for phase, times in seconds.items():
-            method, num_labels = phases[phase]
-            times += train(method, build(method, num_labels), data.train, data, 8, seed=0)[1]
+            way = phases[phase]
+            is_method = isinstance(way, Method)
+            model = classifier(way, data.num_labels) if is_method else pretraining_model(way)
+            times += train(way, model, data.train, data, 8, seed=0)[1]
     known.update({phase: min(times) for phase, times in seconds.items()})
     path.write_text(json.dumps(known, indent=2), encoding="utf-8")
     return known
 
 
 def pretrain(name: str, data: Data, steps: int, seed: int, folder: Path) -> dict:
-    """Pretrains the encoder of a method and seed, or finds it: its folder, steps, CPU seconds and mean loss."""
+    """Pretrains the encoder of a seed, or finds it: its folder, steps, CPU seconds and mean loss."""
     checkpoint = folder / "encoders" / f"{name}, seed {seed}"
     report = checkpoint / "pretraining.json"  # written last
     if not report.exists():
         transformers.set_seed(seed)
-        model = build(METHODS[name])
-        loss, seconds = train(METHODS[name], model, data.train, data, steps, seed)
+        model = pretraining_model(PRETRAININGS[name])
+        loss, seconds = train(PRETRAININGS[name], model, data.train, data, steps, seed)
         model.save_pretrained(checkpoint)
         result = {"checkpoint": str(checkpoint), "steps": steps, "seconds": sum(seconds), "loss": loss}
         report.write_text(json.dumps(result), encoding="utf-8")
     return json.loads(report.read_text(encoding="utf-8"))
 
 
+def steps_of(method: Method, args, step_seconds: dict[str, float]) -> tuple[int, int]:
+    """Steps of pretraining and of finetuning."""
+    pretrains = method.pretraining is not None
+    if args.seconds is None:
+        pretraining, finetuning = args.steps
+        return (pretraining if pretrains else 0), finetuning if pretrains or method.short else sum(args.steps)
+    pretraining = args.seconds * args.pretraining_part if pretrains or method.short else 0
+    finetuning = max(round((args.seconds - pretraining) / step_seconds[method.finetuning_phase]), 1)
+    if not pretrains:
+        return 0, finetuning
+    return max(round(pretraining / step_seconds[f"pretrain, {method.pretraining}"]), 1), finetuning
+
+
 def run(name: str, data: Data, seed: int, args, step_seconds: dict[str, float]) -> dict:
     """One run: pretraining, if the method has any, finetuning, and the accuracy on held-out videos."""
-    method, budget = METHODS[name], args.seconds
+    method = METHODS[name]
+    pretraining_steps, finetuning_steps = steps_of(method, args, step_seconds)
     pretraining = {"checkpoint": None, "steps": 0, "seconds": 0.0, "loss": None}
-    if method.masks is not None or method.short:
-        budget *= 1 - args.pretraining_part
-    if method.masks is not None:
-        steps = round(args.seconds * args.pretraining_part / step_seconds[f"pretrain, {name}"])
-        pretraining = pretrain(name, data, max(steps, 1), seed, Path(args.output_dir))
+    if method.pretraining is not None:
+        pretraining = pretrain(method.pretraining, data, pretraining_steps, seed, Path(args.output_dir))
     transformers.set_seed(seed)
-    model = build(method, data.num_labels, pretraining["checkpoint"])
+    model = classifier(method, data.num_labels, pretraining["checkpoint"])
     samples = choose_labelled(data.train, args.labels_per_class, seed)
-    steps = max(round(budget / step_seconds[method.finetuning_phase]), 1)
-    loss, seconds = train(method, model, samples, data, steps, seed)
+    loss, seconds = train(method, model, samples, data, finetuning_steps, seed)
     return {
         "method": name,
         "labels_per_class": args.labels_per_class,
         "seed": seed,
-        "steps": [pretraining["steps"], steps],
+        "steps": [pretraining["steps"], finetuning_steps],
         "cpu_seconds": [round(pretraining["seconds"], 1), round(sum(seconds), 1)],
         "losses": [pretraining["loss"], loss],
-        "accuracy": accuracy(model, data),
+        "accuracy": accuracy(method, model, data),
         "videos": [len(data.train), len(samples), len(data.held_out)],  # pretrained on, finetuned on, scored on
     }
 
@@ -334,8 +376,10 @@ def run_missing(args, path: Path):
     check_settings(args, path.with_name("settings.json"))
     done = {(run["method"], run["labels_per_class"], run["seed"]) for run in read_runs(path)}
     data = read_data(args)
-    step_seconds = calibrate(args.methods, data[args.seeds[0]], path.parent)
-    print("\n".join(f"{phase}: {1000 * least:.1f} ms a step" for phase, least in step_seconds.items()), flush=True)
+    step_seconds = {}
+    if args.seconds is not None:
+        step_seconds = calibrate(args.methods, data[args.seeds[0]], path.parent)
+        print("\n".join(f"{phase}: {1000 * least:.1f} ms a step" for phase, least in step_seconds.items()), flush=True)
     for seed in args.seeds:
         for name in args.methods:
             if (name, args.labels_per_class, seed) not in done:
@@ -345,28 +389,46 @@ def run_missing(args, path: Path):
                 print(f"{name}, seed {seed}: {100 * result['accuracy']:.1f} %", flush=True)
 
 
+def spread(scores: list[float], sign: str = "") -> str:
+    """Mean and standard deviation (n - 1)."""
+    return f"{statistics.mean(scores):{sign}.1f}" + (f" ± {statistics.stdev(scores):.1f}" if len(scores) > 1 else "")
+
+
 def table(runs: list[dict]) -> str:
-    """Markdown: a line for each number of labels and method; mean and standard deviation (n - 1) over the seeds."""
+    """Markdown: a line for each number of labels and method; mean and standard deviation (n - 1) over the seeds.
+
+    Since a seed chooses the labelled videos, methods are best compared within each: the last column has the mean and
+    standard deviation of these differences from V1.
+    """
     lines = [
-        "| labelled videos a class | training | steps | CPU seconds | top-1 % | each seed |",
-        "|---|---|---|---|---|---|",
+        "| labelled videos a class | training | steps | CPU seconds | top-1 % | each seed | less V1, by seed |",
+        "|---|---|---|---|---|---|---|",
     ]
     numbers = sorted({run["labels_per_class"] for run in runs}, key=lambda number: (number is None, number))
-    for labels, name in itertools.product(numbers, METHODS):
-        chosen = [run for run in runs if (run["labels_per_class"], run["method"]) == (labels, name)]
-        if not chosen:
-            continue
-        chosen.sort(key=lambda run: run["seed"])
-        scores = [100 * run["accuracy"] for run in chosen]
-        cells = [
-            "all" if labels is None else str(labels),
-            name,
-            " + ".join(str(number) for number in chosen[0]["steps"]),
-            " + ".join(f"{statistics.mean(phase):.1f}" for phase in zip(*(run["cpu_seconds"] for run in chosen))),
-            f"{statistics.mean(scores):.1f}" + (f" ± {statistics.stdev(scores):.1f}" if len(scores) > 1 else ""),
-            ", ".join(f"{score:.1f}" for score in scores),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+    for labels in numbers:
+        found = {
+            name: {
+                run["seed"]: run for run in runs if (run["labels_per_class"], run["method"]) == (labels, name)
+            }
+            for name in METHODS
+        }  # fmt: skip
+        for name, of_seed in found.items():
+            if not of_seed:
+                continue
+            chosen = [of_seed[seed] for seed in sorted(of_seed)]
+            scores = [100 * run["accuracy"] for run in chosen]
+            shared = sorted(of_seed.keys() & found["V1"].keys()) if name != "V1" else []
+            differences = [100 * (of_seed[seed]["accuracy"] - found["V1"][seed]["accuracy"]) for seed in shared]
+            cells = [
+                "all" if labels is None else str(labels),
+                name,
+                " + ".join(str(number) for number in chosen[0]["steps"]),
+                " + ".join(f"{statistics.mean(phase):.1f}" for phase in zip(*(run["cpu_seconds"] for run in chosen))),
+                spread(scores),
+                ", ".join(f"{score:.1f}" for score in scores),
+                spread(differences, "+") if differences else "",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -380,7 +442,11 @@ def main():
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, metavar="METHOD")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--labels_per_class", type=int, help="labelled videos to finetune on; default: all")
-    parser.add_argument("--seconds", type=float, default=60, help="CPU seconds of training a run")
+    parser.add_argument(
+        "--steps", nargs=2, type=int, default=[4800, 300], metavar=("PRETRAINING", "FINETUNING"),
+        help="of each run; from scratch, their sum [4800 300]",
+    )  # fmt: skip
+    parser.add_argument("--seconds", type=float, help="CPU seconds of training a run, in place of --steps")
     parser.add_argument("--pretraining_part", type=float, default=2 / 3, help="of these seconds")
     parser.add_argument("--sampling_rate", type=int, default=1, help="between the stored frames of a clip")
     parser.add_argument("--table", action="store_true", help="make the table of the runs there are, and no run")

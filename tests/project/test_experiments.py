@@ -86,16 +86,30 @@ def run_line(method, labels, seed, accuracy, steps=(0, 200), seconds=(0.0, 30.0)
 
 def test_table_of_runs(compare):
     runs = [
-        run_line("V1: tube 0.9", None, 0, 0.5, (100, 50), (20.0, 10.0)),
+        run_line("V1", None, 0, 0.5, (100, 50), (20.0, 10.0)),
         run_line("from scratch", 5, 1, 0.5),
         run_line("from scratch", 5, 0, 0.4, seconds=(0.0, 31.0)),
         run_line("from scratch", 5, 2, 0.6),
+        *(run_line("V1", 5, seed, accuracy) for seed, accuracy in enumerate((0.3, 0.6))),
     ]
     lines = compare.table(runs).splitlines()
-    assert lines[2:] == [
-        "| 5 | from scratch | 0 + 200 | 0.0 + 30.3 | 50.0 ± 10.0 | 40.0, 50.0, 60.0 |",
-        "| all | V1: tube 0.9 | 100 + 50 | 20.0 + 10.0 | 50.0 | 50.0 |",
+    assert lines[2:] == [  # the differences are 10 and -10
+        "| 5 | from scratch | 0 + 200 | 0.0 + 30.3 | 50.0 ± 10.0 | 40.0, 50.0, 60.0 | +0.0 ± 14.1 |",
+        "| 5 | V1 | 0 + 200 | 0.0 + 30.0 | 45.0 ± 21.2 | 30.0, 60.0 |  |",
+        "| all | V1 | 100 + 50 | 20.0 + 10.0 | 50.0 | 50.0 |  |",
     ]
+
+
+def test_the_steps_of_the_ways_of_training(compare):
+    """Given steps, or those of equal CPU seconds, of which two thirds are for pretraining."""
+    given = SimpleNamespace(steps=[4800, 300], seconds=None)
+    names = ("from scratch", "from scratch, finetuning steps only", "V1", "V1, then token_keep 0.5")
+    steps = [compare.steps_of(compare.METHODS[name], given, {}) for name in names]
+    assert steps == [(0, 5100), (0, 300), (4800, 300), (4800, 300)]
+    costs = {"pretrain, V1": 0.1, "finetune, videomae_hf": 0.2, "finetune, videomae_hf, token_keep 0.5": 0.1}
+    timed = SimpleNamespace(seconds=60, pretraining_part=2 / 3)
+    steps = [compare.steps_of(compare.METHODS[name], timed, costs) for name in names]
+    assert steps == [(0, 300), (0, 100), (400, 100), (400, 200)]
 
 
 def execute(*arguments) -> str:
@@ -124,18 +138,18 @@ def test_script_runs_resumes_and_makes_its_table(tmp_path):
     options += ["--seconds", 1, "--labels_per_class", 2]
     execute(*options, "--seeds", 0)
     runs = [json.loads(line) for line in (tmp_path / "out/runs.jsonl").read_text().splitlines()]
-    assert len(runs) == 9 and all(run["videos"] == [48, 16, 16] for run in runs)
+    assert len(runs) == 10 and all(run["videos"] == [48, 16, 16] for run in runs)
     by_method = {run["method"]: run for run in runs}
     scratch, short, v1 = (by_method[name] for name in list(by_method)[:3])
     assert scratch["steps"][0] == 0 and v1["steps"][0] > 0
     assert short["steps"][1] == v1["steps"][1] < scratch["steps"][1]
     # The runs that are there are left alone; another seed is added to them.
-    output = execute(*options, "--seeds", 0, 1, "--methods", "from scratch", "V1: tube 0.9")
+    output = execute(*options, "--seeds", 0, 1, "--methods", "from scratch", "V1")
     assert "seed 0" not in output
-    assert len((tmp_path / "out/runs.jsonl").read_text().splitlines()) == 11
+    assert len((tmp_path / "out/runs.jsonl").read_text().splitlines()) == 12
     table = execute("--output_dir", tmp_path / "out", "--table")
     assert table.strip() == (tmp_path / "out/table.md").read_text().strip()
-    assert table.count("\n| 2 |") == 9
+    assert table.count("\n| 2 |") == 10
 
 
 @pytest.mark.slow
