@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 
 from ..models.checkpoint_files import checked_tensors, read_pickle, read_tensors
-from ..models.configuration_videomae_v2 import IMAGE_KINDS, IMAGE_SIZES, SIZE_FIELDS, SIZES, VideoMAEV2Config
+from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.geometry import sinusoid_table
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor, clip_options, normalization_options
 from ..models.loading import is_planar, our_names
+from ..models.model_sizes import IMAGE_KINDS, IMAGE_SIZES, SIZE_FIELDS, SIZES
 from ..models.modeling_videomae_v2 import (
     VideoMAEV2ForPreTraining,
     VideoMAEV2ForVideoClassification,
