@@ -83,7 +83,7 @@ def _unmoved(module: nn.Module, mode: bool = True) -> nn.Module:
 
 
 ADAPTER_FOLDER = "adapter"
-HEAD = ("fc_norm", "classifier")  # trained whole, and saved with the adapters
+HEAD = VideoMAEV2ForVideoClassification.head_parts  # trained whole, and saved with the adapters
 
 
 def add_adapters(
@@ -105,6 +105,11 @@ def add_adapters(
         )
     if args.fsdp2:
         raise ValueError("lora_rank cannot be combined with fsdp2; adapters need little memory, so that DDP is enough.")
+    if model.config.reconstruction_weight:
+        raise ValueError(
+            f"lora_rank trains adapters and the head, but reconstruction_weight={model.config.reconstruction_weight} "
+            f"trains a decoder; leave out one of the two."
+        )
     if not model.name_or_path:
         raise ValueError("lora_rank adapts a pretrained model; name it with --checkpoint.")
     modules = model.videomae.named_modules()
@@ -121,7 +126,8 @@ def add_adapters(
         lora_alpha=args.lora_alpha,
         lora_dropout=args.lora_dropout,
         target_modules=args.lora_target_modules,
-        modules_to_save=[name for name in HEAD if model.get_submodule(name) is not None],
+        exclude_modules=r"classifier_layers\..*",
+        modules_to_save=[name for name in HEAD if getattr(model, name) is not None],
     )
     with warnings.catch_warnings():  # peft uses an attribute that transformers has deprecated
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
