@@ -8,8 +8,9 @@
 Each seed finetunes the pretrained model with all tokens, with `--token_keep 0.5` and with `--static_keep 0.5`, and
 scores the first of these again with fewer tokens in inference alone. All tokens and half of them are also combined with
 the bridging classifier of MAR, and half with its reconstruction of the other half. One line of runs.jsonl in the output
-folder for each seed and training; runs that are there are not run again. The table has the arithmetic beside the accuracy: the
-multiply-accumulates of a forward and a backward pass, and of a forward pass, as a part of those of all tokens.
+folder for each seed and training; runs that are there are not run again. The table has the arithmetic beside the
+accuracy: the multiply-accumulates of a forward and a backward pass, and of a forward pass, as a part of those of all
+tokens without it.
 """
 
 import argparse
