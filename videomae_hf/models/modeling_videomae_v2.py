@@ -444,6 +444,13 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2Reconstruction, VideoMAEV2PreTr
             loss = loss + self.config.reconstruction_weight * hidden
         return ImageClassifierOutput(loss=loss, logits=logits, hidden_states=hidden_states, attentions=attentions)
 
+    def _fitting(self, weights: dict[str, torch.Tensor], *source) -> dict[str, torch.Tensor]:
+        """As in `StrictLoading`, without a head that reads other tokens: those of layers, where this model has none."""
+        weights = super()._fitting(weights, *source)
+        if any(name.startswith("classifier_layers.") for name in weights) == (self.classifier_layers is not None):
+            return weights
+        return {name: value for name, value in weights.items() if not name.startswith(("fc_norm.", "classifier."))}
+
     def _with_visible_ids(self, pixel_values, bool_masked_pos=None, visible_ids=None, **kwargs) -> dict:
         """The arguments of the encoder, with the visible tokens, which the decoder needs as well, as ids."""
         visible_ids = self.videomae.visible_tokens(as_clips(pixel_values, self.config), bool_masked_pos, visible_ids)
@@ -456,7 +463,8 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2Reconstruction, VideoMAEV2PreTr
     def classify_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
         """The encoder's `last_hidden_state` (B, L, D) -> logits (B, num_labels)."""
         if self.classifier_layers is not None:
-            tokens = self.encoder_to_classifier(tokens)  # (B, L, D) -> (B, L, classifier_hidden_size)
+            # (B, L, D) -> (B, L, classifier_hidden_size); with mixed precision the residual stream stays float32
+            tokens = self.encoder_to_classifier(tokens).to(tokens.dtype)
             for layer in self.classifier_layers:
                 tokens = layer(tokens)
         if self.fc_norm is not None:
