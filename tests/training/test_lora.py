@@ -61,7 +61,7 @@ def test_adapters_with_a_bridging_classifier(pretrained, tmp_path):
     run = trainer(tmp_path, pretrained, max_steps=2, save_strategy="steps", save_steps=2, fields=start)
     trained = {name.removeprefix("base_model.model.") for name, p in run.model.named_parameters() if p.requires_grad}
     assert len([name for name in trained if "lora_" in name]) == 8
-    assert "classifier_layers.modules_to_save.default.0.output.dense.weight" in trained
+    assert "classifier_layers.0.modules_to_save.default.output.dense.weight" in trained
     run.train()
     run.save_model()
     clip = videos(run.model.config)

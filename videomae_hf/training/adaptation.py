@@ -83,7 +83,6 @@ def _unmoved(module: nn.Module, mode: bool = True) -> nn.Module:
 
 
 ADAPTER_FOLDER = "adapter"
-HEAD = VideoMAEV2ForVideoClassification.head_parts  # trained whole, and saved with the adapters
 
 
 def add_adapters(
@@ -127,7 +126,7 @@ def add_adapters(
         lora_dropout=args.lora_dropout,
         target_modules=args.lora_target_modules,
         exclude_modules=r"classifier_layers\..*",
-        modules_to_save=[name for name in HEAD if getattr(model, name) is not None],
+        modules_to_save=_head_of(model),
     )
     with warnings.catch_warnings():  # peft uses an attribute that transformers has deprecated
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
@@ -135,6 +134,12 @@ def add_adapters(
     trained, total = model.get_nb_trainable_parameters()
     targets = ", ".join(args.lora_target_modules)
     return model, [f"LoRA of rank {args.lora_rank} on {targets}; {trained:,} of {total:,} parameters are trained"]
+
+
+def _head_of(model: VideoMAEV2ForVideoClassification) -> list[str]:
+    """The modules after the encoder, which are trained whole and saved with the adapters; of lists, peft takes items."""
+    parts = [name for name in model.head_parts if getattr(model, name) is not None and name != "classifier_layers"]
+    return parts + [f"classifier_layers.{number}" for number in range(model.config.classifier_num_hidden_layers)]
 
 
 def save_merged(trainer: Trainer, folder: str | Path) -> None:
