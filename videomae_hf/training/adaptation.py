@@ -137,8 +137,9 @@ def add_adapters(
 
 
 def _head_of(model: VideoMAEV2ForVideoClassification) -> list[str]:
-    """The modules after the encoder, which are trained whole and saved with the adapters; of lists, peft takes items."""
+    """The modules after the encoder, which are trained whole and saved with the adapters."""
     parts = [name for name in model.head_parts if getattr(model, name) is not None and name != "classifier_layers"]
+    # peft takes the modules of a list, but not the list
     return parts + [f"classifier_layers.{number}" for number in range(model.config.classifier_num_hidden_layers)]
 
 
