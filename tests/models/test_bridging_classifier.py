@@ -1,6 +1,7 @@
 """The bridging classifier: its layers by hand, joint reconstruction, files, and that nothing changes without it."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from videomae_hf.models.masking import ids_to_mask
 from videomae_hf.models.pixel_targets import reconstruction_targets
 from videomae_hf.models.token_selection import select_tokens
 from videomae_hf.training.optimization import is_block_matrix, parameter_groups
+from videomae_hf.training.trivial_baseline import LabelBaseline, trivial_baseline
 
 
 # As wide as no other part, so that a wrong size is an error
@@ -168,6 +170,12 @@ def test_joint_reconstruction(fields):
     torch.testing.assert_close(outputs.loss, expected, rtol=0, atol=1e-5)
     evaluated = model.eval()(pixel_values, labels=LABELS)
     assert evaluated.loss == functional.cross_entropy(evaluated.logits, LABELS)
+
+
+def test_no_baseline_of_the_labels_for_a_sum():
+    for model, expected in ((classifier(), LabelBaseline), (classifier(**MAR), type(None))):
+        stand_in = SimpleNamespace(model=model, train_dataset=[], data_collator=None)
+        assert type(trivial_baseline(stand_in)) is expected
 
 
 def test_masks_of_the_caller_and_soft_labels():

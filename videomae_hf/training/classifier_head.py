@@ -59,10 +59,11 @@ def selected_tokens(run: Run, model: VideoMAEV2ForVideoClassification) -> list[s
         return lines
     selection, length = model.base_model.token_selection, model.config.sequence_length
     hidden = 0 if selection is None else length - selection.kept_in_training(model.config)
-    if not hidden or run.training.freeze_encoder:
+    if not hidden or run.training.freeze_encoder or not run.distillation.needs_labels:
         raise ValueError(
             f"reconstruction_weight={weight} needs tokens that are hidden from an encoder in training: set token_keep "
-            f"(MAR has 0.5) or static_keep, without freeze_encoder; or reconstruction_weight=0."
+            f"(MAR has 0.5) or static_keep, without freeze_encoder and distillation_weight=1; or "
+            f"reconstruction_weight=0."
         )
     return [*lines, f"loss: that of the labels and {weight:g} times that of reconstructing the {hidden} other tokens"]
 
