@@ -430,7 +430,7 @@ class VideoMAEV2Config(StrictConfiguration, PreTrainedConfig):
         if self.use_mean_pooling is False:
             raise ValueError(
                 f"classifier_num_hidden_layers={depth} classifies the mean of the tokens, but use_mean_pooling is "
-                f"False; set one of the two otherwise."
+                f"False; set use_mean_pooling=True, or classifier_num_hidden_layers=0."
             )
         require_divisible(
             self, "classifier_hidden_size", self.classifier_hidden_size,
