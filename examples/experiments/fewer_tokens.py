@@ -6,9 +6,11 @@
     python examples/experiments/fewer_tokens.py demo/fewer_tokens --table
 
 Each seed finetunes the pretrained model with all tokens, with `--token_keep 0.5` and with `--static_keep 0.5`, and
-scores the first of these again with fewer tokens in inference alone. One line of runs.jsonl in the output folder for
-each seed and training; runs that are there are not run again. The table has the arithmetic beside the accuracy: the
-multiply-accumulates of a forward and a backward pass, and of a forward pass, as a part of those of all tokens.
+scores the first of these again with fewer tokens in inference alone. All tokens and half of them are also combined with
+the bridging classifier of MAR, and half with its reconstruction of the other half. One line of runs.jsonl in the output
+folder for each seed and training; runs that are there are not run again. The table has the arithmetic beside the
+accuracy: the multiply-accumulates of a forward and a backward pass, and of a forward pass, as a part of those of all
+tokens without it.
 """
 
 import argparse
@@ -22,12 +24,17 @@ from pathlib import Path
 from run_lines import add_runs, missing_runs, read_runs
 
 
+# One layer, three quarters as wide as the encoder of the demo, which has three layers
+BRIDGE = {"classifier_num_hidden_layers": 1, "classifier_hidden_size": 48, "classifier_num_attention_heads": 2}
 # Training: name -> options of finetune
 TRAININGS = {
     "all tokens": {},
     "token_keep 0.5, running cells": {"token_keep": 0.5},
     "token_keep 0.5, random": {"token_keep": 0.5, "token_keep_type": "random"},
     "static_keep 0.5": {"static_keep": 0.5},
+    "all tokens, bridging classifier": BRIDGE,
+    "token_keep 0.5, bridging classifier": {"token_keep": 0.5, **BRIDGE},
+    "token_keep 0.5, bridging classifier, reconstruction": {"token_keep": 0.5, **BRIDGE, "reconstruction_weight": 0.1},
 }
 # Inference of the model that was trained with all tokens: part that is kept
 STATIC_KEEPS = (0.7, 0.5, 0.3)
@@ -82,15 +89,15 @@ def arithmetic(model: Path) -> dict[str, dict[str, float]]:
         kept = math.ceil(keep * config.sequence_length)
         batch["visible_ids"] = torch.zeros(1, kept, dtype=torch.long, device="meta")
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            classifier(**batch)
+            classifier.eval()(**batch)
         forward = counter.get_total_flops() / 2
-        found[str(keep)] = {"step": step_macs(classifier, batch) / 1e9, "forward": forward / 1e9}
+        found[str(keep)] = {"step": step_macs(classifier.train(), batch) / 1e9, "forward": forward / 1e9}
     return found
 
 
 def table(runs: list[dict]) -> str:
     """Markdown: mean and standard deviation over the seeds, beside the arithmetic."""
-    macs = runs[0]["gmacs"]
+    macs = next(run["gmacs"] for run in runs if run["training"] == "all tokens")
     whole = macs["1.0"]
     lines = ["| Training | Inference | Top-1 | Training step | Forward pass |", "|---|---|---|---|---|"]
 
@@ -103,11 +110,12 @@ def table(runs: list[dict]) -> str:
 
     for training, options in TRAININGS.items():
         some = [run for run in runs if run["training"] == training]
-        trained = macs["1.0" if not options else "0.5"]
-        used = macs["0.5"] if "static_keep" in options else whole
-        inference = "static_keep 0.5" if "static_keep" in options else "all tokens"
-        if some:
-            row(training, inference, [run["top1"] for run in some], trained["step"], used["forward"])
+        if not some:
+            continue
+        own, static = some[0]["gmacs"], "static_keep" in options
+        trained, used = own["0.5" if static or "token_keep" in options else "1.0"], own["0.5" if static else "1.0"]
+        scores = [run["top1"] for run in some]
+        row(training, "static_keep 0.5" if static else "all tokens", scores, trained["step"], used["forward"])
     for keep in map(str, STATIC_KEEPS):
         scores = [run["inference"][keep] for run in runs if "inference" in run]
         if scores:

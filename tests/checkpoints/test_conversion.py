@@ -22,8 +22,8 @@ from videomae_hf import (
 )
 from videomae_hf.checkpoints import conversion, transformers_export
 from videomae_hf.commands import convert
-from videomae_hf.models.configuration_videomae_v2 import SIZES
 from videomae_hf.models.geometry import sinusoid_table
+from videomae_hf.models.model_sizes import SIZES
 from videomae_hf.models.official_checkpoints import from_official, to_official
 
 

@@ -340,7 +340,8 @@ def test_the_bars_of_the_demo():
 def test_the_table_of_fewer_tokens_is_that_of_the_kept_runs():
     fewer = script("fewer_tokens")
     runs = fewer.read_runs(EXPERIMENTS / "results" / "fewer_tokens.jsonl")
-    assert {run["seed"] for run in runs} == {0, 1, 2} and len(runs) == 12
+    assert {run["seed"] for run in runs} == {0, 1, 2} and len(runs) == 21
+    assert all(sum(run["training"] == name for run in runs) == 3 for name in fewer.TRAININGS)
     table = fewer.table(runs)
     assert table in (REPO / "docs" / "finetune.md").read_text(encoding="utf-8")
     # 92.8, 93.2 and 88.8 %: mean and standard deviation by hand

@@ -23,11 +23,14 @@ def pretrained(tmp_path_factory):
     return folder
 
 
-def classifier(pretrained) -> VideoMAEV2ForVideoClassification:
+def classifier(pretrained, **fields) -> VideoMAEV2ForVideoClassification:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return VideoMAEV2ForVideoClassification.from_pretrained(
-            pretrained, num_labels=3, id2label={0: "run", 1: "jump", 2: "sit"}, ignore_mismatched_sizes=True
+            pretrained,
+            id2label={0: "run", 1: "jump", 2: "sit"},
+            ignore_mismatched_sizes=True,
+            **{"num_labels": 3, **fields},
         )
 
 
@@ -37,10 +40,10 @@ def arguments(folder, **options) -> VideoMAETrainingArguments:
     return VideoMAETrainingArguments(**{**defaults, **options})
 
 
-def trainer(folder, pretrained, **options) -> VideoMAETrainer:
+def trainer(folder, pretrained, fields=None, **options) -> VideoMAETrainer:
     args = arguments(folder, **options)
     torch.manual_seed(1)
-    model, _ = add_adapters(classifier(pretrained), args)
+    model, _ = add_adapters(classifier(pretrained, **(fields or {})), args)
     clips = torch.randn(8, TINY["num_frames"], 3, 32, 32, generator=torch.Generator().manual_seed(3))
     data = [{"pixel_values": clip, "labels": index % 3} for index, clip in enumerate(clips)]
     processor = VideoMAEV2ImageProcessor(num_frames=4, size={"height": 32, "width": 32})
@@ -49,6 +52,28 @@ def trainer(folder, pretrained, **options) -> VideoMAETrainer:
 
 def losses(run: VideoMAETrainer) -> list[float]:
     return [entry["loss"] for entry in run.state.log_history if "loss" in entry]
+
+
+def test_adapters_with_a_bridging_classifier(pretrained, tmp_path):
+    """Its layers are trained whole, as the rest of the head, and are in the merged model and in the adapters."""
+    bridge = {"classifier_num_hidden_layers": 1, "classifier_hidden_size": 20, "classifier_num_attention_heads": 2}
+    start = {"num_labels": 3, "use_mean_pooling": True, **bridge}
+    run = trainer(tmp_path, pretrained, max_steps=2, save_strategy="steps", save_steps=2, fields=start)
+    trained = {name.removeprefix("base_model.model.") for name, p in run.model.named_parameters() if p.requires_grad}
+    assert len([name for name in trained if "lora_" in name]) == 8
+    assert "classifier_layers.0.modules_to_save.default.output.dense.weight" in trained
+    run.train()
+    run.save_model()
+    clip = videos(run.model.config)
+    merged = VideoMAEV2ForVideoClassification.from_pretrained(tmp_path).eval()
+    adapters = VideoMAEV2ForVideoClassification.from_pretrained(tmp_path / "adapter").eval()
+    with torch.no_grad():
+        expected = run.model.eval()(pixel_values=clip).logits
+        torch.testing.assert_close(merged(clip).logits, expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(adapters(clip).logits, expected, rtol=0, atol=1e-5)
+    joint = VideoMAEV2ForVideoClassification.from_pretrained(pretrained, **start, reconstruction_weight=0.1)
+    with pytest.raises(ValueError, match="reconstruction_weight=0.1 trains a decoder; leave out one of the two"):
+        add_adapters(joint, arguments(tmp_path))
 
 
 def test_adapters_and_the_head_are_trained(pretrained, tmp_path):

@@ -32,6 +32,7 @@ SMALL = {
 }
 V1 = {"mask_ratio": 0.75}
 V2 = {"mask_ratio": 0.75, "decoder_mask_ratio": 0.5}
+BRIDGE = {"classifier_num_hidden_layers": 2, "classifier_hidden_size": 40, "classifier_num_attention_heads": 2}
 # The estimate leaves out indices, the classifier and what is as small: it may be 1 % off.
 TOLERANCE = 0.01
 
@@ -45,6 +46,8 @@ def forward(model, clips: int):
     config = model.config
     pixel_values = torch.randint(0, 256, (clips, config.num_frames, 3, *config.image_hw), dtype=torch.uint8)
     if not isinstance(model, VideoMAEV2ForPreTraining):
+        if model.config.reconstruction_weight:
+            select_tokens(model, token_keep=0.5)
         return model(pixel_values, labels=torch.zeros(clips, dtype=torch.int64)).loss
     masked, decoded = sample_masks(config, clips)
     num_visible, num_decoded = token_counts(config)
@@ -80,6 +83,12 @@ CONFIGURATIONS = {
     "cross, mixed": (VideoMAEV2ForPreTraining, {**V1, "decoder_type": "cross", "decoder_mixed_layers": 2}),
     "classification": (VideoMAEV2ForVideoClassification, {}),
     "classification, wide": (VideoMAEV2ForVideoClassification, {"hidden_size": 96, "num_frames": 4}),
+    "bridging classifier": (VideoMAEV2ForVideoClassification, BRIDGE),
+    "joint reconstruction": (VideoMAEV2ForVideoClassification, {**BRIDGE, "reconstruction_weight": 0.1}),
+    "joint reconstruction, cross": (
+        VideoMAEV2ForVideoClassification,
+        {**BRIDGE, "reconstruction_weight": 0.1, "decoder_type": "cross", "decoder_mixed_layers": 2},
+    ),
     "classification, drop path": (VideoMAEV2ForVideoClassification, {"drop_path_rate": 0.2, "num_hidden_layers": 6}),
 }
 
@@ -90,7 +99,7 @@ def test_what_autograd_keeps(name, mixed_precision):
     model_class, fields = CONFIGURATIONS[name]
     model = build(model_class, **fields)
     for clips in (2, 6):
-        settings = MemorySettings(clips, mixed_precision)
+        settings = MemorySettings(clips, mixed_precision, token_keep=0.5 if "joint" in name else 1.0)
         parts = activations(model.config, pretraining=model_class is VideoMAEV2ForPreTraining, settings=settings)
         expected = sum(parts.values()) + weight_copies(model, settings)
         assert expected == pytest.approx(kept_bytes(model, settings), rel=TOLERANCE)
@@ -98,13 +107,14 @@ def test_what_autograd_keeps(name, mixed_precision):
 
 @pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable")  # the name that transformers 5.17 has as well
 @pytest.mark.parametrize("mixed_precision", [False, True], ids=["fp32", "bf16"])
-@pytest.mark.parametrize("name", ["V1", "V2", "cross", "cross, mixed", "classification"])
+@pytest.mark.parametrize("name", ["V1", "V2", "cross", "cross, mixed", "classification", "joint reconstruction"])
 def test_what_autograd_keeps_with_checkpointing(name, mixed_precision):
     """Reentrant checkpointing, because the other one keeps the inputs of the layers where no hook sees them."""
     model_class, fields = CONFIGURATIONS[name]
     model = build(model_class, **fields)
     model.gradient_checkpointing_enable({"use_reentrant": True})
-    settings = MemorySettings(6, mixed_precision, checkpointing=True)
+    kept = 0.5 if name == "joint reconstruction" else 1.0
+    settings = MemorySettings(6, mixed_precision, checkpointing=True, token_keep=kept)
     parts = activations(model.config, pretraining=model_class is VideoMAEV2ForPreTraining, settings=settings)
     kept = kept_bytes(model, settings)
     # Copies of weights inside the layers are kept by autocast and not by autograd; those outside are small.

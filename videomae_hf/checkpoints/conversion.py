@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 
 from ..models.checkpoint_files import checked_tensors, read_pickle, read_tensors
-from ..models.configuration_videomae_v2 import IMAGE_KINDS, IMAGE_SIZES, SIZE_FIELDS, SIZES, VideoMAEV2Config
+from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.geometry import sinusoid_table
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor, clip_options, normalization_options
 from ..models.loading import is_planar, our_names
+from ..models.model_sizes import IMAGE_KINDS, IMAGE_SIZES, SIZE_FIELDS, SIZES
 from ..models.modeling_videomae_v2 import (
     VideoMAEV2ForPreTraining,
     VideoMAEV2ForVideoClassification,
@@ -21,7 +22,7 @@ from ..models.modeling_videomae_v2 import (
 )
 from ..models.official_checkpoints import to_mae, to_official
 from .folding import fold_normalization, fold_targets
-from .image_export import refuse_cross_decoder, refuse_other_layers, whole_weights
+from .image_export import refuse_classifier_layers, refuse_cross_decoder, refuse_other_layers, whole_weights
 
 
 _PROJECTION = "videomae.embeddings.patch_embeddings.projection.weight"
@@ -360,7 +361,7 @@ def gather_head(model, rows: list[int]) -> None:
     if len(set(rows)) < len(rows) or not 0 <= min(rows) <= max(rows) < model.num_labels:
         raise ValueError(f"--label_map must list distinct rows from 0 to {model.num_labels - 1}.")
     names = [model.config.id2label[row] for row in rows]
-    head = torch.nn.Linear(model.config.hidden_size, len(rows), device="meta")
+    head = torch.nn.Linear(model.config.classifier_input_size, len(rows), device="meta")
     head.weight = torch.nn.Parameter(model.classifier.weight.detach()[rows].clone())
     head.bias = torch.nn.Parameter(model.classifier.bias.detach()[rows].clone())
     model.classifier, model.num_labels = head, len(rows)
@@ -391,6 +392,7 @@ def save_official(model, processor: VideoMAEV2ImageProcessor, destination: Path)
     """
     config, pretraining = model.config, isinstance(model, VideoMAEV2ForPreTraining)
     refuse_cross_decoder(model, "The official code")
+    refuse_classifier_layers(model, "The official code")
     if config.use_cls_token:
         refuse_other_layers(config, "MAE's code")
         weights = whole_weights(model)

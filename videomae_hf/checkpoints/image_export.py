@@ -58,6 +58,16 @@ def refuse_cross_decoder(model: VideoMAEV2PreTrainedModel, library: str) -> None
         )
 
 
+def refuse_classifier_layers(model: VideoMAEV2PreTrainedModel, library: str) -> None:
+    """Raises ValueError for a bridging classifier, and for its encoder alone, which has a final norm as well."""
+    layers = model.config.classifier_num_hidden_layers
+    if layers and not isinstance(model, VideoMAEV2ForPreTraining):
+        raise ValueError(
+            f"{library} cannot express the bridging classifier (classifier_num_hidden_layers={layers}) of this "
+            f"checkpoint; finetune without it for a model that can be converted."
+        )
+
+
 def save_plain_processor(processor: VideoMAEV2ImageProcessor, image_processor_type: str, destination: Path) -> None:
     """Writes the preprocessing for a processor of transformers.
 

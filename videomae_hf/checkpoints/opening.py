@@ -76,7 +76,7 @@ def trained_classifier(checkpoint: str, **fields) -> tuple[VideoMAEV2ForVideoCla
     """
     _refuse_pretraining(checkpoint)
     model, messages = open_checkpoint(checkpoint, VideoMAEV2ForVideoClassification, **fields)
-    new = set(model.new_parts) & {"classifier", "fc_norm"}
+    new = set(model.new_parts) & set(VideoMAEV2ForVideoClassification.head_parts)
     if new:
         raise ValueError(f"{checkpoint} has no trained {' and '.join(sorted(new))}: finetune it first.")
     stored, config = VideoMAEV2Config.from_pretrained(checkpoint), model.config

@@ -14,7 +14,13 @@ from ..models.configuration_videomae_v2 import IMAGENET_MEAN, IMAGENET_STD, Vide
 from ..models.image_processing_videomae_v2 import VideoMAEV2ImageProcessor
 from ..models.preprocessing import normalization_of
 from .folding import fold_targets
-from .image_export import refuse_cross_decoder, save_image_model, save_plain_processor, settings_left_out
+from .image_export import (
+    refuse_classifier_layers,
+    refuse_cross_decoder,
+    save_image_model,
+    save_plain_processor,
+    settings_left_out,
+)
 
 
 COUNTERPARTS = {
@@ -34,6 +40,7 @@ def save_transformers(model, processor: VideoMAEV2ImageProcessor, destination: P
         ValueError: transformers' VideoMAE cannot express a feature of the model, or gives other outputs.
     """
     refuse_cross_decoder(model, "transformers' VideoMAE")
+    refuse_classifier_layers(model, "transformers' VideoMAE")
     if model.config.use_cls_token:
         return save_image_model(model, processor, destination)
     refuse_inexpressible(model.config)

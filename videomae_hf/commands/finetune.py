@@ -14,13 +14,12 @@ from ..data.videos import VideoSource, evaluation_source, evaluation_videos, med
 from ..evaluation.findings import Predicted
 from ..evaluation.perturbations import PLAIN
 from ..messages import shorten
-from ..models.modeling_videomae_v2 import VideoMAEV2ForVideoClassification
-from ..models.token_selection import select_tokens, tokens_left
+from ..models.token_selection import tokens_left
 from ..settings.recipes import Verb, parse_command_line
 from ..settings.rules import follow_rules
 from ..settings.run import Run
 from ..training.class_weights import set_class_weights
-from ..training.classifier_head import classifier_of
+from ..training.classifier_head import classifier_of, selected_tokens
 from ..training.cross_validation import cross_validate
 from ..training.distillation import load_teacher, teacher_classes
 from ..training.distributed import leave_processes, report
@@ -87,13 +86,6 @@ def without_flips(run: Run, classes: list[str]) -> tuple[Run, list[str]]:
         return run, []
     line = f"clips are not flipped horizontally, as classes name a direction: {shorten(directions, 3)}"
     return run.changed(horizontal_flip=False), [line]
-
-
-def selected_tokens(run: Run, model: VideoMAEV2ForVideoClassification) -> list[str]:
-    """Lets the model encode a part of the tokens, as the settings request; returns a line about it."""
-    augmentation = run.augmentation
-    how = {"token_keep": augmentation.token_keep, "token_keep_type": augmentation.token_keep_type}
-    return select_tokens(model, **how, **vars(run.static_tokens))
 
 
 def finetuning_videos(run: Run) -> VideoSource:

@@ -69,9 +69,12 @@ def mteb_clip(num_video_frames: int, num_frames: int) -> list[int]:
 def head_norm_of(model: VideoMAEV2PreTrainedModel) -> nn.Module | None:
     """The layer norm between the mean of the tokens and a trained classifier; None if the checkpoint has none.
 
-    A checkpoint without it (many of OpenGVLab's) leaves the norm at its initial values, which no training keeps.
+    A checkpoint without it (many of OpenGVLab's) leaves the norm at its initial values, which no training keeps. The
+    norm of a bridging classifier is not one of the encoder's features.
     """
     norm = model.fc_norm if isinstance(model, VideoMAEV2ForVideoClassification) else None
+    if model.config.classifier_num_hidden_layers:
+        return None
     if norm is None or (norm.weight.eq(1).all() and norm.bias.eq(0).all()):
         return None
     return norm

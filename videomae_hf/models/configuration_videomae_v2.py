@@ -24,9 +24,17 @@ from .adapters import ADAPTER_CONFIG, adapted_base
 from .checkpoint_files import FILE_OPTIONS, find_config, find_file, read_mapping
 from .image_checkpoints import IMAGE_MODEL_TYPES, config_from_images
 from .masking import DECODER_MASKS, ENCODER_MASKS
+from .model_sizes import IMAGE_KINDS, IMAGE_SIZES, SIZE_FIELDS, SIZES
 from .official_checkpoints import config_from_opengvlab
 from .preprocessing import normalization_of, read_preprocessing
-from .strict_configuration import StrictConfiguration
+from .strict_configuration import (
+    StrictConfiguration,
+    require_choice,
+    require_divisible,
+    require_four_parts,
+    require_numbers,
+    require_ratio,
+)
 
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -42,43 +50,9 @@ _MOST = {
     "num_frames": 2**16, "tubelet_size": 2**16, "num_channels": 2**10, "image_size": 2**14, "patch_size": 2**14,
     "hidden_size": 2**16, "intermediate_size": 2**18, "num_hidden_layers": 1000,
     "decoder_hidden_size": 2**16, "decoder_intermediate_size": 2**18, "decoder_num_hidden_layers": 1000,
+    "classifier_hidden_size": 2**16,
 }  # fmt: skip
 _MOST_LABELS, _MOST_POSITIONS = 2**17, 2**31  # positions: elements of a table, tokens x width
-
-# The official sizes: v1/modeling_pretrain.py, v2/models/modeling_pretrain.py and the pretraining scripts of both,
-# which set the decoder's depth. No V2 script pretrains "small": its row is V1's.
-SIZE_FIELDS = (
-    "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "patch_size",
-    "decoder_hidden_size", "decoder_num_hidden_layers", "decoder_num_attention_heads", "decoder_intermediate_size",
-)  # fmt: skip
-SIZES = {
-    # (size, version): encoder width, depth, heads, MLP, patch | decoder width, depth, heads, MLP
-    ("small", 1): (384, 12, 6, 1536, 16, 192, 4, 3, 768),
-    ("base", 1): (768, 12, 12, 3072, 16, 384, 4, 6, 1536),
-    ("large", 1): (1024, 24, 16, 4096, 16, 512, 12, 8, 2048),
-    ("huge", 1): (1280, 32, 16, 5120, 16, 640, 12, 8, 2560),
-    ("small", 2): (384, 12, 6, 1536, 16, 192, 4, 3, 768),
-    ("base", 2): (768, 12, 12, 3072, 16, 384, 4, 6, 1536),
-    ("large", 2): (1024, 24, 16, 4096, 16, 512, 4, 8, 2048),
-    ("huge", 2): (1280, 32, 16, 5120, 16, 512, 4, 8, 2048),
-    ("giant", 2): (1408, 40, 16, 6144, 14, 512, 4, 8, 2234),
-}
-# The sizes of image models, in the same order: mae/models_mae.py (facebookresearch/mae, efb2a80), whose encoders are
-# those of table 1 of the ViT paper, with patches as in the names B/16, L/16 and H/14. One decoder serves all.
-IMAGE_SIZES = {
-    "base": (768, 12, 12, 3072, 16, 512, 8, 16, 2048),
-    "large": (1024, 24, 16, 4096, 16, 512, 8, 16, 2048),
-    "huge": (1280, 32, 16, 5120, 14, 512, 8, 16, 2048),
-}
-_IMAGES = {
-    "num_frames": 1, "tubelet_size": 1, "use_cls_token": True, "layer_norm_eps": 1e-6, "mask_type": "random",
-    "mask_ratio": 0.75, "decoder_mask_ratio": 0.0, "decoder_embed_bias": True, "target_pixels": "normalized",
-}  # fmt: skip
-# kind of image model -> its other fields. ViT learns its positions, and classifies the class token after a final norm.
-IMAGE_KINDS = {
-    "mae": {**_IMAGES, "position_embedding_type": "sinusoidal_2d", "use_mean_pooling": None},
-    "vit": {**_IMAGES, "position_embedding_type": "learned", "use_mean_pooling": False},
-}
 
 
 @strict
@@ -127,6 +101,15 @@ class VideoMAEV2Config(StrictConfiguration, PreTrainedConfig):
             of a patch (VideoMAE); or `"normalized"`, pixels as the encoder sees them, where `norm_pix_loss` normalises
             all values of a patch together (MAE).
         classifier_dropout (`float`, defaults to 0.0): dropout before the classifier.
+        classifier_num_hidden_layers (`int`, defaults to 0):
+            Layers of the classifier, between the encoder, which keeps its final norm, and the mean of the tokens: the
+            bridging classifier of MAR (https://arxiv.org/abs/2207.11660), which has 2. They see the tokens that the
+            encoder sees, without new positions. 0 is VideoMAE's linear classifier.
+        classifier_hidden_size (`int`, defaults to 512): width of these layers, whose MLP has four times that.
+        classifier_num_attention_heads (`int`, defaults to 4): number of their attention heads.
+        reconstruction_weight (`float`, defaults to 0.0):
+            With these layers: in training, the decoder also reconstructs the tokens that are hidden from the encoder,
+            and this part of its loss is added. MAR has 0.01 on Kinetics and 0.1 on Something-Something.
         image_mean, image_std (`tuple[float]`, *optional*):
             Normalisation of pixels in [0, 1], one value per channel. The model applies it to uint8 pixels, and the
             reconstruction targets undo it; see `preprocessing.py`. A checkpoint of transformers takes it from its
@@ -201,6 +184,10 @@ class VideoMAEV2Config(StrictConfiguration, PreTrainedConfig):
     decoder_embed_bias: bool = False
     target_pixels: str = "unit"
     classifier_dropout: float | int = 0.0
+    classifier_num_hidden_layers: int = 0
+    classifier_hidden_size: int = 512
+    classifier_num_attention_heads: int = 4
+    reconstruction_weight: float | int = 0.0
     image_mean: list[float | int] | tuple[float | int, ...] | None = None
     image_std: list[float | int] | tuple[float | int, ...] | None = None
     head_layer_norm_eps: float | int | None = None
@@ -360,6 +347,16 @@ class VideoMAEV2Config(StrictConfiguration, PreTrainedConfig):
         return self.grid_size[0] if self.use_cls_token else 0
 
     @property
+    def has_final_norm(self) -> bool:
+        """Whether the encoder ends in a norm: unless its mean is classified directly."""
+        return not self.use_mean_pooling or self.classifier_num_hidden_layers > 0
+
+    @property
+    def classifier_input_size(self) -> int:
+        """Number of features that are classified."""
+        return self.classifier_hidden_size if self.classifier_num_hidden_layers else self.hidden_size
+
+    @property
     def decoder_positions(self) -> str:
         """The type of the decoder's positions."""
         if self.decoder_position_embedding_type is not None:
@@ -378,28 +375,31 @@ class VideoMAEV2Config(StrictConfiguration, PreTrainedConfig):
         Fields that only pretraining uses are checked one by one here, and in combination by `check_pretraining`.
         """
         self._validate_geometry()
-        _require_divisible(self, "hidden_size", self.hidden_size, "num_attention_heads", self.num_attention_heads)
-        _require_choice(self, "mask_type", ENCODER_MASKS)
-        _require_choice(self, "decoder_mask_type", DECODER_MASKS)
-        _require_choice(self, "position_embedding_type", POSITION_EMBEDDING_TYPES)
-        _require_choice(self, "target_pixels", TARGET_PIXELS)
-        _require_choice(self, "decoder_type", DECODER_TYPES)
+        require_divisible(self, "hidden_size", self.hidden_size, "num_attention_heads", self.num_attention_heads)
+        require_choice(self, "mask_type", ENCODER_MASKS)
+        require_choice(self, "decoder_mask_type", DECODER_MASKS)
+        require_choice(self, "position_embedding_type", POSITION_EMBEDDING_TYPES)
+        require_choice(self, "target_pixels", TARGET_PIXELS)
+        require_choice(self, "decoder_type", DECODER_TYPES)
         if self.decoder_position_embedding_type is not None:
-            _require_choice(self, "decoder_position_embedding_type", POSITION_EMBEDDING_TYPES)
+            require_choice(self, "decoder_position_embedding_type", POSITION_EMBEDDING_TYPES)
         if self.position_embedding_type == "sinusoidal_2d":
-            _require_four_parts(self, "hidden_size")
+            require_four_parts(self, "hidden_size")
         if self.hidden_act not in ACT2FN:
             raise ValueError(
                 f"hidden_act={self.hidden_act!r} is not an activation of transformers, such as gelu or relu."
             )
         if self.problem_type is not None:
-            _require_choice(self, "problem_type", PROBLEM_TYPES)
+            require_choice(self, "problem_type", PROBLEM_TYPES)
         for name in (
             "mask_ratio", "decoder_mask_ratio", "drop_path_rate", "classifier_dropout", "hidden_dropout_prob",
             "attention_probs_dropout_prob",
         ):  # fmt: skip
-            _require_ratio(self, name)
-        for name in ("layer_norm_eps", "head_layer_norm_eps", "initializer_range", "layer_scale_init_value"):
+            require_ratio(self, name)
+        for name in (
+            "layer_norm_eps", "head_layer_norm_eps", "initializer_range", "layer_scale_init_value",
+            "reconstruction_weight",
+        ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name}={value} must be finite and not negative.")
@@ -412,7 +412,30 @@ class VideoMAEV2Config(StrictConfiguration, PreTrainedConfig):
         if (self.target_mean is None) != (self.target_std is None):
             raise ValueError(f"target_mean={self.target_mean} and target_std={self.target_std}: give both or neither.")
         for name in ("image_mean", "image_std", "target_mean", "target_std"):
-            _require_numbers(self, name, positive=name.endswith("std"))
+            require_numbers(self, name, positive=name.endswith("std"))
+
+        self._validate_classifier_layers()
+
+    def _validate_classifier_layers(self) -> None:
+        depth, most = self.classifier_num_hidden_layers, _MOST["num_hidden_layers"]
+        if not 0 <= depth <= most:
+            raise ValueError(f"classifier_num_hidden_layers={depth} must be between 0 and {most}.")
+        if depth == 0 and self.reconstruction_weight > 0:
+            raise ValueError(
+                f"reconstruction_weight={self.reconstruction_weight} is for the bridging classifier; set "
+                f"classifier_num_hidden_layers (MAR has 2), or reconstruction_weight=0."
+            )
+        if depth == 0:
+            return
+        if self.use_mean_pooling is False:
+            raise ValueError(
+                f"classifier_num_hidden_layers={depth} classifies the mean of the tokens, but use_mean_pooling is "
+                f"False; set use_mean_pooling=True, or classifier_num_hidden_layers=0."
+            )
+        require_divisible(
+            self, "classifier_hidden_size", self.classifier_hidden_size,
+            "classifier_num_attention_heads", self.classifier_num_attention_heads,
+        )  # fmt: skip
 
     def _validate_geometry(self) -> None:
         for name, most in _MOST.items():
@@ -423,13 +446,13 @@ class VideoMAEV2Config(StrictConfiguration, PreTrainedConfig):
                 raise ValueError(f"{name}={value} must be at least 1.")
             if max(_pair(value)) > most:
                 raise ValueError(f"{name}={value} is larger than in any known model; at most {most:,} is accepted.")
-        _require_divisible(self, "num_frames", self.num_frames, "tubelet_size", self.tubelet_size)
+        require_divisible(self, "num_frames", self.num_frames, "tubelet_size", self.tubelet_size)
         if self.position_grid is not None and (len(self.position_grid) != 3 or min(self.position_grid) < 1):
             raise ValueError(f"position_grid={self.position_grid} must be (slices, rows, columns).")
         if self.position_grid is not None and self.position_embedding_type == "learned":
             raise ValueError("position_grid requires fixed positions, but position_embedding_type is 'learned'.")
         for pixels, patch in zip(self.image_hw, self.patch_hw):
-            _require_divisible(self, "image_size", pixels, "patch_size", patch)
+            require_divisible(self, "image_size", pixels, "patch_size", patch)
         for grid in (self.grid_size, self.position_grid or (1,)):
             if math.prod(grid) * max(self.hidden_size, self.decoder_hidden_size) > _MOST_POSITIONS:
                 raise ValueError(
@@ -462,9 +485,9 @@ class VideoMAEV2Config(StrictConfiguration, PreTrainedConfig):
             if not settable or isinstance(attribute, classmethod | staticmethod) or inspect.isroutine(attribute):
                 raise ValueError(f"{name!r} is not a field of {type(self).__name__}.")
 
-    def check_pretraining(self) -> None:
-        """Raises ValueError if decoder and mask fields contradict each other. Classifiers do not need this check."""
-        _require_divisible(
+    def check_decoder(self) -> None:
+        """Raises ValueError if decoder fields contradict each other, in a model with a decoder."""
+        require_divisible(
             self, "decoder_hidden_size", self.decoder_hidden_size,
             "decoder_num_attention_heads", self.decoder_num_attention_heads,
         )  # fmt: skip
@@ -474,11 +497,15 @@ class VideoMAEV2Config(StrictConfiguration, PreTrainedConfig):
                 f"{self.num_hidden_layers}, and needs decoder_type='cross' (it is {self.decoder_type!r})."
             )
         if self.decoder_positions == "sinusoidal_2d":
-            _require_four_parts(self, "decoder_hidden_size")
+            require_four_parts(self, "decoder_hidden_size")
+
+    def check_pretraining(self) -> None:
+        """Raises ValueError if decoder and mask fields contradict each other. Classifiers do not need this check."""
+        self.check_decoder()
         if self.tube_length is not None:
             if self.tube_length < 1:
                 raise ValueError(f"tube_length={self.tube_length} must be at least 1, or None for the whole clip.")
-            _require_divisible(self, "tube_length", self.tube_length, "tubelet_size", self.tubelet_size)
+            require_divisible(self, "tube_length", self.tube_length, "tubelet_size", self.tubelet_size)
         if self.decoder_mask_ratio > 0 and self.mask_type == self.decoder_mask_type == "frame":
             slices = self.grid_size[0]
             if int(self.mask_ratio * slices) <= int(self.decoder_mask_ratio * slices):
@@ -508,33 +535,6 @@ def _pair(value) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else tuple(value)
 
 
-def _require_divisible(config, name: str, value: int, divisor_name: str, divisor: int) -> None:
-    if divisor < 1 or value % divisor:
-        raise ValueError(
-            f"{name}={getattr(config, name)} is not divisible by {divisor_name}={getattr(config, divisor_name)}; "
-            f"change one of the two."
-        )
-
-
-def _require_four_parts(config, name: str) -> None:
-    if getattr(config, name) % 4:
-        raise ValueError(
-            f"{name}={getattr(config, name)} must be a multiple of 4 for positions of type 'sinusoidal_2d': sine and "
-            f"cosine of column and row."
-        )
-
-
-def _require_ratio(config, name: str) -> None:
-    if not 0 <= getattr(config, name) < 1:
-        raise ValueError(f"{name}={getattr(config, name)} must lie in [0, 1).")
-
-
-def _require_numbers(config, name: str, *, positive: bool) -> None:
-    values = getattr(config, name)
-    if values is not None and not all(math.isfinite(value) and (value > 0 or not positive) for value in values):
-        raise ValueError(f"{name}={values} must be {'positive' if positive else 'finite'}.")
-
-
 def _with_config(name: str | Path, options: dict) -> tuple[str | Path, dict]:
     """The checkpoint whose config.json to read, and its file options: for adapters without one, their base model."""
     for _ in range(8):  # adapters of adapters
@@ -543,8 +543,3 @@ def _with_config(name: str | Path, options: dict) -> tuple[str | Path, dict]:
             break
         name, options = adapted_base(adapter)
     return name, options
-
-
-def _require_choice(config, name: str, choices: tuple[str, ...]) -> None:
-    if getattr(config, name) not in choices:
-        raise ValueError(f"{name}={getattr(config, name)!r} is unknown; choose one of {', '.join(choices)}.")

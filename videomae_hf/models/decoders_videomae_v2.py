@@ -11,9 +11,12 @@ import math
 
 import torch
 from torch import nn
+from transformers.modeling_outputs import BaseModelOutput
 
 from .configuration_videomae_v2 import VideoMAEV2Config
-from .layers_videomae_v2 import VideoMAEV2Layer, build_layers, head_norm
+from .layers_videomae_v2 import VideoMAEV2Layer, add_positions, as_clips, build_layers, head_norm
+from .masking import ids_to_mask, mask_to_ids
+from .pixel_targets import reconstruction_targets
 
 
 def _decoder_layers(layer_class: type[VideoMAEV2Layer], config: VideoMAEV2Config) -> nn.ModuleList:
@@ -24,6 +27,7 @@ def _decoder_layers(layer_class: type[VideoMAEV2Layer], config: VideoMAEV2Config
         config.decoder_hidden_size,
         config.decoder_num_attention_heads,
         config.decoder_intermediate_size,
+        drop_path_rate=0.0 if config.reconstruction_weight else config.drop_path_rate,  # MAR drops paths of the encoder
     )
 
 
@@ -99,3 +103,93 @@ class VideoMAEV2CrossDecoder(nn.Module):
         for layer, memory in zip(self.cross_layers, memories):
             queries = layer(queries, memory)
         return self.head(self.norm(queries))
+
+
+class VideoMAEV2Reconstruction:
+    """A mixin for models with an encoder `videomae`, to be listed before their base class: a decoder, and its loss.
+
+    `decoder` is None in a model without one.
+    """
+
+    def add_decoder(self, config: VideoMAEV2Config) -> None:
+        width = config.decoder_hidden_size
+        self.encoder_to_decoder = nn.Linear(config.hidden_size, width, bias=config.decoder_embed_bias)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        # By default fixed, even where the encoder learns its positions, as in the official code.
+        add_positions(self, config, width, config.decoder_positions)
+        self.decoder = VideoMAEV2CrossDecoder(config) if config.decoder_type == "cross" else VideoMAEV2Decoder(config)
+
+    def hidden_loss(
+        self, pixel_values: torch.Tensor, outputs: BaseModelOutput, visible_ids: torch.Tensor | None
+    ) -> torch.Tensor | float:
+        """The loss of all tokens of clips (B, T, C, H, W) that are not in `visible_ids`; 0 if every token is visible.
+
+        Args:
+            pixel_values: the clips.
+            outputs: those of the encoder for the visible tokens.
+            visible_ids: int64 (B, N), ascending; None for all tokens.
+        """
+        length = self.config.sequence_length
+        if visible_ids is None or visible_ids.shape[1] == length:
+            return 0.0
+        bool_masked_pos = ~ids_to_mask(visible_ids, length)
+        hidden_ids = mask_to_ids(bool_masked_pos, length - visible_ids.shape[1])
+        logits = self.forward_decoder(outputs, visible_ids, hidden_ids)
+        return self.forward_loss(pixel_values, logits, bool_masked_pos, hidden_ids)
+
+    def forward_decoder(
+        self, outputs: BaseModelOutput, visible_ids: torch.Tensor, decoded_ids: torch.Tensor
+    ) -> torch.Tensor:
+        """Outputs of the encoder -> logits (B, N_decoded, tubelet_size * h * w * C).
+
+        The sequence of the full decoder holds the class tokens and the visible tokens, followed by a mask token for
+        each decoded position, even if that position is visible. Tokens are never restored to their original order
+        (v2/models/modeling_pretrain.py).
+        """
+        if self.config.decoder_type == "cross":
+            return self._forward_cross_decoder(outputs, decoded_ids)
+        classes = self.config.num_class_tokens
+        positions = self.position_embeddings[0].to(self.mask_token.dtype)  # (K + L, D_decoder)
+        of_classes, positions = positions[:classes], positions[classes:]
+        encoded = self.encoder_to_decoder(outputs.last_hidden_state)  # (B, K + N_visible, D_decoder)
+        sequence = [encoded[:, :classes] + of_classes] if classes else []
+        decoded = self.mask_token + positions[decoded_ids]
+        sequence += [encoded[:, classes:] + positions[visible_ids], decoded.to(encoded.dtype)]
+        return self.decoder(torch.cat(sequence, dim=1), decoded_ids.shape[1])
+
+    def _forward_cross_decoder(self, outputs: BaseModelOutput, decoded_ids: torch.Tensor) -> torch.Tensor:
+        """As `forward_decoder`. Visible tokens get no position: the encoder has added it already."""
+        positions = self.position_embeddings[0, self.config.num_class_tokens :].to(self.mask_token.dtype)
+        if self.decoder.mixing is None:
+            encoded = outputs.last_hidden_state[None]  # (1, B, K + N_visible, D)
+        else:
+            # (depth of the decoder, B, K + N_visible, D)
+            encoded = self.decoder.mixing([*(outputs.get("layer_outputs") or ()), outputs.last_hidden_state])
+        memories = self.encoder_to_decoder(encoded)
+        queries = self.mask_token + positions[decoded_ids]  # (B, N_decoded, D_decoder)
+        return self.decoder(queries, memories)
+
+    def forward_loss(
+        self,
+        pixel_values: torch.Tensor,
+        logits: torch.Tensor,
+        bool_masked_pos: torch.Tensor,
+        decoded_ids: torch.Tensor,
+    ) -> torch.Tensor:
+        """Mean squared error in float32, over all tokens of the batch that are decoded and hidden from the encoder.
+
+        As in the official code, clips are weighted by their number of tokens in the loss. With tubes over the whole
+        clip, running cells and a multiple of four slices (16 frames give 8), all clips have equally many, and splitting
+        a batch over processes or accumulation steps changes nothing; otherwise the weights of clips shift slightly.
+        """
+        with torch.no_grad():
+            targets = self.reconstruction_targets(pixel_values, decoded_ids)
+            weights = bool_masked_pos.gather(1, decoded_ids).float()  # (B, N_decoded)
+            weights = weights / (weights.sum() * targets.shape[-1])
+        # (B, N_decoded, t * h * w * C) -> (B, N_decoded); the gradient of a sum needs no pass of its own
+        token_losses = nn.functional.mse_loss(logits.float(), targets, reduction="none").sum(dim=-1)
+        return (token_losses * weights).sum()
+
+    def reconstruction_targets(self, pixel_values: torch.Tensor, token_ids: torch.Tensor | None = None) -> torch.Tensor:
+        """The targets of the decoder for these tokens (None: all): (B, N, tubelet_size * h * w * C), float32."""
+        return reconstruction_targets(as_clips(pixel_values, self.config), self.config, token_ids)

@@ -364,10 +364,10 @@ class VideoMAEV2Layer(GradientCheckpointingLayer):
 
 
 def build_layers(
-    layer_class: type[VideoMAEV2Layer], config: VideoMAEV2Config, depth: int, *sizes: int
+    layer_class: type[VideoMAEV2Layer], config: VideoMAEV2Config, depth: int, *sizes: int, drop_path_rate: float
 ) -> nn.ModuleList:
     """`depth` blocks of `sizes` (see VideoMAEV2Layer), whose drop path grows linearly from 0 to `drop_path_rate`."""
-    rates = [config.drop_path_rate * index / max(depth - 1, 1) for index in range(depth)]
+    rates = [drop_path_rate * index / max(depth - 1, 1) for index in range(depth)]
     return nn.ModuleList([layer_class(config, *sizes, drop_path_rate=rate) for rate in rates])
 
 
@@ -386,6 +386,7 @@ class VideoMAEV2Encoder(nn.Module):
             config.hidden_size,
             config.num_attention_heads,
             config.intermediate_size,
+            drop_path_rate=config.drop_path_rate,
         )
 
     def forward(

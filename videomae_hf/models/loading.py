@@ -368,12 +368,13 @@ class StrictLoading:
         """Compares the names and shapes of weights with those of this model."""
         wanted = self.state_dict()
         # transformers' ViTModel has a pooler, which its classifier does not use, and ours does not have
-        pools, heads = self.base_model.layernorm is None, self.all_head_parts() | {"pooler"}
+        pools, heads = bool(self.config.use_mean_pooling), self.all_head_parts() | {"pooler"}
 
         def is_head(name: str) -> bool:
             # The official finetuning drops the final norm of pretraining, and normalises the mean instead (`fc_norm`).
-            dropped_norm = pools and name.removeprefix("videomae.").startswith("layernorm.")
-            return dropped_norm or name.split(".")[0] in heads
+            # A bridging classifier keeps that norm, and gets a new one from a checkpoint without it.
+            optional_norm = pools and name.removeprefix("videomae.").startswith("layernorm.")
+            return optional_norm or name.split(".")[0] in heads
 
         missing, unexpected = sorted(wanted.keys() - weights.keys()), sorted(weights.keys() - wanted.keys())
         shared = sorted(wanted.keys() & weights.keys())
@@ -398,7 +399,7 @@ class StrictLoading:
 
 def _parts(names: list[str]) -> tuple[str, ...]:
     """The parts of a model that weights belong to; the output layer of an otherwise complete decoder is one of them."""
-    parts = {name.split(".")[0] for name in names}
+    parts = {name.removeprefix("videomae.").split(".")[0] for name in names}
     if "decoder" in parts and all(name.startswith("decoder.head.") for name in names if name.startswith("decoder.")):
         parts = parts - {"decoder"} | {"decoder.head"}
     return tuple(sorted(parts))

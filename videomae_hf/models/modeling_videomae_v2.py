@@ -21,7 +21,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_videomae_v2 import VideoMAEV2Config
-from .decoders_videomae_v2 import VideoMAEV2CrossDecoder, VideoMAEV2Decoder, VideoMAEV2LayerMixing
+from .decoders_videomae_v2 import VideoMAEV2LayerMixing, VideoMAEV2Reconstruction
 from .geometry import position_table
 from .layers_videomae_v2 import (
     VideoMAEV2Embeddings,
@@ -29,13 +29,12 @@ from .layers_videomae_v2 import (
     VideoMAEV2Layer,
     VideoMAEV2ModelOutput,
     VideoMAEV2SelfAttention,
-    add_positions,
     as_clips,
+    build_layers,
     head_norm,
 )
 from .loading import StrictLoading
 from .masking import count_per_row, ids_to_mask, mask_to_ids, sample_decoder_mask, sample_encoder_mask, token_counts
-from .pixel_targets import reconstruction_targets
 from .token_selection import TokenSelection
 
 
@@ -114,7 +113,10 @@ class VideoMAEV2PreTrainedModel(StrictLoading, PreTrainedModel):
             # `--init_scale 0.001` of the official finetuning
             init.trunc_normal_(module.weight, std=self.config.initializer_range * 0.001)
             init.zeros_(module.bias)
-        elif isinstance(module, nn.Conv3d) or module is getattr(self, "encoder_to_decoder", None):
+        elif isinstance(module, nn.Conv3d) or module in (
+            getattr(self, "encoder_to_decoder", None),
+            getattr(self, "encoder_to_classifier", None),
+        ):
             _init_like_pytorch(module)
         elif isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight, gain=getattr(module, "xavier_gain", 1.0))
@@ -136,7 +138,7 @@ class VideoMAEV2PreTrainedModel(StrictLoading, PreTrainedModel):
             self._init_positions(module.position_embeddings, self.config.position_embedding_type)
             if module.cls_token is not None:
                 init.normal_(module.cls_token, std=0.02)  # mae/models_mae.py
-        elif isinstance(module, VideoMAEV2ForPreTraining):
+        elif isinstance(module, VideoMAEV2Reconstruction) and module.decoder is not None:
             self._init_positions(module.position_embeddings, self.config.decoder_positions)
             init.trunc_normal_(module.mask_token, std=0.02, a=-0.02, b=0.02)  # truncated at one standard deviation
 
@@ -166,7 +168,7 @@ class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
         self.embeddings = VideoMAEV2Embeddings(config)
         self.encoder = VideoMAEV2Encoder(config)
         self.layernorm = None
-        if not config.use_mean_pooling:
+        if config.has_final_norm:
             self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.post_init()
 
@@ -209,11 +211,7 @@ class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
                 rows with different numbers of True.
         """
         pixel_values = as_clips(pixel_values, self.config)
-        if visible_ids is None and bool_masked_pos is not None:
-            self._check_mask(bool_masked_pos, "bool_masked_pos", pixel_values.shape[0])
-            visible_ids = self._token_ids(~bool_masked_pos.bool(), "~bool_masked_pos")
-        elif visible_ids is None and self.token_selection is not None:
-            visible_ids = self.token_selection.visible_ids(pixel_values, self.config, training=self.training)
+        visible_ids = self.visible_tokens(pixel_values, bool_masked_pos, visible_ids)
         output_attentions = bool(kwargs.get("output_attentions", self.config.output_attentions))
         embeddings = self.embeddings(pixel_values, visible_ids, interpolate_pos_encoding)
         hidden_states, layer_outputs = self.encoder(embeddings, output_attentions, kept_layers)
@@ -224,6 +222,20 @@ class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
         if self.config.num_frames > 1:  # as transformers' VideoMAE
             return BaseModelOutput(last_hidden_state=hidden_states)
         return BaseModelOutputWithPooling(hidden_states, self.pooled_features(hidden_states))
+
+    def visible_tokens(
+        self,
+        pixel_values: torch.Tensor,
+        bool_masked_pos: torch.BoolTensor | None = None,
+        visible_ids: torch.LongTensor | None = None,
+    ) -> torch.LongTensor | None:
+        """int64 (B, N), the tokens of clips (B, T, C, H, W) that `forward` encodes with these masks; None for all."""
+        if visible_ids is None and bool_masked_pos is not None:
+            self._check_mask(bool_masked_pos, "bool_masked_pos", pixel_values.shape[0])
+            return self._token_ids(~bool_masked_pos.bool(), "~bool_masked_pos")
+        if visible_ids is None and self.token_selection is not None:
+            return self.token_selection.visible_ids(pixel_values, self.config, training=self.training)
+        return visible_ids
 
     def patch_tokens(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """(B, K + N, D) -> (B, N, D), without the class tokens."""
@@ -240,7 +252,7 @@ class VideoMAEV2Model(VideoMAEV2PreTrainedModel):
         return self.patch_tokens(hidden_states).mean(dim=1)
 
 
-class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
+class VideoMAEV2ForPreTraining(VideoMAEV2Reconstruction, VideoMAEV2PreTrainedModel):
     """An encoder, and a decoder that reconstructs pixels: V1, or V2 with `config.decoder_mask_ratio` > 0."""
 
     head_parts = ("decoder", "mask_token", "encoder_to_decoder", "position_embeddings")
@@ -252,12 +264,7 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
         config.check_pretraining()
         super().__init__(config)
         self.videomae = VideoMAEV2Model(config)
-        width = config.decoder_hidden_size
-        self.encoder_to_decoder = nn.Linear(config.hidden_size, width, bias=config.decoder_embed_bias)
-        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
-        # By default fixed, even where the encoder learns its positions, as in the official code.
-        add_positions(self, config, width, config.decoder_positions)
-        self.decoder = VideoMAEV2CrossDecoder(config) if config.decoder_type == "cross" else VideoMAEV2Decoder(config)
+        self.add_decoder(config)
         self.post_init()
 
     @can_return_tuple
@@ -354,68 +361,17 @@ class VideoMAEV2ForPreTraining(VideoMAEV2PreTrainedModel):
         bool_decoded_pos = sample_decoder_mask(self.config, bool_masked_pos.shape[0], generator, draw_device)
         return mask_to_ids(bool_decoded_pos.to(device), token_counts(self.config)[1])
 
-    def forward_decoder(
-        self, outputs: BaseModelOutput, visible_ids: torch.Tensor, decoded_ids: torch.Tensor
-    ) -> torch.Tensor:
-        """Outputs of the encoder -> logits (B, N_decoded, tubelet_size * h * w * C).
 
-        The sequence of the full decoder holds the class tokens and the visible tokens, followed by a mask token for
-        each decoded position, even if that position is visible. Tokens are never restored to their original order
-        (v2/models/modeling_pretrain.py).
-        """
-        if self.config.decoder_type == "cross":
-            return self._forward_cross_decoder(outputs, decoded_ids)
-        classes = self.config.num_class_tokens
-        positions = self.position_embeddings[0].to(self.mask_token.dtype)  # (K + L, D_decoder)
-        of_classes, positions = positions[:classes], positions[classes:]
-        encoded = self.encoder_to_decoder(outputs.last_hidden_state)  # (B, K + N_visible, D_decoder)
-        sequence = [encoded[:, :classes] + of_classes] if classes else []
-        decoded = self.mask_token + positions[decoded_ids]
-        sequence += [encoded[:, classes:] + positions[visible_ids], decoded.to(encoded.dtype)]
-        return self.decoder(torch.cat(sequence, dim=1), decoded_ids.shape[1])
+class VideoMAEV2ForVideoClassification(VideoMAEV2Reconstruction, VideoMAEV2PreTrainedModel):
+    """An encoder and a linear classifier, on the mean of all patches or as `config.use_mean_pooling` says.
 
-    def _forward_cross_decoder(self, outputs: BaseModelOutput, decoded_ids: torch.Tensor) -> torch.Tensor:
-        """As `forward_decoder`. Visible tokens get no position: the encoder has added it already."""
-        positions = self.position_embeddings[0, self.config.num_class_tokens :].to(self.mask_token.dtype)
-        if self.decoder.mixing is None:
-            encoded = outputs.last_hidden_state[None]  # (1, B, K + N_visible, D)
-        else:
-            # (depth of the decoder, B, K + N_visible, D)
-            encoded = self.decoder.mixing([*(outputs.get("layer_outputs") or ()), outputs.last_hidden_state])
-        memories = self.encoder_to_decoder(encoded)
-        queries = self.mask_token + positions[decoded_ids]  # (B, N_decoded, D_decoder)
-        return self.decoder(queries, memories)
+    With `config.classifier_num_hidden_layers`, layers of the classifier's own come before the mean: the bridging
+    classifier of MAR (https://arxiv.org/abs/2207.11660). With `config.reconstruction_weight` as well, the decoder of
+    pretraining reconstructs the tokens that training hides from the encoder, and its loss is added, as in MAR.
+    """
 
-    def forward_loss(
-        self,
-        pixel_values: torch.Tensor,
-        logits: torch.Tensor,
-        bool_masked_pos: torch.Tensor,
-        decoded_ids: torch.Tensor,
-    ) -> torch.Tensor:
-        """Mean squared error in float32, over all tokens of the batch that are decoded and hidden from the encoder.
-
-        As in the official code, clips are weighted by their number of tokens in the loss. With tubes over the whole
-        clip, running cells and a multiple of four slices (16 frames give 8), all clips have equally many, and splitting
-        a batch over processes or accumulation steps changes nothing; otherwise the weights of clips shift slightly.
-        """
-        with torch.no_grad():
-            targets = self.reconstruction_targets(pixel_values, decoded_ids)
-            weights = bool_masked_pos.gather(1, decoded_ids).float()  # (B, N_decoded)
-            weights = weights / (weights.sum() * targets.shape[-1])
-        # (B, N_decoded, t * h * w * C) -> (B, N_decoded); the gradient of a sum needs no pass of its own
-        token_losses = nn.functional.mse_loss(logits.float(), targets, reduction="none").sum(dim=-1)
-        return (token_losses * weights).sum()
-
-    def reconstruction_targets(self, pixel_values: torch.Tensor, token_ids: torch.Tensor | None = None) -> torch.Tensor:
-        """The targets of the decoder for these tokens (None: all): (B, N, tubelet_size * h * w * C), float32."""
-        return reconstruction_targets(as_clips(pixel_values, self.config), self.config, token_ids)
-
-
-class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
-    """An encoder and a linear classifier, on the mean of all patches or as `config.use_mean_pooling` says."""
-
-    head_parts = ("fc_norm", "classifier")
+    head_parts = ("encoder_to_classifier", "classifier_layers", "fc_norm", "classifier")
+    _fsdp_plan = {"classifier_layers.*": "free_full_weight", **VideoMAEV2ForPreTraining._fsdp_plan}
 
     def __init__(self, config: VideoMAEV2Config) -> None:
         if config.use_mean_pooling is None:  # the official choice; pretraining checkpoints leave it open
@@ -424,9 +380,20 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.videomae = VideoMAEV2Model(config)
-        self.fc_norm = head_norm(config, config.hidden_size) if config.use_mean_pooling else None
+        width = config.classifier_input_size
+        self.encoder_to_classifier = self.classifier_layers = self.decoder = None
+        if config.classifier_num_hidden_layers:
+            sizes = (width, config.classifier_num_attention_heads, 4 * width)
+            self.encoder_to_classifier = nn.Linear(config.hidden_size, width, bias=False)
+            self.classifier_layers = build_layers(
+                VideoMAEV2Layer, config, config.classifier_num_hidden_layers, *sizes, drop_path_rate=0.0
+            )
+        self.fc_norm = head_norm(config, width) if config.use_mean_pooling else None
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels) if config.num_labels > 0 else nn.Identity()
+        self.classifier = nn.Linear(width, config.num_labels) if config.num_labels > 0 else nn.Identity()
+        if config.reconstruction_weight:
+            config.check_decoder()
+            self.add_decoder(config)
         # (num_labels,), weights of the classes in the training loss; they belong to a run and are not saved.
         self.register_buffer("class_weights", None, persistent=False)
         for name in ("target_mean", "target_std"):
@@ -449,15 +416,18 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
             labels: int64 (B,), class indices; float (B, num_labels) for several labels per video or, with
                 `problem_type="single_label_classification"`, class probabilities; for regression float (B, num_labels)
                 or (B,), in the unit of the data, where NaN is ignored.
-            kwargs: `interpolate_pos_encoding`, `output_hidden_states`, `output_attentions`, `return_dict`.
+            kwargs: `bool_masked_pos`, `visible_ids`, `interpolate_pos_encoding`, `output_hidden_states`,
+                `output_attentions`, `return_dict`.
 
         Returns:
-            `loss` (with labels) and `logits` (B, num_labels); with a single view also hidden states and attentions.
+            `loss` (with labels), to which training adds `reconstruction_weight` times that of the hidden tokens, and
+            `logits` (B, num_labels); with a single view also hidden states and attentions.
 
         Raises:
             ValueError: the shape or dtype of `pixel_values` does not fit the model.
         """
         hidden_states = attentions = None
+        reconstructs = self.decoder is not None and self.training and pixel_values.ndim < 6
         if labels is not None and self.config.problem_type is None:
             self.config.problem_type = self.inferred_problem_type(labels)  # saved with the model, as in transformers
         if pixel_values.ndim == 6:
@@ -465,10 +435,26 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
             views = [self._classify(view, **kwargs)[0] for view in pixel_values.unbind(1)]
             logits = average_views(torch.stack(views, dim=1), self.inferred_problem_type(None))
         else:
+            kwargs = self._with_visible_ids(pixel_values, **kwargs) if reconstructs else kwargs
             logits, outputs = self._classify(pixel_values, **kwargs)
             hidden_states, attentions = outputs.hidden_states, outputs.attentions
         loss = None if labels is None else self._classification_loss(logits, labels)
+        if loss is not None and reconstructs:
+            hidden = self.hidden_loss(pixel_values, outputs, kwargs["visible_ids"])
+            loss = loss + self.config.reconstruction_weight * hidden
         return ImageClassifierOutput(loss=loss, logits=logits, hidden_states=hidden_states, attentions=attentions)
+
+    def _fitting(self, weights: dict[str, torch.Tensor], *source) -> dict[str, torch.Tensor]:
+        """As in `StrictLoading`, without a head that reads other tokens: those of layers, where this model has none."""
+        weights = super()._fitting(weights, *source)
+        if any(name.startswith("classifier_layers.") for name in weights) == (self.classifier_layers is not None):
+            return weights
+        return {name: value for name, value in weights.items() if not name.startswith(("fc_norm.", "classifier."))}
+
+    def _with_visible_ids(self, pixel_values, bool_masked_pos=None, visible_ids=None, **kwargs) -> dict:
+        """The arguments of the encoder, with the visible tokens, which the decoder needs as well, as ids."""
+        visible_ids = self.videomae.visible_tokens(as_clips(pixel_values, self.config), bool_masked_pos, visible_ids)
+        return {**kwargs, "visible_ids": visible_ids, "kept_layers": self.config.mixed_layers}
 
     def _classify(self, pixel_values, **kwargs) -> tuple[torch.Tensor, BaseModelOutput]:
         outputs = self.videomae(pixel_values, **kwargs)
@@ -476,6 +462,11 @@ class VideoMAEV2ForVideoClassification(VideoMAEV2PreTrainedModel):
 
     def classify_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
         """The encoder's `last_hidden_state` (B, L, D) -> logits (B, num_labels)."""
+        if self.classifier_layers is not None:
+            # (B, L, D) -> (B, L, classifier_hidden_size); with mixed precision the residual stream stays float32
+            tokens = self.encoder_to_classifier(tokens).to(tokens.dtype)
+            for layer in self.classifier_layers:
+                tokens = layer(tokens)
         if self.fc_norm is not None:
             pooled = self.fc_norm(self.videomae.pooled_features(tokens))  # (B, D)
         else:  # transformers' VideoMAE, which has no class token, takes the first patch

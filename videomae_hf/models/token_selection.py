@@ -1,12 +1,13 @@
 # Copyright 2026 The videomae_hf authors. Licensed under the Apache License, Version 2.0.
 """Encoding a part of the tokens of a clip, in finetuning and inference, which costs about that part of the arithmetic.
 
-`token_keep` selects tokens without looking at the clip, in training only, as MAR does
-(https://arxiv.org/abs/2207.11660); at evaluation the model sees all tokens. `static_keep` and `static_threshold` drop
+`token_keep` selects tokens without looking at the clip, as MAR does (https://arxiv.org/abs/2207.11660), in training
+only: at evaluation the model sees all tokens, where MAR's sees a fixed part. `static_keep` and `static_threshold` drop
 tokens in which little has changed since the slice before, in training and at evaluation, as Run-Length Tokenization
 does (https://arxiv.org/abs/2411.05222). All clips of a batch keep equally many tokens, so that shapes are static.
-Deviations: MAR's bridging classifier and the length embedding of Run-Length Tokenization are left out, so that the
-model and its weights stay the same. This file ships with checkpoints and may import only its siblings.
+Deviations: MAR shuffles the order of the slices' masks in training, and Run-Length Tokenization has a length embedding;
+neither is here. MAR's classifier is `config.classifier_num_hidden_layers`. This file ships with checkpoints and may
+import only its siblings.
 """
 
 import math

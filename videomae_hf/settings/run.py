@@ -8,7 +8,8 @@ from functools import cached_property
 
 from transformers import PreTrainedConfig
 
-from ..models.configuration_videomae_v2 import IMAGE_KINDS, VideoMAEV2Config
+from ..models.configuration_videomae_v2 import VideoMAEV2Config
+from ..models.model_sizes import IMAGE_KINDS
 from .groups import (
     LEARNING_ARGUMENTS,
     LEARNING_SETTINGS,

@@ -83,7 +83,6 @@ def _unmoved(module: nn.Module, mode: bool = True) -> nn.Module:
 
 
 ADAPTER_FOLDER = "adapter"
-HEAD = ("fc_norm", "classifier")  # trained whole, and saved with the adapters
 
 
 def add_adapters(
@@ -105,6 +104,11 @@ def add_adapters(
         )
     if args.fsdp2:
         raise ValueError("lora_rank cannot be combined with fsdp2; adapters need little memory, so that DDP is enough.")
+    if model.config.reconstruction_weight:
+        raise ValueError(
+            f"lora_rank trains adapters and the head, but reconstruction_weight={model.config.reconstruction_weight} "
+            f"trains a decoder; leave out one of the two."
+        )
     if not model.name_or_path:
         raise ValueError("lora_rank adapts a pretrained model; name it with --checkpoint.")
     modules = model.videomae.named_modules()
@@ -121,7 +125,8 @@ def add_adapters(
         lora_alpha=args.lora_alpha,
         lora_dropout=args.lora_dropout,
         target_modules=args.lora_target_modules,
-        modules_to_save=[name for name in HEAD if model.get_submodule(name) is not None],
+        exclude_modules=r"classifier_layers\..*",
+        modules_to_save=_head_of(model),
     )
     with warnings.catch_warnings():  # peft uses an attribute that transformers has deprecated
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
@@ -129,6 +134,13 @@ def add_adapters(
     trained, total = model.get_nb_trainable_parameters()
     targets = ", ".join(args.lora_target_modules)
     return model, [f"LoRA of rank {args.lora_rank} on {targets}; {trained:,} of {total:,} parameters are trained"]
+
+
+def _head_of(model: VideoMAEV2ForVideoClassification) -> list[str]:
+    """The modules after the encoder, which are trained whole and saved with the adapters."""
+    parts = [name for name in model.head_parts if getattr(model, name) is not None and name != "classifier_layers"]
+    # peft takes the modules of a list, but not the list
+    return parts + [f"classifier_layers.{number}" for number in range(model.config.classifier_num_hidden_layers)]
 
 
 def save_merged(trainer: Trainer, folder: str | Path) -> None:

@@ -17,6 +17,7 @@ from ..data.videos import VideoSource
 from ..messages import shorten
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.modeling_videomae_v2 import VideoMAEV2ForVideoClassification
+from ..models.token_selection import select_tokens
 from ..settings.run import Run
 from ..text_files import read_json
 
@@ -43,6 +44,28 @@ def classifier_of(run: Run, videos: VideoSource) -> tuple[VideoMAEV2ForVideoClas
                 f"data have {len(classes)} ({shorten(classes, 3)}); use the lists that were written with it."
             )
     return model, messages
+
+
+def selected_tokens(run: Run, model: VideoMAEV2ForVideoClassification) -> list[str]:
+    """Lets the model encode a part of the tokens, as the settings request; returns lines about it and about the loss.
+
+    Raises:
+        ValueError: settings contradict each other, or a decoder would have nothing to reconstruct.
+    """
+    augmentation, weight = run.augmentation, model.config.reconstruction_weight
+    how = {"token_keep": augmentation.token_keep, "token_keep_type": augmentation.token_keep_type}
+    lines = select_tokens(model, **how, **vars(run.static_tokens))
+    if not weight:
+        return lines
+    selection, length = model.base_model.token_selection, model.config.sequence_length
+    hidden = 0 if selection is None else length - selection.kept_in_training(model.config)
+    if not hidden or run.training.freeze_encoder or not run.distillation.needs_labels:
+        raise ValueError(
+            f"reconstruction_weight={weight} needs tokens that are hidden from an encoder in training: set token_keep "
+            f"(MAR has 0.5) or static_keep, without freeze_encoder and distillation_weight=1; or "
+            f"reconstruction_weight=0."
+        )
+    return [*lines, f"loss: that of the labels and {weight:g} times that of reconstructing the {hidden} other tokens"]
 
 
 def pooling_of(run: Run) -> dict[str, bool]:
@@ -163,7 +186,7 @@ def describe_rows(classes: list[str], rows: list[int | None], num_rows: int, che
 def set_classes(model: VideoMAEV2ForVideoClassification, classes: list[str], rows: list[int | None]) -> None:
     """Replaces the head of a model by one for these classes: copies of its present `rows`, and new rows for None."""
     config, old = model.config, model.classifier
-    new = nn.Linear(config.hidden_size, len(classes))
+    new = nn.Linear(config.classifier_input_size, len(classes))
     model.classifier = new
     model._init_weights(new)
     for number, row in enumerate(rows):

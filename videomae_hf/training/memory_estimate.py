@@ -105,7 +105,7 @@ def activations(
 
     Args:
         config: configuration of the model.
-        pretraining: masked pretraining with a decoder; otherwise classification of all tokens.
+        pretraining: masked pretraining with a decoder; otherwise classification.
         settings: settings of the run.
         num_layers: encoder layers through which a gradient flows, see `trained_layers`; None is all of them.
     """
@@ -115,47 +115,65 @@ def activations(
     num_visible, num_decoded = _tokens(config, settings, pretraining=pretraining)
     embedding = num_visible * pixels * number if num_layers == config.num_hidden_layers else 0
     encoder = num_layers * _layer_kept(settings, num_visible, num_visible, *_encoder_sizes(config))
-    if not pretraining:
-        return {f"encoder ({num_visible} tokens)": clips * (embedding + encoder)}
-    if not config.use_mean_pooling:  # the encoder's last norm
-        encoder += num_visible * config.hidden_size * 4
-    encoder += num_visible * config.hidden_size * number  # input of encoder_to_decoder
+    if pretraining or config.classifier_num_hidden_layers:  # the input of each layer after the encoder, and its norm
+        readers = 2 if config.reconstruction_weight and settings.mixed_precision and not pretraining else 1
+        encoder += num_visible * config.hidden_size * (number * readers + 4 * config.has_final_norm)
+    of_all = f" of {config.sequence_length}" if pretraining else ""
+    parts = {f"encoder ({num_visible}{of_all} tokens)": clips * (embedding + encoder)}
+    if config.classifier_num_hidden_layers and not pretraining:
+        depth, sizes = config.classifier_num_hidden_layers, _classifier_sizes(config)
+        parts["classifier layers"] = clips * depth * _layer_kept(settings, num_visible, num_visible, *sizes)
+    if num_decoded:
+        title, decoder = _decoder_kept(config, settings, num_visible, num_decoded)
+        parts[title] = clips * decoder
+        parts["loss"] = clips * num_decoded * pixels * 2 * 4  # reconstruction and target
+    return parts
+
+
+def _decoder_kept(
+    config: VideoMAEV2Config, settings: MemorySettings, num_visible: int, num_decoded: int
+) -> tuple[str, int]:
+    """The decoder in words, and the bytes that autograd saves for it per clip."""
     if config.decoder_type == "cross":
-        title, decoder = f"decoder ({num_decoded} tokens)", _cross_decoder_kept(config, settings)
+        title = f"decoder ({num_decoded} tokens)"
+        decoder = _cross_decoder_kept(config, settings, num_visible, num_decoded)
     else:
         sizes, both = _decoder_sizes(config), num_visible + num_decoded
         title = f"decoder ({both} tokens)"
         decoder = (config.decoder_num_hidden_layers - 1) * _layer_kept(settings, both, both, *sizes)
         decoder += _layer_kept(settings, both, num_decoded, *sizes)  # the last layer computes only the decoded tokens
-    decoder += num_decoded * config.decoder_hidden_size * (4 + number)  # norm, head
-    return {
-        f"encoder ({num_visible} of {config.sequence_length} tokens)": clips * (embedding + encoder),
-        title: clips * decoder,
-        "loss": clips * num_decoded * pixels * 2 * 4,  # reconstruction and target
-    }
+    return title, decoder + num_decoded * config.decoder_hidden_size * (4 + settings.product_bytes)  # norm, head
 
 
 def work_space(config: VideoMAEV2Config, *, pretraining: bool, settings: MemorySettings) -> int:
     """Temporary bytes of the backward pass of the largest layer; activation checkpointing also recomputes the layer."""
     num_visible, num_decoded = _tokens(config, settings, pretraining=pretraining)
     layers = [layer_bytes(settings, num_visible, num_visible, *_encoder_sizes(config))]
-    if pretraining and config.decoder_type == "cross":
+    if config.classifier_num_hidden_layers and not pretraining:
+        layers.append(layer_bytes(settings, num_visible, num_visible, *_classifier_sizes(config)))
+    if num_decoded and config.decoder_type == "cross":
         layers.append(cross_layer_bytes(settings, num_visible, num_decoded, *_decoder_sizes(config)))
-    elif pretraining:
+    elif num_decoded:
         both = num_visible + num_decoded
         layers.append(layer_bytes(settings, both, both, *_decoder_sizes(config)))
     return settings.clips * max(layers) * (2 if settings.checkpointing else 1)
 
 
 def _tokens(config: VideoMAEV2Config, settings: MemorySettings, *, pretraining: bool) -> tuple[int, int]:
-    """Tokens of the encoder, class tokens included, and decoded tokens."""
+    """Tokens of the encoder, class tokens included, and decoded tokens, of which most classifiers have none."""
     kept = math.ceil(settings.token_keep * config.sequence_length)
-    num_visible, num_decoded = token_counts(config) if pretraining else (kept, 0)
+    hidden = config.sequence_length - kept if config.reconstruction_weight else 0
+    num_visible, num_decoded = token_counts(config) if pretraining else (kept, hidden)
     return config.num_class_tokens + num_visible, num_decoded
 
 
 def _encoder_sizes(config: VideoMAEV2Config) -> tuple[int, int, int]:
     return config.hidden_size, config.intermediate_size, config.num_attention_heads
+
+
+def _classifier_sizes(config: VideoMAEV2Config) -> tuple[int, int, int]:
+    width = config.classifier_hidden_size
+    return width, 4 * width, config.classifier_num_attention_heads
 
 
 def _decoder_sizes(config: VideoMAEV2Config) -> tuple[int, int, int]:
@@ -169,9 +187,9 @@ def _layer_kept(settings: MemorySettings, tokens: int, queries: int, width: int,
     return layer_bytes(settings, tokens, queries, width, inner, heads)
 
 
-def _cross_decoder_kept(config: VideoMAEV2Config, settings: MemorySettings) -> int:
+def _cross_decoder_kept(config: VideoMAEV2Config, settings: MemorySettings, num_visible: int, num_decoded: int) -> int:
     """Bytes that autograd saves per clip for the blocks of a cross-attention decoder, and for mixing encoder layers."""
-    (num_visible, num_decoded), number = _tokens(config, settings, pretraining=True), settings.product_bytes
+    number = settings.product_bytes
     depth, (width, inner, heads) = config.decoder_num_hidden_layers, _decoder_sizes(config)
     memory = num_visible * width * number  # of all blocks, or of each
     if settings.checkpointing:

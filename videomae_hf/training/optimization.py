@@ -132,8 +132,9 @@ def parameter_groups(
 
 
 def is_block_matrix(name: str, parameter: torch.nn.Parameter) -> bool:
-    """Whether a parameter is a matrix of a transformer block, of the encoder or of a decoder."""
-    return parameter.ndim == 2 and re.search(r"\.(layer|decoder_layers|cross_layers)\.\d+\.", name) is not None
+    """Whether a parameter is a matrix of a transformer block, of the encoder, of a decoder or of the classifier."""
+    blocks = r"(?:^|\.)(?:layer|decoder_layers|cross_layers|classifier_layers)\.\d+\."
+    return parameter.ndim == 2 and re.search(blocks, name) is not None
 
 
 def layer_number(name: str, depth: int) -> int:

@@ -18,11 +18,12 @@ from ..data.video_stream import VideoStream
 from ..messages import count
 from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.masking import token_counts
-from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining
+from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification
 from ..settings.rules import RULES, rate_for
 from ..settings.run import Run
 from ..settings.training_arguments import VideoMAETrainingArguments
 from .adaptation import adapted
+from .classifier_head import selected_tokens
 from .memory_estimate import GIB, MemorySettings, estimate_memory
 from .step_cost import example_batch, seconds_per_clip, step_macs
 
@@ -250,8 +251,13 @@ def memory_line(model, settings: MemorySettings) -> str:
 
 
 def new_model(run: Run, model_class: type[nn.Module], config: VideoMAEV2Config) -> nn.Module:
-    """A model with random weights that counts as one of the checkpoint of the settings, which is not read."""
+    """A model with random weights that counts as one of the checkpoint of the settings, which is not read.
+
+    It encodes the part of the tokens that the settings name; with a threshold, which depends on the videos, all.
+    """
     model = model_class(config)
+    if isinstance(model, VideoMAEV2ForVideoClassification) and run.static_tokens.static_threshold is None:
+        selected_tokens(run, model)
     model.name_or_path = run.model.checkpoint or ""  # without which adapters are refused
     return model
 

@@ -18,11 +18,14 @@ _FEWEST_STEPS = 100  # of a run that is checked; shorter ones cannot have learne
 
 
 def trivial_baseline(trainer: Trainer) -> "TrivialBaseline | None":
-    """The baseline for the model of a trainer, or for the model that it wraps (adapters); None for other models."""
+    """The baseline for the model of a trainer, or for the model that it wraps (adapters); None for other models.
+
+    A classifier that reconstructs tokens as well has none: its training loss is a sum, of which labels explain a part.
+    """
     for part in trainer.model.modules():
         if isinstance(part, VideoMAEV2ForPreTraining):
             return ReconstructionBaseline(part)
-        if isinstance(part, VideoMAEV2ForVideoClassification):
+        if isinstance(part, VideoMAEV2ForVideoClassification) and part.decoder is None:
             return LabelBaseline(part, _class_frequencies(trainer, part.config.num_labels))
     return None
 
