@@ -209,4 +209,4 @@ def test_the_page_needs_no_network_and_sends_no_statistics(served):
         part.split('"')[0] for part in page.split('<link rel="stylesheet" href="')[1:]
     ]
     assert sources and not any("://" in one or one.startswith("//") for one in sources)
-    assert not list((REPO / "videomae_hf").rglob("*.pyi"))
+    assert list((REPO / "videomae_hf").rglob("*.pyi")) == [REPO / "videomae_hf" / "__init__.pyi"]  # gradio adds none
