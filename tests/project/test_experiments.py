@@ -2,6 +2,7 @@
 """examples/experiments: splits without leaks, tables and summaries, and the scripts from the command line."""
 
 import importlib.util
+import itertools
 import json
 import math
 import os
@@ -385,3 +386,11 @@ def run_script(name: str, *arguments) -> str:
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
+
+
+def test_the_table_of_the_ways_of_training_is_that_of_the_kept_runs(compare):
+    runs = compare.read_runs(EXPERIMENTS / "results" / "ways_of_training.jsonl")
+    page = (REPO / "docs" / "pretrain.md").read_text(encoding="utf-8")
+    assert sorted((run["method"], run["seed"]) for run in runs) == sorted(itertools.product(compare.METHODS, range(3)))
+    for line in compare.table(runs).splitlines():
+        assert line in page
