@@ -154,7 +154,7 @@ def main() -> None:
     inputs = {name: {key: one.to(args.device) for key, one in some.items()} for name, some in inputs.items()}
     if args.compile:
         ours = [name for name in models if name != "transformers"]
-        for given in (models, inputs, macs):
+        for given in (inputs, macs):
             given |= {f"{name}, compiled": given[name] for name in ours}
         models |= {f"{name}, compiled": torch.compile(models[name], fullgraph=True, dynamic=False) for name in ours}
     dtype = getattr(torch, args.dtype)

@@ -307,8 +307,7 @@ def test_the_division_of_a_batch_changes_nothing(fields):
     parts = [{name: value[row : row + 1] for name, value in inputs.items()} for row in range(2)]
     torch.testing.assert_close(sum(model.objective_counts(**part) for part in parts), counts)
     others = [model.contrast_rows(**part) for part in reversed(parts)]
-    names = ("contrast_features", "contrast_mask", "contrast_texts")
-    losses = [model(**part, **dict(zip(names, rows)), loss_counts=counts).loss for part, rows in zip(parts, others)]
+    losses = [model(**part, contrast=rows, loss_counts=counts).loss for part, rows in zip(parts, others)]
     torch.testing.assert_close(sum(losses), whole.loss)
     sum(losses).backward()
     torch.testing.assert_close({name: one.grad for name, one in model.named_parameters()}, expected)
@@ -332,14 +331,13 @@ def test_others_with_the_same_words_or_padding_are_not_contrasted():
     model = build_videobert(VideoBertForPreTraining, video_loss="nce")
     inputs = {**targets(pairs(model.config)), "negative_input_ids": None}
     alone = model(**inputs).video_loss
-    rows = {"contrast_features": torch.randn(2, 4, 1, 5), "contrast_texts": torch.tensor([[CLS, 7, 8, 9, TO, SEP, -1]])}
-    rows["contrast_texts"] = torch.cat([rows["contrast_texts"], torch.tensor([[CLS, 5, TO, SEP, -1, -1, -1]])])
+    more, texts = torch.randn(2, 4, 1, 5), torch.tensor([[CLS, 7, 8, 9, TO, SEP, -1], [CLS, 5, TO, SEP, -1, -1, -1]])
     only_first, nothing = torch.tensor([[True] * 4, [False] * 4]), torch.zeros(2, 4, dtype=torch.bool)
-    assert torch.equal(model(**inputs, **rows, contrast_mask=nothing).video_loss, alone)
+    assert torch.equal(model(**inputs, contrast=(more, nothing, texts)).video_loss, alone)
     # the first of the other rows has the words of the first row, whose term alone stays as it was
-    found = model(**inputs, **rows, contrast_mask=only_first)
+    found = model(**inputs, contrast=(more, only_first, texts))
     features = nn.functional.normalize(inputs["video_features"], dim=-1)
-    others = nn.functional.normalize(rows["contrast_features"][0, :, 0], dim=-1)
+    others = nn.functional.normalize(more[0, :, 0], dim=-1)
     terms = []
     for row, segment, extra in ((0, 0, None), (1, 1, others)):
         prediction = nn.functional.normalize(found.video_logits[row, segment, 0], dim=0)

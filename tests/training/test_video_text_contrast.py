@@ -18,14 +18,14 @@ def test_batches_of_one_process_get_each_other():
     alone = SimpleNamespace(num_processes=1, process_index=0, autocast=torch.no_grad, gather=lambda rows: rows)
     alone.pad_across_processes = lambda rows, dim, pad_index: rows
     add_contrast([first], model, alone)
-    assert "contrast_mask" not in first  # one batch is a whole step
+    assert "contrast" not in first  # one batch is a whole step
     batches = [first, second]
     add_contrast(batches, model, alone)
-    assert model.training and all(batch["contrast_features"].shape == (3, 4, 1, 5) for batch in batches)
-    assert first["contrast_mask"].tolist() == [[False] * 4, [False] * 4, [True] * 4]
+    assert model.training and all(batch["contrast"][0].shape == (3, 4, 1, 5) for batch in batches)
+    assert first["contrast"][1].tolist() == [[False] * 4, [False] * 4, [True] * 4]
     # of the first batch, three and two of the segments are no padding
-    assert second["contrast_mask"].tolist() == [[True, True, True, False], [True, True, False, False], [False] * 4]
-    assert torch.equal(second["contrast_features"][0, :3, 0], first["video_features"][0])
+    assert second["contrast"][1].tolist() == [[True, True, True, False], [True, True, False, False], [False] * 4]
+    assert torch.equal(second["contrast"][0][0, :3, 0], first["video_features"][0])
     model(**first, masked_segments=torch.ones(2, 3)).loss.backward()
 
 

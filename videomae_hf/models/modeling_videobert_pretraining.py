@@ -26,6 +26,7 @@ from .video_text_objectives import (
     masked_feature_loss,
     masked_word_loss,
     matching_loss,
+    whole_texts,
 )
 
 
@@ -142,9 +143,7 @@ class VideoBertForPreTraining(VideoBertMatching):
         segment_sources: torch.Tensor | None = None,
         negative_input_ids: torch.Tensor | None = None,
         loss_counts: torch.Tensor | None = None,
-        contrast_features: torch.Tensor | None = None,
-        contrast_mask: torch.Tensor | None = None,
-        contrast_texts: torch.Tensor | None = None,
+        contrast: Rows | None = None,
         **kwargs,
     ) -> VideoBertForPreTrainingOutput:
         """The losses of those objectives whose targets are given.
@@ -161,12 +160,9 @@ class VideoBertForPreTraining(VideoBertMatching):
             negative_input_ids: int64 (B, K, T'), other texts, padded with `config.pad_token_id`. Those equal to the own
                 text do not count, nor do rows without video or without words.
             loss_counts: float (3,), the divisors of the three losses; None is the numbers of terms of this batch, see
-                `objective_counts`. If their sum over all batches of a step is given, the sum of the losses does not
-                depend on how a batch is divided; where gradients are averaged over processes, divide it by their
-                number.
-            contrast_features, contrast_mask, contrast_texts: (N, S', P, F), bool (N, S') and int64 (N, T'), the rows of
-                other batches that `video_loss="nce"` compares with too, see `contrast_rows`. With those of all other
-                batches of a step, that loss does not depend on how a batch is divided either.
+                `objective_counts`. With their sum over all batches of a step (divided by the number of processes, where
+                these average gradients), the sum of the losses does not depend on how a batch is divided.
+            contrast: rows of the other batches of a step, with which `video_loss="nce"` compares too: `contrast_rows`.
             kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Returns:
@@ -178,16 +174,14 @@ class VideoBertForPreTraining(VideoBertMatching):
             masked_segments=masked_segments, segment_sources=segment_sources, **kwargs,
         )  # fmt: skip
         _, video_mask, words, attention_mask = self.video_bert.filled(features, video_mask, input_ids, attention_mask)
-        texts = words if text_labels is None else torch.where(text_labels == -100, words, text_labels)
+        texts = whole_texts(words, text_labels)
         logits = video_logits = match_logits = None
         objectives: list[Objective | None] = [None, None, None]
         if input_ids is not None:
             logits, objectives[0] = self._predict_words(outputs.text_states, text_labels)
         if features is not None:
-            rows = [(outputs.features, video_mask, compacted(texts, attention_mask))]
-            if contrast_features is not None:
-                others = self.video_bert.standardized(contrast_features, contrast_mask)
-                rows.append((others, contrast_mask, contrast_texts))
+            own = (outputs.features, video_mask, compacted(texts, attention_mask))
+            rows = [own] if contrast is None else [own, self._standardized(*contrast)]
             video_logits, objectives[1] = self._predict_segments(outputs.video_states, masked_segments, rows)
         is_pair = input_ids is not None and features is not None
         if self.match_head is not None and negative_input_ids is not None and is_pair:
@@ -197,6 +191,9 @@ class VideoBertForPreTraining(VideoBertMatching):
         return VideoBertForPreTrainingOutput(
             total, *losses, logits, video_logits, match_logits, outputs.hidden_states, outputs.attentions
         )
+
+    def _standardized(self, features: torch.Tensor, mask: torch.Tensor, texts: torch.Tensor) -> Rows:
+        return self.video_bert.standardized(features, mask), mask, texts
 
     def _predict_words(self, states, labels) -> tuple[torch.Tensor | None, Objective | None]:
         """Scores of words, from states (B, T, D), and the objective of masked ones; None without head or labels."""
@@ -279,8 +276,7 @@ class VideoBertForPreTraining(VideoBertMatching):
         """
         features = self.video_bert.features_of(video_features, video_mask, pixel_values)
         features, video_mask, words, mask = self.video_bert.filled(features, video_mask, input_ids, attention_mask)
-        texts = words if text_labels is None else torch.where(text_labels == -100, words, text_labels)
-        return features, video_mask, compacted(texts, mask)
+        return features, video_mask, compacted(whole_texts(words, text_labels), mask)
 
     def objective_counts(
         self,
@@ -310,7 +306,7 @@ class VideoBertForPreTraining(VideoBertMatching):
         has_video = any(one is not None for one in (video_mask, video_features, pixel_values))
         is_pair = input_ids is not None and has_video
         if self.match_head is not None and negative_input_ids is not None and is_pair:
-            texts = input_ids if text_labels is None else torch.where(text_labels == -100, input_ids, text_labels)
+            texts = whole_texts(input_ids, text_labels)
             mask = torch.ones_like(texts) if attention_mask is None else attention_mask
             rows = torch.ones_like(texts[:, :1]) if video_mask is None else video_mask
             valid = self.candidates(texts, mask.bool(), rows.bool(), negative_input_ids)[1]

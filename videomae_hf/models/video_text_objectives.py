@@ -107,6 +107,11 @@ def compacted(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Te
     return input_ids.masked_fill(~attention_mask.bool(), -1).gather(-1, order)
 
 
+def whole_texts(input_ids: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+    """Texts (.., T) with the words that `labels` has at masked places, and -100 elsewhere; None is no masks."""
+    return input_ids if labels is None else torch.where(labels == -100, input_ids, labels)
+
+
 def is_same_text(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Whether texts of `compacted`, (.., T) and (.., T'), are equal: bool (..), broadcast."""
     length = max(first.shape[-1], second.shape[-1])

@@ -24,7 +24,9 @@ def check_contrast(model: torch.nn.Module, args: VideoMAETrainingArguments) -> N
                          "the sharding, or set --video_loss mse.")  # fmt: skip
 
 
-def add_contrast(batches: list[dict[str, torch.Tensor]], model: VideoBertForPreTraining, accelerator: Accelerator):
+def add_contrast(
+    batches: list[dict[str, torch.Tensor]], model: VideoBertForPreTraining, accelerator: Accelerator
+) -> None:
     """Gives each batch of a step the rows of the others, those of this process and of all others, in place.
 
     Every process of a step has to call this. Features of a backbone that is trained are computed for it once more,
@@ -46,7 +48,7 @@ def add_contrast(batches: list[dict[str, torch.Tensor]], model: VideoBertForPreT
         others = masks.clone()
         others[start : start + len(own)] = False
         start += len(own)
-        batch.update(contrast_features=features, contrast_mask=others, contrast_texts=texts)
+        batch["contrast"] = (features, others, texts)
 
 
 def joined(parts: list[torch.Tensor], fill: int) -> torch.Tensor:
