@@ -6,6 +6,7 @@
 # make lint       runs ruff, as in continuous integration
 # make docs       builds the documentation in site/
 # make notebook   writes examples/finetune_your_videos.ipynb from the script of that name
+# make generated  writes what follows from the code: docs/options.md, the text of --help, the index of recipes
 #
 # Each creates .venv on first use. PYTHON is the interpreter for it (3.11 or newer).
 
@@ -14,7 +15,7 @@ VENV ?= .venv
 PY = $(VENV)/bin/python
 RECIPES = examples/recipes
 
-.PHONY: demo demo-own demo-images demo-videobert test test-slow lint docs notebook clean
+.PHONY: demo demo-own demo-images demo-videobert test test-slow lint docs notebook generated clean
 
 # One thread: a second one gains little on so small a model, and the data loader needs the other core
 demo: export OMP_NUM_THREADS = 1
@@ -100,6 +101,10 @@ $(VENV)/bin/ruff: constraints.txt
 
 docs: $(VENV)/installed
 	$(PY) -m zensical build --clean --strict
+
+generated: $(VENV)/installed
+	PYTHONPATH=.:tests $(PY) -m helpers.documentation
+	$(PY) examples/recipes/index.py
 
 notebook: $(VENV)/installed
 	$(PY) -m jupytext --quiet --to ipynb --update --set-kernel python3 examples/finetune_your_videos.py

@@ -6,8 +6,12 @@ import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 
+# What each parser prints for --help, as text: most parsers take seconds, for their imports of torch and transformers.
+# `make generated` writes it, and a test compares it with the parsers.
+HELP = Path(__file__).with_name("help")
 # Verb -> summary; each verb is a module of `commands`
 VERBS = {
     "pretrain": "pretrain VideoMAE V1 or V2 on videos without labels",
@@ -74,8 +78,17 @@ def run_command(program: str, function: Callable[[list[str]], None], arguments: 
         sys.exit(1)
 
 
+def help_text(verb: str, program: str = "videomae") -> str:
+    """What `videomae VERB --help` prints, 110 columns wide."""
+    text = (HELP / f"{verb}.txt").read_text(encoding="utf-8")
+    return text.replace(f"videomae {verb}", f"train.py {verb}") if program == "train.py" else text
+
+
 def run_verb(verb: str, arguments: list[str], program: str = "videomae") -> None:
     """Runs one command."""
+    if {"-h", "--help"} & {*arguments}:
+        print(help_text(verb, program), end="")
+        sys.exit(0)
 
     def command(arguments: list[str]) -> None:
         # Commands are imported separately: `prepare` needs PyAV, but `doctor` must run without it.

@@ -1,10 +1,20 @@
-"""The blocks of README.md and docs/, and the folder in which a reader would run them."""
+"""The blocks of README.md and docs/, the folder in which a reader would run them, and what is generated from the code.
+
+PYTHONPATH=.:tests python -m helpers.documentation    # writes docs/options.md and videomae_hf/help
+"""
 
 import dataclasses
+import io
+import os
 import re
 import shlex
+import shutil
+import sys
+from contextlib import redirect_stdout, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -14,6 +24,7 @@ from transformers import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVide
 from helpers.runs import run_of
 from helpers.shared import REPO, TINY, randomize
 from videomae_hf import VideoMAEV2Config, VideoMAEV2ForVideoClassification
+from videomae_hf.cli import HELP, VERBS
 from videomae_hf.data.sources.synthetic import CLASSES, synthesise_dataset, synthesise_video, write_video
 from videomae_hf.models.official_checkpoints import to_official
 from videomae_hf.settings.training_arguments import VideoMAETrainingArguments
@@ -76,7 +87,7 @@ def make_clone(folder: Path) -> Path:
 
 
 def options_page() -> str:
-    """docs/options.md, from the settings; `python -m helpers.documentation` prints it."""
+    """docs/options.md, from the settings."""
     lines = [
         "---",
         "description: Every option of the training and evaluation commands",
@@ -102,5 +113,24 @@ def options_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def help_of(verb: str, program: str = "videomae") -> str:
+    """What the parser of a verb prints for --help, 110 columns wide."""
+    printed = io.StringIO()
+    # argparse leaves two columns free
+    with patch.dict(os.environ, COLUMNS="112"), patch.object(sys, "argv", [program]), redirect_stdout(printed):
+        with suppress(SystemExit):
+            import_module(f"videomae_hf.commands.{verb.replace('-', '_')}").main(["--help"])
+    return printed.getvalue()
+
+
+def write_generated() -> None:
+    """Writes docs/options.md and what each verb prints for --help."""
+    (REPO / "docs" / "options.md").write_text(options_page(), encoding="utf-8")
+    shutil.rmtree(HELP, ignore_errors=True)
+    HELP.mkdir()
+    for verb in VERBS:
+        (HELP / f"{verb}.txt").write_text(help_of(verb), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    print(options_page(), end="")
+    write_generated()

@@ -9,8 +9,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import transformers
 from helpers.commands import run as run_command
-from helpers.documentation import PAGES, Block, blocks, command_lines, make_clone, options_page
+from helpers.documentation import PAGES, Block, blocks, command_lines, help_of, make_clone, options_page
 from helpers.runs import COMMANDS, setting_names
 from helpers.shared import REPO
 
@@ -153,8 +154,21 @@ def test_every_verb_and_recipe_folder_is_told():
 
 
 def test_the_page_of_options_is_that_of_the_code():
-    """After a change: PYTHONPATH=.:tests python -m helpers.documentation > docs/options.md"""
+    """After a change: make generated"""
     assert (REPO / "docs" / "options.md").read_text(encoding="utf-8") == options_page()
+
+
+PINNED = re.search(r"^transformers==(\S+)", (REPO / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)[1]
+
+
+@pytest.mark.skipif(transformers.__version__ != PINNED, reason="lists the options of the pinned transformers")
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="argparse writes options in another form since Python 3.13")
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_help_is_that_of_the_parser(verb):
+    """After a change: make generated"""
+    assert cli.help_text(verb).splitlines() == help_of(verb).splitlines()
+    of_train = help_of(verb, "train.py").replace(f"videomae {verb}", f"train.py {verb}")
+    assert cli.help_text(verb, "train.py").splitlines() == of_train.splitlines()
 
 
 def test_modules_of_the_reference_exist():

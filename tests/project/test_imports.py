@@ -49,8 +49,8 @@ def test_the_package_and_its_usage_need_no_torch():
     script = """
 import sys
 import videomae_hf
-from videomae_hf.cli import main
-for command in (["--help"], ["doctor", "--help"]):
+from videomae_hf.cli import VERBS, main
+for command in (["--help"], *([verb, "--help"] for verb in VERBS)):
     try:
         main(command)
     except SystemExit as end:
