@@ -14,6 +14,8 @@ from videomae_hf.training.memory_estimate import (
     trained_layers,
     weight_copies,
 )
+from videomae_hf.training.muon import MuonAndAdamW
+from videomae_hf.training.optimization import parameter_groups
 
 
 SMALL = {
@@ -162,6 +164,18 @@ def test_weights_gradients_and_states():
     # Buckets of DistributedDataParallel; clips that the collator made floats of
     more = estimate_memory(model, MemorySettings(2, num_processes=2, float_pixels=True))
     assert more["gradients"] == 2 * parts["gradients"] and more["clips"] == 4 * parts["clips"]
+
+
+def test_states_of_muon():
+    model = build(VideoMAEV2ForPreTraining, **V2)
+    model.videomae.embeddings.requires_grad_(False)
+    forward(model, 2).backward()
+    optimizer = MuonAndAdamW(parameter_groups(model, 1e-3, 0.05, 1.0, muon=True))
+    optimizer.step()
+    states = [value for state in optimizer.state.values() for name, value in state.items() if name != "step"]
+    estimate = estimate_memory(model, MemorySettings(2, muon=True))
+    assert estimate["Muon and AdamW"] == sum(tensor.numel() * tensor.element_size() for tensor in states)
+    assert "AdamW" not in estimate
 
 
 def test_a_literal_estimate():

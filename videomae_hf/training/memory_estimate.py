@@ -15,6 +15,7 @@ from ..models.configuration_videomae_v2 import VideoMAEV2Config
 from ..models.layers_videomae_v2 import VideoMAEV2Layer
 from ..models.masking import token_counts
 from ..models.modeling_videomae_v2 import VideoMAEV2ForPreTraining
+from .optimization import is_block_matrix
 
 
 GIB = 2**30
@@ -33,6 +34,7 @@ class MemorySettings:
         averaged: a moving average of the weights is kept, in float32 (`ema_decay`).
         token_keep: fraction of the tokens that a classifier encodes.
         float_pixels: the collator returns float32 clips (mixing, random erasing) rather than uint8, a quarter of that.
+        muon: the matrices of the blocks are updated by Muon, the rest by AdamW.
     """
 
     clips: int
@@ -43,6 +45,7 @@ class MemorySettings:
     averaged: bool = False
     token_keep: float = 1.0
     float_pixels: bool = False
+    muon: bool = False
 
     @property
     def product_bytes(self) -> int:
@@ -54,8 +57,8 @@ def estimate_memory(model: nn.Module, settings: MemorySettings) -> dict[str, int
     """Estimates the bytes of each part at the end of a forward pass with all gradients present (an accumulation step).
 
     Frozen parameters have neither gradients nor optimizer state, and frozen layers below the first trained layer keep
-    no activations. AdamW has two float32 states per parameter. Sharded gradients are whole until the last accumulation
-    step, in which they are summed over the processes and sharded.
+    no activations. AdamW has two float32 states per parameter, Muon one. Sharded gradients are whole until the last
+    accumulation step, in which they are summed over the processes and sharded.
     """
     parameters = sum(parameter.numel() for parameter in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -68,12 +71,22 @@ def estimate_memory(model: nn.Module, settings: MemorySettings) -> dict[str, int
         **({"blocks put together": gathered(model, settings)} if settings.sharded else {}),
         "bf16 copies": 0 if settings.sharded else weight_copies(model, settings),
         "gradients": 4 * trained * (2 if settings.num_processes > 1 and not settings.sharded else 1),
-        "AdamW": 8 * trained // parts,
+        **optimizer_states(model, settings),
         **({"average of weights": 4 * trained} if settings.averaged else {}),
         "clips": settings.clips * pixels * (4 if settings.float_pixels else 1),
         **activations(config, pretraining=pretraining, settings=settings, num_layers=trained_layers(model)),
         "work space": work_space(config, pretraining=pretraining, settings=settings),
     }
+
+
+def optimizer_states(model: nn.Module, settings: MemorySettings) -> dict[str, int]:
+    """Bytes of the states of the optimizer, by its name."""
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    total = 8 * sum(parameter.numel() for parameter in trained.values())
+    if not settings.muon:
+        return {"AdamW": total // (settings.num_processes if settings.sharded else 1)}
+    matrices = sum(parameter.numel() for name, parameter in trained.items() if is_block_matrix(name, parameter))
+    return {"Muon and AdamW": total - 4 * matrices}  # never sharded
 
 
 def weight_copies(model: nn.Module, settings: MemorySettings) -> int:

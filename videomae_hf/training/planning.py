@@ -116,6 +116,7 @@ def memory_settings(run: Run, batch: int, num_gpus: int, *, checkpointing: bool)
         averaged=args.ema_decay is not None,
         token_keep=min(run.augmentation.token_keep, run.static_tokens.static_keep or 1.0),
         float_pixels=run.augmentation.mixes or run.augmentation.random_erasing > 0,
+        muon=args.muon,
     )
 
 
