@@ -270,6 +270,10 @@ def test_pictures_of_examples_change_nothing(place, tmp_path, joint):
         (["--checkpoint", "pretrained", "--backbone", "backbone"], "checkpoint has a backbone of its own"),
         (["--features", "videos", "--backbone", "backbone"], "features are those that backbone would compute"),
         (["--features", "videos"], "videos is no folder of features"),
+        (
+            ["--max_segments", 500, "--max_length", 13, "--backbone", "backbone"],
+            "more than max_position_embeddings=512",
+        ),
         (["--task", "retrieval", "--train_data", "videos"], "needs videos with captions, and .*videos has none"),
     ],
 )

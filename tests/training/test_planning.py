@@ -1,6 +1,7 @@
 """The plan of a run: what it says, that it is what the Trainer does, and batches that fit."""
 
 import re
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -279,6 +280,15 @@ def test_videos_are_counted_where_they_are(capsys, tmp_path):
     lines = planned(capsys, "pretrain", "--preset", "tiny", "--train_data", tmp_path / "videos")
     assert lines[0].startswith("no recipe, so that these follow from 16 videos")
     assert any("5,000 steps, 4 an epoch, 1250 epochs" in line for line in lines)
+
+
+def test_what_finetune_refuses_is_not_planned(capsys, tmp_path):
+    synthesise_dataset(tmp_path / "videos", videos_per_class=1, size=32, num_frames=8, workers=1)
+    options = ["--preset", "tiny", "--checkpoint", "none", "--train_data"]
+    assert planned(capsys, "finetune", *options, tmp_path / "videos")[0].startswith("no recipe, so that these")
+    shutil.copytree(tmp_path / "videos" / "left", tmp_path / "single" / "left")
+    with pytest.raises(ValueError, match="have a single class, left"):
+        plan.main(["finetune", *options, str(tmp_path / "single")])
 
 
 @pytest.mark.parametrize("options", [("--train_data", "nowhere"), ()])

@@ -30,8 +30,8 @@ this machine, for a step on random clips; for the GPUs that --fit names they fol
     videomae plan finetune --preset base --num_videos 300 --lora_rank 8
 
 The options are those of pretrain and finetune. Of a checkpoint, only config.json is read, if it is on this machine;
-otherwise --model_size and --model_kind set the model. The videos are those of --train_data if it is here, which are
-only counted, or --num_videos.
+otherwise --model_size and --model_kind set the model. The videos are those of --train_data if it is here, of which none
+is opened, or --num_videos.
 """
 _MODELS = {
     "pretrain": (pretrain.VERB, VideoMAEV2ForPreTraining),
@@ -101,7 +101,8 @@ def videos_of(run: Run) -> tuple[int | None, list[str]]:
         missing = f"train_data={data.train_data} is not here"
     elif data.train_data or data.dataset_name:
         try:
-            return training_videos(run, labelled=False).number, []
+            videos = finetune.finetuning_videos(run) if run.verb == "finetune" else training_videos(run, labelled=False)
+            return videos.number, []
         except OSError as error:  # the videos or the checkpoint are elsewhere
             missing = f"the videos cannot be counted here ({error})"
     else:

@@ -279,6 +279,12 @@ def _new_model(
         model = model_class.from_bert(settings.text_checkpoint, **fields)
     else:
         model = model_class(VideoBertConfig(**fields))
+    most = model.config.max_position_embeddings
+    if processor.max_segments + processor.max_length > most:  # of a checkpoint's, each step says it
+        raise ValueError(
+            f"max_segments={processor.max_segments} and max_length={processor.max_length} are together more than "
+            f"max_position_embeddings={most}; lower one of them."
+        )
     if words is not None:
         model.video_bert.set_visual_words(words)
     return model
