@@ -6,7 +6,7 @@
 
 All have the same weights and clips, of noise: with fixed ratios, the time does not depend on the pixels. The models
 take turns; the speed-up is the median of each turn's ratio to our own model with all tokens. The bound is the ratio of
-the multiply-accumulates (see flops.py).
+the multiply-accumulates (see flops.py). Beside it stands the share of the rate that a large matrix product reaches.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import torch
 from flops import forward_macs, step_macs
-from measuring import peak_memory, save_results, their_config, timed
+from measuring import matmul_rate, peak_memory, save_results, their_config, timed
 from torch import nn
 from transformers import VideoMAEForVideoClassification
 
@@ -88,12 +88,13 @@ def measure(kind: str, models: dict[str, nn.Module], inputs: dict, macs: dict, a
 
 def table(rows: list[dict]) -> str:
     """Markdown."""
-    lines = ["| | Model | GMACs | Median s | Bound | Speed-up | Turns | Against transformers | Peak memory |"]
-    lines.append("|---|---|---|---|---|---|---|---|---|")
+    titles = ("", "Model", "GMACs", "Median s", "Of matmul rate", "Bound", "Speed-up", "Turns", "Against transformers")
+    lines = ["| " + " | ".join((*titles, "Peak memory")) + " |", "|---" * (len(titles) + 1) + "|"]
     for row in rows:
         lines.append(
-            f"| {row['kind']} | {row['model']} | {row['gmacs']:.0f} | {row['seconds']:.3f} | {row['bound']:.2f}x | "
-            f"{row['speed_up']:.2f}x | {row['lowest']:.2f}x to {row['highest']:.2f}x | {row['of_transformers']:.2f}x | "
+            f"| {row['kind']} | {row['model']} | {row['gmacs']:.0f} | {row['seconds']:.3f} | "
+            f"{row['of_matmul_rate']:.0%} | {row['bound']:.2f}x | {row['speed_up']:.2f}x | "
+            f"{row['lowest']:.2f}x to {row['highest']:.2f}x | {row['of_transformers']:.2f}x | "
             f"{row['peak_gib']:.2f} GiB |"
         )
     return "\n".join(lines)
@@ -137,10 +138,16 @@ def main() -> None:
     models.pop("ours, token_keep 0.5")  # which takes all tokens in inference
     of_forward = counted(config, args.batch_size, lambda *given: forward_macs(*given)[""])
     rows += measure("inference", models, inputs, of_forward, args)
-    print(f"ViT-{args.size}, batch {args.batch_size}, {args.device}, {args.dtype}, {args.repeats} turns\n")
+    # Rows of the matrix products of all tokens
+    dtype, length = getattr(torch, args.dtype), args.batch_size * config.sequence_length
+    rate = matmul_rate(args.device, dtype, length, config.hidden_size)
+    for row in rows:
+        row["of_matmul_rate"] = 1e9 * row["gmacs"] / row["seconds"] / rate
+    print(f"ViT-{args.size}, batch {args.batch_size}, {args.device}, {args.dtype}, {args.repeats} turns")
+    print(f"One matrix product: {rate / 1e9:.0f} GMACs/s\n")
     print(table(rows))
     if args.output:
-        save_results(args.output, args.device, vars(args), rows)
+        save_results(args.output, args.device, {**vars(args), "matmul_gmacs_per_second": rate / 1e9}, rows)
 
 
 if __name__ == "__main__":

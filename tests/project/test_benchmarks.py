@@ -92,3 +92,22 @@ def test_the_table_of_the_docs_is_that_of_the_results(size):
     for row in json.loads((REPO / "benchmarks" / "results" / f"pretrain_step_{size}.json").read_text())["rows"]:
         expected = [f"{row[name]:.2f}x" for name in ("speed_up", "bound", "of_peak")]
         assert cells[row["model"]][first : first + 3] == expected
+
+
+def test_the_table_of_compiled_models_is_that_of_the_results():
+    text = (REPO / "docs" / "comparison.md").read_text(encoding="utf-8")
+    lines = text.split("| Against transformers, eager |")[1].split("\n\n")[0].splitlines()
+    cells = {line.split(" | ")[0].strip("| "): line.strip("| ").split(" | ")[1:] for line in lines}
+    results = REPO / "benchmarks" / "results"
+    expected = {}
+    for size in ("small", "base"):
+        rows = json.loads((results / f"pretrain_step_{size}_compiled.json").read_text())["rows"]
+        found = {("pretraining step", row["model"]): row["speed_up"] for row in rows}
+        rows = json.loads((results / f"fewer_tokens_{size}_compiled.json").read_text())["rows"]
+        found |= {(row["kind"], row["model"]): row["of_transformers"] for row in rows}
+        for kind, model in found:
+            if (kind, f"{model}, compiled") in found:
+                title = f"{kind}, {model.replace('ours, all tokens', 'ours')}"
+                both = (found[kind, model], found[kind, f"{model}, compiled"])
+                expected.setdefault(title, []).extend(f"{value:.2f}x" for value in both)
+    assert len(expected) == 8 and {title: cells[title] for title in expected} == expected
