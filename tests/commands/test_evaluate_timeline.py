@@ -69,7 +69,10 @@ def test_the_two_commands(tmp_path):
     metrics = json.loads((tmp_path / "timelines/metrics.json").read_text())
     assert metrics["map_thumos14"] == metrics["map_activitynet"] == metrics["edit"] == metrics["f1"]["50"] == 1
     assert metrics["time_accuracy"] == pytest.approx(1, abs=1e-3)
-    assert (metrics["videos"], metrics["labelled_segments"], metrics["model"]) == (1, len(segments), "model")
+    assert (metrics["videos"], metrics["labelled_segments"], metrics["model"]) == (
+        *(1, len(segments)),
+        "model: window=0.4, stride=0.2, threshold=0.2",
+    )
     assert (
         f"1 video, {len(segments)} labelled segment" in done.stdout and "Saved to timelines/metrics.json" in done.stderr
     )

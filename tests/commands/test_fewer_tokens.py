@@ -1,6 +1,7 @@
 """The commands with a part of the tokens: what they say, and that results are those of the model with these tokens."""
 
 import csv
+import json
 import os
 import sys
 
@@ -12,6 +13,8 @@ from helpers.trained_models import save_trained, write_three_motions
 from safetensors.torch import load_file
 
 from videomae_hf import VideoMAEV2ForPreTraining, VideoMAEV2ForVideoClassification, load, load_encoder
+from videomae_hf.checkpoints.bundle import read_checkpoint
+from videomae_hf.checkpoints.model_card import Publication, model_card
 from videomae_hf.data.sources.synthetic import synthesise_dataset
 from videomae_hf.models.token_selection import select_tokens
 
@@ -69,6 +72,29 @@ def test_finetune_and_evaluate(place, tmp_path, capsys):
     options = ["--checkpoint", tmp_path / "ft", "--eval_data", tmp_path / "videos", "--output_dir", tmp_path / "scores"]
     videomae("evaluate", *options, *common, "--num_clips", "2", "--num_crops", "1", "--static_threshold", "2")
     assert "tokens: 16 of 32 (50%) were encoded, the mean of 16 clips" in capsys.readouterr().out
+
+
+def test_the_choice_of_a_training_is_not_forgotten(place, tmp_path, capsys):
+    """A report takes it over; what encodes all tokens says so; the card has it beside the scores."""
+    synthesise_dataset(tmp_path / "videos", videos_per_class=1, size=40, num_frames=16)
+    common = ["--use_cpu", "true", "--sampling_rate", "1", "--eval_data", tmp_path / "videos"]
+    options = ["--train_data", tmp_path / "videos", "--checkpoint", place / "model", "--output_dir", tmp_path / "ft"]
+    videomae("finetune", *options, *common, "--max_steps", "2", "--save_strategy", "no", "--static_keep", "0.6")
+    score = json.loads((tmp_path / "ft" / "all_results.json").read_text())["eval_top1"]
+    capsys.readouterr()
+    videomae("report", tmp_path / "ft", "--device", "cpu")
+    captured = capsys.readouterr()
+    assert "tokens: the 20 of 32 that change most" in captured.out + captured.err
+    assert json.loads((tmp_path / "ft" / "report.json").read_text())["score"]["value"] == pytest.approx(score)
+    options = ["--checkpoint", tmp_path / "ft", "--output_dir", tmp_path / "scores", *common]
+    videomae("evaluate", *options, "--num_clips", "1", "--num_crops", "1")
+    forgotten = f"{tmp_path / 'ft'} was trained and scored with static_keep=0.6; it encodes all tokens unless"
+    assert forgotten in capsys.readouterr().out
+    assert any(forgotten in line for line in load(tmp_path / "ft", device="cpu").messages)
+    for metrics, is_part in ((None, True), (tmp_path / "scores" / "metrics.json", False)):
+        checkpoint = read_checkpoint(str(tmp_path / "ft"), metrics and str(metrics))
+        card = model_card(checkpoint, Publication("me/moves"))
+        assert ("These scores are with a part of the tokens, `static_keep=0.6`." in card) == is_part
 
 
 BRIDGE = ["--classifier_num_hidden_layers", "1", "--classifier_hidden_size", "20"]

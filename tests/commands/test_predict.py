@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import os
 import shlex
 
 import pytest
@@ -84,8 +85,28 @@ def test_a_timeline_of_a_long_video(command, place, tmp_path):
     assert segments[0]["start"] == 0 and segments[-1]["end"] == pytest.approx(2.4)
     assert status == 0 and len(out.splitlines()) == 1 + len(segments)
     assert (tmp_path / "pictures" / "long.png").stat().st_size > 10_000
-    status, out, err = command("PLACE/long.mp4 --timeline")
+    status, out, err = command("PLACE/long.mp4 --window 0.4 --stride 0.2 --threshold 0.2")
     assert (status, out) == (0, "") and "1 video of 1 skipped: already in timeline.csv and segments.json" in err
+    status, out, err = command("PLACE/long.mp4 --timeline")
+    assert status == 1 and f"of {place}/model: window=0.4, stride=0.2, threshold=0.2, not of {place}/model; give" in err
+
+
+def test_a_file_has_predictions_of_one_kind(command, place, tmp_path):
+    assert command("PLACE/long.mp4 --csv out.csv --num_clips 1 --static_keep 0.5")[0] == 0
+    (row,) = csv.DictReader(open("out.csv"))
+    assert row["model"] == f"{place}/model: num_clips=1, static_keep=0.5"
+    for options in ("--num_clips 2 --static_keep 0.5", "--num_clips 1", "--num_clips 1 --static_threshold 0.1"):
+        status, out, err = command(f"PLACE/videos --csv out.csv {options}")
+        assert (status, out) == (1, "") and "num_clips=1, static_keep=0.5, not of" in err
+    assert command("PLACE/long.mp4 --csv out.csv --num_clips 1 --static_keep 0.5 --threshold 0.9")[0] == 0
+
+
+def test_a_file_from_before_the_training_is_refused(command, place, tmp_path):
+    assert command("PLACE/long.mp4 --json out.json --num_clips 1")[0] == 0
+    newest = max(file.stat().st_mtime for file in (place / "model").glob("*.safetensors"))
+    os.utime(tmp_path / "out.json", (newest - 60, newest - 60))
+    status, out, err = command("PLACE/videos --json out.json --num_clips 1")
+    assert (status, out) == (1, "") and "out.json is older than the weights in" in err
 
 
 def test_a_picture_needs_matplotlib(command, monkeypatch):

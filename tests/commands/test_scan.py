@@ -325,6 +325,17 @@ def test_fix_list_keeps_the_lines_of_a_list(tmp_path, text, expected):
     assert "--data_root" not in line
 
 
+def test_fix_list_with_a_video_in_both_forms(tmp_path):
+    (tmp_path / "other").mkdir()
+    source = tmp_path / "list.csv"
+    source.write_text(f"path,label\n{tmp_path}/a.mp4,0\na.mp4,0\n")
+    line = write_fix_list(tmp_path / "other/list.csv", [str(source)], None, [ScannedVideo(str(tmp_path / "a.mp4"))])
+    assert line.endswith(f"use it with --data_root {tmp_path}.")
+    source.write_text(f"path,label\n{tmp_path}/a.mp4,0\n")
+    line = write_fix_list(tmp_path / "other/list.csv", [str(source)], None, [ScannedVideo(str(tmp_path / "a.mp4"))])
+    assert "--data_root" not in line
+
+
 def test_fix_list_elsewhere_says_what_its_paths_are_relative_to(tmp_path):
     source = tmp_path / "list.txt"
     source.write_text("a.mp4 0\n")

@@ -55,6 +55,20 @@ def test_what_it_says(folder):
     assert len(lines) == 5
 
 
+def test_a_video_with_two_labels(folder, monkeypatch):
+    """However its path is written; twice with the same label, or in other parts, it is no contradiction."""
+    monkeypatch.chdir(folder)
+    here = str(folder / "8.mp4")
+    videos = [VideoRecord("8.mp4", 0), VideoRecord(here, 2), VideoRecord("12.mp4", 1), VideoRecord("12.mp4", 1)]
+    warning = "WARNING: 1 video is listed more than once with different labels, such as " + here + ": jump and sit"
+    assert check_data(videos, CLASSES, SAMPLING)[2] == warning
+    assert warning not in check_data(videos[1:], CLASSES, SAMPLING)
+    parts = [VideoRecord("20.mp4", number, start_frame=4 * number, end_frame=4 * number + 4) for number in range(3)]
+    assert not any("different labels" in line for line in check_data(parts, CLASSES, SAMPLING))
+    several = [VideoRecord(here, (0, 1)), VideoRecord(here, (1,))]
+    assert check_data(several, CLASSES, SAMPLING)[3].endswith("8.mp4: jump, run and run")
+
+
 def test_without_labels_and_with_several(folder):
     lines = check_data(samples(folder, ("8.mp4", None), ("images", None)), [], SAMPLING)
     assert lines == [

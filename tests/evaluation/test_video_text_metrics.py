@@ -5,6 +5,8 @@ import importlib.util
 import numpy as np
 import pytest
 
+from videomae_hf import VideoBertProcessor, VideoMAEV2ImageProcessor
+from videomae_hf.data.word_tokenizer import word_tokenizer
 from videomae_hf.evaluation.video_text import (
     caption_scores,
     exact_match,
@@ -12,6 +14,7 @@ from videomae_hf.evaluation.video_text import (
     retrieval_scores,
     top_k_words,
 )
+from videomae_hf.evaluation.video_text_scores import as_written
 
 
 def test_retrieval():
@@ -52,3 +55,18 @@ def test_refused():
         exact_match(["a", "b"], [["a"]])
     with pytest.raises(ValueError, match="at least one match"):
         retrieval_scores(np.zeros((2, 2)), np.zeros((2, 2)))
+
+
+def test_a_caption_that_a_model_wrote_word_by_word_is_right():
+    """Although its tokenizer gives back neither all spaces nor accents; unknown words are never right."""
+    texts = ['Cut the onion, then "fry" it; done', "na\u00efve caf\u00e9"]
+    processor = VideoBertProcessor(VideoMAEV2ImageProcessor(), word_tokenizer(texts))
+
+    def written(text: str) -> str:
+        labels = processor.encode_texts([text], "caption")["labels"][0]
+        return processor.tokenizer.decode(labels[labels >= 0], skip_special_tokens=True)
+
+    references = [[as_written(processor, text)] for text in texts]
+    assert exact_match([written(text) for text in texts], references) == 1
+    assert exact_match([written(text) for text in reversed(texts)], references) == 0
+    assert exact_match([written("cut the leek")], [[as_written(processor, "cut the leek")]]) == 0

@@ -26,7 +26,16 @@ from .card_pictures import MOST_CLASSES, confusion_picture, last_reconstructions
 from .licences import origin_of
 from .model_card import AUTO_CLASSES, Checkpoint, Publication, example_name, is_path, model_card
 from .opening import checkpoint_processor, open_checkpoint
-from .run_folders import RECORD, SETTINGS, STATE, list_files, read_record, run_folder
+from .run_folders import (
+    EVALUATION_SETTINGS,
+    RECORD,
+    SETTINGS,
+    STATE,
+    list_files,
+    read_record,
+    run_folder,
+    static_tokens,
+)
 from .transformers_export import save_transformers
 from .video_text import is_video_text, open_video_text
 from .video_text_bundle import VERIFY as VERIFY_VIDEO_TEXT
@@ -93,6 +102,7 @@ def read_checkpoint(source: str, metrics_file: str | None = None) -> Checkpoint:
         processor=processor,
         settings=_settings(run),
         metrics=_metrics(source, metrics_file, history, model),
+        scored_with=_scored_with(source, metrics_file, run),
         history=history,
         origin=origin_of(source),
     )
@@ -108,6 +118,12 @@ def _settings(run: Path) -> dict:
         return read_yaml(run / SETTINGS)
     settings = (read_record(run) or {}).get("settings")
     return settings if isinstance(settings, dict) else {}
+
+
+def _scored_with(source: str, metrics_file: str | None, run: Path) -> dict[str, float]:
+    """The part of the tokens of the evaluation whose metrics are taken or, without one, of the training."""
+    evaluated = Path(metrics_file) if metrics_file else Path(source, _METRICS[0])
+    return static_tokens(evaluated.with_name(EVALUATION_SETTINGS) if evaluated.is_file() else run / SETTINGS)
 
 
 def _metrics(source: str, metrics_file: str | None, history: list[dict], model: torch.nn.Module) -> dict:

@@ -132,6 +132,7 @@ class Checkpoint:
         model, processor: the loaded model and processor.
         settings: the settings of the training run; {} if they are unknown.
         metrics: the metrics of `videomae evaluate`, or the last ones of the training run.
+        scored_with: by which settings a part of the tokens was encoded for the metrics; {} for all tokens.
         history: the entries of the training log, from trainer_state.json.
         origin: the weights of others that training started from.
     """
@@ -141,6 +142,7 @@ class Checkpoint:
     processor: VideoMAEV2ImageProcessor | VideoBertProcessor
     settings: dict = field(default_factory=dict)
     metrics: dict = field(default_factory=dict)
+    scored_with: dict[str, float] = field(default_factory=dict)
     history: Sequence[dict] = ()
     origin: Origin = Origin()
 
@@ -219,13 +221,24 @@ def model_card(
         usage=_usage(checkpoint, publication, plain=differences is not None),
         code=CODE if differences is None else "\n".join([_NO_CODE, "", *(f"- {line.strip()}" for line in differences)]),
         data=_data_section(checkpoint, publication.dataset),
-        results="\n\n".join(filter(None, [results or "Not stated.", shown])),
+        results="\n\n".join(filter(None, [results or "Not stated.", _part_of_tokens(checkpoint), shown])),
         training="\n\n".join(filter(None, [progress, settings])) or "Not stated.",
         licence=licence_section(license_name, publication, checkpoint.origin),
         citation=CITATION,
     )
     header = _header(checkpoint, publication, license_name, scores)
     return f"---\n{header.to_yaml().strip()}\n---\n\n{body}"
+
+
+def _part_of_tokens(checkpoint: Checkpoint) -> str:
+    """What must be set for the scores of a model that was scored with a part of the tokens."""
+    given = ", ".join(f"{name}={value:g}" for name, value in checkpoint.scored_with.items())
+    options = given.replace("=", " ")
+    return given and (
+        f"These scores are with a part of the tokens, `{given}`. The model encodes all of them unless that is set: "
+        f"`videomae predict MODEL VIDEO --{options}`, or `select_tokens(model, {given})` of "
+        f"`videomae_hf.models.token_selection`."
+    )
 
 
 def card_template() -> Template:

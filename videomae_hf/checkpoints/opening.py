@@ -20,7 +20,7 @@ from ..models.modeling_videomae_v2 import (
     VideoMAEV2PreTrainedModel,
 )
 from ..models.preprocessing import normalization_of, read_preprocessing
-from .run_folders import last_checkpoint, read_record
+from .run_folders import SETTINGS, last_checkpoint, read_record, run_folder, static_tokens
 
 
 MODEL_CLASSES = {
@@ -48,7 +48,8 @@ def open_checkpoint(
         fields: fields of the configuration to change; `image_mean` and `image_std` override those of the checkpoint.
 
     Returns:
-        The model, and messages about its normalisation if that is not the usual one.
+        The model, and messages: about its normalisation if that is not the usual one, and about a part of the tokens
+        that its training scored it with.
 
     Raises:
         ValueError, OSError: as in `from_pretrained`.
@@ -57,11 +58,21 @@ def open_checkpoint(
     model_class = model_class or opening_class(name, config)
     num_channels = fields.get("num_channels", config.num_channels)
     if num_channels != config.num_channels:  # the processor's normalisation is for other channels
-        return model_class.from_pretrained(name, dtype=dtype, **fields), []
+        return model_class.from_pretrained(name, dtype=dtype, **fields), _static_lines(name)
     mean, std = stated_normalization(name, config)
     used = {"image_mean": mean, "image_std": std, **fields}
     model = model_class.from_pretrained(name, dtype=dtype, **used)
-    return model, _normalization_lines(name, (mean, std), (model.config.image_mean, model.config.image_std))
+    lines = _normalization_lines(name, (mean, std), (model.config.image_mean, model.config.image_std))
+    return model, [*lines, *_static_lines(name)]
+
+
+def _static_lines(name: str | Path) -> list[str]:
+    """A line about the part of the tokens with which a run trained and scored a checkpoint, which does not hold it."""
+    used = static_tokens(run_folder(name) / SETTINGS)
+    return [
+        f"{name} was trained and scored with {setting}={value:g}; it encodes all tokens unless that is set here as well"
+        for setting, value in used.items()
+    ]
 
 
 def trained_classifier(checkpoint: str, **fields) -> tuple[VideoMAEV2ForVideoClassification, list[str]]:

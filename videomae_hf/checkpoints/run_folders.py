@@ -12,13 +12,14 @@ from pathlib import Path
 
 from transformers import TrainerState
 
-from ..text_files import read_json
+from ..text_files import read_json, read_yaml
 
 
 logger = logging.getLogger(__name__)
 
 RECORD = "run.json"
 SETTINGS = "settings.yaml"  # the recipe that repeats the run, written at its end
+EVALUATION_SETTINGS = "evaluation.yaml"  # of an evaluation, which may write to the folder of the training
 STATE = "trainer_state.json"
 _INSIDE = re.compile(r"checkpoint-\d+|ema|adapter")  # folders of checkpoints in an output folder
 # Checkpoints without a list of their files must have a file for one of the patterns of each line.
@@ -50,6 +51,13 @@ def run_folder(checkpoint: str | Path) -> Path:
         outer = [parent for parent in above if not _INSIDE.fullmatch(parent.name)]
         return next(iter(outer), folder)
     return folder
+
+
+def static_tokens(settings: Path) -> dict[str, float]:
+    """By which settings a run encoded a part of the tokens at evaluation; {} for all of them, or without the file."""
+    content = read_yaml(settings) if settings.is_file() else {}
+    found = {name: content.get(name) for name in ("static_keep", "static_threshold")}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def last_checkpoint(output_dir: str | Path) -> str | None:

@@ -12,7 +12,7 @@ from ..inference.command_line import add_options, verb_parser
 from ..inference.inputs import find_inputs, is_endless
 from ..inference.loading import default_workers
 from ..inference.pictures import file_stem
-from ..inference.result_files import Results
+from ..inference.result_files import Results, refuse_older
 from ..inference.video_text import VideoText, load_video_text
 from ..inference.video_text_answers import Answer, answer_all, captioning
 from ..inference.windows import Windows
@@ -117,6 +117,7 @@ def main(arguments: list[str]) -> None:
         windows = Windows.of(model.processor.image_processor, args.window, args.stride or args.window)
     question = captioning(model, windows, generation_options(args, model))
     results = Results(question.files(args.model, args.csv, args.json))
+    refuse_older(results.files, args.model)
     inputs = find_inputs(args.inputs, args.data_root, media=VIDEOS, note=say)
     inputs, total = results.remaining(inputs, endless=is_endless(args.inputs), note=say)
     written: set[Path] = set()

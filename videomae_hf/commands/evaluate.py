@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from ..checkpoints.opening import trained_classifier
+from ..checkpoints.run_folders import EVALUATION_SETTINGS
 from ..data.clips import EvalTransform
 from ..data.processors import evaluation_processor
 from ..data.splitting import named_groups
@@ -22,7 +23,7 @@ from ..settings.recipes import Verb
 from ..settings.run import Run
 from ..text_files import write_text
 from ..training.distributed import report
-from ..training.run_report import EVALUATION_SETTINGS, write_own_report
+from ..training.run_report import write_own_report
 from ..training.session import execute
 from ..training.trainer import VideoMAETrainer
 

@@ -15,9 +15,9 @@ from ..inference.frame_stream import camera_named
 from ..inference.inputs import Input, find_inputs, is_endless
 from ..inference.loading import default_workers
 from ..inference.pictures import check_matplotlib, picture_path, save_timeline_picture, thumbnails
-from ..inference.predictions import REGRESSION, Head, Prediction
+from ..inference.predictions import MULTI_LABEL, REGRESSION, Head, Prediction
 from ..inference.predictor import Predictor, Views, load
-from ..inference.result_files import ResultFile, Results
+from ..inference.result_files import ResultFile, Results, refuse_older
 from ..inference.video_text import load_video_text
 from ..inference.video_text_answers import answer_all, classifying, filling, given_captions, ranking
 from ..messages import count, printable, say
@@ -55,6 +55,8 @@ Videos that cannot be read are named on standard error and skipped. The exit sta
 if some were not or a value is wrong, and 2 if none was or the command line cannot be parsed.
 """
 
+_DEFAULTS = {"threshold": 0.5}
+
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     views = EvaluationSettings()
@@ -62,7 +64,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("model", metavar="MODEL", help="folder or Hub id of a finetuned model or adapter")
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="video, folder, list, address, - or camera:0")
     parser.add_argument("--top_k", type=int, metavar="K", default=5, help="classes, words or captions to show [5]")
-    parser.add_argument("--threshold", type=float, metavar="P", default=0.5,
+    parser.add_argument("--threshold", type=float, metavar="P", default=_DEFAULTS["threshold"],
                         help="probability of labels, if videos may have several, and of segments [0.5]")  # fmt: skip
     parser.add_argument(
         "--num_clips", type=int, metavar="N", help=f"clips of each video [{views.num_clips}], or of each window [1]"
@@ -139,16 +141,33 @@ def check_kind(args: argparse.Namespace, *, text: bool) -> None:
 
 
 def open_results(args: argparse.Namespace, head: Head) -> Results:
-    """The files of results, with what an earlier run left in them."""
+    """The files of results, with what an earlier run left in them.
+
+    Raises:
+        ValueError: it was by another model, or with other options.
+    """
     timeline = segments = None
-    tables = [ResultFile(args.csv, ["path", *head.columns], args.model)] if args.csv else []
-    tables += [ResultFile(args.json, model=args.model)] if args.json else []
+    model = named_with_options(args, head)
+    tables = [ResultFile(args.csv, ["path", *head.columns], model)] if args.csv else []
+    tables += [ResultFile(args.json, model=model)] if args.json else []
     if args.timeline and not args.camera:
         for folder in filter(None, (args.output_dir, args.picture)):
             folder.mkdir(parents=True, exist_ok=True)
-        timeline = ResultFile(args.output_dir / "timeline.csv", ["path", "start", "end", *head.labels], args.model)
-        segments = ResultFile(args.output_dir / "segments.json", model=args.model)
-    return Results(tables, timeline, segments, args.top_k, args.threshold)
+        timeline = ResultFile(args.output_dir / "timeline.csv", ["path", "start", "end", *head.labels], model)
+        segments = ResultFile(args.output_dir / "segments.json", model=model)
+    results = Results(tables, timeline, segments, args.top_k, args.threshold)
+    refuse_older(results.files, args.model)
+    return results
+
+
+def named_with_options(args: argparse.Namespace, head: Head) -> str:
+    """The model as rows name it: with the options on which its results depend, where they are not the defaults."""
+    names = ["num_clips", "num_crops", "window", "stride", "static_keep", "static_threshold"]
+    if head.problem_type == MULTI_LABEL or args.timeline:  # elsewhere it decides nothing
+        names.append("threshold")
+    given = {name: getattr(args, name) for name in names}
+    shown = [f"{name}={value}" for name, value in given.items() if value not in (None, _DEFAULTS.get(name))]
+    return f"{args.model}: {', '.join(shown)}" if shown else args.model
 
 
 def remaining(args: argparse.Namespace, results: Results, media: Media) -> tuple[Iterable[Input], int | None]:
@@ -178,6 +197,7 @@ def ask(args: argparse.Namespace) -> int:
         model = load_video_text(args.model, VideoBertForVideoClassification, **options)
         question = classifying(model, args.top_k, args.threshold)
     results = Results(question.files(args.model, args.csv, args.json))
+    refuse_older(results.files, args.model)
     inputs, total = remaining(args, results, VIDEOS)
     workers = args.num_workers or default_workers()
     return answer_all(model, question, inputs, results.files, num_workers=workers, total=total)

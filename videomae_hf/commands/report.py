@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.opening import trained_classifier
-from ..checkpoints.run_folders import SETTINGS
+from ..checkpoints.run_folders import EVALUATION_SETTINGS, SETTINGS
 from ..data.clips import EvalTransform
 from ..data.processors import evaluation_processor
 from ..data.splitting import named_groups
@@ -19,12 +19,12 @@ from ..evaluation.shortcuts import SHORTCUTS
 from ..inference.model_runner import usable_device
 from ..messages import count, say
 from ..models.modeling_videomae_v2 import VideoMAEV2ForVideoClassification
-from ..settings.groups import ClipSettings, DataSettings
+from ..models.token_selection import select_tokens
+from ..settings.groups import ClipSettings, DataSettings, StaticTokenSettings
 from ..settings.run import Run
 from ..settings.training_arguments import VideoMAETrainingArguments
 from ..text_files import read_json
 from ..training.run_report import (
-    EVALUATION_SETTINGS,
     Training,
     context_of,
     extras_of,
@@ -108,8 +108,10 @@ def _arguments(folder: Path, recipe: dict[str, Any]) -> VideoMAETrainingArgument
 
 
 def _data_settings(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a finetuning that its evaluation has too: those of the data, of the clips, and of loading."""
-    names = {spec.name for group in (DataSettings, ClipSettings) for spec in dataclasses.fields(group)}
+    """The settings of a finetuning that its evaluation has too: those of the data, of the clips, of static tokens, and
+    of loading."""
+    groups = (DataSettings, ClipSettings, StaticTokenSettings)
+    names = {spec.name for group in groups for spec in dataclasses.fields(group)}
     kept = names | {*_LOADING, "problem_type"}
     return {name: value for name, value in recipe.items() if name in kept - {"demo_videos", "num_sample"}}
 
@@ -136,7 +138,7 @@ def predict(run: Run, device: str | None) -> tuple[VideoMAEV2ForVideoClassificat
     num_clips, num_crops = run.views(config.num_frames)
     videos = scored_videos(run, config, labelled=True)
     processor, more = evaluation_processor(run, config)
-    say(*messages, *more)
+    say(*messages, *more, *select_tokens(model, **vars(run.static_tokens)))
     groups = named_groups(videos.records, evaluation_source(run.data), run.data, media_of(run))
     transform = EvalTransform(processor, num_clips, num_crops, config.num_labels, run.clips.frame_template)
     names, args = usable_perturbations(config.num_frames), run.training

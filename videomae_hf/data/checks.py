@@ -53,7 +53,7 @@ def check_data(
         messages = [f"{kinds}, in batches of one kind"]
     else:
         messages = [f"{len(samples)} {noun}" + (f" of {len(class_names)} classes" if class_names else "")]
-    messages += _class_balance(samples, class_names)
+    messages += _class_balance(samples, class_names) + _contradictions(samples, class_names)
     step = max(len(samples) // _LOOKED_AT, 1)
     looked_at = [samples[index] for index in range(0, len(samples), step)][:_LOOKED_AT]
     with ThreadPoolExecutor(4) as pool:
@@ -99,6 +99,29 @@ def _class_balance(samples: Sequence[VideoRecord], class_names: list[str]) -> li
     if empty:
         messages.append(f"classes without videos: {shorten(empty)}")
     return messages
+
+
+def _contradictions(samples: Sequence[VideoRecord], class_names: list[str]) -> list[str]:
+    """Warns of videos, or parts of them, that are listed more than once with different labels."""
+    if not class_names:
+        return []
+    labels: dict[tuple, list] = {}
+    for sample in samples:
+        if sample.content is None:
+            part = (sample.start, sample.end, sample.start_frame, sample.end_frame)
+            path = sample.path if "://" in sample.path else os.path.abspath(sample.path)
+            found = labels.setdefault((path, *part), [])
+            found += [sample.label] * (sample.label not in found)
+    several = [(path, found) for (path, *_), found in labels.items() if len(found) > 1]
+    if not several:
+        return []
+    path, found = several[0]
+    texts = [
+        shorten([class_names[one] for one in (label if isinstance(label, tuple) else (label,))]) for label in found
+    ]
+    listed = "videos are listed" if len(several) > 1 else "video is listed"
+    return [f"WARNING: {len(several)} {listed} more than once with different labels, such as {path}: "
+            f"{' and '.join(texts)}"]  # fmt: skip
 
 
 def _look(sample: VideoRecord, sampling: ClipSampler) -> VideoInfo | Exception:

@@ -25,8 +25,8 @@ from ..models.modeling_videobert_tasks import (
 from ..models.processing_videobert import VideoBertProcessor, spread
 from ..models.video_decoding import VideoDecodeError
 from ..models.video_text_masking import mask_segments, mask_words, special_ids
-from .video_text import rank_of_match
-from .video_text_scores import features_of_segments, longest_caption
+from .video_text import exact_match, rank_of_match
+from .video_text_scores import as_written, features_of_segments, longest_caption
 
 
 RIGHT, WRONG, PLAIN = "right", "wrong", ""
@@ -292,7 +292,7 @@ def _captioning_lines(model: VideoBertForCaptioning, processor, item: Example, f
     longest = min(longest_caption(model, processor, len(features)), _LONGEST_CAPTION)
     ids = model.generate(**_video(features), max_new_tokens=longest)
     written = " ".join(processor.tokenizer.decode(ids[0], skip_special_tokens=True).split())
-    is_right = written.lower() in [" ".join(text.lower().split()) for text in item.texts]
+    is_right = exact_match([written], [[as_written(processor, text) for text in item.texts]]) == 1
     mark = RIGHT if is_right else WRONG
     return [Line("caption", [(item.texts[0], PLAIN)]), Line("written", [(written or "(nothing)", mark)])]
 

@@ -99,5 +99,14 @@ def _captions(
         part = {name: value[first : first + _AT_ONCE] for name, value in batch.items()}
         ids = model.generate(**part, max_new_tokens=longest)
         written += processor.tokenizer.batch_decode(ids, skip_special_tokens=True)
-    found = {"exact_match": exact_match(written, texts)}
-    return found | (caption_scores(written, texts) if importlib.util.find_spec("pycocoevalcap") else {})
+    references = [[as_written(processor, text) for text in some] for some in texts]
+    found = {"exact_match": exact_match(written, references)}
+    return found | (caption_scores(written, references) if importlib.util.find_spec("pycocoevalcap") else {})
+
+
+def as_written(processor: VideoBertProcessor, text: str) -> str:
+    """A text in the spelling of a model that writes it: the tokenizer does not give back every space and accent.
+
+    Words that it does not know remain `[UNK]`, which no model writes.
+    """
+    return processor.tokenizer.decode(processor.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

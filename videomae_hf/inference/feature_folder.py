@@ -210,7 +210,7 @@ def _check_header(folder: Path, header: dict[str, Any]) -> None:
         return
     before, now = _flat(found), _flat(json.loads(json.dumps(header)))  # lists in both, as in the file
     names = [name for name in now if before.get(name) != now[name]]
-    shown = ", ".join(f"{name}={before.get(name)!r:.80}, not {now[name]!r:.80}" for name in names)
+    shown = ", ".join(f"{name}={before.get(name)!r:.200}, not {now[name]!r:.200}" for name in names)
     other = f" of another model, {found['model']}" if found.get("weights") != header["weights"] else ""
     raise ValueError(f"{folder} has features{other}{f' with {shown}' if shown else ''}; give another folder.")
 

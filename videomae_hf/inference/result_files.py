@@ -186,6 +186,17 @@ class Results:
             self.segments.add(prediction.name, [{"segments": [segment._asdict() for segment in segments]}])
 
 
+def refuse_older(files: Iterable[ResultFile], model: str | Path) -> None:
+    """Raises ValueError for files that were written before the weights of a model: those of an earlier training."""
+    weights = [path.stat().st_mtime for path in Path(model).glob("*.safetensors")] if Path(model).is_dir() else []
+    for file in files:
+        if file.done and weights and file.path.stat().st_mtime < max(weights):
+            raise ValueError(
+                f"{file.path} is older than the weights in {model}, which may be of another training; give another "
+                f"file, or `touch` this one if its predictions are by these weights."
+            )
+
+
 def _complete_records(content: bytes, *, quoted: bool) -> int:
     """Where the last complete record ends, in bytes; in CSV, newlines between quotation marks end none."""
     place = complete = 0

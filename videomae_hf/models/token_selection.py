@@ -107,7 +107,7 @@ class TokenSelection:
             return top_ids(changes, math.ceil(self.static_keep * length))
         if torch.compiler.is_compiling():
             raise ValueError(
-                "static_threshold needs the number of changed tokens of a batch, which a compiled model cannot wait "
+                "static_threshold needs the number of changed tokens of a batch, which one compiled graph cannot wait "
                 "for; set static_keep instead."
             )
         most = int((changes > self.static_threshold).sum(dim=1).max())

@@ -30,7 +30,6 @@ from ..text_files import read_yaml
 from .distributed import report
 
 
-EVALUATION_SETTINGS = "evaluation.yaml"  # of an evaluation, which may write to the folder of the training
 _AT_THE_END = ("metadata",)  # shortcuts that cost little
 # Faults of data, settings or the installation, which must not end a run whose results are there
 _FAULTS = (ValueError, OSError, ImportError, RuntimeError)

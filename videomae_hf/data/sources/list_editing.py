@@ -62,7 +62,7 @@ def _with_path(source: Path, row, text: str, new: str) -> str:
     if isinstance(row.values, dict) and text.lstrip().startswith("{"):
         entry = parse_json(text, f"{source}, {row.place}")
         return json.dumps(_renamed(entry, new), ensure_ascii=False) + text[len(text.rstrip()) :]
-    path = row.values[0] if isinstance(row.values, list) else _path_of(row.values)
+    path = written_path(row)
     quoted = '"' + path.replace('"', '""') + '"'
     for old, replacement in ((quoted, _quoted(new)), (path, _quoted(new) if _needs_quotes(new, path) else new)):
         position = _cell_position(text, old)
@@ -71,8 +71,11 @@ def _with_path(source: Path, row, text: str, new: str) -> str:
     raise ValueError(f"{source}, {row.place}: the path {path!r} was not found in the row {text.strip()[:80]!r}.")
 
 
-def _path_of(values: dict) -> str:
-    return next(value for name, value in values.items() if column_key(name) in PATHS)
+def written_path(row) -> str:
+    """The path of a video as its row has it."""
+    if isinstance(row.values, list):
+        return row.values[0]
+    return next(value for name, value in row.values.items() if column_key(name) in PATHS or name == "id")
 
 
 def _renamed(entry: dict, new: str) -> dict:
