@@ -85,6 +85,7 @@ PRETRAININGS = {
     "V1": Pretraining(),
     "V2: half decoded": Pretraining({"decoder_mask_ratio": 0.5}),
     "cross decoder: a quarter decoded": Pretraining(CROSS),
+    "cross decoder of 4 layers": Pretraining({**CROSS, "decoder_num_hidden_layers": 4}),
     "cross decoder, mask ratio 0.95": Pretraining({**CROSS, "mask_ratio": 0.95}),
     "V1, Muon": Pretraining(optim="muon"),
     "transformers": Pretraining(transformers=True),
