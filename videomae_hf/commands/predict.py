@@ -55,7 +55,9 @@ Videos that cannot be read are named on standard error and skipped. The exit sta
 if some were not or a value is wrong, and 2 if none was or the command line cannot be parsed.
 """
 
-_DEFAULTS = {"threshold": 0.5}
+_THRESHOLD = 0.5
+# Options on which results depend, beside the threshold
+_DECIDING = ("num_clips", "num_crops", "window", "stride", "static_keep", "static_threshold")
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -64,7 +66,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("model", metavar="MODEL", help="folder or Hub id of a finetuned model or adapter")
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="video, folder, list, address, - or camera:0")
     parser.add_argument("--top_k", type=int, metavar="K", default=5, help="classes, words or captions to show [5]")
-    parser.add_argument("--threshold", type=float, metavar="P", default=_DEFAULTS["threshold"],
+    parser.add_argument("--threshold", type=float, metavar="P", default=_THRESHOLD,
                         help="probability of labels, if videos may have several, and of segments [0.5]")  # fmt: skip
     parser.add_argument(
         "--num_clips", type=int, metavar="N", help=f"clips of each video [{views.num_clips}], or of each window [1]"
@@ -162,12 +164,11 @@ def open_results(args: argparse.Namespace, head: Head) -> Results:
 
 def named_with_options(args: argparse.Namespace, head: Head) -> str:
     """The model as rows name it: with the options on which its results depend, where they are not the defaults."""
-    names = ["num_clips", "num_crops", "window", "stride", "static_keep", "static_threshold"]
-    if head.problem_type == MULTI_LABEL or args.timeline:  # elsewhere it decides nothing
-        names.append("threshold")
-    given = {name: getattr(args, name) for name in names}
-    shown = [f"{name}={value}" for name, value in given.items() if value not in (None, _DEFAULTS.get(name))]
-    return f"{args.model}: {', '.join(shown)}" if shown else args.model
+    given = {name: getattr(args, name) for name in _DECIDING if getattr(args, name) is not None}
+    if args.threshold != _THRESHOLD and (head.problem_type == MULTI_LABEL or args.timeline):
+        given["threshold"] = args.threshold  # elsewhere it decides nothing
+    shown = ", ".join(f"{name}={value}" for name, value in given.items())
+    return f"{args.model}: {shown}" if shown else args.model
 
 
 def remaining(args: argparse.Namespace, results: Results, media: Media) -> tuple[Iterable[Input], int | None]:
