@@ -6,6 +6,7 @@ ours are built, take seconds to import, for which `videomae --help` need not wai
 """
 
 from importlib import import_module
+from typing import Any
 
 import lazy_loader
 from wrapt import register_post_import_hook
@@ -13,7 +14,15 @@ from wrapt import register_post_import_hook
 
 __version__ = "0.1.0"
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_imported, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        # Before a file of ours: a thread that imports transformers waits for our files, by the registration below
+        import_module("transformers")
+    return _imported(name)
+
 
 # The Auto classes find our models after `import videomae_hf`: they are registered when transformers is imported, or now
 # if it has been.

@@ -45,6 +45,24 @@ def test_auto_classes_know_ours_whatever_is_imported_first(first):
     )
 
 
+def test_two_threads():
+    """Neither waits for a file that the other one is importing."""
+    script = """
+import threading
+import videomae_hf
+
+def run(line):
+    exec(line, {})
+    print("fine")
+
+lines = ("import transformers; transformers.AutoConfig", "from videomae_hf import VideoMAEV2Config")
+threads = [threading.Thread(target=run, args=(line,)) for line in lines]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+"""
+    assert printed(script) == "fine\nfine"
+
+
 def test_the_package_and_its_usage_need_no_torch():
     script = """
 import sys
