@@ -57,7 +57,7 @@ def static_tokens(settings: Path) -> dict[str, float]:
     """By which settings a run encoded a part of the tokens at evaluation; {} for all of them, or without the file."""
     content = read_yaml(settings) if settings.is_file() else {}
     found = {name: content.get(name) for name in ("static_keep", "static_threshold")}
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in found.items() if isinstance(value, int | float)}
 
 
 def last_checkpoint(output_dir: str | Path) -> str | None:

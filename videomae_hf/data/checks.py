@@ -105,20 +105,18 @@ def _contradictions(samples: Sequence[VideoRecord], class_names: list[str]) -> l
     """Warns of videos, or parts of them, that are listed more than once with different labels."""
     if not class_names:
         return []
-    labels: dict[tuple, list] = {}
+    first, several = {}, {}  # (path, part) -> label; -> that label and the first other one
     for sample in samples:
         if sample.content is None:
-            part = (sample.start, sample.end, sample.start_frame, sample.end_frame)
             path = sample.path if "://" in sample.path else os.path.abspath(sample.path)
-            found = labels.setdefault((path, *part), [])
-            found += [sample.label] * (sample.label not in found)
-    several = [(path, found) for (path, *_), found in labels.items() if len(found) > 1]
+            part = (path, sample.start, sample.end, sample.start_frame, sample.end_frame)
+            if first.setdefault(part, sample.label) != sample.label:
+                several.setdefault(part, (first[part], sample.label))
     if not several:
         return []
-    path, found = several[0]
-    texts = [
-        shorten([class_names[one] for one in (label if isinstance(label, tuple) else (label,))]) for label in found
-    ]
+    (path, *_), labels = next(iter(several.items()))
+    each = [label if isinstance(label, tuple) else (label,) for label in labels]
+    texts = [shorten([class_names[one] for one in some]) for some in each]
     listed = "videos are listed" if len(several) > 1 else "video is listed"
     return [f"WARNING: {len(several)} {listed} more than once with different labels, such as {path}: "
             f"{' and '.join(texts)}"]  # fmt: skip
