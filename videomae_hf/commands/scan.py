@@ -20,7 +20,7 @@ from ..data.preparation.scan_report import BAD, ScannedVideo, summarize, write_r
 from ..data.preparation.worker_processes import run_isolated
 from ..data.shared_work import ProcessShare, SharedWork, usable_cores
 from ..data.sources.folders_and_lists import Reading, read_samples
-from ..data.sources.list_editing import edit_list, list_every_video, written_path
+from ..data.sources.list_editing import edit_list, is_absolute, list_every_video
 from ..data.sources.media import IMAGES, VIDEOS, Media
 from ..data.sources.records import VideoRecord, VideoRecords
 from ..evaluation.features import content_state
@@ -341,9 +341,7 @@ def _filter_list(destination: Path, source: Path, root: str | None, bad: set[str
     write_text(destination, text)
     dropped = sum(found.sample.path in bad for found in listed.found)
     line = f"{len(listed.found) - dropped} of {len(listed.found)} videos in {destination}."
-    written = [written_path(row) for row in listed.rows]
-    relative = any("://" not in path and not os.path.isabs(os.path.expanduser(path)) for path in written)
-    if relative and base.resolve() != destination.parent.resolve():
+    if not all(map(is_absolute, listed.rows)) and base.resolve() != destination.parent.resolve():
         line += f"\nIts paths are relative to {base}: use it with --data_root {base}."
     return line
 

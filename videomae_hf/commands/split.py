@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from ..data.near_duplicates import copies, fingerprints
 from ..data.sources.folders import list_folder
-from ..data.sources.list_columns import column_key, find_roles
-from ..data.sources.list_editing import edit_list, list_every_video
+from ..data.sources.list_columns import column_key
+from ..data.sources.list_editing import edit_list, is_absolute, list_every_video
 from ..data.sources.list_records import Listed, ListOptions, ReadList, read_list
 from ..data.sources.media import IMAGES, VIDEOS
 from ..data.splitting import balance_table, columns_of, divide, groups_by_column, groups_by_pattern, joined_groups
@@ -219,17 +219,10 @@ def next_command(args: argparse.Namespace, source: Source) -> str:
         line += f" --group_pattern {shlex.quote(args.group_pattern)}"
     root = args.data_root or source.path.parent
     relative = any(not os.path.isabs(one.sample.path) and "://" not in one.sample.path for one in source.found)
-    if source.listed is not None and (relative or not all(_is_absolute(row) for row in source.listed.rows)):
+    if source.listed is not None and (relative or not all(map(is_absolute, source.listed.rows))):
         if root.resolve() != folder.resolve():
             line += f" --data_root {shlex.quote(str(root))}"
     return line
-
-
-def _is_absolute(row) -> bool:
-    """Whether the path in a row of a list is absolute, or an address."""
-    values = row.values
-    path = values[0] if isinstance(values, list) else values[find_roles(list(values))[0]["path"]]
-    return os.path.isabs(path) or "://" in path
 
 
 def main(arguments: list[str]) -> None:

@@ -188,7 +188,9 @@ class Results:
 
 def refuse_older(files: Iterable[ResultFile], model: str | Path) -> None:
     """Raises ValueError for files that were written before the weights of a model: those of an earlier training."""
-    weights = [path.stat().st_mtime for path in Path(model).glob("*.safetensors")] if Path(model).is_dir() else []
+    folder = Path(model)
+    found = [*folder.glob("*.safetensors"), *folder.glob("*model*.bin")] if folder.is_dir() else []
+    weights = [path.stat().st_mtime for path in found]
     for file in files:
         if file.done and weights and file.path.stat().st_mtime < max(weights):
             raise ValueError(

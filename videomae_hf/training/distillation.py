@@ -107,7 +107,7 @@ def load_teacher(
                 f"{name}={getattr(student, name)} of the student and {value} of the teacher "
                 f"{settings.teacher} differ, but both get the same clips; set --{name} for the student."
             )
-    model, _ = open_checkpoint(settings.teacher, VideoMAEV2ForVideoClassification, **shape)
+    model, messages = open_checkpoint(settings.teacher, VideoMAEV2ForVideoClassification, **shape)
     if model.config.problem_type not in (None, "single_label_classification"):
         raise ValueError(
             f"The teacher {settings.teacher} has problem_type={model.config.problem_type}; distillation needs one "
@@ -116,8 +116,9 @@ def load_teacher(
     if not isinstance(model.classifier, nn.Linear) or "classifier" in model.new_parts:
         raise ValueError(f"The teacher {settings.teacher} has no classifier: finetune it first.")
     lines = [
+        *messages,
         f"teacher {settings.teacher}: {model.num_parameters():,} parameters, not included in the memory estimate; "
-        f"{settings.distillation_weight:g} of the loss at temperature {settings.distillation_temperature:g}"
+        f"{settings.distillation_weight:g} of the loss at temperature {settings.distillation_temperature:g}",
     ]
     if shape:
         lines.append(f"positions of the teacher interpolated from {stored.grid_size} to {model.config.grid_size}")

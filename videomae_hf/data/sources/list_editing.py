@@ -2,12 +2,15 @@
 """Rewrites a list with other paths or without some of its videos, and leaves everything else in it unchanged."""
 
 import json
+import os
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 from ...text_files import parse_json, read_text
-from .list_columns import PATHS, column_key
+from .list_columns import PATHS, column_key, find_roles
 from .list_records import ListOptions, ReadList, read_list
+from .lists import Row
 from .media import VIDEOS, Media
 from .records import VideoRecord
 
@@ -57,12 +60,12 @@ def _edit_lines(source: Path, text: str, changes: list) -> str:
     return "".join(lines)
 
 
-def _with_path(source: Path, row, text: str, new: str) -> str:
+def _with_path(source: Path, row: Row, text: str, new: str) -> str:
     """The lines of a row with its path replaced."""
     if isinstance(row.values, dict) and text.lstrip().startswith("{"):
         entry = parse_json(text, f"{source}, {row.place}")
         return json.dumps(_renamed(entry, new), ensure_ascii=False) + text[len(text.rstrip()) :]
-    path = written_path(row)
+    path = _written_path(row)
     quoted = '"' + path.replace('"', '""') + '"'
     for old, replacement in ((quoted, _quoted(new)), (path, _quoted(new) if _needs_quotes(new, path) else new)):
         position = _cell_position(text, old)
@@ -71,15 +74,32 @@ def _with_path(source: Path, row, text: str, new: str) -> str:
     raise ValueError(f"{source}, {row.place}: the path {path!r} was not found in the row {text.strip()[:80]!r}.")
 
 
-def written_path(row) -> str:
+def is_absolute(row: Row) -> bool:
+    """Whether the path in a row of a list is absolute, or an address."""
+    path = _written_path(row)
+    return "://" in path or os.path.isabs(os.path.expanduser(path))
+
+
+def _written_path(row: Row) -> str:
     """The path of a video as its row has it."""
-    if isinstance(row.values, list):
-        return row.values[0]
-    return next(value for name, value in row.values.items() if column_key(name) in PATHS or name == "id")
+    return row.values[0] if isinstance(row.values, list) else str(row.values[_path_column(row.values)])
+
+
+def _path_column(values: dict) -> str:
+    """The column of a row that is read as the path."""
+    return _path_among(tuple(name for name, value in values.items() if value is not None))
+
+
+@lru_cache
+def _path_among(names: tuple[str, ...]) -> str:
+    """The column of paths; `id` in files of Something-Something V2."""
+    if "id" in names and not any(column_key(name) in PATHS for name in names):
+        return "id"
+    return find_roles(list(names))[0]["path"]
 
 
 def _renamed(entry: dict, new: str) -> dict:
-    return {name: new if column_key(name) in PATHS or name == "id" else value for name, value in entry.items()}
+    return {**entry, _path_column(entry): new}
 
 
 def _quoted(path: str) -> str:
